@@ -1,0 +1,47 @@
+/*
+ * A model on disk, whatever its form: a GGUF file or a Hugging Face folder. One directory of tensors,
+ * one way to ask for a setting, one way to read a range.
+ */
+#pragma once
+
+#include "runtime/base/json.h"
+#include "runtime/file/gguf.h"
+
+typedef struct ag_model_files ag_model_files_t;
+
+typedef struct ag_model_tensor {
+    const char *name;
+    ag_dtype_t dtype;
+    uint32_t n_dims;
+    uint64_t dims[AG_MAX_DIMS]; /* outermost first */
+    uint32_t file;              /* which of the model's files */
+    uint64_t offset_bytes;      /* from the start of that file */
+    uint64_t bytes;
+} ag_model_tensor_t;
+
+/**
+ * Open a GGUF file or a folder (config.json; model.safetensors, or model.safetensors.index.json and
+ * the files it names, or every model*.safetensors). Only headers are read.
+ * @return AG_OK; AG_ERR_IO (missing: says what was looked for), AG_ERR_FORMAT, AG_ERR_UNSUPPORTED.
+ */
+ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p);
+void ag_model_files_close(ag_model_files_t *files);
+
+const char *ag_model_files_path(const ag_model_files_t *files);
+const ag_gguf_t *ag_model_files_gguf(const ag_model_files_t *files);   /* NULL: a folder */
+const ag_json_t *ag_model_files_config(const ag_model_files_t *files); /* NULL: a GGUF file */
+
+/** generation_config.json of a folder; NULL when there is none. */
+const ag_json_t *ag_model_files_generation_config(const ag_model_files_t *files);
+
+const ag_model_tensor_t *ag_model_files_tensors(const ag_model_files_t *files, size_t *n_p);
+
+/** Look a tensor up by its name; NULL when absent. */
+const ag_model_tensor_t *ag_model_files_find(const ag_model_files_t *files, const char *name);
+
+/**
+ * pread bytes [begin, begin + n) of a tensor. Thread-safe.
+ * @return AG_OK; AG_ERR_IO with file, tensor and offset (a short read is one).
+ */
+ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_tensor_t *tensor,
+                                uint64_t begin, uint64_t n, void *dst);

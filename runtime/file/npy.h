@@ -1,0 +1,25 @@
+/* NumPy's .npy, versions 1 and 2, C order, little endian (numpy.lib.format). */
+#pragma once
+
+#include "runtime/tensor/tensor.h"
+
+/**
+ * Read a one-dimensional int32 or int64 array of token ids.
+ * @param ids_p  out: free() it.
+ * @return AG_OK, AG_ERR_IO, AG_ERR_FORMAT (also ids that do not fit int32).
+ */
+ag_status_t ag_npy_read_ids(const char *path, int32_t **ids_p, size_t *n_ids_p);
+
+/** Read a float32 array. @param data_p  out: free() it. */
+ag_status_t ag_npy_read_f32(const char *path, float **data_p, uint32_t *n_dims_p,
+                            uint64_t dims[AG_MAX_DIMS]);
+
+/* A float32 matrix (rows, cols) written row by row: aside, then renamed when complete. */
+typedef struct ag_npy_writer ag_npy_writer_t;
+ag_status_t ag_npy_writer_open(const char *path, uint64_t n_rows, uint64_t n_cols,
+                               ag_npy_writer_t **writer_p);
+ag_status_t ag_npy_writer_rows(ag_npy_writer_t *writer, const float *rows, uint64_t n_rows);
+/** Flush, fsync, rename. Fails when fewer rows came than promised. The writer is gone either way. */
+ag_status_t ag_npy_writer_close(ag_npy_writer_t *writer);
+/** Give up: remove what was written. NULL is allowed. */
+void ag_npy_writer_discard(ag_npy_writer_t *writer);

@@ -1,0 +1,25 @@
+/* Safetensors: a JSON header and raw tensors. */
+#pragma once
+
+#include "runtime/tensor/tensor.h"
+
+typedef struct ag_safetensors ag_safetensors_t;
+
+typedef struct ag_safetensors_tensor {
+    const char *name;
+    ag_dtype_t dtype;
+    uint32_t n_dims;
+    uint64_t dims[AG_MAX_DIMS]; /* outermost first */
+    uint64_t offset_bytes;      /* from the start of the file */
+    uint64_t bytes;
+} ag_safetensors_tensor_t;
+
+/**
+ * Read and check the header (sizes, offsets, overlap, names). Tensors of types that are no row of the
+ * dtype table are AG_ERR_UNSUPPORTED only when `strict`; otherwise left out.
+ * @return AG_OK, AG_ERR_IO, AG_ERR_FORMAT, AG_ERR_UNSUPPORTED.
+ */
+ag_status_t ag_safetensors_open(const char *path, bool strict, ag_safetensors_t **file_p);
+void ag_safetensors_close(ag_safetensors_t *file);
+const ag_safetensors_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *file,
+                                                      size_t *n_tensors_p);

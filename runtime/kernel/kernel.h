@@ -1,0 +1,130 @@
+/*
+ * CPU kernels. Each is called by every thread of a region with the same arguments and does its share;
+ * none waits for another thread. Results do not depend on the number of threads: work is cut at fixed
+ * places (panels of columns, rows, heads), and each piece is computed by one thread in one order.
+ * Activations are float32, row-major.
+ */
+#pragma once
+
+#include "runtime/base/team.h"
+#include "runtime/kernel/step.h"
+#include "runtime/tensor/tensor.h"
+
+/* Called by thread 0 between panels, so that communication and cancellation are looked at. */
+typedef struct ag_yield {
+    void (*fn)(void *arg); /* NULL: nothing to do */
+    void *arg;
+} ag_yield_t;
+
+typedef struct ag_kernel_context {
+    const ag_worker_t *worker;
+    const ag_yield_t *yield;
+    const ag_step_t *step;
+    void *scratch;          /* this thread's own, of ag_kernel_scratch_bytes() bytes, 64-byte aligned */
+} ag_kernel_context_t;
+
+/* y = x * w^T + bias: one linear layer's slice on one rank. */
+typedef struct ag_linear {
+    ag_dtype_t dtype;   /* of the weight */
+    uint64_t n;         /* output columns held; may be 0 */
+    uint64_t k;         /* input columns held; 0 gives bias or zeros */
+    const void *weight; /* (n, k) rows of whole blocks */
+    const float *bias;  /* (n) or NULL */
+} ag_linear_t;
+
+/* A LINEAR implementation: the first of the list that can do it is taken. */
+typedef struct ag_linear_impl {
+    const char *name;
+    /** May it take this weight with this many rows? exact: the result must be a float32 product. */
+    bool (*can)(const ag_linear_t *linear, uint64_t n_rows, bool exact);
+    /** y (rows, n) from x (rows, k). Thread t takes its panels of output columns. */
+    void (*run)(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
+                uint64_t n_rows, float *y);
+    /** Per-thread scratch. */
+    size_t (*scratch_bytes)(const ag_linear_t *linear, uint64_t n_rows);
+} ag_linear_impl_t;
+
+/** The implementation for (weight, rows); never NULL: `reference` can do all. */
+const ag_linear_impl_t *ag_linear_choose(const ag_linear_t *linear, uint64_t n_rows, bool exact);
+
+/** Largest per-thread scratch that any implementation needs for up to max_rows rows. */
+size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact);
+
+/* Rows of an embedding table that is cut by vocabulary: ids outside give zero rows. */
+typedef struct ag_embed {
+    ag_dtype_t dtype;
+    uint64_t vocab_begin, vocab_end; /* ids held */
+    uint64_t width;
+    float scale;                     /* multiplies every row; 1 for most models */
+    const void *table;               /* (vocab_end - vocab_begin, width) */
+} ag_embed_t;
+void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y);
+
+typedef enum ag_norm_kind { AG_NORM_RMS, AG_NORM_LAYER } ag_norm_kind_t;
+
+/* Over each row of x (n_rows, width); y may be x. */
+typedef struct ag_norm {
+    ag_norm_kind_t kind;
+    uint64_t width;
+    float eps;
+    const float *weight; /* (width) */
+    const float *bias;   /* (width) or NULL */
+} ag_norm_t;
+void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
+                    uint64_t n_rows, float *y);
+
+/* Rotate pairs (i, i + rotary / 2) of each head, in place: Su et al. 2021, transformers' layout. */
+typedef struct ag_rope {
+    uint32_t n_heads;
+    uint32_t head_dim;
+    uint32_t rotary;             /* leading dimensions of a head that rotate; even */
+    float magnitude;             /* multiplies cos and sin (yarn); 1 otherwise */
+    const float *inverse_freq;   /* (rotary / 2) */
+} ag_rope_t;
+void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, float *x,
+                    uint64_t row_stride); /* x: (tokens, row_stride), heads at its first columns */
+
+/* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, block_tokens, head_dim), keys first. */
+typedef struct ag_kv {
+    ag_dtype_t dtype;       /* AG_F32 or AG_F16 */
+    uint32_t n_kv_heads;    /* held by this rank */
+    uint32_t head_dim;
+    uint32_t block_tokens;
+    void *blocks;
+} ag_kv_t;
+
+/** Store k and v rows (tokens, n_kv_heads * head_dim) at their positions' places. */
+void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, const float *k,
+                         const float *v);
+
+/*
+ * Causal attention of this rank's query heads over the KV blocks, with a running maximum and sum
+ * (Milakov and Gimelshein 2018; Dao 2022): never a (tokens, tokens) matrix.
+ */
+typedef struct ag_attention {
+    uint32_t n_heads;            /* query heads held; may be 0 */
+    const uint32_t *kv_head;     /* (n_heads) index of each one's KV head among those held */
+    float scale;
+} ag_attention_t;
+/** y (tokens, n_heads * head_dim) from q of the same shape; the step's own rows are already appended. */
+void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                         const ag_kv_t *kv, const float *q, float *y);
+size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv);
+
+typedef enum ag_act { AG_ACT_SILU, AG_ACT_GELU_TANH, AG_ACT_GELU, AG_ACT_RELU } ag_act_t;
+
+/** y = act(gate) * up, elementwise over (n_rows, width); y may be gate or up. */
+void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t act, const float *gate,
+                   const float *up, uint64_t n_rows, uint64_t width, float *y);
+
+/** y = a + b over n_rows * width elements; y may be a or b. */
+void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
+                   uint64_t n_rows, uint64_t width, float *y);
+
+/** y[i] = x[step->outputs[i]] over rows of width. */
+void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, uint64_t width,
+                           float *y);
+
+/** y[:, column_begin : column_begin + width] = x for n_rows rows; y's rows are y_width wide. */
+void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
+                            uint64_t width, float *y, uint64_t y_width, uint64_t column_begin);

@@ -1,0 +1,51 @@
+/* Tokenizers: text to ids and back. Immutable after opening; safe to share between threads. */
+#pragma once
+
+#include "runtime/base/array.h"
+#include "runtime/file/model_files.h"
+
+typedef struct ag_tokenizer ag_tokenizer_t;
+
+enum {
+    AG_TOKEN_SPECIAL = 1, /* flag of encode: special tokens in the text are recognised;
+                             flag of decode: special tokens are shown */
+};
+
+/**
+ * The tokenizer of a model: GGUF metadata (tokenizer.ggml.*) or a folder's tokenizer.json and
+ * tokenizer_config.json.
+ * @return AG_OK; AG_ERR_UNSUPPORTED (another algorithm or pre-tokenizer; lists the known),
+ *         AG_ERR_FORMAT, AG_ERR_IO.
+ */
+ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **tokenizer_p);
+void ag_tokenizer_close(ag_tokenizer_t *tokenizer);
+
+/** Number of ids the tokenizer knows (a model's vocabulary may be larger). */
+uint32_t ag_tokenizer_size(const ag_tokenizer_t *tokenizer);
+
+/** The id put before every text; -1 where the tokenizer adds none. */
+int32_t ag_tokenizer_bos(const ag_tokenizer_t *tokenizer);
+
+/** True for an end token: eos, eot, and generation_config's list. */
+bool ag_tokenizer_is_end(const ag_tokenizer_t *tokenizer, int32_t id);
+
+/**
+ * Append the ids of a text; no BOS. Any bytes: invalid UTF-8 is read as U+FFFD.
+ * @param ids  int32_t items.
+ */
+ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
+                                unsigned flags, ag_array_t *ids);
+
+/**
+ * The bytes of one token, as they stand in decoded text; zero bytes for a special token without
+ * AG_TOKEN_SPECIAL and for ids beyond the tokenizer. Borrowed from the tokenizer.
+ */
+const char *ag_tokenizer_piece(const ag_tokenizer_t *tokenizer, int32_t id, unsigned flags,
+                               size_t *n_bytes_p);
+
+/** Append the bytes of n ids (char items); they need not be valid UTF-8. */
+ag_status_t ag_tokenizer_decode(const ag_tokenizer_t *tokenizer, const int32_t *ids, size_t n,
+                                unsigned flags, ag_array_t *bytes);
+
+/** The model's chat template; NULL when it has none. */
+const char *ag_tokenizer_chat_template(const ag_tokenizer_t *tokenizer);
