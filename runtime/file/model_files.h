@@ -40,6 +40,14 @@ const ag_model_tensor_t *ag_model_files_tensors(const ag_model_files_t *files, s
 const ag_model_tensor_t *ag_model_files_find(const ag_model_files_t *files, const char *name);
 
 /**
+ * Look a tensor up that the model cannot do without.
+ * @return AG_OK; AG_ERR_FORMAT (absent); AG_ERR_UNSUPPORTED (there, but of a type that no dtype
+ *         holds: lists the known ones).
+ */
+ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *name,
+                                   const ag_model_tensor_t **tensor_p);
+
+/**
  * pread bytes [begin, begin + n) of a tensor. Thread-safe.
  * @return AG_OK; AG_ERR_IO with file, tensor and offset (a short read is one).
  */

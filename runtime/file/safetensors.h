@@ -23,3 +23,11 @@ ag_status_t ag_safetensors_open(const char *path, bool strict, ag_safetensors_t 
 void ag_safetensors_close(ag_safetensors_t *file);
 const ag_safetensors_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *file,
                                                       size_t *n_tensors_p);
+
+/* A tensor that was left out, because no dtype here holds its type. */
+typedef struct ag_safetensors_left_out {
+    const char *name;
+    const char *type; /* as the file spells it */
+} ag_safetensors_left_out_t;
+
+const ag_safetensors_left_out_t *ag_safetensors_left_out(const ag_safetensors_t *file, size_t *n_p);

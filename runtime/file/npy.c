@@ -1,0 +1,351 @@
+#include "runtime/file/npy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/file/input_priv.h"
+#include "runtime/file/npy_priv.h"
+
+enum {
+    MAX_HEADER_BYTES = 64 * 1024,
+    MAX_DESCR_BYTES = 8,
+    SLICE_IDS = 4096,
+};
+
+typedef struct ag_npy_header {
+    char descr[MAX_DESCR_BYTES]; /* "<f4" */
+    bool fortran_order;
+    uint32_t n_dims;
+    uint64_t dims[AG_MAX_DIMS];
+    uint64_t n_elements;
+} ag_npy_header_t;
+
+/* The header is a Python dictionary; these take it apart token by token. */
+typedef struct ag_npy_cursor {
+    const char *at;
+    const char *end;
+} ag_npy_cursor_t;
+
+static void skip_spaces(ag_npy_cursor_t *cursor)
+{
+    while (cursor->at < cursor->end && strchr(" \t\n\r", *cursor->at) != NULL &&
+           *cursor->at != '\0') {
+        cursor->at++;
+    }
+}
+
+static bool accept(ag_npy_cursor_t *cursor, const char *token)
+{
+    size_t n_bytes = strlen(token);
+
+    skip_spaces(cursor);
+    if ((size_t)(cursor->end - cursor->at) < n_bytes || memcmp(cursor->at, token, n_bytes) != 0) {
+        return false;
+    }
+    cursor->at += n_bytes;
+    return true;
+}
+
+/* A quoted string without escapes, into text of n_text bytes. */
+static bool accept_string(ag_npy_cursor_t *cursor, char *text, size_t n_text)
+{
+    const char *quote;
+    const char *begin;
+    size_t n_bytes;
+
+    skip_spaces(cursor);
+    if (cursor->at == cursor->end || (*cursor->at != '\'' && *cursor->at != '"')) {
+        return false;
+    }
+    begin = cursor->at + 1;
+    quote = memchr(begin, *cursor->at, (size_t)(cursor->end - begin));
+    if (quote == NULL) {
+        return false;
+    }
+    n_bytes = (size_t)(quote - begin);
+    if (n_bytes >= n_text || memchr(begin, '\\', n_bytes) != NULL) {
+        return false;
+    }
+    memcpy(text, begin, n_bytes);
+    text[n_bytes] = '\0';
+    cursor->at = quote + 1;
+    return true;
+}
+
+static bool accept_number(ag_npy_cursor_t *cursor, uint64_t *number_p)
+{
+    const char *begin;
+    uint64_t number = 0;
+
+    skip_spaces(cursor);
+    begin = cursor->at;
+    for (; cursor->at < cursor->end && *cursor->at >= '0' && *cursor->at <= '9'; cursor->at++) {
+        if (__builtin_mul_overflow(number, 10u, &number) ||
+            __builtin_add_overflow(number, (uint64_t)(*cursor->at - '0'), &number)) {
+            return false;
+        }
+    }
+    *number_p = number;
+    return cursor->at > begin;
+}
+
+static bool accept_shape(ag_npy_cursor_t *cursor, ag_npy_header_t *header)
+{
+    bool more = true;
+
+    header->n_dims = 0;
+    header->n_elements = 1;
+    for (uint32_t d = 0; d < AG_MAX_DIMS; d++) {
+        header->dims[d] = 1;
+    }
+    if (!accept(cursor, "(")) {
+        return false;
+    }
+    while (!accept(cursor, ")")) {
+        uint64_t size;
+
+        if (!more || header->n_dims == AG_MAX_DIMS || !accept_number(cursor, &size) ||
+            __builtin_mul_overflow(header->n_elements, size, &header->n_elements)) {
+            return false;
+        }
+        header->dims[header->n_dims++] = size;
+        more = accept(cursor, ",");
+    }
+    return true;
+}
+
+static bool parse_header(ag_npy_cursor_t *cursor, ag_npy_header_t *header)
+{
+    bool has_descr = false;
+    bool has_order = false;
+    bool has_shape = false;
+    bool more = true;
+
+    if (!accept(cursor, "{")) {
+        return false;
+    }
+    while (!accept(cursor, "}")) {
+        char key[sizeof("fortran_order")];
+        bool ok = more && accept_string(cursor, key, sizeof(key)) && accept(cursor, ":");
+
+        if (!ok) {
+            return false;
+        }
+        if (strcmp(key, "descr") == 0 && !has_descr) {
+            has_descr = accept_string(cursor, header->descr, sizeof(header->descr));
+            ok = has_descr;
+        } else if (strcmp(key, "fortran_order") == 0 && !has_order) {
+            header->fortran_order = accept(cursor, "True");
+            has_order = header->fortran_order || accept(cursor, "False");
+            ok = has_order;
+        } else if (strcmp(key, "shape") == 0 && !has_shape) {
+            has_shape = accept_shape(cursor, header);
+            ok = has_shape;
+        } else {
+            ok = false;
+        }
+        if (!ok) {
+            return false;
+        }
+        more = accept(cursor, ",");
+    }
+    skip_spaces(cursor);
+    return has_descr && has_order && has_shape && cursor->at == cursor->end;
+}
+
+/* Magic, version and the length of the dictionary. */
+static ag_status_t read_start(ag_input_t *input, size_t *n_header_p)
+{
+    unsigned char start[AG_NPY_MAGIC_BYTES + 2];
+    uint16_t n_short;
+    uint32_t n_long;
+    ag_status_t status;
+
+    memset(start, 0, sizeof(start));
+    if (input->file_bytes >= sizeof(start)) {
+        status = ag_input_take(input, start, sizeof(start));
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    if (memcmp(start, AG_NPY_MAGIC, AG_NPY_MAGIC_BYTES) != 0) {
+        return ag_input_refuse(input, "is not a .npy file");
+    }
+    if (start[AG_NPY_MAGIC_BYTES] == 1) {
+        status = ag_input_take(input, &n_short, sizeof(n_short));
+        n_long = status == AG_OK ? n_short : 0;
+    } else if (start[AG_NPY_MAGIC_BYTES] == 2) {
+        status = ag_input_take(input, &n_long, sizeof(n_long));
+    } else {
+        return ag_fail(AG_ERR_FORMAT, "%s: .npy version %u; versions 1 and 2 are read", input->path,
+                       start[AG_NPY_MAGIC_BYTES]);
+    }
+    if (status == AG_OK && n_long > MAX_HEADER_BYTES) {
+        return ag_fail(AG_ERR_FORMAT, "%s: damaged: a .npy header of %u bytes", input->path,
+                       n_long);
+    }
+    *n_header_p = n_long;
+    return status;
+}
+
+static ag_status_t read_header(ag_input_t *input, ag_npy_header_t *header)
+{
+    ag_npy_cursor_t cursor;
+    size_t n_header = 0;
+    char *text;
+    ag_status_t status = read_start(input, &n_header);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    text = malloc(n_header + 1);
+    if (text == NULL) {
+        return ag_fail_nomem(input->path, n_header + 1);
+    }
+    status = ag_input_take(input, text, n_header);
+    cursor = (ag_npy_cursor_t){.at = text, .end = text + n_header};
+    if (status == AG_OK && !parse_header(&cursor, header)) {
+        status =
+            ag_fail(AG_ERR_FORMAT,
+                    "%s: its .npy header is damaged, or not that of a plain array of at most %d "
+                    "dimensions",
+                    input->path, AG_MAX_DIMS);
+    }
+    free(text);
+    return status;
+}
+
+/* The rest of the file must be the array, no more and no less. */
+static ag_status_t check_size(const ag_input_t *input, const ag_npy_header_t *header,
+                              uint64_t element_bytes)
+{
+    uint64_t left_bytes = ag_input_left_bytes(input);
+
+    if (left_bytes % element_bytes == 0 && left_bytes / element_bytes == header->n_elements) {
+        return AG_OK;
+    }
+    return ag_fail(AG_ERR_FORMAT,
+                   "%s: truncated or damaged: %llu bytes of data for %llu elements of %llu bytes",
+                   input->path, (unsigned long long)left_bytes,
+                   (unsigned long long)header->n_elements, (unsigned long long)element_bytes);
+}
+
+static ag_status_t read_ids(ag_input_t *input, size_t n_ids, size_t id_bytes, int32_t *ids)
+{
+    int64_t slice[SLICE_IDS];
+
+    if (id_bytes == sizeof(*ids)) {
+        return ag_input_take(input, ids, n_ids * sizeof(*ids));
+    }
+    for (size_t done = 0; done < n_ids;) {
+        size_t n = n_ids - done < SLICE_IDS ? n_ids - done : SLICE_IDS;
+        ag_status_t status = ag_input_take(input, slice, n * sizeof(*slice));
+
+        if (status != AG_OK) {
+            return status;
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (slice[i] < INT32_MIN || slice[i] > INT32_MAX) {
+                return ag_fail(AG_ERR_FORMAT, "%s: element %zu, %lld, is no token id", input->path,
+                               done + i, (long long)slice[i]);
+            }
+            ids[done + i] = (int32_t)slice[i];
+        }
+        done += n;
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_npy_read_ids(const char *path, int32_t **ids_p, size_t *n_ids_p)
+{
+    ag_npy_header_t header = {0};
+    size_t id_bytes = 0;
+    ag_input_t input;
+    int32_t *ids;
+    ag_status_t status = ag_input_open(&input, path);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = read_header(&input, &header);
+    if (status != AG_OK) {
+        goto close_input;
+    }
+    if (strcmp(header.descr, "<i4") == 0) {
+        id_bytes = sizeof(int32_t);
+    } else if (strcmp(header.descr, "<i8") == 0) {
+        id_bytes = sizeof(int64_t);
+    }
+    if (id_bytes == 0 || header.n_dims != 1) {
+        status =
+            ag_fail(AG_ERR_FORMAT,
+                    "%s holds %u-dimensional '%s'; token ids are one-dimensional int32 ('<i4') "
+                    "or int64 ('<i8')",
+                    path, header.n_dims, header.descr);
+        goto close_input;
+    }
+    status = check_size(&input, &header, id_bytes);
+    if (status != AG_OK) {
+        goto close_input;
+    }
+    ids = malloc(header.n_elements * sizeof(*ids) + 1); /* never of 0 bytes */
+    if (ids == NULL) {
+        status = ag_fail_nomem(path, header.n_elements * sizeof(*ids));
+        goto close_input;
+    }
+    status = read_ids(&input, header.n_elements, id_bytes, ids);
+    if (status != AG_OK) {
+        free(ids);
+        goto close_input;
+    }
+    *ids_p = ids;
+    *n_ids_p = header.n_elements;
+
+close_input:
+    ag_input_close(&input);
+    return status;
+}
+
+ag_status_t ag_npy_read_f32(const char *path, float **data_p, uint32_t *n_dims_p,
+                            uint64_t dims[AG_MAX_DIMS])
+{
+    ag_npy_header_t header = {0};
+    ag_input_t input;
+    float *data;
+    ag_status_t status = ag_input_open(&input, path);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = read_header(&input, &header);
+    if (status != AG_OK) {
+        goto close_input;
+    }
+    if (strcmp(header.descr, "<f4") != 0 || (header.fortran_order && header.n_dims > 1)) {
+        status = ag_fail(AG_ERR_FORMAT,
+                         "%s holds '%s' in %s order; float32 ('<f4') in C order is needed", path,
+                         header.descr, header.fortran_order ? "Fortran" : "C");
+        goto close_input;
+    }
+    status = check_size(&input, &header, sizeof(*data));
+    if (status != AG_OK) {
+        goto close_input;
+    }
+    data = malloc(header.n_elements * sizeof(*data) + 1); /* never of 0 bytes */
+    if (data == NULL) {
+        status = ag_fail_nomem(path, header.n_elements * sizeof(*data));
+        goto close_input;
+    }
+    status = ag_input_take(&input, data, header.n_elements * sizeof(*data));
+    if (status != AG_OK) {
+        free(data);
+        goto close_input;
+    }
+    *data_p = data;
+    *n_dims_p = header.n_dims;
+    memcpy(dims, header.dims, sizeof(header.dims));
+
+close_input:
+    ag_input_close(&input);
+    return status;
+}
