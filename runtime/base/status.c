@@ -51,16 +51,17 @@ ag_status_t ag_fail(ag_status_t status, const char *format, ...)
 
 ag_status_t ag_fail_context(ag_status_t status, const char *format, ...)
 {
-    char text[RECORD_BYTES];
+    char text[2 * RECORD_BYTES];
     va_list args;
-    size_t n_chars;
+    int n_chars;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    n_chars = vsnprintf(text, RECORD_BYTES, format, args);
     va_end(args);
-    n_chars = strlen(text);
-    snprintf(text + n_chars, sizeof(text) - n_chars, ": %s", record);
+    n_chars = n_chars < 0 ? 0 : n_chars >= RECORD_BYTES ? RECORD_BYTES - 1 : n_chars;
+    snprintf(text + n_chars, sizeof(text) - (size_t)n_chars, ": %s", record);
     memcpy(record, text, sizeof(record));
+    record[sizeof(record) - 1] = '\0';
     return status;
 }
 

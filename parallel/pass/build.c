@@ -1,0 +1,210 @@
+#include "parallel/pass/build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "parallel/pass/pass.h"
+#include "parallel/program/check.h"
+#include "parallel/schedule/schedule.h"
+
+ag_plan_model_t ag_build_plan_model(const ag_model_t *model)
+{
+    ag_plan_model_t facts = {.family = model->spec->family,
+                             .n_layers = model->spec->n_layers,
+                             .context_tokens = model->spec->context_tokens};
+
+    snprintf(facts.spec_hash, sizeof(facts.spec_hash), "%s", model->spec->hash);
+    return facts;
+}
+
+/* One dimension of a stage, shared out: range i of `ranges` is the replica's i-th rank's. */
+static ag_status_t share_out(const ag_replica_t *replica, uint64_t total, uint64_t unit,
+                             ag_range_t *ranges)
+{
+    return ag_shares_split(total, unit, replica->shares, replica->n_ranks, ranges);
+}
+
+static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, uint32_t kind,
+                              ag_range_t *ranges)
+{
+    const ag_layer_spec_t *layer = &build->model->spec->layer_kinds[kind];
+    ag_model_units_t units;
+    ag_status_t status = ag_model_units(build->model, kind, &units);
+
+    if (status == AG_OK) {
+        status = share_out(replica, layer->n_heads, units.heads, ranges);
+    }
+    for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
+        ag_layer_shard_t *shard = &build->ranks[replica->ranks[i]].shard.layers[kind];
+
+        shard->head_begin = (uint32_t)ranges[i].begin;
+        shard->head_end = (uint32_t)ranges[i].end;
+    }
+    if (status == AG_OK) {
+        status = share_out(replica, layer->ffn_width, units.ffn_columns, ranges);
+    }
+    for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
+        ag_layer_shard_t *shard = &build->ranks[replica->ranks[i]].shard.layers[kind];
+
+        shard->ffn_begin = (uint32_t)ranges[i].begin;
+        shard->ffn_end = (uint32_t)ranges[i].end;
+    }
+    return status;
+}
+
+static ag_status_t share_vocabulary(ag_build_t *build, const ag_replica_t *replica,
+                                    ag_range_t *ranges)
+{
+    ag_model_units_t units;
+    ag_status_t status = ag_model_units(build->model, 0, &units);
+
+    if (status == AG_OK) {
+        status = share_out(replica, build->model->spec->vocab, units.vocab, ranges);
+    }
+    for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
+        ag_shard_t *shard = &build->ranks[replica->ranks[i]].shard;
+
+        shard->index = i;
+        shard->n_ranks = replica->n_ranks;
+        shard->vocab_begin = (uint32_t)ranges[i].begin;
+        shard->vocab_end = (uint32_t)ranges[i].end;
+    }
+    return status;
+}
+
+static bool holds_nothing(const ag_build_t *build, uint32_t rank)
+{
+    const ag_shard_t *shard = &build->ranks[rank].shard;
+    uint32_t stage = build->ranks[rank].place.stage;
+    bool has_vocab = stage == 0 || stage + 1 == build->plan->n_stages;
+
+    for (uint32_t k = 0; k < shard->n_layer_kinds; k++) {
+        if (shard->layers[k].head_end > shard->layers[k].head_begin ||
+            shard->layers[k].ffn_end > shard->layers[k].ffn_begin) {
+            return false;
+        }
+    }
+    return !has_vocab || shard->vocab_end == shard->vocab_begin;
+}
+
+static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_replica_t *replica)
+{
+    ag_range_t *ranges = calloc((size_t)replica->n_ranks + 1, sizeof(*ranges));
+    ag_status_t status = ranges == NULL ? ag_fail_nomem("sharing a stage out", replica->n_ranks)
+                                        : share_vocabulary(build, replica, ranges);
+
+    for (uint32_t k = 0; k < build->model->spec->n_layer_kinds && status == AG_OK; k++) {
+        status = share_kind(build, replica, k, ranges);
+    }
+    for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
+        uint32_t rank = replica->ranks[i];
+
+        status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
+        if (status == AG_OK && holds_nothing(build, rank)) {
+            status = ag_fail(AG_ERR_INVALID,
+                             "--tensor-split leaves rank %u (stage %u, share %u) nothing to hold: "
+                             "give it a larger share, or use fewer ranks",
+                             rank, stage, replica->shares[i]);
+        }
+    }
+    free(ranges);
+    return status;
+}
+
+ag_status_t ag_build_create(const ag_plan_t *plan, const ag_model_t *model, ag_build_t **build_p)
+{
+    ag_build_t *build = calloc(1, sizeof(*build));
+    uint32_t n_ranks = ag_plan_ranks(plan);
+    ag_status_t status = AG_OK;
+
+    if (build != NULL) {
+        build->ranks = calloc((size_t)n_ranks + 1, sizeof(*build->ranks));
+    }
+    if (build == NULL || build->ranks == NULL) {
+        free(build);
+        return ag_fail_nomem("building a job", n_ranks * sizeof(*build->ranks));
+    }
+    build->plan = plan;
+    build->model = model;
+    build->n_ranks = n_ranks;
+    for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
+        ag_params_init(&build->ranks[r].params, plan->compute == AG_COMPUTE_F32);
+        status = ag_mesh_place(plan, r, &build->ranks[r].place);
+    }
+    for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
+        for (uint32_t i = 0; i < plan->stages[s].n_replicas && status == AG_OK; i++) {
+            status = share_replica(build, s, &plan->stages[s].replicas[i]);
+        }
+    }
+    if (status != AG_OK) {
+        ag_build_destroy(build);
+        return status;
+    }
+    *build_p = build;
+    return AG_OK;
+}
+
+void ag_build_destroy(ag_build_t *build)
+{
+    if (build == NULL) {
+        return;
+    }
+    for (uint32_t r = 0; r < build->n_ranks; r++) {
+        ag_shard_fini(&build->ranks[r].shard);
+        ag_params_fini(&build->ranks[r].params);
+    }
+    free(build->ranks);
+    free(build);
+}
+
+static void free_graph(void *inside)
+{
+    ag_graph_fini(inside);
+    free(inside);
+}
+
+/* The passes in order, and what the checker may expect after each. */
+static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
+                              const ag_schedule_t *schedule, bool check)
+{
+    const ag_plan_t *plan = build->plan;
+    ag_status_t status = ag_pass_expand(program, build, schedule);
+
+#define CHECK(stage, name)                                                                         \
+    status = status == AG_OK && check ? ag_program_check(program, plan, stage, name) : status
+    CHECK(AG_CHECK_EXPANDED, "expand");
+    status = status == AG_OK ? ag_pass_tensor(program, plan) : status;
+    CHECK(AG_CHECK_SUMMED, "tensor");
+    status = status == AG_OK ? ag_pass_fuse(program, plan) : status;
+    CHECK(AG_CHECK_SUMMED, "fuse");
+    status = status == AG_OK ? ag_pass_compile(program, build) : status;
+    CHECK(AG_CHECK_SUMMED, "compile");
+    status = status == AG_OK ? ag_program_link(program) : status;
+    CHECK(AG_CHECK_LINKED, "linking");
+    status = status == AG_OK ? ag_pass_place(program, plan) : status;
+#undef CHECK
+    return status == AG_OK ? ag_program_check(program, plan, AG_CHECK_PLACED, "place") : status;
+}
+
+ag_status_t ag_build_program(ag_build_t *build, const uint64_t bounds[AG_N_SIZE_COUNTERS],
+                             bool check, ag_program_t **program_p)
+{
+    ag_schedule_t *schedule = NULL;
+    ag_program_t *program = NULL;
+    ag_status_t status = ag_generate_ring(
+        &(ag_pipeline_shape_t){.stages = build->plan->n_stages, .micro_batches = 1}, &schedule);
+
+    if (status == AG_OK) {
+        status = ag_program_create(build->n_ranks, bounds, free_graph, &program);
+    }
+    if (status == AG_OK) {
+        status = run_passes(program, build, schedule, check);
+    }
+    ag_schedule_destroy(schedule);
+    if (status != AG_OK) {
+        ag_program_destroy(program);
+        return status;
+    }
+    *program_p = program;
+    return AG_OK;
+}

@@ -1,0 +1,22 @@
+/* Each further aspect of a program is one pass over it. In the order in which they run. */
+#pragma once
+
+#include "parallel/pass/build.h"
+
+struct ag_schedule;
+
+/** Turn each item of a schedule into segments; put messages between stages, and the way back. */
+ag_status_t ag_pass_expand(ag_program_t *program, ag_build_t *build,
+                           const struct ag_schedule *schedule);
+
+/** Sum what is partial, where it is made. */
+ag_status_t ag_pass_tensor(ag_program_t *program, const ag_plan_t *plan);
+
+/** Join neighbouring segments: a boundary exists only where bytes leave. */
+ag_status_t ag_pass_fuse(ag_program_t *program, const ag_plan_t *plan);
+
+/** Compile what is inside the segments, and give each the scratch it needs. */
+ag_status_t ag_pass_compile(ag_program_t *program, const ag_build_t *build);
+
+/** Give every buffer an offset; those never in use together may share bytes. */
+ag_status_t ag_pass_place(ag_program_t *program, const ag_plan_t *plan);

@@ -1,0 +1,133 @@
+/* What two operations do to the same bytes is ordered, whatever the timing. */
+#include <stdlib.h>
+
+#include "parallel/program/check_priv.h"
+#include "parallel/program/text.h"
+
+enum { LINE_BYTES = 512, NONE = -1 };
+
+static ag_status_t fail_pair(const ag_program_t *program, uint32_t rank, uint32_t a, uint32_t b,
+                             const char *what)
+{
+    char first[LINE_BYTES], second[LINE_BYTES];
+
+    return ag_fail(AG_ERR_INVALID, "rank %u: %s:\n%s\n%s", rank, what,
+                   ag_op_text(program, rank, a, first, sizeof(first)),
+                   ag_op_text(program, rank, b, second, sizeof(second)));
+}
+
+/* Everything since the last write is complete before this one. */
+static ag_status_t check_write(const ag_program_t *program, uint32_t r, const ag_order_t *order,
+                               uint32_t buffer, uint32_t since, uint32_t op)
+{
+    const ag_rank_program_t *rank = &program->ranks[r];
+
+    for (uint32_t earlier = since; earlier < op; earlier++) {
+        const ag_op_t *e = &ag_rank_ops(rank)[earlier];
+
+        for (uint32_t j = 0; j < e->n_uses; j++) {
+            if (ag_op_uses(rank, e)[j].buffer == buffer &&
+                !ag_order_is_before(order, earlier, op)) {
+                return fail_pair(program, r, earlier, op,
+                                 "nothing orders a use and a later write of its buffer");
+            }
+        }
+    }
+    return AG_OK;
+}
+
+/* Each read against the write before it; each write against everything since that. */
+static ag_status_t check_buffer(const ag_program_t *program, uint32_t r, const ag_order_t *order,
+                                uint32_t buffer)
+{
+    const ag_rank_program_t *rank = &program->ranks[r];
+    int64_t writer = NONE;
+
+    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
+        const ag_op_t *o = &ag_rank_ops(rank)[op];
+
+        for (uint32_t i = 0; i < o->n_uses; i++) {
+            const ag_use_t *use = &ag_op_uses(rank, o)[i];
+            ag_status_t status = AG_OK;
+
+            if (use->buffer != buffer) {
+                continue;
+            }
+            if (writer != NONE && !ag_order_is_before(order, (uint32_t)writer, op)) {
+                return fail_pair(program, r, (uint32_t)writer, op,
+                                 "nothing orders a write and a later use of its buffer");
+            }
+            if (use->mode & AG_USE_WRITE) {
+                status = check_write(program, r, order, buffer,
+                                     writer == NONE ? 0 : (uint32_t)writer, op);
+                writer = op;
+            }
+            if (status != AG_OK) {
+                return status;
+            }
+        }
+    }
+    return AG_OK;
+}
+
+static bool share_bytes(const ag_buffer_t *a, const ag_buffer_t *b)
+{
+    return a->bytes > 0 && b->bytes > 0 && a->offset_bytes < b->offset_bytes + b->bytes &&
+           b->offset_bytes < a->offset_bytes + a->bytes;
+}
+
+static uint32_t any_use(const ag_buffer_span_t *span)
+{
+    for (int s = 0; s < AG_N_STREAMS; s++) {
+        if (span->first[s] >= 0) {
+            return (uint32_t)span->first[s];
+        }
+    }
+    return 0;
+}
+
+/* All uses of one are before all uses of the other. */
+static ag_status_t check_shared(const ag_program_t *program, uint32_t rank,
+                                const ag_order_t *order, const ag_buffer_span_t *spans, uint32_t a)
+{
+    const ag_rank_program_t *r = &program->ranks[rank];
+    const ag_buffer_t *buffers = AG_ITEMS(&r->buffers, ag_buffer_t);
+
+    for (uint32_t b = a + 1; b < r->buffers.n_items; b++) {
+        if (share_bytes(&buffers[a], &buffers[b]) &&
+            !ag_order_span_is_before(order, &spans[a], &spans[b]) &&
+            !ag_order_span_is_before(order, &spans[b], &spans[a])) {
+            return fail_pair(program, rank, any_use(&spans[a]), any_use(&spans[b]),
+                             "buffers in use together share bytes");
+        }
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_check_memory(const ag_program_t *program, uint32_t rank, bool placed)
+{
+    const ag_rank_program_t *r = &program->ranks[rank];
+    const ag_buffer_t *buffers = AG_ITEMS(&r->buffers, ag_buffer_t);
+    ag_buffer_span_t *spans = NULL;
+    ag_order_t order;
+    ag_status_t status = ag_order_init(r, &order);
+
+    if (status != AG_OK) {
+        return ag_fail_context(status, "rank %u", rank);
+    }
+    status = ag_order_spans(r, &spans);
+    for (uint32_t a = 0; a < r->buffers.n_items && status == AG_OK; a++) {
+        status = check_buffer(program, rank, &order, a);
+        if (placed && status == AG_OK &&
+            buffers[a].offset_bytes + buffers[a].bytes > r->memory_bytes) {
+            status = ag_fail(AG_ERR_INVALID, "rank %u: buffer %s ends beyond the slot's memory",
+                             rank, buffers[a].name);
+        }
+        if (placed && status == AG_OK) {
+            status = check_shared(program, rank, &order, spans, a);
+        }
+    }
+    free(spans);
+    ag_order_fini(&order);
+    return status;
+}

@@ -1,0 +1,200 @@
+#include "parallel/program/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
+    [AG_OP_SEGMENT] = {"SEGMENT", false, false},
+    [AG_OP_SEND] = {"SEND", true, false},
+    [AG_OP_RECV] = {"RECV", true, false},
+    [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true},
+};
+
+const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "pipe"};
+const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one", "tokens", "outputs", "sequences"};
+const char *const ag_part_names[AG_N_PART_KINDS] = {"embed", "attn", "ffn",
+                                                    "add",   "head", "collect"};
+
+ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_COUNTERS],
+                              void (*free_inside)(void *inside), ag_program_t **program_p)
+{
+    ag_program_t *program = calloc(1, sizeof(*program));
+
+    if (program == NULL) {
+        return ag_fail_nomem("making a program", sizeof(*program));
+    }
+    program->ranks = calloc((size_t)n_ranks + 1, sizeof(*program->ranks));
+    if (program->ranks == NULL) {
+        free(program);
+        return ag_fail_nomem("making a program", n_ranks * sizeof(*program->ranks));
+    }
+    program->n_ranks = n_ranks;
+    program->free_inside = free_inside;
+    program->groups = AG_ARRAY(ag_program_group_t);
+    memcpy(program->bounds, bounds, sizeof(program->bounds));
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        program->ranks[r] = (ag_rank_program_t){.ops = AG_ARRAY(ag_op_t),
+                                                .uses = AG_ARRAY(ag_use_t),
+                                                .deps = AG_ARRAY(uint32_t),
+                                                .buffers = AG_ARRAY(ag_buffer_t),
+                                                .segments = AG_ARRAY(ag_segment_t)};
+    }
+    *program_p = program;
+    return AG_OK;
+}
+
+static void free_segment(const ag_program_t *program, ag_segment_t *segment)
+{
+    ag_array_fini(&segment->parts);
+    if (segment->inside != NULL && program->free_inside != NULL) {
+        program->free_inside(segment->inside);
+    }
+}
+
+void ag_program_destroy(ag_program_t *program)
+{
+    if (program == NULL) {
+        return;
+    }
+    for (uint32_t r = 0; r < program->n_ranks; r++) {
+        ag_rank_program_t *rank = &program->ranks[r];
+
+        for (size_t i = 0; i < rank->segments.n_items; i++) {
+            free_segment(program, &AG_ITEMS(&rank->segments, ag_segment_t)[i]);
+        }
+        ag_array_fini(&rank->ops);
+        ag_array_fini(&rank->uses);
+        ag_array_fini(&rank->deps);
+        ag_array_fini(&rank->buffers);
+        ag_array_fini(&rank->segments);
+    }
+    for (size_t i = 0; i < program->groups.n_items; i++) {
+        free(AG_ITEMS(&program->groups, ag_program_group_t)[i].ranks);
+    }
+    ag_array_fini(&program->groups);
+    free(program->ranks);
+    free(program);
+}
+
+ag_status_t ag_program_add_buffer(ag_program_t *program, uint32_t rank, const char *name,
+                                  uint64_t unit_bytes, ag_size_counter_t counter,
+                                  uint32_t *buffer_p)
+{
+    ag_array_t *buffers = &program->ranks[rank].buffers;
+    ag_buffer_t buffer = {.counter = counter,
+                          .unit_bytes = unit_bytes,
+                          .bytes = unit_bytes * program->bounds[counter]};
+
+    snprintf(buffer.name, sizeof(buffer.name), "%s", name);
+    *buffer_p = (uint32_t)buffers->n_items;
+    return ag_array_append(buffers, &buffer, 1);
+}
+
+ag_status_t ag_program_add_segment(ag_program_t *program, uint32_t rank, const ag_part_t *part,
+                                   void *inside, uint32_t *segment_p)
+{
+    ag_array_t *segments = &program->ranks[rank].segments;
+    ag_segment_t segment = {.parts = AG_ARRAY(ag_part_t), .inside = inside};
+    ag_status_t status = ag_array_append(&segment.parts, part, 1);
+
+    *segment_p = (uint32_t)segments->n_items;
+    if (status == AG_OK) {
+        status = ag_array_append(segments, &segment, 1);
+    }
+    if (status != AG_OK) {
+        free_segment(program, &segment);
+    }
+    return status;
+}
+
+ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_t *op,
+                              const ag_use_t *uses, uint32_t n_uses)
+{
+    ag_rank_program_t *r = &program->ranks[rank];
+    ag_op_t added = *op;
+    ag_status_t status;
+
+    if (n_uses > UINT8_MAX) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "an operation that uses %u buffers (at most %d)", n_uses,
+                       UINT8_MAX);
+    }
+    added.first_use = (uint32_t)r->uses.n_items;
+    added.n_uses = (uint8_t)n_uses;
+    status = ag_array_append(&r->uses, uses, n_uses);
+    return status == AG_OK ? ag_array_append(&r->ops, &added, 1) : status;
+}
+
+ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op,
+                               const ag_use_t *use)
+{
+    ag_rank_program_t *r = &program->ranks[rank];
+    uint32_t first_use = (uint32_t)r->uses.n_items;
+
+    for (uint32_t i = 0; i < ag_rank_ops(r)[op].n_uses; i++) {
+        ag_use_t known = ag_op_uses(r, &ag_rank_ops(r)[op])[i];
+        ag_status_t status = ag_array_append(&r->uses, &known, 1);
+
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    ag_rank_ops(r)[op].first_use = first_use;
+    ag_rank_ops(r)[op].n_uses++;
+    return ag_array_append(&r->uses, use, 1);
+}
+
+ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
+                             uint32_t *group_p)
+{
+    ag_program_group_t group = {.n_ranks = n_ranks};
+    ag_status_t status;
+
+    for (size_t i = 0; i < program->groups.n_items; i++) {
+        const ag_program_group_t *known = &AG_ITEMS(&program->groups, ag_program_group_t)[i];
+
+        if (known->n_ranks == n_ranks &&
+            memcmp(known->ranks, ranks, n_ranks * sizeof(*ranks)) == 0) {
+            *group_p = (uint32_t)i;
+            return AG_OK;
+        }
+    }
+    group.ranks = malloc(n_ranks * sizeof(*ranks) + 1);
+    if (group.ranks == NULL) {
+        return ag_fail_nomem("making a group", n_ranks * sizeof(*ranks));
+    }
+    memcpy(group.ranks, ranks, n_ranks * sizeof(*ranks));
+    group.channel = AG_LINK_CHANNEL + 1 + (uint32_t)program->groups.n_items;
+    *group_p = (uint32_t)program->groups.n_items;
+    status = ag_array_append(&program->groups, &group, 1);
+    if (status != AG_OK) {
+        free(group.ranks);
+    }
+    return status;
+}
+
+ag_status_t ag_program_dag(const ag_program_t *program, uint32_t rank, ag_dag_t *dag_p)
+{
+    const ag_rank_program_t *r = &program->ranks[rank];
+    uint32_t n_ops = (uint32_t)r->ops.n_items;
+    uint8_t *streams = malloc((size_t)n_ops + 1);
+    uint32_t *dep_begin = malloc(((size_t)n_ops + 1) * sizeof(*dep_begin));
+    ag_status_t status;
+
+    if (streams == NULL || dep_begin == NULL) {
+        status = ag_fail_nomem("making a dag", n_ops * 5ull);
+        goto free_both;
+    }
+    for (uint32_t i = 0; i < n_ops; i++) {
+        streams[i] = ag_rank_ops(r)[i].stream;
+        dep_begin[i] = ag_rank_ops(r)[i].first_dep;
+    }
+    dep_begin[n_ops] = (uint32_t)r->deps.n_items;
+    status = ag_dag_init(n_ops, AG_N_STREAMS, streams, dep_begin, AG_ITEMS(&r->deps, uint32_t),
+                         dag_p);
+
+free_both:
+    free(streams);
+    free(dep_begin);
+    return status;
+}

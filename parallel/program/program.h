@@ -1,0 +1,176 @@
+/*
+ * The program: for each rank, operations on FIFO streams, their dependencies, their buffer uses. It is
+ * built in program order, rewritten by passes, then linked: dependencies follow from the uses.
+ */
+#pragma once
+
+#include "parallel/plan/mesh.h"
+#include "runtime/task/dag.h"
+
+typedef enum ag_op_kind {
+    AG_OP_SEGMENT,
+    AG_OP_SEND,
+    AG_OP_RECV,
+    AG_OP_ALL_REDUCE,
+    AG_N_OP_KINDS,
+} ag_op_kind_t;
+
+/* One line per op kind: what the text form, the checker and the passes must know of it. */
+typedef struct ag_op_info {
+    const char *name;
+    bool is_message;    /* has a peer and a channel */
+    bool is_collective; /* has a group */
+} ag_op_info_t;
+
+extern const ag_op_info_t ag_op_infos[AG_N_OP_KINDS];
+
+typedef enum ag_stream { AG_STREAM_COMPUTE, AG_STREAM_TENSOR, AG_STREAM_PIPE, AG_N_STREAMS } ag_stream_t;
+
+extern const char *const ag_stream_names[AG_N_STREAMS];
+
+/* What sizes are counted in; the same numbers as runtime/kernel/step.h's ag_counter_t. */
+typedef enum ag_size_counter {
+    AG_SIZE_ONE,
+    AG_SIZE_TOKENS,
+    AG_SIZE_OUTPUTS,
+    AG_SIZE_SEQUENCES,
+    AG_N_SIZE_COUNTERS,
+} ag_size_counter_t;
+
+extern const char *const ag_counter_names[AG_N_SIZE_COUNTERS];
+
+/* The channel of every SEND and RECV: a pair's messages are ordered, so one serves all. Groups' follow. */
+enum { AG_LINK_CHANNEL = 1 };
+
+enum {
+    AG_USE_READ = 1,
+    AG_USE_WRITE = 2,
+    AG_USE_PARTIAL = 4, /* with WRITE: what is written is this rank's part of a sum */
+};
+
+typedef struct ag_use {
+    uint32_t buffer; /* of the rank */
+    uint32_t mode;
+} ag_use_t;
+
+/* Where several ranks share an operation: a range of the rank's uses and deps, made by linking. */
+typedef struct ag_op {
+    uint8_t kind;
+    uint8_t stream;
+    uint8_t counter;       /* of the extent */
+    uint8_t n_uses;
+    uint16_t chunk;        /* which part of the model, in the schedule's numbers */
+    uint16_t micro_batch;
+    uint32_t unit_bytes;   /* of the extent: a message or a collective moves unit_bytes * counter */
+    uint32_t subject;      /* SEGMENT: the rank's segment; collective: the program's group */
+    int32_t peer;          /* SEND, RECV: world rank; else -1 */
+    uint32_t channel;      /* SEND, RECV: the pair's; collective: the group's */
+    uint32_t first_use;    /* in the rank's uses */
+    uint32_t first_dep;    /* in the rank's deps; filled by linking */
+    uint32_t n_deps;
+    uint32_t reserved;
+} ag_op_t;
+
+_Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes to a side table");
+
+/* Memory that operations of one rank hand on: unit_bytes * counter, at most `bytes`. */
+typedef struct ag_buffer {
+    char name[12];
+    uint32_t counter;
+    uint64_t unit_bytes;
+    uint64_t bytes;        /* by the class's bounds */
+    uint64_t offset_bytes; /* in the slot's memory; set by placing */
+} ag_buffer_t;
+
+/* A part of the model that a segment computes; joined segments have several. */
+typedef enum ag_part_kind {
+    AG_PART_EMBED,
+    AG_PART_ATTN,
+    AG_PART_FFN,
+    AG_PART_ADD,
+    AG_PART_HEAD,
+    AG_PART_COLLECT, /* shards of the logits side by side */
+    AG_N_PART_KINDS,
+} ag_part_kind_t;
+
+extern const char *const ag_part_names[AG_N_PART_KINDS];
+
+typedef struct ag_part {
+    uint32_t kind;
+    uint32_t layer;
+} ag_part_t;
+
+/* What is inside is the owner's (a graph); the program knows which parts of the model it covers. */
+typedef struct ag_segment {
+    ag_array_t parts; /* ag_part_t */
+    void *inside;
+} ag_segment_t;
+
+typedef struct ag_program_group {
+    uint32_t n_ranks;
+    uint32_t *ranks;  /* (n_ranks) world ranks */
+    uint32_t channel;
+} ag_program_group_t;
+
+typedef struct ag_rank_program {
+    ag_array_t ops;      /* ag_op_t in program order */
+    ag_array_t uses;     /* ag_use_t */
+    ag_array_t deps;     /* uint32_t operations; filled by linking */
+    ag_array_t buffers;  /* ag_buffer_t */
+    ag_array_t segments; /* ag_segment_t */
+    uint64_t memory_bytes; /* of a slot; set by placing */
+} ag_rank_program_t;
+
+typedef struct ag_program {
+    uint64_t bounds[AG_N_SIZE_COUNTERS]; /* the class: the most that a step has */
+    uint32_t output_buffer;              /* rank 0's, with the logits (outputs, vocabulary) */
+    uint32_t n_ranks;
+    ag_rank_program_t *ranks;
+    ag_array_t groups;                   /* ag_program_group_t */
+    void (*free_inside)(void *inside);
+} ag_program_t;
+
+/** An empty program. @param free_inside releases a segment's inside; NULL: nothing to release. */
+ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_COUNTERS],
+                              void (*free_inside)(void *inside), ag_program_t **program_p);
+void ag_program_destroy(ag_program_t *program); /* NULL is allowed */
+
+/** Add a buffer to a rank. @param buffer_p out: its number. */
+ag_status_t ag_program_add_buffer(ag_program_t *program, uint32_t rank, const char *name,
+                                  uint64_t unit_bytes, ag_size_counter_t counter,
+                                  uint32_t *buffer_p);
+
+/** Add a segment; takes over inside, also when it fails. */
+ag_status_t ag_program_add_segment(ag_program_t *program, uint32_t rank, const ag_part_t *part,
+                                   void *inside, uint32_t *segment_p);
+
+/** Append an operation with its uses; op's first_use and n_uses are set here. */
+ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_t *op,
+                              const ag_use_t *uses, uint32_t n_uses);
+
+/** The group of these ranks, added on first asking, with a channel of its own. */
+ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
+                             uint32_t *group_p);
+
+/** Add a use to an operation that is already there. */
+ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op,
+                               const ag_use_t *use);
+
+/**
+ * Derive each operation's dependencies from program order: it waits for the last writer of what it
+ * reads, and for the readers and the writer of what it overwrites, where they are on other streams.
+ */
+ag_status_t ag_program_link(ag_program_t *program);
+
+/** A rank's dag, with the same indices. Linked programs only. */
+ag_status_t ag_program_dag(const ag_program_t *program, uint32_t rank, ag_dag_t *dag_p);
+
+static inline ag_op_t *ag_rank_ops(const ag_rank_program_t *rank)
+{
+    return AG_ITEMS(&rank->ops, ag_op_t);
+}
+
+static inline const ag_use_t *ag_op_uses(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    return AG_ITEMS(&rank->uses, ag_use_t) + op->first_use;
+}

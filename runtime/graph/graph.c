@@ -1,0 +1,138 @@
+#include "runtime/graph/graph_priv.h"
+
+#include <limits.h>
+
+void ag_graph_init(ag_graph_t *graph)
+{
+    *graph = (ag_graph_t){.values = AG_ARRAY(ag_value_t), .nodes = AG_ARRAY(ag_node_t)};
+}
+
+void ag_graph_fini(ag_graph_t *graph)
+{
+    ag_array_fini(&graph->values);
+    ag_array_fini(&graph->nodes);
+}
+
+const char *ag_node_name(ag_node_kind_t kind)
+{
+    return ag_node_ops[kind].name;
+}
+
+int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer)
+{
+    ag_value_t value = {.counter = counter, .width = width, .buffer = buffer};
+
+    for (size_t i = 0; buffer != AG_INTERNAL && i < graph->values.n_items; i++) {
+        if (ag_graph_get(graph, (int32_t)i)->buffer == buffer) {
+            return (int32_t)i;
+        }
+    }
+    if (graph->values.n_items >= INT32_MAX ||
+        ag_array_append(&graph->values, &value, 1) != AG_OK) {
+        return AG_NO_VALUE;
+    }
+    return (int32_t)graph->values.n_items - 1;
+}
+
+static bool value_exists(const ag_graph_t *graph, int32_t value)
+{
+    return value >= 0 && (size_t)value < graph->values.n_items;
+}
+
+ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params)
+{
+    const ag_node_ops_t *ops = &ag_node_ops[node->kind];
+    uint32_t width = 0;
+
+    for (uint32_t i = 0; i < ops->n_in; i++) {
+        if (!value_exists(graph, node->in[i])) {
+            return ag_fail(AG_ERR_INVALID, "%s of layer %u: input %u is not a value of its graph",
+                           ops->name, node->layer, i);
+        }
+    }
+    if (ops->makes_value && !value_exists(graph, node->out)) {
+        return ag_fail(AG_ERR_INVALID, "%s of layer %u: its output is not a value of its graph",
+                       ops->name, node->layer);
+    }
+    if (!ops->infer(graph, node, params, &width)) {
+        return ag_fail(AG_ERR_INVALID, "%s of layer %u: its inputs' widths do not fit its weights",
+                       ops->name, node->layer);
+    }
+    if (ops->makes_value && ag_graph_get(graph, node->out)->width != width) {
+        return ag_fail(AG_ERR_INVALID, "%s of layer %u gives %u columns where %u are expected",
+                       ops->name, node->layer, width, ag_graph_get(graph, node->out)->width);
+    }
+    return ag_array_append(&graph->nodes, node, 1);
+}
+
+ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
+{
+    ag_array_t map = AG_ARRAY(int32_t); /* next's value -> graph's */
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < next->values.n_items; i++) {
+        const ag_value_t *value = ag_graph_get(next, (int32_t)i);
+        int32_t number = ag_graph_value(graph, value->counter, value->width, value->buffer);
+
+        status = number < 0 ? ag_fail_nomem("joining segments", sizeof(*value))
+                            : ag_array_append(&map, &number, 1);
+        if (status != AG_OK) {
+            goto fini_map;
+        }
+    }
+    for (size_t i = 0; i < next->nodes.n_items; i++) {
+        ag_node_t node = AG_ITEMS(&next->nodes, ag_node_t)[i];
+
+        for (int j = 0; j < AG_NODE_MAX_IN; j++) {
+            node.in[j] = node.in[j] < 0 ? AG_NO_VALUE : AG_ITEMS(&map, int32_t)[node.in[j]];
+        }
+        node.out = node.out < 0 ? AG_NO_VALUE : AG_ITEMS(&map, int32_t)[node.out];
+        status = ag_array_append(&graph->nodes, &node, 1);
+        if (status != AG_OK) {
+            goto fini_map;
+        }
+    }
+
+fini_map:
+    ag_array_fini(&map);
+    return status;
+}
+
+ag_cost_t ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
+                        const ag_cost_shape_t *shape)
+{
+    ag_cost_t cost = {0};
+
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+
+        if (ag_node_ops[node->kind].cost != NULL) {
+            ag_node_ops[node->kind].cost(graph, node, params, shape, &cost);
+        }
+    }
+    return cost;
+}
+
+void ag_graph_region(void *arg, const ag_worker_t *worker)
+{
+    const ag_graph_run_t *run = arg;
+    ag_kernel_context_t context = {
+        .worker = worker,
+        .yield = run->yield,
+        .step = run->step,
+        .scratch = run->thread_scratch + worker->thread * run->thread_scratch_stride,
+        .gemm = run->gemm,
+    };
+
+    for (size_t i = 0; i < run->graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&run->graph->nodes, ag_node_t)[i];
+
+        if (node->barrier_before) {
+            ag_team_barrier(worker);
+        }
+        ag_node_ops[node->kind].run(run, node, &context);
+        if (worker->thread == 0 && run->yield != NULL && run->yield->fn != NULL) {
+            run->yield->fn(run->yield->arg);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+/*
+ * A segment's inside: a straight list of nodes over values. Values of (counter, width) float32 are
+ * either a program's buffer, seen by other operations, or internal to the segment.
+ */
+#pragma once
+
+#include "runtime/base/array.h"
+#include "runtime/kernel/kernel.h"
+
+typedef enum ag_node_kind {
+    AG_NODE_EMBED,
+    AG_NODE_NORM,
+    AG_NODE_LINEAR,
+    AG_NODE_ROPE,
+    AG_NODE_KV_APPEND,
+    AG_NODE_ATTENTION,
+    AG_NODE_GLU,
+    AG_NODE_ADD,
+    AG_NODE_SELECT,
+    AG_NODE_COLUMNS,
+    AG_N_NODE_KINDS,
+} ag_node_kind_t;
+
+enum { AG_KV_BLOCK_TOKENS = 32 }; /* positions in a block of the KV cache */
+
+enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1, AG_NODE_MAX_IN = 2 };
+
+typedef struct ag_value {
+    ag_counter_t counter;
+    uint32_t width;
+    int32_t buffer;        /* the program's buffer, or AG_INTERNAL */
+    uint64_t offset_bytes; /* of an internal one, in the segment's scratch; set by compiling */
+} ag_value_t;
+
+/* A weight as this rank holds it: (rows, cols), or a vector (1, cols). */
+typedef struct ag_graph_param {
+    ag_dtype_t dtype;    /* as held */
+    uint64_t rows, cols; /* of the slice; either may be 0 */
+    uint64_t file_bytes; /* of the slice in the file's encoding */
+    const void *data;    /* NULL until loaded */
+} ag_graph_param_t;
+
+typedef struct ag_node {
+    ag_node_kind_t kind;
+    uint32_t layer;               /* KV_APPEND and ATTENTION: index of the KV cache */
+    int32_t in[AG_NODE_MAX_IN];   /* values; AG_NO_VALUE where unused */
+    int32_t out;                  /* may be one of in: the node works in place */
+    int32_t weight, bias;         /* params, or AG_NO_PARAM */
+    union {
+        struct {
+            uint64_t vocab_begin;
+            float scale;
+        } embed;
+        struct {
+            ag_norm_kind_t kind;
+            float eps;
+        } norm;
+        ag_rope_t rope;
+        struct {
+            uint32_t n_kv_heads, head_dim;
+        } kv;
+        struct {
+            ag_attention_t args;
+            uint32_t n_kv_heads, head_dim;
+        } attention;
+        ag_act_t act;             /* GLU */
+        uint32_t column_begin;    /* COLUMNS */
+    } attr;
+    bool barrier_before;          /* set by compiling */
+} ag_node_t;
+
+typedef struct ag_graph {
+    ag_array_t values; /* ag_value_t */
+    ag_array_t nodes;  /* ag_node_t */
+    /* set by compiling: */
+    uint64_t scratch_bytes;        /* internal values */
+    uint64_t thread_scratch_bytes; /* of each thread */
+    bool exact;
+} ag_graph_t;
+
+void ag_graph_init(ag_graph_t *graph);
+void ag_graph_fini(ag_graph_t *graph);
+
+/** Add a value; a buffer that the graph already has gives that value again. @return its number or < 0. */
+int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer);
+
+/**
+ * Add a node after checking its shapes against params.
+ * @return AG_OK, AG_ERR_INVALID (names the node and the shapes), AG_ERR_NOMEM.
+ */
+ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params);
+
+/** Append next's nodes to graph; values of the same buffer become one. */
+ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next);
+
+/**
+ * Give internal values their places in scratch and put barriers where a node touches what another
+ * thread may still read or have written.
+ * @param bounds  (AG_N_COUNTERS) the most that a step of this class has.
+ * @param exact   float32 products.
+ */
+ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
+                             const ag_graph_param_t *params, bool exact);
+
+/* What a run needs besides the graph. */
+typedef struct ag_graph_run {
+    const ag_graph_t *graph;
+    const ag_step_t *step;
+    const ag_graph_param_t *params;
+    const ag_kv_t *kv;             /* by node->layer */
+    void *const *buffers;          /* by value->buffer */
+    unsigned char *scratch;        /* graph->scratch_bytes */
+    unsigned char *thread_scratch; /* threads * thread_scratch_stride */
+    uint64_t thread_scratch_stride;
+    const ag_yield_t *yield;
+    struct ag_gemm_cache *gemm;
+} ag_graph_run_t;
+
+/** A region function (runtime/base/team.h): arg is an ag_graph_run_t. */
+void ag_graph_region(void *arg, const ag_worker_t *worker);
+
+/* What a graph costs for a step of these sizes; the limit and the simulator read it. */
+typedef struct ag_cost_shape {
+    double counts[AG_N_COUNTERS];
+    double attended;     /* (query, key) pairs: sum over tokens of the positions each sees */
+    double kv_positions; /* positions read from the cache, summed over sequences */
+    double kv_bytes_per_element;
+} ag_cost_shape_t;
+
+typedef struct ag_cost {
+    double linear_ops;    /* 2 per weight and row */
+    double attention_ops; /* causal: only what is seen */
+    double weight_bytes;  /* in the file's encoding; an embedding table only the rows used */
+    double kv_bytes;
+} ag_cost_t;
+
+ag_cost_t ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
+                        const ag_cost_shape_t *shape);
+
+const char *ag_node_name(ag_node_kind_t kind);

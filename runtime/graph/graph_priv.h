@@ -1,0 +1,28 @@
+#pragma once
+
+#include "runtime/graph/graph.h"
+
+/* One row per node kind: adding an operator adds a row. */
+typedef struct ag_node_ops {
+    const char *name;
+    uint32_t n_in;
+    bool makes_value;
+    /** Check widths against params and attributes; fills *width_p with the output's width. */
+    bool (*infer)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                  uint32_t *width_p);
+    void (*run)(const ag_graph_run_t *run, const ag_node_t *node,
+                const ag_kernel_context_t *context);
+    /** Add this node's share to *cost; NULL: what it costs is too little to count. */
+    void (*cost)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                 const ag_cost_shape_t *shape, ag_cost_t *cost);
+    /** Scratch of each thread; NULL: none. */
+    uint64_t (*thread_scratch)(const ag_graph_t *graph, const ag_node_t *node,
+                               const ag_graph_param_t *params, uint64_t max_rows);
+} ag_node_ops_t;
+
+extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];
+
+static inline const ag_value_t *ag_graph_get(const ag_graph_t *graph, int32_t value)
+{
+    return &AG_ITEMS(&graph->values, ag_value_t)[value];
+}

@@ -1,0 +1,306 @@
+/* The operators: shape, work, cost. */
+#include "runtime/graph/graph_priv.h"
+
+static uint32_t width_of(const ag_graph_t *graph, int32_t value)
+{
+    return ag_graph_get(graph, value)->width;
+}
+
+static uint64_t rows_of(const ag_graph_run_t *run, int32_t value)
+{
+    return run->step->counts[ag_graph_get(run->graph, value)->counter];
+}
+
+static float *data_of(const ag_graph_run_t *run, int32_t value)
+{
+    const ag_value_t *v = ag_graph_get(run->graph, value);
+
+    return v->buffer != AG_INTERNAL ? run->buffers[v->buffer]
+                                    : (void *)(run->scratch + v->offset_bytes);
+}
+
+static const float *vector_of(const ag_graph_run_t *run, int32_t param)
+{
+    return param == AG_NO_PARAM ? NULL : run->params[param].data;
+}
+
+/* EMBED: tokens of the step -> (tokens, hidden) */
+
+static bool embed_infer(const ag_graph_t *graph, const ag_node_t *node,
+                        const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)graph;
+    *width_p = (uint32_t)params[node->weight].cols;
+    return true;
+}
+
+static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
+                      const ag_kernel_context_t *context)
+{
+    const ag_graph_param_t *table = &run->params[node->weight];
+    ag_embed_t embed = {
+        .dtype = table->dtype,
+        .vocab_begin = node->attr.embed.vocab_begin,
+        .vocab_end = node->attr.embed.vocab_begin + table->rows,
+        .width = table->cols,
+        .scale = node->attr.embed.scale,
+        .table = table->data,
+    };
+
+    ag_kernel_embed(context, &embed, data_of(run, node->out));
+}
+
+static void embed_cost(const ag_graph_t *graph, const ag_node_t *node,
+                       const ag_graph_param_t *params, const ag_cost_shape_t *shape,
+                       ag_cost_t *cost)
+{
+    const ag_graph_param_t *table = &params[node->weight];
+
+    (void)graph;
+    if (table->rows > 0) {
+        cost->weight_bytes +=
+            shape->counts[AG_COUNT_TOKENS] * (double)table->file_bytes / (double)table->rows;
+    }
+}
+
+/* NORM: (rows, width) -> the same */
+
+static bool norm_infer(const ag_graph_t *graph, const ag_node_t *node,
+                       const ag_graph_param_t *params, uint32_t *width_p)
+{
+    *width_p = width_of(graph, node->in[0]);
+    return params[node->weight].cols == *width_p &&
+           (node->bias == AG_NO_PARAM || params[node->bias].cols == *width_p);
+}
+
+static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
+                     const ag_kernel_context_t *context)
+{
+    ag_norm_t norm = {
+        .kind = node->attr.norm.kind,
+        .width = width_of(run->graph, node->in[0]),
+        .eps = node->attr.norm.eps,
+        .weight = vector_of(run, node->weight),
+        .bias = vector_of(run, node->bias),
+    };
+
+    ag_kernel_norm(context, &norm, data_of(run, node->in[0]), rows_of(run, node->in[0]),
+                   data_of(run, node->out));
+}
+
+/* LINEAR: (rows, k) -> (rows, n) */
+
+static ag_linear_t linear_args(const ag_graph_param_t *params, const ag_node_t *node)
+{
+    const ag_graph_param_t *weight = &params[node->weight];
+
+    return (ag_linear_t){
+        .dtype = weight->dtype,
+        .n = weight->rows,
+        .k = weight->cols,
+        .weight = weight->data,
+        .bias = node->bias == AG_NO_PARAM ? NULL : params[node->bias].data,
+    };
+}
+
+static bool linear_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_graph_param_t *weight = &params[node->weight];
+
+    *width_p = (uint32_t)weight->rows;
+    return weight->cols == width_of(graph, node->in[0]) &&
+           (node->bias == AG_NO_PARAM || params[node->bias].cols == weight->rows);
+}
+
+static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    ag_linear_t linear = linear_args(run->params, node);
+    uint64_t n_rows = rows_of(run, node->in[0]);
+
+    if (n_rows > 0) {
+        ag_linear_choose(&linear, n_rows, run->graph->exact)
+            ->run(context, &linear, data_of(run, node->in[0]), n_rows, data_of(run, node->out));
+    }
+}
+
+static void linear_cost(const ag_graph_t *graph, const ag_node_t *node,
+                        const ag_graph_param_t *params, const ag_cost_shape_t *shape,
+                        ag_cost_t *cost)
+{
+    const ag_graph_param_t *weight = &params[node->weight];
+    double n_rows = shape->counts[ag_graph_get(graph, node->in[0])->counter];
+
+    cost->linear_ops += 2.0 * (double)weight->rows * (double)weight->cols * n_rows;
+    cost->weight_bytes += n_rows > 0 ? (double)weight->file_bytes : 0;
+}
+
+static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                               const ag_graph_param_t *params, uint64_t max_rows)
+{
+    ag_linear_t linear = linear_args(params, node);
+
+    return ag_linear_scratch_bytes(&linear, max_rows, graph->exact);
+}
+
+/* ROPE: in place on the leading columns of (tokens, width) */
+
+static bool rope_infer(const ag_graph_t *graph, const ag_node_t *node,
+                       const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return node->in[0] == node->out &&
+           (uint64_t)node->attr.rope.n_heads * node->attr.rope.head_dim <= *width_p;
+}
+
+static void rope_run(const ag_graph_run_t *run, const ag_node_t *node,
+                     const ag_kernel_context_t *context)
+{
+    ag_kernel_rope(context, &node->attr.rope, data_of(run, node->out),
+                   width_of(run->graph, node->out));
+}
+
+/* KV_APPEND: k, v (tokens, kv heads * head size) -> the layer's cache */
+
+static bool append_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    uint64_t width = (uint64_t)node->attr.kv.n_kv_heads * node->attr.kv.head_dim;
+
+    (void)params;
+    *width_p = 0;
+    return width_of(graph, node->in[0]) == width && width_of(graph, node->in[1]) == width;
+}
+
+static void append_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    ag_kernel_kv_append(context, &run->kv[node->layer], data_of(run, node->in[0]),
+                        data_of(run, node->in[1]));
+}
+
+/* ATTENTION: q (tokens, heads * head size) -> the same shape */
+
+static bool attention_infer(const ag_graph_t *graph, const ag_node_t *node,
+                            const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return *width_p == (uint64_t)node->attr.attention.args.n_heads * node->attr.attention.head_dim;
+}
+
+static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
+                          const ag_kernel_context_t *context)
+{
+    ag_kernel_attention(context, &node->attr.attention.args, &run->kv[node->layer],
+                        data_of(run, node->in[0]), data_of(run, node->out));
+}
+
+static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
+                           const ag_graph_param_t *params, const ag_cost_shape_t *shape,
+                           ag_cost_t *cost)
+{
+    double head_dim = node->attr.attention.head_dim;
+
+    (void)graph;
+    (void)params;
+    /* a product with the keys and one with the values */
+    cost->attention_ops += 4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended;
+    cost->kv_bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions *
+                      shape->kv_bytes_per_element;
+}
+
+static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                                  const ag_graph_param_t *params, uint64_t max_rows)
+{
+    ag_kv_t kv = {
+        .dtype = graph->exact ? AG_F32 : AG_F16,
+        .n_kv_heads = node->attr.attention.n_kv_heads,
+        .head_dim = node->attr.attention.head_dim,
+        .block_tokens = AG_KV_BLOCK_TOKENS,
+    };
+
+    (void)params;
+    (void)max_rows;
+    return ag_attention_scratch_bytes(&node->attr.attention.args, &kv);
+}
+
+/* GLU: act(gate) * up */
+
+static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
+                      const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return *width_p == width_of(graph, node->in[1]);
+}
+
+static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
+                    const ag_kernel_context_t *context)
+{
+    ag_kernel_glu(context, node->attr.act, data_of(run, node->in[0]), data_of(run, node->in[1]),
+                  rows_of(run, node->in[0]), width_of(run->graph, node->in[0]),
+                  data_of(run, node->out));
+}
+
+/* ADD: a + b */
+
+static void add_run(const ag_graph_run_t *run, const ag_node_t *node,
+                    const ag_kernel_context_t *context)
+{
+    ag_kernel_add(context, data_of(run, node->in[0]), data_of(run, node->in[1]),
+                  rows_of(run, node->in[0]), width_of(run->graph, node->in[0]),
+                  data_of(run, node->out));
+}
+
+/* SELECT: the rows whose logits are asked for, (tokens, width) -> (outputs, width) */
+
+static bool select_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return ag_graph_get(graph, node->in[0])->counter == AG_COUNT_TOKENS &&
+           ag_graph_get(graph, node->out)->counter == AG_COUNT_OUTPUTS;
+}
+
+static void select_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    ag_kernel_select_rows(context, data_of(run, node->in[0]), width_of(run->graph, node->in[0]),
+                          data_of(run, node->out));
+}
+
+/* COLUMNS: (rows, width) -> some columns of a wider value */
+
+static bool columns_infer(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->out);
+    return (uint64_t)node->attr.column_begin + width_of(graph, node->in[0]) <= *width_p;
+}
+
+static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context)
+{
+    ag_kernel_copy_columns(context, data_of(run, node->in[0]), rows_of(run, node->in[0]),
+                           width_of(run->graph, node->in[0]), data_of(run, node->out),
+                           width_of(run->graph, node->out), node->attr.column_begin);
+}
+
+const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
+    [AG_NODE_EMBED] = {"EMBED", 0, true, embed_infer, embed_run, embed_cost, NULL},
+    [AG_NODE_NORM] = {"NORM", 1, true, norm_infer, norm_run, NULL, NULL},
+    [AG_NODE_LINEAR] = {"LINEAR", 1, true, linear_infer, linear_run, linear_cost, linear_scratch},
+    [AG_NODE_ROPE] = {"ROPE", 1, true, rope_infer, rope_run, NULL, NULL},
+    [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, append_infer, append_run, NULL, NULL},
+    [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, attention_infer, attention_run, attention_cost,
+                           attention_scratch},
+    [AG_NODE_GLU] = {"GLU", 2, true, same_width_infer, glu_run, NULL, NULL},
+    [AG_NODE_ADD] = {"ADD", 2, true, same_width_infer, add_run, NULL, NULL},
+    [AG_NODE_SELECT] = {"SELECT", 1, true, select_infer, select_run, NULL, NULL},
+    [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, columns_infer, columns_run, NULL, NULL},
+};

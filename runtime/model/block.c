@@ -1,0 +1,315 @@
+/* It branches on the spec's fields, never on a family. */
+#include "runtime/model/block.h"
+
+/* What a block's emission carries along: the first failure ends it. */
+typedef struct emit {
+    const ag_block_t *block;
+    ag_graph_t *graph;
+    ag_status_t status;
+} emit_t;
+
+static const ag_spec_t *spec_of(const emit_t *emit)
+{
+    return emit->block->model->spec;
+}
+
+static int32_t value(emit_t *emit, ag_counter_t counter, uint32_t width, int32_t buffer)
+{
+    int32_t number = ag_graph_value(emit->graph, counter, width, buffer);
+
+    if (number < 0 && emit->status == AG_OK) {
+        emit->status = ag_fail_nomem("building a segment", sizeof(ag_value_t));
+    }
+    return number;
+}
+
+static int32_t internal(emit_t *emit, uint32_t width)
+{
+    return value(emit, AG_COUNT_TOKENS, width, AG_INTERNAL);
+}
+
+static int32_t x_value(emit_t *emit)
+{
+    return value(emit, AG_COUNT_TOKENS, spec_of(emit)->hidden, emit->block->x);
+}
+
+static int32_t partial_value(emit_t *emit)
+{
+    return value(emit, AG_COUNT_TOKENS, spec_of(emit)->hidden, emit->block->partial);
+}
+
+static int32_t param(emit_t *emit, ag_role_t role, uint32_t layer, const ag_slice_t *slice)
+{
+    int32_t number = AG_NO_PARAM;
+
+    if (emit->status == AG_OK) {
+        emit->status =
+            ag_params_add(emit->block->params, emit->block->model, role, layer, slice, &number);
+    }
+    return number;
+}
+
+/* rows [begin, end) of a (rows, cols) weight */
+static int32_t rows_param(emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
+                          uint64_t begin, uint64_t end, uint64_t cols)
+{
+    return param(emit, role, layer,
+                 &(ag_slice_t){.rows = rows, .cols = cols, .row_begin = begin, .row_end = end,
+                               .col_end = cols});
+}
+
+/* columns [begin, end) of a (rows, cols) weight */
+static int32_t cols_param(emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
+                          uint64_t cols, uint64_t begin, uint64_t end)
+{
+    return param(emit, role, layer,
+                 &(ag_slice_t){.rows = rows, .cols = cols, .row_end = rows, .col_begin = begin,
+                               .col_end = end});
+}
+
+/* elements [begin, end) of a vector of n; AG_NO_PARAM where the spec has none */
+static int32_t vector_param(emit_t *emit, bool present, ag_role_t role, uint32_t layer, uint64_t n,
+                            uint64_t begin, uint64_t end)
+{
+    if (!present) {
+        return AG_NO_PARAM;
+    }
+    return param(emit, role, layer, &(ag_slice_t){.cols = n, .col_begin = begin, .col_end = end});
+}
+
+static void add_node(emit_t *emit, const ag_node_t *node)
+{
+    if (emit->status == AG_OK) {
+        emit->status = ag_graph_add(emit->graph, node, ag_params_held(emit->block->params));
+    }
+}
+
+static void add_linear(emit_t *emit, uint32_t layer, int32_t x, int32_t weight, int32_t bias,
+                       int32_t y)
+{
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_LINEAR,
+                                .layer = layer,
+                                .in = {x, AG_NO_VALUE},
+                                .out = y,
+                                .weight = weight,
+                                .bias = bias});
+}
+
+static void add_norm(emit_t *emit, ag_role_t role, uint32_t layer, int32_t x, int32_t y)
+{
+    const ag_spec_t *spec = spec_of(emit);
+
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_NORM,
+                                .layer = layer,
+                                .in = {x, AG_NO_VALUE},
+                                .out = y,
+                                .weight = vector_param(emit, true, role, layer, spec->hidden, 0,
+                                                       spec->hidden),
+                                .bias = AG_NO_PARAM,
+                                .attr.norm = {.kind = spec->norm_kind, .eps = spec->norm_eps}});
+}
+
+static void add_partial_to_x(emit_t *emit)
+{
+    int32_t x = x_value(emit);
+
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_ADD,
+                                .in = {x, partial_value(emit)},
+                                .out = x,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM});
+}
+
+ag_status_t ag_block_embed(const ag_block_t *block, ag_graph_t *graph)
+{
+    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    const ag_spec_t *spec = spec_of(&emit);
+    const ag_shard_t *shard = block->shard;
+    int32_t table = rows_param(&emit, AG_ROLE_EMBED, 0, spec->vocab, shard->vocab_begin,
+                               shard->vocab_end, spec->hidden);
+
+    add_node(&emit, &(ag_node_t){.kind = AG_NODE_EMBED,
+                                 .in = {AG_NO_VALUE, AG_NO_VALUE},
+                                 .out = x_value(&emit),
+                                 .weight = table,
+                                 .bias = AG_NO_PARAM,
+                                 .attr.embed = {.vocab_begin = shard->vocab_begin,
+                                                .scale = spec->embed_scale}});
+    return emit.status;
+}
+
+static int32_t add_heads(emit_t *emit, ag_role_t role, ag_role_t bias_role, bool has_bias,
+                         uint32_t layer, int32_t x, uint32_t n_heads, uint32_t begin, uint32_t end)
+{
+    const ag_spec_t *spec = spec_of(emit);
+    uint64_t head_dim = ag_spec_layer(spec, layer)->head_dim;
+    int32_t y = internal(emit, (uint32_t)((end - begin) * head_dim));
+    int32_t weight = rows_param(emit, role, layer, n_heads * head_dim, begin * head_dim,
+                                end * head_dim, spec->hidden);
+    int32_t bias = vector_param(emit, has_bias, bias_role, layer, n_heads * head_dim,
+                                begin * head_dim, end * head_dim);
+
+    add_linear(emit, layer, x, weight, bias, y);
+    return y;
+}
+
+static void add_rope(emit_t *emit, uint32_t layer, int32_t x, uint32_t n_heads)
+{
+    const ag_spec_t *spec = spec_of(emit);
+
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_ROPE,
+                                .layer = layer,
+                                .in = {x, AG_NO_VALUE},
+                                .out = x,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.rope = {.n_heads = n_heads,
+                                              .head_dim = ag_spec_layer(spec, layer)->head_dim,
+                                              .rotary = spec->rope.rotary,
+                                              .magnitude = spec->rope_magnitude,
+                                              .inverse_freq = spec->inverse_freq}});
+}
+
+/* Query heads over the rows so far: (tokens, heads held * head size), which may be no columns. */
+static int32_t add_attention(emit_t *emit, uint32_t layer, int32_t x)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(spec_of(emit), layer);
+    const ag_layer_shard_t *held =
+        &emit->block->shard->layers[spec_of(emit)->kind_of_layer[layer]];
+    uint32_t n_heads = held->head_end - held->head_begin;
+    uint32_t n_kv_heads = held->kv_end - held->kv_begin;
+    int32_t y = internal(emit, n_heads * kind->head_dim);
+    int32_t q, k, v;
+
+    if (n_heads == 0) {
+        return y;
+    }
+    q = add_heads(emit, AG_ROLE_Q, AG_ROLE_Q_BIAS, kind->q_bias, layer, x, kind->n_heads,
+                  held->head_begin, held->head_end);
+    k = add_heads(emit, AG_ROLE_K, AG_ROLE_K_BIAS, kind->k_bias, layer, x, kind->n_kv_heads,
+                  held->kv_begin, held->kv_end);
+    v = add_heads(emit, AG_ROLE_V, AG_ROLE_V_BIAS, kind->v_bias, layer, x, kind->n_kv_heads,
+                  held->kv_begin, held->kv_end);
+    add_rope(emit, layer, q, n_heads);
+    add_rope(emit, layer, k, n_kv_heads);
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_KV_APPEND,
+                                .layer = layer - emit->block->first_layer,
+                                .in = {k, v},
+                                .out = AG_NO_VALUE,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.kv = {.n_kv_heads = n_kv_heads, .head_dim = kind->head_dim}});
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_ATTENTION,
+                                .layer = layer - emit->block->first_layer,
+                                .in = {q, AG_NO_VALUE},
+                                .out = y,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.attention = {.args = {.n_heads = n_heads,
+                                                            .kv_head = held->kv_head,
+                                                            .scale = kind->attention_scale},
+                                                   .n_kv_heads = n_kv_heads,
+                                                   .head_dim = kind->head_dim}});
+    return y;
+}
+
+ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add_partial,
+                               ag_graph_t *graph)
+{
+    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    const ag_spec_t *spec = spec_of(&emit);
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+    const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
+    uint64_t head_dim = kind->head_dim;
+    int32_t normed = internal(&emit, spec->hidden);
+    int32_t heads, weight, bias;
+
+    if (add_partial) {
+        add_partial_to_x(&emit);
+    }
+    add_norm(&emit, AG_ROLE_ATTN_NORM, layer, x_value(&emit), normed);
+    heads = add_attention(&emit, layer, normed);
+    weight = cols_param(&emit, AG_ROLE_O, layer, spec->hidden, kind->n_heads * head_dim,
+                        held->head_begin * head_dim, held->head_end * head_dim);
+    /* a bias of a sum is added once: by the first rank */
+    bias = vector_param(&emit, kind->o_bias && block->shard->index == 0, AG_ROLE_O_BIAS, layer,
+                        spec->hidden, 0, spec->hidden);
+    add_linear(&emit, layer, heads, weight, bias, partial_value(&emit));
+    return emit.status;
+}
+
+static int32_t add_ffn_columns(emit_t *emit, ag_role_t role, ag_role_t bias_role, uint32_t layer,
+                               int32_t x)
+{
+    const ag_spec_t *spec = spec_of(emit);
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec->kind_of_layer[layer]];
+    int32_t y = internal(emit, held->ffn_end - held->ffn_begin);
+    int32_t weight = rows_param(emit, role, layer, kind->ffn_width, held->ffn_begin, held->ffn_end,
+                                spec->hidden);
+    int32_t bias = vector_param(emit, kind->ffn_bias, bias_role, layer, kind->ffn_width,
+                                held->ffn_begin, held->ffn_end);
+
+    add_linear(emit, layer, x, weight, bias, y);
+    return y;
+}
+
+ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
+{
+    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    const ag_spec_t *spec = spec_of(&emit);
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+    const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
+    int32_t normed = internal(&emit, spec->hidden);
+    int32_t gate, up, weight, bias;
+
+    add_partial_to_x(&emit);
+    add_norm(&emit, AG_ROLE_FFN_NORM, layer, x_value(&emit), normed);
+    gate = add_ffn_columns(&emit, AG_ROLE_GATE, AG_ROLE_GATE_BIAS, layer, normed);
+    up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
+    add_node(&emit, &(ag_node_t){.kind = AG_NODE_GLU,
+                                 .layer = layer,
+                                 .in = {gate, up},
+                                 .out = gate,
+                                 .weight = AG_NO_PARAM,
+                                 .bias = AG_NO_PARAM,
+                                 .attr.act = kind->ffn_act});
+    weight = cols_param(&emit, AG_ROLE_DOWN, layer, spec->hidden, kind->ffn_width, held->ffn_begin,
+                        held->ffn_end);
+    bias = vector_param(&emit, kind->ffn_bias && block->shard->index == 0, AG_ROLE_DOWN_BIAS, layer,
+                        spec->hidden, 0, spec->hidden);
+    add_linear(&emit, layer, gate, weight, bias, partial_value(&emit));
+    return emit.status;
+}
+
+ag_status_t ag_block_add(const ag_block_t *block, ag_graph_t *graph)
+{
+    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+
+    add_partial_to_x(&emit);
+    return emit.status;
+}
+
+ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
+{
+    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    const ag_spec_t *spec = spec_of(&emit);
+    const ag_shard_t *shard = block->shard;
+    ag_role_t role = spec->tied ? AG_ROLE_EMBED : AG_ROLE_HEAD;
+    int32_t rows = value(&emit, AG_COUNT_OUTPUTS, spec->hidden, AG_INTERNAL);
+    int32_t logits = value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin,
+                           block->logits);
+    int32_t weight;
+
+    add_partial_to_x(&emit);
+    add_node(&emit, &(ag_node_t){.kind = AG_NODE_SELECT,
+                                 .in = {x_value(&emit), AG_NO_VALUE},
+                                 .out = rows,
+                                 .weight = AG_NO_PARAM,
+                                 .bias = AG_NO_PARAM});
+    add_norm(&emit, AG_ROLE_FINAL_NORM, 0, rows, rows);
+    weight = rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end,
+                        spec->hidden);
+    add_linear(&emit, 0, rows, weight, AG_NO_PARAM, logits);
+    return emit.status;
+}

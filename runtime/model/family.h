@@ -1,0 +1,79 @@
+/* A family: which keys hold its settings, how its tensors are called, what its config does not say. */
+#pragma once
+
+#include "runtime/model/spec.h"
+
+/* What a weight does; the name tables give each its names. */
+typedef enum ag_role {
+    AG_ROLE_EMBED,
+    AG_ROLE_HEAD,
+    AG_ROLE_FINAL_NORM,
+    AG_ROLE_ROPE_FACTORS,
+    AG_ROLE_ATTN_NORM,
+    AG_ROLE_Q,
+    AG_ROLE_K,
+    AG_ROLE_V,
+    AG_ROLE_O,
+    AG_ROLE_Q_BIAS,
+    AG_ROLE_K_BIAS,
+    AG_ROLE_V_BIAS,
+    AG_ROLE_O_BIAS,
+    AG_ROLE_FFN_NORM,
+    AG_ROLE_GATE,
+    AG_ROLE_UP,
+    AG_ROLE_DOWN,
+    AG_ROLE_GATE_BIAS,
+    AG_ROLE_UP_BIAS,
+    AG_ROLE_DOWN_BIAS,
+    AG_N_ROLES,
+} ag_role_t;
+
+/* What loading does to a tensor's rows. */
+typedef enum ag_transform {
+    AG_TRANSFORM_NONE,
+    AG_TRANSFORM_UNPERMUTE_ROPE, /* rows of each head: (pair, half) -> (half, pair) */
+} ag_transform_t;
+
+typedef struct ag_name_row {
+    ag_role_t role;
+    const char *hf;    /* %u is the layer; NULL: not in such files */
+    const char *gguf;
+    ag_transform_t gguf_transform;
+} ag_name_row_t;
+
+/* Kinds of a setting; the destination is a field of ag_settings_t. */
+typedef enum ag_setting_kind { AG_SETTING_U32, AG_SETTING_REAL, AG_SETTING_BOOL } ag_setting_kind_t;
+
+/* The settings of a config as they stand there; 0 where absent. */
+typedef struct ag_settings {
+    uint32_t n_layers, hidden, vocab, context_tokens;
+    uint32_t n_heads, n_kv_heads, head_dim, ffn_width, rotary;
+    double norm_eps;
+    ag_rope_spec_t rope;
+    bool attention_bias, mlp_bias, tied;
+} ag_settings_t;
+
+typedef struct ag_key_row {
+    size_t offset;            /* of the field in ag_settings_t */
+    ag_setting_kind_t kind;
+    bool required;
+    const char *hf;           /* path in config.json; alternatives joined by '|' */
+    const char *gguf;         /* key after the architecture's name; NULL: a GGUF does not say */
+} ag_key_row_t;
+
+typedef struct ag_family {
+    const char *name;
+    const char *hf_model_type;   /* config.json's model_type */
+    const char *gguf_arch;       /* general.architecture */
+    const ag_key_row_t *keys;    /* ended by a row with both names NULL */
+    const ag_name_row_t *names;  /* ended by a row with both names NULL */
+    /** Fill the spec from the settings; what the config does not say is known here. */
+    ag_status_t (*adjust)(const ag_model_files_t *files, const ag_settings_t *settings,
+                          ag_spec_t *spec);
+} ag_family_t;
+
+extern const ag_family_t *const ag_families[]; /* ended by NULL */
+
+/** The name of a role's tensor in these files, or NULL. @param name  storage for it. */
+const char *ag_family_tensor_name(const ag_family_t *family, bool gguf, ag_role_t role,
+                                  uint32_t layer, char name[128], ag_transform_t *transform_p);

@@ -1,0 +1,109 @@
+#include "runtime/model/model.h"
+
+#include <stdlib.h>
+
+enum { FFN_UNIT = 32, VOCAB_UNIT = 64 };
+
+ag_status_t ag_model_open(const char *path, ag_model_t **model_p)
+{
+    ag_model_t *model = calloc(1, sizeof(*model));
+    ag_status_t status;
+
+    if (model == NULL) {
+        return ag_fail_nomem("opening a model", sizeof(*model));
+    }
+    status = ag_model_files_open(path, &model->files);
+    if (status == AG_OK) {
+        status = ag_spec_load(model->files, &model->spec, &model->family);
+    }
+    if (status != AG_OK) {
+        ag_model_close(model);
+        return status;
+    }
+    *model_p = model;
+    return AG_OK;
+}
+
+void ag_model_close(ag_model_t *model)
+{
+    if (model != NULL) {
+        ag_spec_destroy(model->spec);
+        ag_model_files_close(model->files);
+        free(model);
+    }
+}
+
+static uint32_t greatest_common_divisor(uint32_t a, uint32_t b)
+{
+    while (b != 0) {
+        uint32_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Elements in the largest block that any layer's weight of this role is encoded in. */
+static uint32_t block_of(const ag_model_t *model, ag_role_t role)
+{
+    uint32_t elements = 1;
+
+    for (uint32_t layer = 0; layer < model->spec->n_layers; layer++) {
+        ag_transform_t transform;
+        char name[128];
+        const char *known =
+            ag_family_tensor_name(model->family, ag_model_files_gguf(model->files) != NULL, role,
+                                  layer, name, &transform);
+        const ag_model_tensor_t *tensor =
+            known != NULL ? ag_model_files_find(model->files, known) : NULL;
+
+        if (tensor != NULL && ag_dtype_info(tensor->dtype)->block_elements > elements) {
+            elements = ag_dtype_info(tensor->dtype)->block_elements;
+        }
+    }
+    return elements;
+}
+
+ag_status_t ag_model_units(const ag_model_t *model, uint32_t layer_kind, ag_model_units_t *units_p)
+{
+    uint32_t head_dim = model->spec->layer_kinds[layer_kind].head_dim;
+    uint32_t o_block = block_of(model, AG_ROLE_O);
+    uint32_t down_block = block_of(model, AG_ROLE_DOWN);
+
+    units_p->heads = o_block / greatest_common_divisor(o_block, head_dim);
+    units_p->ffn_columns = down_block > FFN_UNIT ? down_block : FFN_UNIT;
+    units_p->vocab = VOCAB_UNIT;
+    return AG_OK;
+}
+
+ag_status_t ag_shard_complete(const ag_spec_t *spec, ag_shard_t *shard)
+{
+    shard->n_layer_kinds = spec->n_layer_kinds;
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        const ag_layer_spec_t *kind = &spec->layer_kinds[i];
+        ag_layer_shard_t *layer = &shard->layers[i];
+        uint32_t per_kv = kind->n_heads / kind->n_kv_heads;
+        uint32_t n_heads = layer->head_end - layer->head_begin;
+
+        layer->kv_begin = layer->head_begin / per_kv;
+        layer->kv_end = n_heads > 0 ? (layer->head_end + per_kv - 1) / per_kv : layer->kv_begin;
+        layer->kv_head = calloc((size_t)n_heads + 1, sizeof(*layer->kv_head));
+        if (layer->kv_head == NULL) {
+            ag_shard_fini(shard);
+            return ag_fail_nomem("sharing out heads", n_heads * sizeof(*layer->kv_head));
+        }
+        for (uint32_t h = 0; h < n_heads; h++) {
+            layer->kv_head[h] = (layer->head_begin + h) / per_kv - layer->kv_begin;
+        }
+    }
+    return AG_OK;
+}
+
+void ag_shard_fini(ag_shard_t *shard)
+{
+    for (uint32_t i = 0; i < AG_MAX_LAYER_KINDS; i++) {
+        free(shard->layers[i].kv_head);
+        shard->layers[i].kv_head = NULL;
+    }
+}

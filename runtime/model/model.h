@@ -1,0 +1,44 @@
+/* An opened model: files, spec, names; and what of it one rank holds. */
+#pragma once
+
+#include "runtime/mem/region.h"
+#include "runtime/model/family.h"
+
+typedef struct ag_model {
+    ag_model_files_t *files;
+    ag_spec_t *spec;
+    const ag_family_t *family;
+} ag_model_t;
+
+/** Open a GGUF file or a folder: headers and settings only. @return as the parts do. */
+ag_status_t ag_model_open(const char *path, ag_model_t **model_p);
+void ag_model_close(ag_model_t *model); /* NULL is allowed */
+
+/* Smallest pieces that a layer kind can be cut into: whole blocks of the weights cut along k. */
+typedef struct ag_model_units {
+    uint32_t heads;
+    uint32_t ffn_columns;
+    uint32_t vocab;
+} ag_model_units_t;
+
+ag_status_t ag_model_units(const ag_model_t *model, uint32_t layer_kind, ag_model_units_t *units_p);
+
+/* One rank's part of every layer of a kind. */
+typedef struct ag_layer_shard {
+    uint32_t head_begin, head_end;   /* query heads */
+    uint32_t kv_begin, kv_end;       /* the key-value heads these use, replicated where shared */
+    uint32_t ffn_begin, ffn_end;     /* feed-forward columns */
+    uint32_t *kv_head;               /* (heads held) index among the KV heads held */
+} ag_layer_shard_t;
+
+/* One rank's part of a stage. */
+typedef struct ag_shard {
+    uint32_t index, n_ranks;         /* among the ranks that compute together */
+    uint32_t vocab_begin, vocab_end;
+    uint32_t n_layer_kinds;
+    ag_layer_shard_t layers[AG_MAX_LAYER_KINDS];
+} ag_shard_t;
+
+/** Fill kv_begin, kv_end and kv_head from the query heads of each kind. */
+ag_status_t ag_shard_complete(const ag_spec_t *spec, ag_shard_t *shard);
+void ag_shard_fini(ag_shard_t *shard);

@@ -1,0 +1,261 @@
+#include "runtime/model/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { READ_BYTES = 1 << 20, ALIGN_BYTES = 64 };
+
+void ag_params_init(ag_params_t *params, bool exact)
+{
+    *params = (ag_params_t){
+        .items = AG_ARRAY(ag_param_t), .held = AG_ARRAY(ag_graph_param_t), .exact = exact};
+}
+
+void ag_params_fini(ag_params_t *params)
+{
+    ag_array_fini(&params->items);
+    ag_array_fini(&params->held);
+}
+
+static const ag_model_tensor_t *find_tensor(const ag_model_t *model, ag_role_t role, uint32_t layer,
+                                            char name[128], ag_transform_t *transform_p)
+{
+    bool gguf = ag_model_files_gguf(model->files) != NULL;
+    const char *known =
+        ag_family_tensor_name(model->family, gguf, role, layer, name, transform_p);
+
+    return known != NULL ? ag_model_files_find(model->files, known) : NULL;
+}
+
+static ag_status_t check_shape(const ag_model_t *model, const ag_model_tensor_t *tensor,
+                               const ag_slice_t *slice)
+{
+    bool vector = slice->rows == 0;
+    uint64_t wanted[2] = {vector ? slice->cols : slice->rows, slice->cols};
+    uint32_t n_wanted = vector ? 1 : 2;
+    char have[96], want[96];
+
+    if (tensor->n_dims == n_wanted && tensor->dims[0] == wanted[0] &&
+        (vector || tensor->dims[1] == wanted[1])) {
+        return AG_OK;
+    }
+    return ag_fail(AG_ERR_FORMAT, "%s: tensor %s has the shape %s, the settings ask for %s",
+                   ag_model_files_path(model->files), tensor->name,
+                   ag_shape_text(tensor->n_dims, tensor->dims, have, sizeof(have)),
+                   ag_shape_text(n_wanted, wanted, want, sizeof(want)));
+}
+
+static ag_status_t check_blocks(const ag_model_t *model, const ag_model_tensor_t *tensor,
+                                const ag_slice_t *slice)
+{
+    uint32_t block = ag_dtype_info(tensor->dtype)->block_elements;
+
+    if (slice->rows == 0 && block > 1) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s: vector %s is encoded in blocks",
+                       ag_model_files_path(model->files), tensor->name);
+    }
+    if (slice->cols % block != 0 || slice->col_begin % block != 0 || slice->col_end % block != 0) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: columns %llu to %llu of tensor %s cut through its blocks of %u",
+                       ag_model_files_path(model->files), (unsigned long long)slice->col_begin,
+                       (unsigned long long)slice->col_end, tensor->name, block);
+    }
+    return AG_OK;
+}
+
+static bool same_slice(const ag_param_t *param, const ag_graph_param_t *held,
+                       const ag_param_t *other, const ag_graph_param_t *other_held)
+{
+    return param->tensor == other->tensor && param->row_begin == other->row_begin &&
+           param->col_begin == other->col_begin && held->rows == other_held->rows &&
+           held->cols == other_held->cols;
+}
+
+static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
+                                const ag_graph_param_t *held, int32_t *param_p)
+{
+    const ag_dtype_info_t *info = ag_dtype_info(held->dtype);
+    ag_status_t status;
+
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        if (same_slice(&AG_ITEMS(&params->items, ag_param_t)[i],
+                       &AG_ITEMS(&params->held, ag_graph_param_t)[i], param, held)) {
+            *param_p = (int32_t)i;
+            return AG_OK;
+        }
+    }
+    param->offset_bytes = params->bytes;
+    params->bytes += held->rows * (held->cols / info->block_elements * info->block_bytes);
+    params->bytes = (params->bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    status = ag_array_append(&params->items, param, 1);
+    if (status == AG_OK) {
+        status = ag_array_append(&params->held, held, 1);
+    }
+    *param_p = (int32_t)params->items.n_items - 1;
+    return status;
+}
+
+ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_t role,
+                          uint32_t layer, const ag_slice_t *slice, int32_t *param_p)
+{
+    char name[128] = "";
+    ag_param_t param = {.row_begin = slice->row_begin, .col_begin = slice->col_begin};
+    ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
+    const ag_dtype_info_t *info;
+    ag_status_t status;
+
+    param.tensor = find_tensor(model, role, layer, name, &param.transform);
+    if (param.tensor == NULL) {
+        return ag_fail(AG_ERR_FORMAT, "%s: tensor %s is missing", ag_model_files_path(model->files),
+                       name);
+    }
+    status = check_shape(model, param.tensor, slice);
+    if (status == AG_OK) {
+        status = check_blocks(model, param.tensor, slice);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    info = ag_dtype_info(param.tensor->dtype);
+    param.head_dim = ag_spec_layer(model->spec, layer)->head_dim;
+    held.rows = slice->rows == 0 ? 1 : slice->row_end - slice->row_begin;
+    held.dtype = params->exact || slice->rows == 0 ? AG_F32 : param.tensor->dtype;
+    held.file_bytes = held.rows * (held.cols / info->block_elements * info->block_bytes);
+    return append_param(params, &param, &held, param_p);
+}
+
+/* The row of the file that becomes row r of the tensor. */
+static uint64_t source_row(const ag_param_t *param, uint64_t r)
+{
+    uint64_t head = r / param->head_dim, within = r % param->head_dim;
+    uint64_t half = param->head_dim / 2;
+
+    if (param->transform == AG_TRANSFORM_NONE) {
+        return r;
+    }
+    return head * param->head_dim + 2 * (within % half) + within / half;
+}
+
+/* A piece of a slice on its way: rows of the file, read densely. */
+typedef struct piece {
+    uint64_t first_row, n_rows;
+    uint64_t row_bytes;       /* read of each row */
+    uint64_t skip_bytes;      /* of each row before what is read */
+    uint64_t file_row_bytes;
+    unsigned char *bytes;
+} piece_t;
+
+static ag_status_t read_piece(const ag_model_t *model, const ag_param_t *param,
+                              const piece_t *piece)
+{
+    if (piece->row_bytes == piece->file_row_bytes) {
+        return ag_model_files_read(model->files, param->tensor,
+                                   piece->first_row * piece->row_bytes,
+                                   piece->n_rows * piece->row_bytes, piece->bytes);
+    }
+    for (uint64_t i = 0; i < piece->n_rows; i++) {
+        ag_status_t status = ag_model_files_read(
+            model->files, param->tensor,
+            (piece->first_row + i) * piece->file_row_bytes + piece->skip_bytes, piece->row_bytes,
+            piece->bytes + i * piece->row_bytes);
+
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    return AG_OK;
+}
+
+static void store_piece(const ag_param_t *param, const ag_graph_param_t *held, uint64_t n_cols,
+                        const piece_t *piece, unsigned char *dst)
+{
+    const ag_dtype_info_t *from = ag_dtype_info(param->tensor->dtype);
+    uint64_t n_blocks = n_cols / from->block_elements;
+    uint64_t dst_row_bytes = ag_dtype_bytes(held->dtype, n_cols);
+
+    for (uint64_t i = 0; i < piece->n_rows; i++) {
+        uint64_t source = source_row(param, piece->first_row + i) - piece->first_row;
+        const unsigned char *src = piece->bytes + source * piece->row_bytes;
+
+        if (held->dtype == param->tensor->dtype) {
+            memcpy(dst + i * dst_row_bytes, src, dst_row_bytes);
+        } else {
+            from->unpack(src, (float *)(void *)(dst + i * dst_row_bytes), n_blocks);
+        }
+    }
+}
+
+static ag_status_t load_param(const ag_model_t *model, const ag_param_t *param,
+                              const ag_graph_param_t *held, unsigned char *staging,
+                              unsigned char *dst)
+{
+    const ag_model_tensor_t *tensor = param->tensor;
+    bool vector = tensor->n_dims == 1;
+    /* a vector's elements are rows of one column */
+    uint64_t n_rows = vector ? held->cols : held->rows;
+    uint64_t n_cols = vector ? 1 : held->cols;
+    uint64_t first_row = vector ? param->col_begin : param->row_begin;
+    uint64_t file_cols = vector ? 1 : tensor->dims[1];
+    uint64_t align = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+    piece_t piece = {
+        .row_bytes = ag_dtype_bytes(tensor->dtype, n_cols),
+        .skip_bytes = vector ? 0 : ag_dtype_bytes(tensor->dtype, param->col_begin),
+        .file_row_bytes = ag_dtype_bytes(tensor->dtype, file_cols),
+        .bytes = staging,
+    };
+    uint64_t rows_at_once;
+
+    if (n_rows == 0 || n_cols == 0) {
+        return AG_OK;
+    }
+    rows_at_once = READ_BYTES / piece.row_bytes / align * align;
+    rows_at_once = rows_at_once > 0 ? rows_at_once : align;
+    for (uint64_t done = 0; done < n_rows; done += piece.n_rows) {
+        ag_status_t status;
+
+        piece.first_row = first_row + done;
+        piece.n_rows = n_rows - done < rows_at_once ? n_rows - done : rows_at_once;
+        status = read_piece(model, param, &piece);
+        if (status != AG_OK) {
+            return status;
+        }
+        store_piece(param, held, n_cols, &piece, dst + ag_dtype_bytes(held->dtype, done * n_cols));
+    }
+    return AG_OK;
+}
+
+uint64_t ag_params_load_bytes(const ag_params_t *params)
+{
+    uint64_t bytes = READ_BYTES;
+
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+        const ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+        /* the rows that must be read together */
+        uint64_t n_rows = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+        uint64_t n_cols = param->tensor->n_dims == 1 ? 1 : held->cols;
+        uint64_t piece_bytes = n_rows * ag_dtype_bytes(param->tensor->dtype, n_cols);
+
+        bytes = piece_bytes > bytes ? piece_bytes : bytes;
+    }
+    return bytes;
+}
+
+ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, unsigned char *base)
+{
+    unsigned char *staging = malloc(ag_params_load_bytes(params));
+    ag_status_t status = AG_OK;
+
+    if (staging == NULL) {
+        return ag_fail_nomem("loading weights", ag_params_load_bytes(params));
+    }
+    for (size_t i = 0; status == AG_OK && i < params->items.n_items; i++) {
+        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+        ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+
+        held->data = base + param->offset_bytes;
+        status = load_param(model, param, held, staging, base + param->offset_bytes);
+    }
+    free(staging);
+    return status;
+}

@@ -1,0 +1,50 @@
+/* The weights that one rank holds: slices of the model's tensors, each held once. */
+#pragma once
+
+#include "runtime/model/model.h"
+
+typedef struct ag_param {
+    const ag_model_tensor_t *tensor;
+    ag_transform_t transform;
+    uint32_t head_dim;             /* of the transform */
+    uint64_t row_begin, col_begin; /* of the slice */
+    uint64_t offset_bytes;         /* in the rank's weight region */
+} ag_param_t;
+
+typedef struct ag_params {
+    ag_array_t items;              /* ag_param_t */
+    ag_array_t held;               /* ag_graph_param_t, same index */
+    uint64_t bytes;                /* of the region that holds them all */
+    bool exact;                    /* held as float32 */
+} ag_params_t;
+
+void ag_params_init(ag_params_t *params, bool exact);
+void ag_params_fini(ag_params_t *params);
+
+static inline const ag_graph_param_t *ag_params_held(const ag_params_t *params)
+{
+    return AG_ITEMS(&params->held, ag_graph_param_t);
+}
+
+/* A slice of a tensor whose whole shape is (rows, cols); a vector has rows 0. */
+typedef struct ag_slice {
+    uint64_t rows, cols;
+    uint64_t row_begin, row_end, col_begin, col_end;
+} ag_slice_t;
+
+/**
+ * Ask for a slice; a slice that is already asked for is given again (tied embeddings).
+ * @return AG_OK; AG_ERR_FORMAT: the tensor is missing or has another shape (named, with both);
+ *         AG_ERR_UNSUPPORTED: the slice would cut through a block of the weight's encoding.
+ */
+ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_t role,
+                          uint32_t layer, const ag_slice_t *slice, int32_t *param_p);
+
+/**
+ * Read every slice into base (params->bytes), reading no byte that is not held but for the parts of
+ * an encoding block, and set the params' data.
+ */
+ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, unsigned char *base);
+
+/** Bytes of the buffers that ag_params_load() takes besides. */
+uint64_t ag_params_load_bytes(const ag_params_t *params);

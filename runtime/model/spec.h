@@ -1,0 +1,79 @@
+/*
+ * A model is data: what a layer is, a few kinds of layers, an index per layer. Fields describe
+ * arithmetic; a family is named only for the record.
+ */
+#pragma once
+
+#include "runtime/file/model_files.h"
+#include "runtime/graph/graph.h"
+
+typedef enum ag_rope_kind {
+    AG_ROPE_DEFAULT,
+    AG_ROPE_LINEAR, /* positions divided by a factor */
+    AG_ROPE_LLAMA3, /* low frequencies divided, a smooth step between */
+    AG_ROPE_YARN,   /* Peng et al. 2023 */
+} ag_rope_kind_t;
+
+typedef struct ag_rope_spec {
+    ag_rope_kind_t kind;
+    double base;
+    uint32_t rotary;           /* leading dimensions of a head that rotate */
+    double factor;
+    double low_freq_factor, high_freq_factor; /* LLAMA3 */
+    double beta_fast, beta_slow;              /* YARN */
+    double attention_factor;   /* YARN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    uint32_t original_context_tokens;
+} ag_rope_spec_t;
+
+typedef struct ag_layer_spec {
+    uint32_t n_heads, n_kv_heads, head_dim;
+    float attention_scale;     /* on q . k */
+    bool q_bias, k_bias, v_bias, o_bias;
+    uint32_t ffn_width;
+    ag_act_t ffn_act;          /* gated: act(gate) * up */
+    bool ffn_bias;             /* of gate, up and down */
+} ag_layer_spec_t;
+
+enum { AG_MAX_LAYER_KINDS = 4, AG_MAX_LAYERS = 4096 };
+
+typedef struct ag_spec {
+    char family[32];
+    uint32_t n_layers, hidden, vocab, context_tokens;
+    ag_norm_kind_t norm_kind;
+    float norm_eps;
+    float embed_scale;
+    ag_rope_spec_t rope;
+    float *inverse_freq;       /* (rope.rotary / 2), scaling included */
+    float rope_magnitude;      /* of cos and sin */
+    bool tied;                 /* the head is the embedding table */
+    uint32_t n_layer_kinds;
+    ag_layer_spec_t layer_kinds[AG_MAX_LAYER_KINDS];
+    uint8_t *kind_of_layer;    /* (n_layers) */
+    char hash[17];             /* of everything above */
+} ag_spec_t;
+
+static inline const ag_layer_spec_t *ag_spec_layer(const ag_spec_t *spec, uint32_t layer)
+{
+    return &spec->layer_kinds[spec->kind_of_layer[layer]];
+}
+
+struct ag_family;
+
+/**
+ * Recognise the family of a model and read its spec.
+ * @param family_p  out: for the names of its tensors.
+ * @return AG_OK; AG_ERR_UNSUPPORTED (unknown architecture: lists the known; an arithmetic we lack),
+ *         AG_ERR_FORMAT (a missing or senseless setting, by key).
+ */
+ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
+                         const struct ag_family **family_p);
+void ag_spec_destroy(ag_spec_t *spec); /* NULL is allowed */
+
+/**
+ * inv_freq of a rope, as transformers computes it in float32.
+ * @param factors  (rotary / 2) divisors from the model's file, or NULL.
+ * @param inverse_freq  out: (rotary / 2).
+ * @param magnitude_p  out: multiplies cos and sin.
+ */
+void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float *inverse_freq,
+                         float *magnitude_p);

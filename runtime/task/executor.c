@@ -1,0 +1,148 @@
+#include "runtime/task/executor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct stream_state {
+    uint32_t n_done;    /* operations of the stream that are complete: its published position */
+    bool started;       /* the one at n_done has been started and is pending */
+    uint64_t begin_ns;
+} stream_state_t;
+
+struct ag_execution {
+    ag_execution_opts_t opts;
+    const ag_dag_t *dag;
+    const ag_task_t *tasks;
+    ag_run_t run;
+    ag_status_t status; /* the first failure of this run */
+    stream_state_t streams[AG_MAX_STREAMS];
+};
+
+ag_status_t ag_execution_create(const ag_execution_opts_t *opts, ag_execution_t **execution_p)
+{
+    ag_execution_t *execution = calloc(1, sizeof(*execution));
+
+    if (execution == NULL) {
+        return ag_fail_nomem("making an executor", sizeof(*execution));
+    }
+    execution->opts = *opts;
+    *execution_p = execution;
+    return AG_OK;
+}
+
+void ag_execution_destroy(ag_execution_t *execution)
+{
+    free(execution);
+}
+
+static bool deps_are_done(const ag_execution_t *execution, uint32_t op)
+{
+    const ag_dag_t *dag = execution->dag;
+
+    for (uint32_t i = dag->dep_begin[op]; i < dag->dep_begin[op + 1]; i++) {
+        uint32_t dep = dag->deps[i];
+
+        if (execution->streams[dag->streams[dep]].n_done <= dag->positions[dep]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Try to move one stream by one operation; true when something happened. */
+static bool advance_stream(ag_execution_t *execution, uint32_t s)
+{
+    const ag_dag_t *dag = execution->dag;
+    stream_state_t *stream = &execution->streams[s];
+    uint32_t n_ops = dag->stream_begin[s + 1] - dag->stream_begin[s];
+    const ag_task_t *task;
+    ag_status_t status;
+    uint32_t op;
+
+    if (stream->n_done == n_ops || execution->status != AG_OK) {
+        return false;
+    }
+    op = dag->stream_ops[dag->stream_begin[s] + stream->n_done];
+    task = &execution->tasks[op];
+    if (stream->started) {
+        status = task->test(task->arg, &execution->run);
+        if (status == AG_PENDING) {
+            return false;
+        }
+    } else {
+        if (!deps_are_done(execution, op)) {
+            return false;
+        }
+        stream->begin_ns = ag_clock_now_ns(&execution->opts.clock);
+        stream->started = true;
+        status = task->start(task->arg, &execution->run);
+        if (status == AG_PENDING) {
+            return true;
+        }
+    }
+    if (status != AG_OK) {
+        execution->status = ag_fail_context(status, "%s", task->name);
+        return true;
+    }
+    ag_trace_add(execution->opts.trace,
+                 &(ag_trace_event_t){.name = task->name,
+                                     .track = s,
+                                     .detail = task->detail,
+                                     .begin_ns = stream->begin_ns,
+                                     .end_ns = ag_clock_now_ns(&execution->opts.clock)});
+    stream->started = false;
+    stream->n_done++;
+    return true;
+}
+
+void ag_execution_poll(ag_execution_t *execution)
+{
+    for (uint32_t s = 0; s < execution->dag->n_streams; s++) {
+        if (s != execution->opts.compute_stream) {
+            advance_stream(execution, s);
+        }
+    }
+}
+
+static bool all_done(const ag_execution_t *execution)
+{
+    const ag_dag_t *dag = execution->dag;
+
+    for (uint32_t s = 0; s < dag->n_streams; s++) {
+        if (execution->streams[s].n_done < dag->stream_begin[s + 1] - dag->stream_begin[s]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag,
+                             const ag_task_t *tasks, const ag_run_t *run)
+{
+    uint64_t idle_since_ns = 0;
+
+    execution->dag = dag;
+    execution->tasks = tasks;
+    execution->run = *run;
+    execution->run.execution = execution;
+    execution->status = AG_OK;
+    memset(execution->streams, 0, sizeof(execution->streams));
+    while (execution->status == AG_OK && !all_done(execution)) {
+        bool moved = false;
+
+        for (uint32_t s = 0; s < dag->n_streams; s++) {
+            moved |= advance_stream(execution, s);
+        }
+        if (moved) {
+            idle_since_ns = 0;
+            continue;
+        }
+        if (execution->opts.wait.idle != NULL) {
+            uint64_t now_ns = ag_clock_now_ns(&execution->opts.clock);
+
+            idle_since_ns = idle_since_ns == 0 ? now_ns : idle_since_ns;
+            execution->opts.wait.idle(execution->opts.wait.arg, now_ns - idle_since_ns);
+        }
+    }
+    return execution->status;
+}
