@@ -107,7 +107,8 @@ static ag_status_t check_begins_as_gguf(const char *path)
         status = ag_input_take(&input, magic, sizeof(magic));
     }
     if (status == AG_OK && memcmp(magic, "GGUF", sizeof(magic)) != 0) {
-        status = ag_input_refuse(&input, "is no model: " A_MODEL_IS);
+        status = ag_input_refuse(&input, "is no model");
+        status = ag_fail(status, "%s: " A_MODEL_IS, ag_error());
     }
     ag_input_close(&input);
     return status;

@@ -134,7 +134,7 @@ ag_status_t ag_npy_writer_rows(ag_npy_writer_t *writer, const float *rows, uint6
                        writer->path, (unsigned long long)writer->n_rows);
     }
     n = n_rows * writer->n_cols; /* at most the product that was checked at the start */
-    if (fwrite(rows, sizeof(*rows), n, writer->stream) != n) {
+    if (n > 0 && fwrite(rows, sizeof(*rows), n, writer->stream) != n) {
         return ag_fail(AG_ERR_IO, "writing %s: %s", writer->aside_path, strerror(errno));
     }
     writer->n_written += n_rows;
