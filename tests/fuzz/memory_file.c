@@ -1,0 +1,20 @@
+#define _GNU_SOURCE /* memfd_create */
+
+#include "memory_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int memory_file(const uint8_t *bytes, size_t n_bytes, char path[MEMORY_PATH_BYTES])
+{
+    int fd = memfd_create("argosy-fuzz", MFD_CLOEXEC);
+
+    if (fd < 0 || write(fd, bytes, n_bytes) != (ssize_t)n_bytes) {
+        perror("making a file in memory");
+        abort();
+    }
+    snprintf(path, MEMORY_PATH_BYTES, "/proc/self/fd/%d", fd);
+    return fd;
+}
