@@ -276,7 +276,13 @@ Test(gguf, counts_that_the_file_cannot_hold_are_refused_before_room_is_made)
     put_u64(&bytes, UINT64_MAX);
     put_zeros(&bytes, 64);
     cr_expect_eq(refusal(&bytes), AG_ERR_FORMAT);
-    cr_expect(error_says("metadata entry 1 of 1", NULL));
+    cr_expect(error_says("metadata entry 1 of 1", "truncated", NULL));
+    bytes = AG_ARRAY(unsigned char);
+    put_gguf_start(&bytes, 0, 1);
+    put_u64(&bytes, UINT64_C(1) << 40);
+    put_zeros(&bytes, 64);
+    cr_expect_eq(refusal(&bytes), AG_ERR_FORMAT);
+    cr_expect(error_says("metadata entry 1 of 1", "truncated", NULL));
 
     static const ag_gguf_kind_t kinds[] = {AG_GGUF_STRING, AG_GGUF_U8, AG_GGUF_F64};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -408,8 +414,10 @@ Test(gguf, a_tensor_that_cannot_be_is_refused_by_name)
     cr_expect(error_says("'tried'", "48", "q4_0", NULL));
     cr_expect_eq(try_tensor(4, huge, F32, 32), AG_ERR_FORMAT);
     cr_expect(error_says("'tried'", "too large", NULL));
+    cr_expect_eq(try_tensor(1, (uint64_t[]){UINT64_C(1) << 61}, F32, 32), AG_ERR_FORMAT);
+    cr_expect(error_says("'tried'", "too large", NULL));
     cr_expect_eq(try_tensor(1, (uint64_t[]){UINT64_MAX / 32 * 32}, Q8_0, 32), AG_ERR_FORMAT);
-    cr_expect(error_says("'tried'", NULL));
+    cr_expect(error_says("'tried'", "too large", NULL));
     cr_expect_eq(try_tensor(0, ones, F32, 32), AG_ERR_FORMAT);
     cr_expect(error_says("'tried'", "0 dimensions", NULL));
     cr_expect_eq(try_tensor(5, ones, F32, 32), AG_ERR_FORMAT);

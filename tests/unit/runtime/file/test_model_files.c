@@ -171,6 +171,8 @@ Test(model_files, an_index_that_is_wrong_is_refused)
         {"{\"weight_map\":{\"a\":\"x.safetensors\"}}", AG_OK, ""},
         {"{\"weight_map\":{\"a\":\"gone.safetensors\"}}", AG_ERR_IO, "gone.safetensors"},
         {"{\"weight_map\":{\"b\":\"x.safetensors\"}}", AG_ERR_FORMAT, "tensor 'b' is not in x.saf"},
+        {"{\"weight_map\":{\"a\":\"y.safetensors\",\"b\":\"x.safetensors\"}}", AG_ERR_FORMAT,
+         "tensor 'a' is not in y.saf"},
         {"{\"weight_map\":{\"a\":\"../x.safetensors\"}}", AG_ERR_FORMAT, "plain name"},
         {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", AG_ERR_FORMAT, "plain name"},
         {"{\"weight_map\":{\"a\":\"..\"}}", AG_ERR_FORMAT, "plain name"},
@@ -187,6 +189,7 @@ Test(model_files, an_index_that_is_wrong_is_refused)
     scratch_open(&scratch);
     write_json(&scratch, "config.json", "{}");
     write_safetensors(&scratch, "x.safetensors", "{" T("a", "0", "8") "}", 8, 0);
+    write_safetensors(&scratch, "y.safetensors", "{" T("b", "0", "8") "}", 8, 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         write_json(&scratch, "model.safetensors.index.json", cases[i].index);
         cr_expect_eq(refusal(scratch.path), cases[i].status, "%s", cases[i].index);
@@ -207,19 +210,23 @@ Test(model_files, without_an_index_every_model_file_is_opened_in_order)
     scratch_open(&scratch);
     write_json(&scratch, "config.json", "{}");
     write_safetensors(&scratch, "model-2.safetensors", "{" T("b", "0", "8") "}", 8, 0);
+    write_safetensors(&scratch, "model-4.safetensors", "{" T("d", "0", "8") "}", 8, 0);
     write_safetensors(&scratch, "model-1.safetensors", "{" T("a", "0", "8") "}", 8, 0);
+    write_safetensors(&scratch, "model-5.safetensors", "{" T("e", "0", "8") "}", 8, 0);
+    write_safetensors(&scratch, "model-3.safetensors", "{" T("c", "0", "8") "}", 8, 0);
     write_json(&scratch, "optimizer.safetensors", "not looked at");
     cr_assert_eq(ag_model_files_open(scratch.path, &files), AG_OK, "%s", ag_error());
     tensors = ag_model_files_tensors(files, &n_tensors);
-    cr_assert_eq(n_tensors, 2);
-    cr_expect_str_eq(tensors[0].name, "a");
-    cr_expect_str_eq(tensors[1].name, "b");
-    cr_expect_eq(tensors[1].file, 1);
+    cr_assert_eq(n_tensors, 5);
+    for (uint32_t i = 0; i < n_tensors; i++) {
+        cr_expect_eq(tensors[i].name[0], (char)('a' + i));
+        cr_expect_eq(tensors[i].file, i);
+    }
     ag_model_files_close(files);
 
-    write_safetensors(&scratch, "model-3.safetensors", "{" T("a", "0", "8") "}", 8, 0);
+    write_safetensors(&scratch, "model-6.safetensors", "{" T("a", "0", "8") "}", 8, 0);
     cr_expect_eq(refusal(scratch.path), AG_ERR_FORMAT);
-    cr_expect(error_says("'a'", "model-1.safetensors", "model-3.safetensors", NULL));
+    cr_expect(error_says("'a'", "model-1.safetensors", "model-6.safetensors", NULL));
 
     write_safetensors(&scratch, "model.safetensors", "{" T("single", "0", "8") "}", 8, 0);
     cr_assert_eq(ag_model_files_open(scratch.path, &files), AG_OK, "%s", ag_error());

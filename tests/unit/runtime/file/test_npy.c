@@ -152,6 +152,9 @@ Test(npy, what_is_no_array_of_ids_is_refused)
     for (size_t i = 0; i < sizeof(dicts) / sizeof(*dicts); i++) {
         cr_expect_eq(try_ids(1, dicts[i], 12), AG_ERR_FORMAT, "%s", dicts[i]);
     }
+    cr_expect_eq(try_ids(1, "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }", 13),
+                 AG_ERR_FORMAT);
+    cr_expect(error_says("13 bytes", NULL));
     cr_expect_eq(try_ids(3, "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }", 12),
                  AG_ERR_FORMAT);
     cr_expect(error_says("version 3", NULL));
@@ -174,6 +177,9 @@ Test(npy, float_arrays_have_up_to_four_dimensions)
         try_f32("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3)}", 24, &n_dims, dims),
         AG_ERR_FORMAT);
     cr_expect(error_says("Fortran", NULL));
+    cr_expect_eq(
+        try_f32("{'descr': '<f4', 'fortran_order': False, 'shape': (3 1)}", 12, &n_dims, dims),
+        AG_ERR_FORMAT);
     cr_expect_eq(
         try_f32("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", 24, &n_dims, dims),
         AG_ERR_FORMAT);

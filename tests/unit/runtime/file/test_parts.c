@@ -81,6 +81,7 @@ Test(names, a_usable_name_is_one_line_of_text)
     cr_expect_not(ag_name_usable("", 0));
     cr_expect_not(ag_name_usable("a\0b", 3));
     cr_expect_not(ag_name_usable("a\x1b[2J", 5));
+    cr_expect_not(ag_name_usable("a\x7f", 2));
     cr_expect_not(ag_name_usable("\xff", 1));
 }
 

@@ -197,6 +197,8 @@ Test(safetensors, what_is_not_safetensors_is_said_to_be_so)
     cr_expect_eq(try_bytes("1234567", 7), AG_ERR_FORMAT);
     cr_expect_eq(try_bytes("GGUF\x03\0\0\0 12345678", 16), AG_ERR_FORMAT);
     cr_expect(error_says("not a safetensors file", "begins with \"GGUF\"", NULL));
+    cr_expect_eq(try_bytes("\x09\0\0\0\0\0\0\0{}", 10), AG_ERR_FORMAT);
+    cr_expect(error_says("not a safetensors file", NULL));
     cr_expect_eq(try_bytes("\x04\0\0\0\0\0\0\0[12]", 12), AG_ERR_FORMAT);
     cr_expect(error_says("no JSON object", NULL));
     cr_expect_eq(try_bytes("\0\0\0\0\0\0\0\0{}", 10), AG_ERR_FORMAT);
