@@ -50,8 +50,8 @@ typedef ag_status_t (*ag_json_member_fn_t)(void *arg, const char *key, size_t ke
 ag_status_t ag_json_each(const ag_json_t *object, ag_json_member_fn_t fn, void *arg);
 
 /*
- * Making. Values passed in are taken over, also when the call fails; NULL (an earlier failure) makes
- * the call fail, so a whole tree can be built and checked once, at ag_json_text().
+ * Making. Values passed in are taken over. Where memory runs out a value is NULL, and left out of what
+ * it is put into.
  * ag_json_new_string replaces invalid UTF-8 by U+FFFD.
  */
 ag_json_t *ag_json_new_object(void);

@@ -108,8 +108,9 @@ typedef struct ag_graph_run {
     const ag_step_t *step;
     const ag_graph_param_t *params;
     const ag_kv_t *kv;             /* by node->layer */
-    void *const *buffers;          /* by value->buffer */
-    unsigned char *scratch;        /* graph->scratch_bytes */
+    unsigned char *memory;         /* of the slot */
+    const uint64_t *offsets;       /* of the program's buffers in it, by value->buffer */
+    uint64_t scratch_offset;       /* of graph->scratch_bytes in it */
     unsigned char *thread_scratch; /* threads * thread_scratch_stride */
     uint64_t thread_scratch_stride;
     const ag_yield_t *yield;

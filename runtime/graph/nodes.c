@@ -14,9 +14,10 @@ static uint64_t rows_of(const ag_graph_run_t *run, int32_t value)
 static float *data_of(const ag_graph_run_t *run, int32_t value)
 {
     const ag_value_t *v = ag_graph_get(run->graph, value);
+    uint64_t offset = v->buffer != AG_INTERNAL ? run->offsets[v->buffer]
+                                               : run->scratch_offset + v->offset_bytes;
 
-    return v->buffer != AG_INTERNAL ? run->buffers[v->buffer]
-                                    : (void *)(run->scratch + v->offset_bytes);
+    return (float *)(void *)(run->memory + offset);
 }
 
 static const float *vector_of(const ag_graph_run_t *run, int32_t param)

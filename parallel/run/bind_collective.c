@@ -1,0 +1,63 @@
+/* ALL_REDUCE: the step's rows of a buffer, summed over a group. */
+#include <stdlib.h>
+
+#include "parallel/run/job_priv.h"
+
+typedef struct all_reduce_task {
+    ag_job_t *job;
+    const ag_op_t *op;
+    ag_group_t *group;
+    uint64_t memory_bytes; /* of a slot */
+    uint64_t offset;       /* of the buffer in it */
+    ag_collective_request_t *request;
+} all_reduce_task_t;
+
+static ag_status_t start(void *arg, const ag_run_t *run)
+{
+    all_reduce_task_t *task = arg;
+    const ag_step_t *step = run->step;
+    uint64_t n = task->op->unit_bytes / sizeof(float) * step->counts[task->op->counter];
+    uint32_t n_ranks = ag_group_size(task->group);
+    ag_transfer_shape_t shape = {
+        .collective = ag_all_reduce_choose(n, n_ranks), .n_ranks = n_ranks, .n = n};
+    unsigned char *data = (unsigned char *)task->job->activations.base +
+                          run->slot * task->memory_bytes + task->offset;
+    ag_status_t status;
+
+    if (n == 0) {
+        return AG_OK;
+    }
+    status = ag_group_post(task->group, &shape, (float *)(void *)data,
+                           task->job->staging.base, &task->request);
+    return status == AG_OK ? ag_group_test(task->request) : status;
+}
+
+static ag_status_t test(void *arg, const ag_run_t *run)
+{
+    (void)run;
+    return ag_group_test(((all_reduce_task_t *)arg)->request);
+}
+
+ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                               uint32_t op)
+{
+    const ag_rank_program_t *rank = &program->ranks[job->rank];
+    const ag_op_t *o = &ag_rank_ops(rank)[op];
+    all_reduce_task_t *task = calloc(1, sizeof(*task));
+
+    if (task == NULL) {
+        return ag_fail_nomem("binding a program", sizeof(*task));
+    }
+    *task = (all_reduce_task_t){.job = job,
+                                .op = o,
+                                .group = job->groups[o->subject],
+                                .memory_bytes = rank->memory_bytes,
+                                .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
+    bound->args[op] = task;
+    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
+                                   .detail = o->subject,
+                                   .start = start,
+                                   .test = test,
+                                   .arg = task};
+    return AG_OK;
+}

@@ -1,0 +1,67 @@
+/* SEGMENT: a compiled graph, launched on the device as one region. */
+#include <stdlib.h>
+
+#include "parallel/run/job_priv.h"
+
+typedef struct segment_task {
+    ag_job_t *job;
+    uint64_t memory_bytes; /* of a slot */
+    ag_graph_run_t run;
+} segment_task_t;
+
+static ag_status_t start(void *arg, const ag_run_t *run)
+{
+    segment_task_t *task = arg;
+    ag_device_t *device = task->job->opts.device;
+    ag_status_t status;
+
+    task->run.step = run->step;
+    task->run.memory =
+        (unsigned char *)task->job->activations.base + run->slot * task->memory_bytes;
+    status = device->ops->launch(device, AG_STREAM_COMPUTE, ag_graph_region, &task->run);
+    return status != AG_OK || device->ops->test == NULL
+               ? status
+               : device->ops->test(device, AG_STREAM_COMPUTE);
+}
+
+static ag_status_t test(void *arg, const ag_run_t *run)
+{
+    ag_device_t *device = ((segment_task_t *)arg)->job->opts.device;
+
+    (void)run;
+    return device->ops->test(device, AG_STREAM_COMPUTE);
+}
+
+ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                            uint32_t op)
+{
+    const ag_rank_program_t *rank = &program->ranks[job->rank];
+    const ag_op_t *o = &ag_rank_ops(rank)[op];
+    const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
+    segment_task_t *task = calloc(1, sizeof(*task));
+
+    if (task == NULL) {
+        return ag_fail_nomem("binding a program", sizeof(*task));
+    }
+    *task = (segment_task_t){.job = job,
+                             .memory_bytes = rank->memory_bytes,
+                             .run = {.graph = segment->inside,
+                                     .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
+                                     .kv = job->kv,
+                                     .offsets = bound->offsets,
+                                     .thread_scratch = job->thread_scratch.base,
+                                     .thread_scratch_stride = job->thread_scratch_stride,
+                                     .yield = &job->yield,
+                                     .gemm = job->gemm}};
+    if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
+        task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
+    }
+    bound->args[op] = task;
+    bound->tasks[op] =
+        (ag_task_t){.name = ag_part_names[AG_ITEMS(&segment->parts, ag_part_t)[0].kind],
+                    .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
+                    .start = start,
+                    .test = test,
+                    .arg = task};
+    return AG_OK;
+}

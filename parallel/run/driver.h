@@ -1,0 +1,64 @@
+/* The loops that compose steps. Rank 0 runs them; the other ranks follow (job.h). */
+#pragma once
+
+#include "parallel/run/job.h"
+#include "runtime/model/sampling.h"
+
+typedef enum ag_stop {
+    AG_STOP_END,         /* an end token */
+    AG_STOP_LENGTH,      /* max_tokens, or the context is full */
+    AG_STOP_TEXT,        /* the caller's sink asked for it */
+    AG_STOP_INTERRUPTED,
+} ag_stop_t;
+
+/* What a driver tells its caller; each may be NULL. */
+typedef struct ag_driver_calls {
+    /** A token was chosen. @return true: enough (its text holds a stop string). */
+    bool (*on_token)(void *arg, int32_t id, ag_status_t *status);
+    bool (*is_end)(void *arg, int32_t id);
+    /** Looked at between steps: the user wants to stop. */
+    bool (*is_cancelled)(void *arg);
+    void *arg;
+} ag_driver_calls_t;
+
+typedef struct ag_generate_opts {
+    uint32_t max_tokens;
+    bool ignore_end;     /* run on past end tokens, which then count as tokens */
+    uint64_t stream;     /* of the sampler's seed: the number of the prompt */
+    ag_driver_calls_t calls;
+} ag_generate_opts_t;
+
+/* What a run did, for its figures. */
+typedef struct ag_run_figures {
+    uint64_t prefill_tokens, prefill_ns, prefill_attended, prefill_outputs, prefill_steps;
+    uint64_t decode_tokens, decode_ns, decode_attended;
+} ag_run_figures_t;
+
+/**
+ * Prefill a prompt in chunks of the plan's batch, then one token at a time.
+ * @param prompt   (n_prompt) ids below the vocabulary; at least one.
+ * @param tokens   int32_t items: what was made is appended; an end token is not, unless ignored.
+ * @param figures  added to.
+ * @return AG_OK, AG_ERR_INVALID (empty, too long for the context, an id out of range), or a step's.
+ */
+ag_status_t ag_generate(ag_job_t *job, ag_sampler_t *sampler, const int32_t *prompt,
+                        size_t n_prompt, const ag_generate_opts_t *opts, ag_array_t *tokens,
+                        ag_stop_t *stop_p, ag_run_figures_t *figures);
+
+typedef struct ag_eval_opts {
+    uint32_t window_tokens; /* tokens are cut into windows of this many, each on its own */
+    int32_t bos;            /* put before each window, outside its count; -1: none */
+    /** Logits (n_rows, vocabulary) of every position run, in order; NULL: not wanted. */
+    ag_status_t (*on_logits)(void *arg, const float *logits, uint64_t n_rows);
+    ag_driver_calls_t calls; /* is_cancelled alone */
+} ag_eval_opts_t;
+
+typedef struct ag_eval_result {
+    uint64_t n_predicted;
+    double nll_sum;          /* natural logarithm */
+} ag_eval_result_t;
+
+/** Mean negative log likelihood of tokens. @return as ag_generate(); AG_ERR_INTERRUPTED. */
+ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
+                    const ag_eval_opts_t *opts, ag_eval_result_t *result,
+                    ag_run_figures_t *figures);

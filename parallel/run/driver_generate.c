@@ -1,0 +1,143 @@
+#include "parallel/run/sequence_priv.h"
+
+typedef struct generation {
+    ag_sequence_t sequence;
+    ag_sampler_t *sampler;
+    const ag_generate_opts_t *opts;
+    ag_run_figures_t *figures;
+    ag_array_t *tokens;
+    const float *logits;
+} generation_t;
+
+static bool is_cancelled(const ag_driver_calls_t *calls)
+{
+    return calls->is_cancelled != NULL && calls->is_cancelled(calls->arg);
+}
+
+static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prompt,
+                           bool *cancelled_p)
+{
+    const ag_plan_t *plan = ag_job_plan(g->sequence.job);
+    const ag_clock_t *clock = ag_job_clock(g->sequence.job);
+    uint64_t begin_ns = ag_clock_now_ns(clock);
+
+    for (size_t done = 0; done < n_prompt;) {
+        size_t rest = n_prompt - done;
+        uint32_t n = rest < plan->batch_tokens ? (uint32_t)rest : plan->batch_tokens;
+        ag_status_t status;
+
+        *cancelled_p = is_cancelled(&g->opts->calls);
+        if (*cancelled_p) {
+            return AG_OK;
+        }
+        status = ag_sequence_step(&g->sequence, prompt + done, n,
+                                  n == rest ? AG_OUTPUT_LAST : AG_OUTPUT_NONE, &g->logits,
+                                  &g->figures->prefill_attended);
+        if (status != AG_OK) {
+            return status;
+        }
+        done += n;
+        g->figures->prefill_tokens += n;
+        g->figures->prefill_steps++;
+    }
+    g->figures->prefill_outputs++;
+    g->figures->prefill_ns += ag_clock_now_ns(clock) - begin_ns;
+    return AG_OK;
+}
+
+/* Take the token that the logits give. @param stop_p out: whether it was the last. */
+static ag_status_t take_token(generation_t *g, uint64_t index, int32_t *id_p, bool *ended_p,
+                              ag_stop_t *stop_p)
+{
+    const ag_driver_calls_t *calls = &g->opts->calls;
+    ag_status_t status = ag_sampler_pick(g->sampler, g->logits, index, id_p);
+
+    *ended_p = false;
+    if (status != AG_OK) {
+        return status;
+    }
+    if (!g->opts->ignore_end && calls->is_end != NULL && calls->is_end(calls->arg, *id_p)) {
+        *ended_p = true;
+        *stop_p = AG_STOP_END;
+        return AG_OK;
+    }
+    ag_sampler_see(g->sampler, *id_p);
+    status = ag_array_append(g->tokens, id_p, 1);
+    if (status == AG_OK && calls->on_token != NULL && calls->on_token(calls->arg, *id_p, &status)) {
+        *ended_p = true;
+        *stop_p = AG_STOP_TEXT;
+    }
+    return status;
+}
+
+static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
+{
+    const ag_plan_t *plan = ag_job_plan(g->sequence.job);
+    const ag_clock_t *clock = ag_job_clock(g->sequence.job);
+
+    for (uint64_t i = 0; i < g->opts->max_tokens; i++) {
+        uint64_t begin_ns;
+        int32_t id;
+        bool ended;
+        ag_status_t status = take_token(g, i, &id, &ended, stop_p);
+
+        if (status != AG_OK || ended) {
+            return status;
+        }
+        if (i + 1 == g->opts->max_tokens || g->sequence.position >= plan->context_tokens) {
+            break;
+        }
+        if (is_cancelled(&g->opts->calls)) {
+            *stop_p = AG_STOP_INTERRUPTED;
+            return AG_OK;
+        }
+        begin_ns = ag_clock_now_ns(clock);
+        status = ag_sequence_step(&g->sequence, &id, 1, AG_OUTPUT_LAST, &g->logits,
+                                  &g->figures->decode_attended);
+        if (status != AG_OK) {
+            return status;
+        }
+        g->figures->decode_tokens++;
+        g->figures->decode_ns += ag_clock_now_ns(clock) - begin_ns;
+    }
+    *stop_p = AG_STOP_LENGTH;
+    return AG_OK;
+}
+
+ag_status_t ag_generate(ag_job_t *job, ag_sampler_t *sampler, const int32_t *prompt,
+                        size_t n_prompt, const ag_generate_opts_t *opts, ag_array_t *tokens,
+                        ag_stop_t *stop_p, ag_run_figures_t *figures)
+{
+    generation_t g = {.sampler = sampler, .opts = opts, .figures = figures, .tokens = tokens};
+    uint32_t context = ag_job_plan(job)->context_tokens;
+    bool cancelled = false;
+    ag_status_t status = ag_check_ids(ag_job_model(job), prompt, n_prompt);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (n_prompt == 0) {
+        return ag_fail(AG_ERR_INVALID, "the prompt is empty: give at least one token");
+    }
+    if (n_prompt > context) {
+        return ag_fail(AG_ERR_INVALID,
+                       "the prompt has %zu tokens, the context %u: shorten it, or give a larger "
+                       "--context",
+                       n_prompt, context);
+    }
+    status = ag_sequence_init(job, &g.sequence);
+    if (status != AG_OK) {
+        return status;
+    }
+    ag_sampler_begin(sampler, opts->stream);
+    for (size_t i = 0; i < n_prompt; i++) {
+        ag_sampler_see(sampler, prompt[i]);
+    }
+    *stop_p = AG_STOP_INTERRUPTED;
+    status = prefill(&g, prompt, n_prompt, &cancelled);
+    if (status == AG_OK && !cancelled) {
+        status = decode(&g, stop_p);
+    }
+    ag_sequence_fini(&g.sequence);
+    return status;
+}

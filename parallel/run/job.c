@@ -1,0 +1,231 @@
+#include <stdlib.h>
+
+#include "parallel/run/job_priv.h"
+#include "parallel/run/memory_priv.h"
+#include "runtime/kernel/gemm.h"
+
+static void poll_streams(void *arg)
+{
+    ag_execution_poll(arg);
+}
+
+static ag_status_t take_memory(ag_job_t *job)
+{
+    ag_device_t *device = job->opts.device;
+    const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
+    ag_status_t status =
+        device->ops->alloc(device, "weights", params->bytes, &job->weights);
+
+    job->thread_scratch_stride = ag_memory_thread_scratch(job->opts.programs, job->rank);
+    if (status == AG_OK) {
+        status = device->ops->alloc(device, "kv cache", ag_memory_kv(job->opts.build, job->rank),
+                                    &job->kv_memory);
+    }
+    if (status == AG_OK) {
+        status = device->ops->alloc(device, "activations",
+                                    ag_memory_activations(job->opts.programs, job->rank),
+                                    &job->activations);
+    }
+    if (status == AG_OK) {
+        status = device->ops->alloc(device, "kernel scratch",
+                                    ag_team_size(job->opts.team) * job->thread_scratch_stride,
+                                    &job->thread_scratch);
+    }
+    if (status == AG_OK) {
+        status = device->ops->alloc(device, "messages",
+                                    ag_memory_staging(job->opts.programs, job->rank), &job->staging);
+    }
+    return status;
+}
+
+static ag_status_t make_kv(ag_job_t *job)
+{
+    const ag_plan_t *plan = job->opts.build->plan;
+    const ag_stage_t *stage = &plan->stages[job->opts.build->ranks[job->rank].place.stage];
+
+    job->kv = calloc((size_t)(stage->layer_end - stage->layer_begin) + 1, sizeof(*job->kv));
+    if (job->kv == NULL) {
+        return ag_fail_nomem("making a KV cache", sizeof(*job->kv));
+    }
+    ag_kv_bind(job->opts.build->model->spec, &job->opts.build->ranks[job->rank].shard, stage->layer_begin,
+               stage->layer_end, plan->kv_type, ag_job_kv_blocks(plan), job->kv_memory.base,
+               job->kv);
+    return AG_OK;
+}
+
+/* Every class of program has the same groups, in the same order. */
+static ag_status_t make_groups(ag_job_t *job)
+{
+    const ag_array_t *groups = job->opts.programs.programs[0]->groups;
+
+    job->groups = calloc(groups->n_items + 1, sizeof(*job->groups));
+    if (job->groups == NULL) {
+        return ag_fail_nomem("making groups", groups->n_items * sizeof(*job->groups));
+    }
+    job->n_groups = (uint32_t)groups->n_items;
+    for (uint32_t i = 0; i < job->n_groups; i++) {
+        const ag_program_group_t *group = &AG_ITEMS(groups, ag_program_group_t)[i];
+
+        for (uint32_t r = 0; r < group->n_ranks; r++) {
+            if (group->ranks[r] == job->rank) {
+                ag_status_t status = ag_group_create(job->opts.net, group->ranks, group->n_ranks,
+                                                     group->channel, &job->groups[i]);
+
+                if (status != AG_OK) {
+                    return status;
+                }
+            }
+        }
+    }
+    return AG_OK;
+}
+
+static ag_status_t make_executor(ag_job_t *job)
+{
+    const ag_program_t *largest = job->opts.programs->programs[job->opts.programs->n - 1];
+    ag_status_t status =
+        ag_execution_create(&(ag_execution_opts_t){.clock = job->opts.clock,
+                                                   .wait = job->opts.wait,
+                                                   .trace = job->opts.trace,
+                                                   .compute_stream = AG_STREAM_COMPUTE},
+                            &job->execution);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    job->yield = (ag_yield_t){.fn = poll_streams, .arg = job->execution};
+    job->wire_ints = ag_wire_ints(job->opts.build->plan, largest->bounds);
+    job->wire = calloc(job->wire_ints + 1, sizeof(*job->wire));
+    if (job->wire == NULL) {
+        return ag_fail_nomem("making a step", job->wire_ints * sizeof(*job->wire));
+    }
+    return ag_gemm_cache_create(&job->gemm);
+}
+
+static ag_status_t bind_all(ag_job_t *job)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < job->opts.programs->n && status == AG_OK; i++) {
+        status = ag_bind_program(job, job->opts.programs->programs[i], &job->bound[i]);
+    }
+    return status;
+}
+
+ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
+{
+    ag_job_t *job = calloc(1, sizeof(*job));
+    ag_status_t status;
+
+    if (job == NULL) {
+        return ag_fail_nomem("making a job", sizeof(*job));
+    }
+    job->opts = *opts;
+    job->rank = (uint32_t)opts->net->rank;
+    status = take_memory(job);
+    if (status == AG_OK) {
+        status = ag_params_load(&opts->build->ranks[job->rank].params, opts->build->model,
+                                job->weights.base);
+    }
+    if (status == AG_OK) {
+        status = make_kv(job);
+    }
+    if (status == AG_OK) {
+        status = make_groups(job);
+    }
+    if (status == AG_OK) {
+        status = make_executor(job);
+    }
+    if (status == AG_OK) {
+        status = bind_all(job);
+    }
+    if (status != AG_OK) {
+        ag_job_destroy(job);
+        return status;
+    }
+    *job_p = job;
+    return AG_OK;
+}
+
+void ag_job_destroy(ag_job_t *job)
+{
+    ag_region_t *regions[5];
+
+    if (job == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < job->opts.programs->n; i++) {
+        ag_bound_fini(&job->bound[i]);
+    }
+    for (uint32_t i = 0; i < job->n_groups; i++) {
+        ag_group_destroy(job->groups[i]);
+    }
+    free(job->groups);
+    free(job->kv);
+    free(job->wire);
+    ag_execution_destroy(job->execution);
+    ag_gemm_cache_destroy(job->gemm);
+    regions[0] = &job->weights;
+    regions[1] = &job->kv_memory;
+    regions[2] = &job->activations;
+    regions[3] = &job->thread_scratch;
+    regions[4] = &job->staging;
+    for (int i = 0; i < 5; i++) {
+        job->opts.device->ops->free(job->opts.device, regions[i]);
+    }
+    free(job);
+}
+
+ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p)
+{
+    const ag_bound_t *bound = NULL;
+    ag_status_t status = ag_wire_send(job, step);
+
+    if (status == AG_OK) {
+        status = ag_job_run(job, step, &bound);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    *logits_p = (const float *)(const void *)((const unsigned char *)job->activations.base +
+                                              bound->offsets[bound->program->output_buffer]);
+    return AG_OK;
+}
+
+ag_status_t ag_job_stop(ag_job_t *job)
+{
+    return ag_wire_send(job, NULL);
+}
+
+ag_status_t ag_job_follow(ag_job_t *job)
+{
+    for (;;) {
+        const ag_bound_t *bound;
+        ag_step_t step = {0};
+        bool stop;
+        ag_status_t status = ag_wire_recv(job, &step, &stop);
+
+        if (status != AG_OK || stop) {
+            return status;
+        }
+        status = ag_job_run(job, &step, &bound);
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+}
+
+const ag_plan_t *ag_job_plan(const ag_job_t *job)
+{
+    return job->opts.build->plan;
+}
+
+const ag_model_t *ag_job_model(const ag_job_t *job)
+{
+    return job->opts.build->model;
+}
+
+const ag_clock_t *ag_job_clock(const ag_job_t *job)
+{
+    return &job->opts.clock;
+}

@@ -1,0 +1,82 @@
+/*
+ * A job on one rank: its programs bound to its memory, weights, groups and net. Rank 0 drives: it makes
+ * steps and gets logits; the others follow until told to stop.
+ */
+#pragma once
+
+#include "comm/agree.h"
+#include "comm/group.h"
+#include "parallel/pass/build.h"
+#include "runtime/device/device.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/task/executor.h"
+
+typedef struct ag_job ag_job_t;
+
+/* The programs of a job, one per class, smallest first; the same on all ranks. */
+typedef struct ag_programs {
+    uint32_t n;
+    ag_program_t *programs[2];
+} ag_programs_t;
+
+typedef struct ag_job_opts {
+    ag_build_t *build;         /* borrowed, as all here; its plan and model are the job's */
+    const ag_programs_t *programs;
+    ag_net_t *net;
+    ag_team_t *team;
+    ag_device_t *device;       /* its ledger has the budget */
+    ag_clock_t clock;
+    ag_wait_t wait;
+    ag_idle_t idle;            /* how blocking calls on the control channel wait */
+    ag_trace_t *trace;         /* NULL: none */
+} ag_job_opts_t;
+
+/* A part of a rank's memory, foretold. */
+typedef struct ag_memory_part {
+    const char *name;
+    uint64_t bytes;
+} ag_memory_part_t;
+
+enum { AG_MAX_MEMORY_PARTS = 8 };
+
+typedef struct ag_memory {
+    uint32_t n_parts;
+    ag_memory_part_t parts[AG_MAX_MEMORY_PARTS];
+} ag_memory_t;
+
+/**
+ * Build and check the programs of a plan: nothing is taken but memory for their description.
+ * @param all_outputs  every row of a step may be asked for (eval).
+ * @param check        check them after each pass too.
+ */
+ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
+                               ag_programs_t *programs_p);
+void ag_programs_destroy(ag_programs_t *programs);
+
+/** What one rank takes for weights, caches, activations, kernels and messages. */
+ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
+                               uint32_t rank, uint32_t n_threads);
+
+/** Enter this rank's memory in the ledger, take it, read its weights, bind. @return as the parts do. */
+ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p);
+void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
+
+/**
+ * Rank 0: run one step on all ranks.
+ * @param logits_p  out: (outputs, vocabulary); valid until the next step.
+ * @return AG_OK; AG_ERR_INVALID: the step is larger than every class.
+ */
+ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p);
+
+/** Rank 0: let the others leave ag_job_follow(). */
+ag_status_t ag_job_stop(ag_job_t *job);
+
+/** Other ranks: run the steps that rank 0 makes until it stops. */
+ag_status_t ag_job_follow(ag_job_t *job);
+
+const ag_plan_t *ag_job_plan(const ag_job_t *job);
+const ag_model_t *ag_job_model(const ag_job_t *job);
+const ag_clock_t *ag_job_clock(const ag_job_t *job);
+
+/** Blocks of the KV cache that the plan has. */
+uint32_t ag_job_kv_blocks(const ag_plan_t *plan);

@@ -1,0 +1,51 @@
+#pragma once
+
+#include "parallel/run/job.h"
+
+/* A program made executable on this rank. */
+typedef struct ag_bound {
+    const ag_program_t *program;
+    ag_dag_t dag;
+    ag_task_t *tasks;      /* (operations) */
+    void **args;           /* (operations) of the tasks; each freed */
+    uint64_t *offsets;     /* (buffers) */
+} ag_bound_t;
+
+struct ag_job {
+    ag_job_opts_t opts;
+    uint32_t rank;
+    ag_bound_t bound[2];
+    ag_region_t weights, kv_memory, activations, thread_scratch, staging;
+    uint64_t thread_scratch_stride;
+    ag_kv_t *kv;           /* (layers of the stage) */
+    struct ag_gemm_cache *gemm;
+    ag_execution_t *execution;
+    ag_yield_t yield;
+    ag_group_t **groups;   /* (n_groups) NULL where this rank is not in it */
+    uint32_t n_groups;
+    int32_t *wire;         /* a step on its way to the other ranks */
+    size_t wire_ints;
+};
+
+/** Attach a task to each operation. One function per kind, each in a file of its own. */
+ag_status_t ag_bind_program(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound_p);
+void ag_bound_fini(ag_bound_t *bound);
+
+ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                            uint32_t op);
+ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                            uint32_t op);
+ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                               uint32_t op);
+
+/** Ints that a step of these bounds takes on the wire, at most. */
+size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds);
+
+/** Rank 0: a step to every other rank; NULL says stop. */
+ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step);
+
+/** Other ranks: the next step, its arrays in job->wire. @param stop_p out: there is none. */
+ag_status_t ag_wire_recv(ag_job_t *job, ag_step_t *step, bool *stop_p);
+
+/** Run a step with the smallest class that holds it. */
+ag_status_t ag_job_run(ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p);

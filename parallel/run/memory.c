@@ -1,0 +1,90 @@
+/* What a rank takes, foretold from the same figures by which it is then taken. */
+#include "parallel/run/job.h"
+
+#include "parallel/run/memory_priv.h"
+
+uint32_t ag_job_kv_blocks(const ag_plan_t *plan)
+{
+    return plan->n_sequences * ag_kv_blocks(plan->context_tokens);
+}
+
+uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank)
+{
+    const ag_stage_t *stage = &build->plan->stages[build->ranks[rank].place.stage];
+
+    return ag_kv_bytes(build->model->spec, &build->ranks[rank].shard, stage->layer_begin,
+                       stage->layer_end, build->plan->kv_type, ag_job_kv_blocks(build->plan));
+}
+
+uint64_t ag_memory_activations(const ag_programs_t *programs, uint32_t rank)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < programs->n; i++) {
+        uint64_t slot = programs->programs[i]->ranks[rank].memory_bytes;
+
+        bytes = slot > bytes ? slot : bytes;
+    }
+    return bytes;
+}
+
+uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < programs->n; i++) {
+        const ag_array_t *segments = &programs->programs[i]->ranks[rank].segments;
+
+        for (size_t s = 0; s < segments->n_items; s++) {
+            const ag_graph_t *graph = AG_ITEMS(segments, ag_segment_t)[s].inside;
+
+            if (graph != NULL && graph->thread_scratch_bytes > bytes) {
+                bytes = graph->thread_scratch_bytes;
+            }
+        }
+    }
+    return (bytes + 4095) / 4096 * 4096; /* threads do not share a page */
+}
+
+uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < programs->n; i++) {
+        const ag_program_t *program = programs->programs[i];
+        const ag_rank_program_t *r = &program->ranks[rank];
+
+        for (uint32_t op = 0; op < r->ops.n_items; op++) {
+            const ag_op_t *o = &ag_rank_ops(r)[op];
+            uint64_t most = o->unit_bytes / sizeof(float) * program->bounds[o->counter];
+            uint32_t n_ranks;
+
+            if (!ag_op_infos[o->kind].is_collective) {
+                continue;
+            }
+            n_ranks = AG_ITEMS(&program->groups, ag_program_group_t)[o->subject].n_ranks;
+            bytes = ag_all_reduce_stage_bytes(most, n_ranks) > bytes
+                        ? ag_all_reduce_stage_bytes(most, n_ranks)
+                        : bytes;
+        }
+    }
+    return bytes;
+}
+
+ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
+                               uint32_t rank, uint32_t n_threads)
+{
+    const ag_params_t *params = &build->ranks[rank].params;
+    ag_memory_t memory = {0};
+
+#define PART(part, n_bytes)                                                                        \
+    memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = part, .bytes = n_bytes}
+    PART("weights", params->bytes);
+    PART("kv cache", ag_memory_kv(build, rank));
+    PART("activations", ag_memory_activations(programs, rank));
+    PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank));
+    PART("messages", ag_memory_staging(programs, rank));
+    PART("loading", ag_params_load_bytes(params));
+#undef PART
+    return memory;
+}

@@ -1,0 +1,9 @@
+#pragma once
+
+#include "parallel/run/job.h"
+
+/* Each part of a rank's memory, in bytes. */
+uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank);
+uint64_t ag_memory_activations(const ag_programs_t *programs, uint32_t rank);
+uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank); /* of a thread */
+uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank);

@@ -1,0 +1,65 @@
+/* The classes of a job's programs: one for steps of one row per sequence, one for chunks of prefill. */
+#include "parallel/run/job_priv.h"
+
+ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
+                               ag_programs_t *programs_p)
+{
+    const ag_plan_t *plan = build->plan;
+    uint64_t rows[2] = {plan->n_sequences, plan->batch_tokens};
+    ag_programs_t programs = {0};
+
+    for (int i = 0; i < 2; i++) {
+        uint64_t bounds[AG_N_SIZE_COUNTERS] = {
+            [AG_SIZE_ONE] = 1,
+            [AG_SIZE_TOKENS] = rows[i],
+            [AG_SIZE_OUTPUTS] = all_outputs ? rows[i] : plan->n_sequences,
+            [AG_SIZE_SEQUENCES] = plan->n_sequences,
+        };
+        ag_status_t status;
+
+        if (i > 0 && rows[i] <= rows[i - 1]) {
+            break; /* the first class holds every step */
+        }
+        status = ag_build_program(build, bounds, check, &programs.programs[programs.n]);
+        if (status != AG_OK) {
+            ag_programs_destroy(&programs);
+            return status;
+        }
+        programs.n++;
+    }
+    *programs_p = programs;
+    return AG_OK;
+}
+
+void ag_programs_destroy(ag_programs_t *programs)
+{
+    for (uint32_t i = 0; i < programs->n; i++) {
+        ag_program_destroy(programs->programs[i]);
+    }
+    *programs = (ag_programs_t){0};
+}
+
+static bool fits(const ag_step_t *step, const uint64_t *bounds)
+{
+    for (int i = 0; i < AG_N_COUNTERS; i++) {
+        if (step->counts[i] > bounds[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+ag_status_t ag_job_run(ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p)
+{
+    for (uint32_t i = 0; i < job->opts.programs->n; i++) {
+        if (fits(step, job->opts.programs->programs[i]->bounds)) {
+            const ag_bound_t *bound = &job->bound[i];
+
+            *bound_p = bound;
+            return ag_execution_run(job->execution, &bound->dag, bound->tasks,
+                                    &(ag_run_t){.step = step, .slot = 0});
+        }
+    }
+    return ag_fail(AG_ERR_INVALID, "a step of %llu tokens is larger than any class of programs",
+                   (unsigned long long)step->counts[AG_COUNT_TOKENS]);
+}

@@ -1,0 +1,33 @@
+/* One sequence on its way through a job: its blocks, its position, and the step it is put into. */
+#pragma once
+
+#include "parallel/run/driver.h"
+
+typedef struct ag_sequence {
+    ag_job_t *job;
+    uint32_t position;      /* tokens in the cache */
+    uint32_t n_blocks;
+    int32_t *blocks;        /* (n_blocks) the plan's context long */
+    int32_t *positions;     /* (batch tokens) */
+    int32_t *outputs;       /* (batch tokens) */
+    int32_t row_begin[2];
+} ag_sequence_t;
+
+ag_status_t ag_sequence_init(ag_job_t *job, ag_sequence_t *sequence_p);
+void ag_sequence_fini(ag_sequence_t *sequence);
+
+/** Forget what is in the cache. */
+void ag_sequence_begin(ag_sequence_t *sequence);
+
+typedef enum ag_sequence_outputs { AG_OUTPUT_NONE, AG_OUTPUT_LAST, AG_OUTPUT_ALL } ag_sequence_outputs_t;
+
+/**
+ * Run n tokens (at most the plan's batch) at the sequence's position.
+ * @param attended_p  added to: (query, key) pairs.
+ */
+ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uint32_t n,
+                             ag_sequence_outputs_t outputs, const float **logits_p,
+                             uint64_t *attended_p);
+
+/** Ids of a prompt against the vocabulary. */
+ag_status_t ag_check_ids(const ag_model_t *model, const int32_t *ids, size_t n);

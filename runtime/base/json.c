@@ -1,0 +1,226 @@
+#include "runtime/base/json.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/utf8.h"
+
+enum { PARSE_FLAGS = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL };
+
+static ag_status_t fail_parse(const char *what, const json_error_t *error)
+{
+    return ag_fail(AG_ERR_FORMAT, "%s: line %d, column %d: %s", what, error->line, error->column,
+                   error->text);
+}
+
+ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p)
+{
+    json_error_t error;
+    json_t *json = json_loadb(text, n_bytes, PARSE_FLAGS, &error);
+
+    if (json == NULL) {
+        return fail_parse(what, &error);
+    }
+    *json_p = json;
+    return AG_OK;
+}
+
+ag_status_t ag_json_read(const char *path, ag_json_t **json_p)
+{
+    FILE *file = fopen(path, "rb");
+    json_error_t error;
+    json_t *json;
+
+    if (file == NULL) {
+        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+    }
+    json = json_loadf(file, PARSE_FLAGS, &error);
+    if (json == NULL && ferror(file)) {
+        fclose(file);
+        return ag_fail(AG_ERR_IO, "reading %s: %s", path, strerror(errno));
+    }
+    fclose(file);
+    if (json == NULL) {
+        return fail_parse(path, &error);
+    }
+    *json_p = json;
+    return AG_OK;
+}
+
+void ag_json_destroy(ag_json_t *json)
+{
+    json_decref(json);
+}
+
+ag_json_kind_t ag_json_kind(const ag_json_t *json)
+{
+    if (json == NULL) {
+        return AG_JSON_NONE;
+    }
+    switch (json_typeof(json)) {
+    case JSON_OBJECT:
+        return AG_JSON_OBJECT;
+    case JSON_ARRAY:
+        return AG_JSON_ARRAY;
+    case JSON_STRING:
+        return AG_JSON_STRING;
+    case JSON_INTEGER:
+        return AG_JSON_INTEGER;
+    case JSON_REAL:
+        return AG_JSON_REAL;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return AG_JSON_BOOL;
+    case JSON_NULL:
+        break;
+    }
+    return AG_JSON_NULL;
+}
+
+ag_json_t *ag_json_get(const ag_json_t *object, const char *key)
+{
+    return json_object_get(object, key);
+}
+
+ag_json_t *ag_json_path(const ag_json_t *object, const char *path)
+{
+    const ag_json_t *at = object;
+
+    while (*path != '\0') {
+        const char *end = strchr(path, '.');
+        size_t n_chars = end == NULL ? strlen(path) : (size_t)(end - path);
+        char key[128];
+
+        if (n_chars >= sizeof(key)) {
+            return NULL;
+        }
+        memcpy(key, path, n_chars);
+        key[n_chars] = '\0';
+        at = json_object_get(at, key);
+        path += n_chars + (end != NULL);
+    }
+    return (ag_json_t *)at;
+}
+
+size_t ag_json_size(const ag_json_t *array_or_object)
+{
+    return json_is_object(array_or_object) ? json_object_size(array_or_object)
+                                           : json_array_size(array_or_object);
+}
+
+ag_json_t *ag_json_at(const ag_json_t *array, size_t index)
+{
+    return json_array_get(array, index);
+}
+
+const char *ag_json_string(const ag_json_t *string, size_t *n_bytes_p)
+{
+    if (n_bytes_p != NULL) {
+        *n_bytes_p = json_string_length(string);
+    }
+    return json_string_value(string);
+}
+
+int64_t ag_json_integer(const ag_json_t *json, int64_t otherwise)
+{
+    double value;
+
+    if (json_is_integer(json)) {
+        return json_integer_value(json);
+    }
+    value = json_real_value(json);
+    if (json_is_real(json) && value == floor(value) && fabs(value) < 0x1p63) {
+        return (int64_t)value;
+    }
+    return otherwise;
+}
+
+double ag_json_number(const ag_json_t *json, double otherwise)
+{
+    return json_is_number(json) ? json_number_value(json) : otherwise;
+}
+
+bool ag_json_bool(const ag_json_t *json, bool otherwise)
+{
+    return json_is_boolean(json) ? json_is_true(json) : otherwise;
+}
+
+ag_status_t ag_json_each(const ag_json_t *object, ag_json_member_fn_t fn, void *arg)
+{
+    json_t *members = (json_t *)object; /* jansson's iterators are not const */
+
+    for (void *at = json_object_iter(members); at != NULL;
+         at = json_object_iter_next(members, at)) {
+        const char *key = json_object_iter_key(at);
+        ag_status_t status = fn(arg, key, strlen(key), json_object_iter_value(at));
+
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    return AG_OK;
+}
+
+ag_json_t *ag_json_new_object(void)
+{
+    return json_object();
+}
+
+ag_json_t *ag_json_new_array(void)
+{
+    return json_array();
+}
+
+ag_json_t *ag_json_new_integer(int64_t value)
+{
+    return json_integer(value);
+}
+
+ag_json_t *ag_json_new_real(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+ag_json_t *ag_json_new_bool(bool value)
+{
+    return json_boolean(value);
+}
+
+ag_json_t *ag_json_new_string(const char *bytes, size_t n_bytes)
+{
+    json_t *json = json_stringn(bytes, n_bytes);
+    char *text;
+    size_t n_text;
+
+    if (json != NULL || ag_utf8_repair(bytes, n_bytes, &text, &n_text, NULL) != AG_OK) {
+        return json;
+    }
+    json = json_stringn(text, n_text);
+    free(text);
+    return json;
+}
+
+void ag_json_set(ag_json_t *object, const char *key, ag_json_t *value)
+{
+    json_object_set_new(object, key, value);
+}
+
+void ag_json_append(ag_json_t *array, ag_json_t *value)
+{
+    json_array_append_new(array, value);
+}
+
+ag_status_t ag_json_text(const ag_json_t *json, ag_json_style_t style, char **text_p)
+{
+    size_t flags = JSON_ENCODE_ANY;
+
+    flags |= style == AG_JSON_INDENTED    ? JSON_INDENT(2)
+             : style == AG_JSON_CANONICAL ? JSON_COMPACT | JSON_SORT_KEYS
+                                          : 0;
+    *text_p = json == NULL ? NULL : json_dumps(json, flags);
+    return *text_p != NULL ? AG_OK : ag_fail_nomem("writing JSON", 0);
+}

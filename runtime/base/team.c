@@ -1,0 +1,235 @@
+#define _GNU_SOURCE
+#include "runtime/base/team.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DEFAULT_SPIN_US = 100, CACHE_LINE = 64, CHECK_EVERY = 64 };
+
+/* A word that threads wait on: they spin, then sleep; who changes it wakes them. */
+typedef struct gate {
+    _Alignas(CACHE_LINE) atomic_uint value;
+    atomic_uint n_sleeping;
+} gate_t;
+
+struct ag_team {
+    unsigned n_threads;
+    uint64_t spin_ns;
+    ag_region_fn_t fn;
+    void *arg;
+    bool stopping;
+    gate_t epoch;     /* one more for each region: workers wait for it */
+    gate_t finished;  /* workers that ended the region: the caller waits for it */
+    gate_t barrier;   /* generation of the barrier */
+    _Alignas(CACHE_LINE) atomic_uint n_arrived;
+    pthread_t *threads; /* (n_threads - 1) */
+};
+
+typedef struct start_info {
+    ag_team_t *team;
+    unsigned thread;
+} start_info_t;
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+static void futex(atomic_uint *word, int operation, unsigned value)
+{
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+/* Wait until the gate's value is no longer `old`. */
+static void gate_wait(const ag_team_t *team, gate_t *gate, unsigned old)
+{
+    uint64_t end_ns = 0;
+
+    for (unsigned i = 1; atomic_load_explicit(&gate->value, memory_order_acquire) == old; i++) {
+        if (i % CHECK_EVERY != 0) {
+            relax();
+            continue;
+        }
+        if (end_ns == 0) {
+            end_ns = now_ns() + team->spin_ns;
+        } else if (now_ns() >= end_ns) {
+            atomic_fetch_add(&gate->n_sleeping, 1);
+            if (atomic_load(&gate->value) == old) {
+                futex(&gate->value, FUTEX_WAIT, old);
+            }
+            atomic_fetch_sub(&gate->n_sleeping, 1);
+        }
+    }
+}
+
+static void gate_wake(gate_t *gate)
+{
+    if (atomic_load(&gate->n_sleeping) > 0) {
+        futex(&gate->value, FUTEX_WAKE, INT32_MAX);
+    }
+}
+
+static void *work(void *arg)
+{
+    start_info_t info = *(start_info_t *)arg;
+    ag_team_t *team = info.team;
+    ag_worker_t worker = {.team = team, .thread = info.thread, .n_threads = team->n_threads};
+
+    free(arg);
+    for (unsigned epoch = 0;; epoch++) {
+        gate_wait(team, &team->epoch, epoch);
+        if (team->stopping) {
+            return NULL;
+        }
+        team->fn(team->arg, &worker);
+        atomic_fetch_add(&team->finished.value, 1);
+        gate_wake(&team->finished);
+    }
+}
+
+static ag_status_t start_thread(ag_team_t *team, unsigned thread, const int *cores)
+{
+    start_info_t *info = malloc(sizeof(*info));
+    int error;
+
+    if (info == NULL) {
+        return ag_fail_nomem("starting a thread", sizeof(*info));
+    }
+    *info = (start_info_t){.team = team, .thread = thread};
+    error = pthread_create(&team->threads[thread - 1], NULL, work, info);
+    if (error != 0) {
+        free(info);
+        return ag_fail(AG_ERR_NOMEM, "starting thread %u of %u: %s", thread + 1, team->n_threads,
+                       strerror(error));
+    }
+    if (cores != NULL) {
+        cpu_set_t set;
+
+        CPU_ZERO(&set);
+        CPU_SET((size_t)cores[thread], &set);
+        pthread_setaffinity_np(team->threads[thread - 1], sizeof(set), &set);
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p)
+{
+    ag_team_t *team = aligned_alloc(CACHE_LINE, (sizeof(*team) + CACHE_LINE - 1) / CACHE_LINE *
+                                                    CACHE_LINE);
+    unsigned n_threads = opts->n_threads > 0 ? opts->n_threads : 1;
+    ag_status_t status = AG_OK;
+    unsigned n_started = 1;
+
+    if (team == NULL) {
+        return ag_fail_nomem("making a team", sizeof(*team));
+    }
+    memset(team, 0, sizeof(*team));
+    team->n_threads = n_threads;
+    team->spin_ns = (opts->spin_us > 0 ? opts->spin_us : DEFAULT_SPIN_US) * 1000ull;
+    team->threads = calloc(n_threads, sizeof(*team->threads));
+    if (team->threads == NULL) {
+        free(team);
+        return ag_fail_nomem("making a team", n_threads * sizeof(*team->threads));
+    }
+    for (; n_started < n_threads && status == AG_OK; n_started += status == AG_OK) {
+        status = start_thread(team, n_started, opts->cores);
+    }
+    if (status != AG_OK) {
+        team->n_threads = n_started;
+        ag_team_destroy(team);
+        return status;
+    }
+    *team_p = team;
+    return AG_OK;
+}
+
+void ag_team_destroy(ag_team_t *team)
+{
+    if (team == NULL) {
+        return;
+    }
+    team->stopping = true;
+    atomic_fetch_add(&team->epoch.value, 1);
+    gate_wake(&team->epoch);
+    for (unsigned i = 1; i < team->n_threads; i++) {
+        pthread_join(team->threads[i - 1], NULL);
+    }
+    free(team->threads);
+    free(team);
+}
+
+unsigned ag_team_size(const ag_team_t *team)
+{
+    return team->n_threads;
+}
+
+void ag_team_run(ag_team_t *team, ag_region_fn_t fn, void *arg)
+{
+    ag_worker_t worker = {.team = team, .thread = 0, .n_threads = team->n_threads};
+    unsigned n_finished;
+
+    if (team->n_threads == 1) {
+        fn(arg, &worker);
+        return;
+    }
+    team->fn = fn;
+    team->arg = arg;
+    atomic_store(&team->finished.value, 0);
+    atomic_fetch_add(&team->epoch.value, 1);
+    gate_wake(&team->epoch);
+    fn(arg, &worker);
+    while ((n_finished = atomic_load_explicit(&team->finished.value, memory_order_acquire)) <
+           team->n_threads - 1) {
+        gate_wait(team, &team->finished, n_finished);
+    }
+}
+
+void ag_team_barrier(const ag_worker_t *worker)
+{
+    ag_team_t *team = worker->team;
+    unsigned generation;
+
+    if (team->n_threads == 1) {
+        return;
+    }
+    generation = atomic_load_explicit(&team->barrier.value, memory_order_acquire);
+    if (atomic_fetch_add(&team->n_arrived, 1) + 1 == team->n_threads) {
+        atomic_store(&team->n_arrived, 0);
+        atomic_fetch_add(&team->barrier.value, 1);
+        gate_wake(&team->barrier);
+    } else {
+        gate_wait(team, &team->barrier, generation);
+    }
+}
+
+void ag_worker_share(const ag_worker_t *worker, uint64_t n, uint64_t grain, uint64_t *begin_p,
+                     uint64_t *end_p)
+{
+    uint64_t n_grains = (n + grain - 1) / grain;
+    uint64_t begin = n_grains * worker->thread / worker->n_threads * grain;
+    uint64_t end = n_grains * (worker->thread + 1) / worker->n_threads * grain;
+
+    *begin_p = begin < n ? begin : n;
+    *end_p = end < n ? end : n;
+}

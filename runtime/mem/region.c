@@ -1,0 +1,42 @@
+#define _GNU_SOURCE
+#include "runtime/mem/region.h"
+
+#include <numa.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+ag_status_t ag_region_map(ag_ledger_t *ledger, const char *part, size_t bytes,
+                          const ag_region_opts_t *opts, ag_region_t *region_p)
+{
+    ag_region_t region = {.bytes = bytes, .ledger = ledger};
+    ag_status_t status = ag_ledger_take(ledger, part, bytes);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    snprintf(region.part, sizeof(region.part), "%s", part);
+    if (bytes > 0) {
+        region.base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (region.base == MAP_FAILED) {
+            ag_ledger_give(ledger, part, bytes);
+            return ag_fail_nomem(part, bytes);
+        }
+        if (opts != NULL && opts->interleave && numa_available() >= 0) {
+            numa_interleave_memory(region.base, bytes, numa_all_nodes_ptr);
+        }
+    }
+    *region_p = region;
+    return AG_OK;
+}
+
+void ag_region_unmap(ag_region_t *region)
+{
+    if (region->base != NULL) {
+        munmap(region->base, region->bytes);
+    }
+    if (region->ledger != NULL) {
+        ag_ledger_give(region->ledger, region->part, region->bytes);
+    }
+    memset(region, 0, sizeof(*region));
+}

@@ -1,0 +1,146 @@
+#include "runtime/tensor/dtype.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/tensor/dtype_priv.h"
+
+static const ag_dtype_info_t dtypes[AG_N_DTYPES] = {
+    [AG_F32] = {"f32", "F32", 0, 1, 4, ag_unpack_f32},
+    [AG_F16] = {"f16", "F16", 1, 1, 2, ag_unpack_f16},
+    [AG_BF16] = {"bf16", "BF16", 30, 1, 2, ag_unpack_bf16},
+    [AG_Q8_0] = {"q8_0", NULL, 8, 32, 34, ag_unpack_q8_0},
+    [AG_Q4_0] = {"q4_0", NULL, 2, 32, 18, ag_unpack_q4_0},
+    [AG_Q4_1] = {"q4_1", NULL, 3, 32, 20, ag_unpack_q4_1},
+    [AG_Q6_K] = {"q6_k", NULL, 14, 256, 210, ag_unpack_q6_k},
+    [AG_Q4_K] = {"q4_k", NULL, 12, 256, 144, ag_unpack_q4_k},
+};
+
+const ag_dtype_info_t *ag_dtype_info(ag_dtype_t dtype)
+{
+    return &dtypes[dtype];
+}
+
+/* The names of all types; of those that safetensors knows where `safetensors`. */
+static const char *list_names(bool safetensors, char *text, size_t n_bytes)
+{
+    text[0] = '\0';
+    for (int i = 0; i < AG_N_DTYPES; i++) {
+        const char *name = safetensors ? dtypes[i].safetensors : dtypes[i].name;
+        size_t n_chars = strlen(text);
+
+        if (name != NULL) {
+            snprintf(text + n_chars, n_bytes - n_chars, "%s%s", n_chars > 0 ? ", " : "", name);
+        }
+    }
+    return text;
+}
+
+ag_status_t ag_dtype_from_ggml(int32_t ggml_type, const char *what, ag_dtype_t *dtype_p)
+{
+    char known[256];
+
+    for (int i = 0; i < AG_N_DTYPES; i++) {
+        if (dtypes[i].ggml_type == ggml_type) {
+            *dtype_p = (ag_dtype_t)i;
+            return AG_OK;
+        }
+    }
+    return ag_fail(AG_ERR_UNSUPPORTED, "%s: ggml type %d is not known (known: %s)", what, ggml_type,
+                   list_names(false, known, sizeof(known)));
+}
+
+ag_status_t ag_dtype_from_safetensors(const char *name, const char *what, ag_dtype_t *dtype_p)
+{
+    char known[256];
+
+    for (int i = 0; i < AG_N_DTYPES; i++) {
+        if (dtypes[i].safetensors != NULL && strcmp(dtypes[i].safetensors, name) == 0) {
+            *dtype_p = (ag_dtype_t)i;
+            return AG_OK;
+        }
+    }
+    return ag_fail(AG_ERR_UNSUPPORTED, "%s: type \"%s\" is not known (known: %s)", what, name,
+                   list_names(true, known, sizeof(known)));
+}
+
+ag_status_t ag_dtype_from_name(const char *name, ag_dtype_t *dtype_p)
+{
+    char known[256];
+
+    for (int i = 0; i < AG_N_DTYPES; i++) {
+        if (strcmp(dtypes[i].name, name) == 0) {
+            *dtype_p = (ag_dtype_t)i;
+            return AG_OK;
+        }
+    }
+    return ag_fail(AG_ERR_UNSUPPORTED, "type \"%s\" is not known (known: %s)", name,
+                   list_names(false, known, sizeof(known)));
+}
+
+static float bits_to_f32(uint32_t bits)
+{
+    float value;
+
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+static uint32_t f32_to_bits(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+float ag_f16_to_f32(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = half >> 10 & 31, mantissa = half & 0x3ff;
+    float value;
+
+    if (exponent == 31) {
+        return bits_to_f32(sign | 0x7f800000u | mantissa << 13);
+    }
+    if (exponent == 0) {
+        value = (float)mantissa * 0x1p-24f;
+        return bits_to_f32(sign | f32_to_bits(value));
+    }
+    return bits_to_f32(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+uint16_t ag_f32_to_f16(float value)
+{
+    uint32_t bits = f32_to_bits(value);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    uint32_t magnitude = bits & 0x7fffffffu;
+
+    if (magnitude > 0x7f800000u) {
+        return sign | 0x7e00; /* NaN */
+    }
+    if (magnitude >= 0x477ff000u) {
+        return sign | 0x7c00; /* rounds to infinity */
+    }
+    if (magnitude < 0x38800000u) {
+        /* subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits */
+        return sign | (uint16_t)(f32_to_bits(bits_to_f32(magnitude) + 0.5f) - 0x3f000000u);
+    }
+    magnitude += 0xfff + (magnitude >> 13 & 1);
+    return sign | (uint16_t)((magnitude - 0x38000000u) >> 13);
+}
+
+float ag_bf16_to_f32(uint16_t bits)
+{
+    return bits_to_f32((uint32_t)bits << 16);
+}
+
+uint16_t ag_f32_to_bf16(float value)
+{
+    uint32_t bits = f32_to_bits(value);
+
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(bits >> 16 | 0x40);
+    }
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}

@@ -1,0 +1,153 @@
+/*
+ * Decoding, bit for bit what ggml's dequantize_row_* and the gguf package give: the layouts are
+ * ggml-common.h's, products and sums stay apart (this folder is compiled with -ffp-contract=off).
+ */
+#include <string.h>
+
+#include "runtime/tensor/dtype_priv.h"
+
+static float load_f16(const uint8_t *bytes)
+{
+    uint16_t half;
+
+    memcpy(&half, bytes, sizeof(half));
+    return ag_f16_to_f32(half);
+}
+
+void ag_unpack_f32(const void *blocks, float *dst, size_t n_blocks)
+{
+    memcpy(dst, blocks, n_blocks * sizeof(float));
+}
+
+void ag_unpack_f16(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t i = 0; i < n_blocks; i++) {
+        dst[i] = load_f16(src + 2 * i);
+    }
+}
+
+void ag_unpack_bf16(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t i = 0; i < n_blocks; i++) {
+        uint16_t bits;
+
+        memcpy(&bits, src + 2 * i, sizeof(bits));
+        dst[i] = ag_bf16_to_f32(bits);
+    }
+}
+
+/* f16 scale, 32 int8 */
+void ag_unpack_q8_0(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 34, dst += 32) {
+        float d = load_f16(src);
+
+        for (int i = 0; i < 32; i++) {
+            dst[i] = (float)(int8_t)src[2 + i] * d;
+        }
+    }
+}
+
+/* f16 scale, 16 bytes: low nibbles are values 0 to 15, high ones 16 to 31; less 8 */
+void ag_unpack_q4_0(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 18, dst += 32) {
+        float d = load_f16(src);
+
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)((src[2 + i] & 15) - 8) * d;
+            dst[i + 16] = (float)((src[2 + i] >> 4) - 8) * d;
+        }
+    }
+}
+
+/* f16 scale, f16 minimum, 16 bytes of nibbles */
+void ag_unpack_q4_1(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 20, dst += 32) {
+        float d = load_f16(src), m = load_f16(src + 2);
+
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)(src[4 + i] & 15) * d + m;
+            dst[i + 16] = (float)(src[4 + i] >> 4) * d + m;
+        }
+    }
+}
+
+/* 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales of 16 values each, f16 scale */
+void ag_unpack_q6_k(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 210, dst += 256) {
+        const int8_t *scales = (const int8_t *)src + 192;
+        float d = load_f16(src + 208);
+
+        for (int half = 0; half < 2; half++) {
+            const uint8_t *low = src + 64 * half, *high = src + 128 + 32 * half;
+            float *out = dst + 128 * half;
+
+            for (int i = 0; i < 32; i++) {
+                const int8_t *s = scales + 8 * half + i / 16;
+                int q0 = (low[i] & 15) | (high[i] & 3) << 4;
+                int q1 = (low[i + 32] & 15) | (high[i] >> 2 & 3) << 4;
+                int q2 = low[i] >> 4 | (high[i] >> 4 & 3) << 4;
+                int q3 = low[i + 32] >> 4 | (high[i] >> 6 & 3) << 4;
+
+                out[i] = d * (float)s[0] * (float)(q0 - 32);
+                out[i + 32] = d * (float)s[2] * (float)(q1 - 32);
+                out[i + 64] = d * (float)s[4] * (float)(q2 - 32);
+                out[i + 96] = d * (float)s[6] * (float)(q3 - 32);
+            }
+        }
+    }
+}
+
+/* The j-th of eight 6-bit scales and minimums that share 12 bytes. */
+static void scale_min_k4(const uint8_t *packed, int j, int *scale_p, int *min_p)
+{
+    if (j < 4) {
+        *scale_p = packed[j] & 63;
+        *min_p = packed[j + 4] & 63;
+    } else {
+        *scale_p = (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4;
+        *min_p = packed[j + 4] >> 4 | (packed[j] >> 6) << 4;
+    }
+}
+
+/* f16 scale of scales, f16 scale of minimums, 12 bytes of both, 128 bytes of nibbles */
+void ag_unpack_q4_k(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 144, dst += 256) {
+        float d = load_f16(src), dmin = load_f16(src + 2);
+
+        for (int j = 0; j < 4; j++) {
+            const uint8_t *q = src + 16 + 32 * j;
+            int scale[2], min[2];
+            float d0, d1, m0, m1;
+
+            scale_min_k4(src + 4, 2 * j, &scale[0], &min[0]);
+            scale_min_k4(src + 4, 2 * j + 1, &scale[1], &min[1]);
+            d0 = d * (float)scale[0];
+            d1 = d * (float)scale[1];
+            m0 = dmin * (float)min[0];
+            m1 = dmin * (float)min[1];
+            for (int i = 0; i < 32; i++) {
+                dst[64 * j + i] = d0 * (float)(q[i] & 15) - m0;
+                dst[64 * j + 32 + i] = d1 * (float)(q[i] >> 4) - m1;
+            }
+        }
+    }
+}
