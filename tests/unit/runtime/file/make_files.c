@@ -247,7 +247,8 @@ damage_count_t read_damaged(const ag_array_t *whole, size_t n_header_bytes, uint
             count.n_flipped++;
             count.n_flipped_refused += status != AG_OK;
         }
-        count.n_unnamed += status != AG_OK && strstr(ag_error(), file.path) == NULL;
+        count.n_unclear += status != AG_OK && (strstr(ag_error(), file.path) == NULL ||
+                                               strchr(ag_error(), '\n') != NULL);
     }
     memory_file_close(&file);
     free(bytes);

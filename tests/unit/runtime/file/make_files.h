@@ -63,7 +63,7 @@ typedef struct damage_count {
     unsigned n_truncated_read; /* truncated, and read without an error */
     unsigned n_flipped;
     unsigned n_flipped_refused;
-    unsigned n_unnamed; /* an error that does not mention the path */
+    unsigned n_unclear; /* an error without the path, or of more than a line */
 } damage_count_t;
 
 /**

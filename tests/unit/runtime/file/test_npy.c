@@ -226,7 +226,7 @@ Test(npy, damaged_files_are_refused_or_read_but_never_crash)
     cr_expect_gt(count.n_truncated, 400);
     cr_expect_eq(count.n_truncated_read, 0);
     cr_expect_gt(count.n_flipped_refused, count.n_flipped / 2);
-    cr_expect_eq(count.n_unnamed, 0);
+    cr_expect_eq(count.n_unclear, 0);
     ag_array_fini(&bytes);
 }
 
