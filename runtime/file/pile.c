@@ -59,7 +59,7 @@ ag_status_t ag_pile_take(ag_pile_t *pile, size_t n_bytes, bool aligned, void *by
 
 ag_status_t ag_pile_text(ag_pile_t *pile, const char *bytes, size_t n_bytes, const char **text_p)
 {
-    char *text;
+    char *text = NULL;
     ag_status_t status = ag_pile_take(pile, n_bytes + 1, false, &text);
 
     if (status != AG_OK) {
