@@ -19,15 +19,11 @@ void ag_group_destroy(ag_group_t *group);
 uint32_t ag_group_size(const ag_group_t *group);
 uint32_t ag_group_index(const ag_group_t *group); /* this rank's place in it */
 
-/** Bytes of staging that ag_group_post() needs for this float32 collective. */
-size_t ag_group_stage_bytes(const ag_transfer_shape_t *shape);
-
 /**
  * Start a collective on float32 elements, in place. Every rank posts the group's operations in the same
- * order, one at a time per group. No memory is taken for groups of up to 64 ranks after the first call
- * of each size.
+ * order, one at a time per group. Memory is taken only while lists grow to the longest yet.
  * @param buffer   all-reduce: (n) input and result; all-gather: (sum of counts), own part filled in.
- * @param staging  ag_group_stage_bytes() bytes; must stay until the end.
+ * @param staging  ag_transfer_stage_elements() floats; must stay until the end.
  * @param request_p  out: belongs to the group; valid until it ended.
  */
 ag_status_t ag_group_post(ag_group_t *group, const ag_transfer_shape_t *shape, float *buffer,

@@ -49,5 +49,8 @@ ag_status_t ag_transfer_list(const ag_transfer_shape_t *shape, uint32_t my_index
 /** Elements of staging that any rank of the group needs. */
 uint64_t ag_transfer_stage_elements(const ag_transfer_shape_t *shape);
 
+/** Elements of staging that all-reduces of up to n elements need, whichever is chosen for each size. */
+uint64_t ag_all_reduce_stage_elements(uint64_t n, uint32_t n_ranks);
+
 /** The all-reduce for n elements over n_ranks: by size alone, the same on all ranks. */
 ag_collective_t ag_all_reduce_choose(uint64_t n, uint32_t n_ranks);

@@ -98,6 +98,3 @@ ag_status_t ag_plan_from_json(const ag_json_t *json, const char *what, ag_plan_t
 /** Hash of all that is inside it (budgets left out). @param hash  out: 16 hexadecimal digits. */
 ag_status_t ag_plan_hash(const ag_plan_t *plan, char hash[17]);
 
-/** FNV-1a, 64 bits; start with AG_HASH_SEED. */
-#define AG_HASH_SEED 0xcbf29ce484222325ull
-uint64_t ag_hash_bytes(uint64_t hash, const void *bytes, size_t n_bytes);

@@ -99,7 +99,7 @@ static ag_status_t make_executor(ag_job_t *job)
     if (job->wire == NULL) {
         return ag_fail_nomem("making a step", job->wire_ints * sizeof(*job->wire));
     }
-    return ag_gemm_cache_create(&job->gemm);
+    return ag_gemm_cache_create(ag_team_size(job->opts.team), &job->gemm);
 }
 
 static ag_status_t bind_all(ag_job_t *job)

@@ -63,9 +63,8 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
                 continue;
             }
             n_ranks = AG_ITEMS(&program->groups, ag_program_group_t)[o->subject].n_ranks;
-            bytes = ag_all_reduce_stage_bytes(most, n_ranks) > bytes
-                        ? ag_all_reduce_stage_bytes(most, n_ranks)
-                        : bytes;
+            most = ag_all_reduce_stage_elements(most, n_ranks) * sizeof(float);
+            bytes = most > bytes ? most : bytes;
         }
     }
     return bytes;

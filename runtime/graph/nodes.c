@@ -121,7 +121,7 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     uint64_t n_rows = rows_of(run, node->in[0]);
 
     if (n_rows > 0) {
-        ag_linear_choose(&linear, n_rows, run->graph->exact)
+        ag_linear_choose(run->gemm, &linear, n_rows, run->graph->exact)
             ->run(context, &linear, data_of(run, node->in[0]), n_rows, data_of(run, node->out));
     }
 }

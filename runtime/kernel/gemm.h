@@ -7,15 +7,23 @@ typedef enum ag_gemm_kind {
     AG_GEMM_F32,  /* float a, float b, float c */
     AG_GEMM_BF16, /* bf16 a, bf16 b, float c */
     AG_GEMM_INT8, /* uint8 a, int8 b, int32 c */
+    AG_N_GEMM_KINDS,
 } ag_gemm_kind_t;
 
-/**
- * c (m, n) = a (m, k) * b (n, k)^T on the calling thread alone; all dense and row-major.
- * The first call of a shape on a thread builds its primitive (0.3 ms), which is kept for the process.
- * @return AG_OK; AG_ERR_UNSUPPORTED: this machine's oneDNN has no fast implementation of the kind.
- */
-ag_status_t ag_gemm(ag_gemm_kind_t kind, uint64_t m, uint64_t n, uint64_t k, const void *a,
-                    const void *b, void *c);
+/* Primitives by shape, for each thread its own; the oldest is dropped when a thread has too many. */
+typedef struct ag_gemm_cache ag_gemm_cache_t;
 
-/** True when the kind runs on a jit or brgemm implementation here (asked once, then remembered). */
-bool ag_gemm_is_fast(ag_gemm_kind_t kind);
+ag_status_t ag_gemm_cache_create(unsigned n_threads, ag_gemm_cache_t **cache_p);
+void ag_gemm_cache_destroy(ag_gemm_cache_t *cache); /* NULL is allowed */
+
+/** True when the kind runs on a jit or brgemm implementation on this machine. */
+bool ag_gemm_is_fast(const ag_gemm_cache_t *cache, ag_gemm_kind_t kind);
+
+/**
+ * c (m, n) = a (m, k) * b (n, k)^T on the calling thread alone; all dense and row-major; none of m, n, k
+ * may be 0. The first call of a shape builds its primitive (0.3 ms).
+ * @param thread  the caller's number in the cache; one caller per number at a time.
+ * @return AG_OK; AG_ERR_UNSUPPORTED: oneDNN cannot; AG_ERR_NOMEM.
+ */
+ag_status_t ag_gemm(ag_gemm_cache_t *cache, unsigned thread, ag_gemm_kind_t kind, uint64_t m,
+                    uint64_t n, uint64_t k, const void *a, const void *b, void *c);

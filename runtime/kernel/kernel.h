@@ -20,7 +20,8 @@ typedef struct ag_kernel_context {
     const ag_worker_t *worker;
     const ag_yield_t *yield;
     const ag_step_t *step;
-    void *scratch;          /* this thread's own, of ag_kernel_scratch_bytes() bytes, 64-byte aligned */
+    void *scratch;          /* this thread's own, as much as the kernel asked for, 64-byte aligned */
+    struct ag_gemm_cache *gemm; /* runtime/kernel/gemm.h; NULL: no oneDNN */
 } ag_kernel_context_t;
 
 /* y = x * w^T + bias: one linear layer's slice on one rank. */
@@ -36,18 +37,20 @@ typedef struct ag_linear {
 typedef struct ag_linear_impl {
     const char *name;
     /** May it take this weight with this many rows? exact: the result must be a float32 product. */
-    bool (*can)(const ag_linear_t *linear, uint64_t n_rows, bool exact);
+    bool (*can)(const struct ag_gemm_cache *gemm, const ag_linear_t *linear, uint64_t n_rows,
+                bool exact);
     /** y (rows, n) from x (rows, k). Thread t takes its panels of output columns. */
     void (*run)(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                 uint64_t n_rows, float *y);
-    /** Per-thread scratch. */
-    size_t (*scratch_bytes)(const ag_linear_t *linear, uint64_t n_rows);
+    /** Scratch of each thread, for any number of rows. */
+    size_t (*scratch_bytes)(const ag_linear_t *linear);
 } ag_linear_impl_t;
 
-/** The implementation for (weight, rows); never NULL: `reference` can do all. */
-const ag_linear_impl_t *ag_linear_choose(const ag_linear_t *linear, uint64_t n_rows, bool exact);
+/** The implementation for (weight, rows); never NULL: `reference` can do all. gemm may be NULL. */
+const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm,
+                                         const ag_linear_t *linear, uint64_t n_rows, bool exact);
 
-/** Largest per-thread scratch that any implementation needs for up to max_rows rows. */
+/** Most scratch that an implementation which may be chosen needs, on any machine. */
 size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact);
 
 /* Rows of an embedding table that is cut by vocabulary: ids outside give zero rows. */

@@ -1,0 +1,132 @@
+#include "parallel/plan/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/plan/plan_priv.h"
+#include "runtime/base/hash.h"
+
+ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p)
+{
+    ag_plan_t *plan = calloc(1, sizeof(*plan));
+
+    if (plan == NULL) {
+        return ag_fail_nomem("making a plan", sizeof(*plan));
+    }
+    plan->stages = calloc((size_t)n_stages + 1, sizeof(*plan->stages));
+    if (plan->stages == NULL) {
+        free(plan);
+        return ag_fail_nomem("making a plan", n_stages * sizeof(*plan->stages));
+    }
+    for (; plan->n_stages < n_stages; plan->n_stages++) {
+        ag_stage_t *stage = &plan->stages[plan->n_stages];
+
+        stage->replicas = calloc(1, sizeof(*stage->replicas));
+        if (stage->replicas == NULL) {
+            ag_plan_destroy(plan);
+            return ag_fail_nomem("making a plan", sizeof(*stage->replicas));
+        }
+        stage->n_replicas = 1;
+        stage->replicas[0].micro_batches = 1;
+    }
+    *plan_p = plan;
+    return AG_OK;
+}
+
+ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks)
+{
+    replica->ranks = calloc((size_t)n_ranks + 1, sizeof(*replica->ranks));
+    replica->shares = calloc((size_t)n_ranks + 1, sizeof(*replica->shares));
+    if (replica->ranks == NULL || replica->shares == NULL) {
+        return ag_fail_nomem("making a plan", n_ranks * sizeof(*replica->ranks));
+    }
+    replica->n_ranks = n_ranks;
+    return AG_OK;
+}
+
+void ag_plan_destroy(ag_plan_t *plan)
+{
+    if (plan == NULL) {
+        return;
+    }
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        ag_stage_t *stage = &plan->stages[s];
+
+        for (uint32_t i = 0; i < stage->n_replicas; i++) {
+            free(stage->replicas[i].ranks);
+            free(stage->replicas[i].shares);
+        }
+        free(stage->replicas);
+    }
+    free(plan->stages);
+    free(plan->budget_bytes);
+    free(plan);
+}
+
+uint32_t ag_plan_ranks(const ag_plan_t *plan)
+{
+    uint32_t n_ranks = 0;
+
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        for (uint32_t i = 0; i < plan->stages[s].n_replicas; i++) {
+            n_ranks += plan->stages[s].replicas[i].n_ranks;
+        }
+    }
+    return n_ranks;
+}
+
+ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, uint32_t n_started)
+{
+    uint32_t n_ranks = ag_plan_ranks(plan), n_layers = plan->stages[plan->n_stages - 1].layer_end;
+    char pipeline[64] = "";
+
+    if (n_ranks == n_started) {
+        return AG_OK;
+    }
+    if (n_started <= n_layers && n_started > 1) {
+        snprintf(pipeline, sizeof(pipeline), ", or --pp %u", n_started);
+    }
+    return ag_fail(AG_ERR_INVALID,
+                   "the plan has %u rank%s, but %u %s started: run it with mpirun -n %u, or give "
+                   "--tp %u%s",
+                   n_ranks, n_ranks == 1 ? "" : "s", n_started, n_started == 1 ? "was" : "were",
+                   n_ranks, n_started, pipeline);
+}
+
+ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *model)
+{
+    uint32_t n_layers = plan->stages[plan->n_stages - 1].layer_end;
+
+    if (strcmp(plan->spec_hash, model->spec_hash) != 0 || n_layers != model->n_layers) {
+        return ag_fail(AG_ERR_INVALID,
+                       "the plan is for another model: a %s of %u layers with hash %s, this is a "
+                       "%s of %u layers with hash %s",
+                       plan->family, n_layers, plan->spec_hash, model->family, model->n_layers,
+                       model->spec_hash);
+    }
+    if (plan->context_tokens > model->context_tokens) {
+        return ag_fail(AG_ERR_INVALID, "the plan's context of %u is beyond the model's %u",
+                       plan->context_tokens, model->context_tokens);
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_plan_hash(const ag_plan_t *plan, char hash[17])
+{
+    ag_plan_t without_budgets = *plan;
+    ag_json_t *json;
+    char *text;
+    ag_status_t status;
+
+    without_budgets.n_budgets = 0;
+    json = ag_plan_to_json(&without_budgets);
+    status = ag_json_text(json, AG_JSON_CANONICAL, &text);
+    ag_json_destroy(json);
+    if (status == AG_OK) {
+        snprintf(hash, 17, "%016" PRIx64, ag_hash_bytes(AG_HASH_SEED, text, strlen(text)));
+        free(text);
+    }
+    return status;
+}

@@ -1,0 +1,315 @@
+/* The plan as JSON: DESIGN section 1's form. What is read is checked member by member. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/plan/plan_priv.h"
+
+static const char *const compute_names[] = {[AG_COMPUTE_AUTO] = "auto", [AG_COMPUTE_F32] = "f32"};
+
+static ag_json_t *text_json(const char *text)
+{
+    return ag_json_new_string(text, strlen(text));
+}
+
+static ag_json_t *numbers_json(const uint32_t *numbers, uint32_t n)
+{
+    ag_json_t *array = ag_json_new_array();
+
+    for (uint32_t i = 0; i < n; i++) {
+        ag_json_append(array, ag_json_new_integer(numbers[i]));
+    }
+    return array;
+}
+
+static ag_json_t *stage_json(const ag_stage_t *stage)
+{
+    ag_json_t *json = ag_json_new_object(), *replicas = ag_json_new_array();
+    uint32_t layers[2] = {stage->layer_begin, stage->layer_end};
+
+    for (uint32_t i = 0; i < stage->n_replicas; i++) {
+        const ag_replica_t *replica = &stage->replicas[i];
+        ag_json_t *member = ag_json_new_object();
+
+        ag_json_set(member, "ranks", numbers_json(replica->ranks, replica->n_ranks));
+        ag_json_set(member, "shares", numbers_json(replica->shares, replica->n_ranks));
+        ag_json_set(member, "micro_batches", ag_json_new_integer(replica->micro_batches));
+        ag_json_append(replicas, member);
+    }
+    ag_json_set(json, "layers", numbers_json(layers, 2));
+    ag_json_set(json, "replicas", replicas);
+    return json;
+}
+
+ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
+{
+    ag_json_t *json = ag_json_new_object(), *model = ag_json_new_object();
+    ag_json_t *stages = ag_json_new_array();
+
+    ag_json_set(model, "spec_hash", text_json(plan->spec_hash));
+    ag_json_set(model, "family", text_json(plan->family));
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        ag_json_append(stages, stage_json(&plan->stages[s]));
+    }
+    ag_json_set(json, "argosy_plan", ag_json_new_integer(1));
+    ag_json_set(json, "model", model);
+    ag_json_set(json, "mode", text_json("forward"));
+    ag_json_set(json, "stages", stages);
+    ag_json_set(json, "experts", ag_json_new_array());
+    ag_json_set(json, "compute", text_json(compute_names[plan->compute]));
+    ag_json_set(json, "context_tokens", ag_json_new_integer(plan->context_tokens));
+    ag_json_set(json, "batch_tokens", ag_json_new_integer(plan->batch_tokens));
+    ag_json_set(json, "sequences", ag_json_new_integer(plan->n_sequences));
+    ag_json_set(json, "kv_type", text_json(ag_dtype_info(plan->kv_type)->name));
+    if (plan->n_budgets > 0) {
+        ag_json_t *budgets = ag_json_new_array();
+
+        for (uint32_t i = 0; i < plan->n_budgets; i++) {
+            ag_json_t *budget = ag_json_new_object();
+
+            ag_json_set(budget, "dram_bytes", ag_json_new_integer((int64_t)plan->budget_bytes[i]));
+            ag_json_append(budgets, budget);
+        }
+        ag_json_set(json, "budgets", budgets);
+    }
+    return json;
+}
+
+/* Reading: `what` is the file, `path` the member's place in it. */
+
+static ag_status_t read_number(const ag_json_t *json, const char *what, const char *path,
+                               int64_t least, int64_t most, uint32_t *number_p)
+{
+    int64_t number = ag_json_integer(json, -1);
+
+    if (ag_json_kind(json) != AG_JSON_INTEGER || number < least || number > most) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be a whole number from %lld to %lld", what, path,
+                       (long long)least, (long long)most);
+    }
+    *number_p = (uint32_t)number;
+    return AG_OK;
+}
+
+static ag_status_t read_text(const ag_json_t *json, const char *what, const char *path, char *text,
+                             size_t n_bytes)
+{
+    size_t n_chars;
+    const char *found = ag_json_string(json, &n_chars);
+
+    if (found == NULL || n_chars >= n_bytes || strlen(found) != n_chars) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be a text of up to %zu characters", what, path,
+                       n_bytes - 1);
+    }
+    memcpy(text, found, n_chars + 1);
+    return AG_OK;
+}
+
+static ag_status_t read_replica(const ag_json_t *json, const char *what, const char *path,
+                                ag_replica_t *replica)
+{
+    const ag_json_t *ranks = ag_json_get(json, "ranks"), *shares = ag_json_get(json, "shares");
+    size_t n = ag_json_size(ranks);
+    uint64_t sum = 0;
+    char member[96];
+    ag_status_t status;
+
+    if (ag_json_kind(ranks) != AG_JSON_ARRAY || n == 0 || n > AG_MAX_RANKS ||
+        ag_json_kind(shares) != AG_JSON_ARRAY || ag_json_size(shares) != n) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%s: %s needs \"ranks\" and \"shares\", lists of the same length (1 to %d)",
+                       what, path, AG_MAX_RANKS);
+    }
+    status = ag_replica_resize(replica, (uint32_t)n);
+    for (size_t i = 0; i < n && status == AG_OK; i++) {
+        snprintf(member, sizeof(member), "%s.ranks[%zu]", path, i);
+        status = read_number(ag_json_at(ranks, i), what, member, 0, AG_MAX_RANKS - 1,
+                             &replica->ranks[i]);
+        if (status == AG_OK) {
+            snprintf(member, sizeof(member), "%s.shares[%zu]", path, i);
+            status = read_number(ag_json_at(shares, i), what, member, 0, 1000000,
+                                 &replica->shares[i]);
+            sum += replica->shares[i];
+        }
+    }
+    if (status == AG_OK && sum == 0) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s.shares are all 0", what, path);
+    }
+    snprintf(member, sizeof(member), "%s.micro_batches", path);
+    return status == AG_OK ? read_number(ag_json_get(json, "micro_batches"), what, member, 1, 1,
+                                         &replica->micro_batches)
+                           : status;
+}
+
+static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number,
+                              uint32_t layer_begin, ag_stage_t *stage)
+{
+    const ag_json_t *layers = ag_json_get(json, "layers"), *replicas = ag_json_get(json, "replicas");
+    char path[64];
+    ag_status_t status;
+
+    snprintf(path, sizeof(path), "stages[%u].layers", number);
+    if (ag_json_kind(layers) != AG_JSON_ARRAY || ag_json_size(layers) != 2) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be [first, end]", what, path);
+    }
+    status = read_number(ag_json_at(layers, 0), what, path, 0, 1 << 20, &stage->layer_begin);
+    if (status == AG_OK) {
+        status = read_number(ag_json_at(layers, 1), what, path, 0, 1 << 20, &stage->layer_end);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    if (stage->layer_begin != layer_begin || stage->layer_end <= layer_begin) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%s: %s is [%u, %u]: stages must follow each other without gap or overlap, "
+                       "so it must begin with %u and not be empty",
+                       what, path, stage->layer_begin, stage->layer_end, layer_begin);
+    }
+    if (ag_json_kind(replicas) != AG_JSON_ARRAY || ag_json_size(replicas) != 1) {
+        return ag_fail(AG_ERR_INVALID, "%s: stages[%u].replicas must be a list of one replica", what,
+                       number);
+    }
+    snprintf(path, sizeof(path), "stages[%u].replicas[0]", number);
+    return read_replica(ag_json_at(replicas, 0), what, path, &stage->replicas[0]);
+}
+
+/* Ranks 0 to n - 1, each once. */
+static ag_status_t check_ranks(const ag_plan_t *plan, const char *what)
+{
+    uint32_t n_ranks = ag_plan_ranks(plan);
+    bool *seen = calloc((size_t)n_ranks + 1, sizeof(*seen));
+    ag_status_t status = AG_OK;
+
+    if (seen == NULL) {
+        return ag_fail_nomem("reading a plan", n_ranks);
+    }
+    for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
+        const ag_replica_t *replica = &plan->stages[s].replicas[0];
+
+        for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
+            if (replica->ranks[i] >= n_ranks || seen[replica->ranks[i]]) {
+                status = ag_fail(AG_ERR_INVALID,
+                                 "%s: rank %u stands %s: a plan of %u ranks names 0 to %u, each once",
+                                 what, replica->ranks[i],
+                                 replica->ranks[i] >= n_ranks ? "beyond the last" : "twice", n_ranks,
+                                 n_ranks - 1);
+            } else {
+                seen[replica->ranks[i]] = true;
+            }
+        }
+    }
+    free(seen);
+    return status;
+}
+
+static ag_status_t read_compute(const ag_json_t *json, const char *what, ag_plan_t *plan)
+{
+    char name[16];
+    ag_status_t status = read_text(ag_json_get(json, "compute"), what, "compute", name, sizeof(name));
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (strcmp(name, "auto") != 0 && strcmp(name, "f32") != 0) {
+        return ag_fail(AG_ERR_INVALID, "%s: compute is \"%s\" (known: auto, f32)", what, name);
+    }
+    plan->compute = strcmp(name, "f32") == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
+    status = read_text(ag_json_get(json, "kv_type"), what, "kv_type", name, sizeof(name));
+    if (status != AG_OK) {
+        return status;
+    }
+    plan->kv_type = plan->compute == AG_COMPUTE_F32 ? AG_F32 : AG_F16;
+    if (strcmp(name, ag_dtype_info(plan->kv_type)->name) != 0) {
+        return ag_fail(AG_ERR_INVALID, "%s: kv_type is \"%s\", but compute %s keeps it as %s", what,
+                       name, compute_names[plan->compute], ag_dtype_info(plan->kv_type)->name);
+    }
+    return AG_OK;
+}
+
+static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_plan_t *plan)
+{
+    uint32_t n_ranks = ag_plan_ranks(plan);
+
+    if (budgets == NULL) {
+        return AG_OK;
+    }
+    if (ag_json_kind(budgets) != AG_JSON_ARRAY || ag_json_size(budgets) != n_ranks) {
+        return ag_fail(AG_ERR_INVALID, "%s: budgets must have one entry for each of %u ranks", what,
+                       n_ranks);
+    }
+    plan->budget_bytes = calloc((size_t)n_ranks + 1, sizeof(*plan->budget_bytes));
+    if (plan->budget_bytes == NULL) {
+        return ag_fail_nomem("reading a plan", n_ranks * sizeof(*plan->budget_bytes));
+    }
+    plan->n_budgets = n_ranks;
+    for (uint32_t i = 0; i < n_ranks; i++) {
+        int64_t bytes = ag_json_integer(ag_json_get(ag_json_at(budgets, i), "dram_bytes"), -1);
+
+        if (bytes <= 0) {
+            return ag_fail(AG_ERR_INVALID, "%s: budgets[%u].dram_bytes must be above 0", what, i);
+        }
+        plan->budget_bytes[i] = (uint64_t)bytes;
+    }
+    return AG_OK;
+}
+
+static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan_t *plan)
+{
+    const ag_json_t *model = ag_json_get(json, "model"), *stages = ag_json_get(json, "stages");
+    uint32_t next_layer = 0;
+    char mode[16];
+    ag_status_t status = read_text(ag_json_get(model, "spec_hash"), what, "model.spec_hash",
+                                   plan->spec_hash, sizeof(plan->spec_hash));
+
+#define THEN(call) status = status == AG_OK ? (call) : status
+    THEN(read_text(ag_json_get(model, "family"), what, "model.family", plan->family,
+                   sizeof(plan->family)));
+    THEN(read_text(ag_json_get(json, "mode"), what, "mode", mode, sizeof(mode)));
+    if (status == AG_OK && strcmp(mode, "forward") != 0) {
+        status = ag_fail(AG_ERR_INVALID, "%s: mode is \"%s\" (known: forward)", what, mode);
+    }
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        THEN(read_stage(ag_json_at(stages, s), what, s, next_layer, &plan->stages[s]));
+        next_layer = plan->stages[s].layer_end;
+    }
+    THEN(check_ranks(plan, what));
+    THEN(read_compute(json, what, plan));
+    THEN(read_number(ag_json_get(json, "context_tokens"), what, "context_tokens", 1, AG_MAX_TOKENS,
+                     &plan->context_tokens));
+    THEN(read_number(ag_json_get(json, "batch_tokens"), what, "batch_tokens", 1,
+                     plan->context_tokens, &plan->batch_tokens));
+    THEN(read_number(ag_json_get(json, "sequences"), what, "sequences", 1, 65536,
+                     &plan->n_sequences));
+    THEN(read_budgets(ag_json_get(json, "budgets"), what, plan));
+#undef THEN
+    return status;
+}
+
+ag_status_t ag_plan_from_json(const ag_json_t *json, const char *what, ag_plan_t **plan_p)
+{
+    const ag_json_t *stages = ag_json_get(json, "stages");
+    const ag_json_t *version = ag_json_get(json, "argosy_plan");
+    size_t n_stages = ag_json_size(stages);
+    ag_plan_t *plan;
+    ag_status_t status;
+
+    if (ag_json_kind(json) != AG_JSON_OBJECT || version == NULL) {
+        return ag_fail(AG_ERR_INVALID, "%s: this is no plan (argosy plan prints one)", what);
+    }
+    if (ag_json_kind(version) != AG_JSON_INTEGER || ag_json_integer(version, 0) != 1) {
+        return ag_fail(AG_ERR_INVALID, "%s: argosy_plan is not 1, the version known here", what);
+    }
+    if (ag_json_kind(stages) != AG_JSON_ARRAY || n_stages == 0 || n_stages > AG_MAX_STAGES) {
+        return ag_fail(AG_ERR_INVALID, "%s: stages must be a list of 1 to %d", what, AG_MAX_STAGES);
+    }
+    status = ag_plan_create((uint32_t)n_stages, &plan);
+    if (status != AG_OK) {
+        return status;
+    }
+    status = read_members(json, what, plan);
+    if (status != AG_OK) {
+        ag_plan_destroy(plan);
+        return status;
+    }
+    *plan_p = plan;
+    return AG_OK;
+}

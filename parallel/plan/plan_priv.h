@@ -1,0 +1,11 @@
+#pragma once
+
+#include "parallel/plan/plan.h"
+
+enum { AG_MAX_RANKS = 65536, AG_MAX_STAGES = 4096, AG_MAX_TOKENS = 1 << 24 };
+
+/** An empty plan of n stages, each with one replica without ranks. */
+ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p);
+
+/** Storage for a replica's ranks and shares, zeroed. */
+ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks);

@@ -1,0 +1,241 @@
+/*
+ * Causal attention over a KV cache in blocks, for a tile of up to 16 rows and the query heads that share
+ * a KV head:
+ *
+ *     for each block of positions, oldest first: its keys and values to float32 (in L1)
+ *         for each row of the tile, each head: scores with the block's keys
+ *             running maximum and sum; what was gathered so far is scaled when the maximum grows
+ *
+ * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair seen.
+ * Pieces (tile, KV head) go to threads in turn: later tiles see more.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "runtime/kernel/kernel_priv.h"
+
+enum { ROWS_AT_ONCE = 16 };
+
+static uint64_t head_floats(const ag_kv_t *kv)
+{
+    return (uint64_t)kv->block_tokens * kv->head_dim;
+}
+
+/* Keys (which = 0) or values (1) of a KV head in a block. */
+static unsigned char *block_part(const ag_kv_t *kv, int32_t block, uint32_t which, uint32_t head)
+{
+    uint64_t index = ((uint64_t)block * 2 + which) * kv->n_kv_heads + head;
+
+    return (unsigned char *)kv->blocks + ag_dtype_bytes(kv->dtype, index * head_floats(kv));
+}
+
+static uint32_t sequence_of(const ag_step_t *step, uint64_t row)
+{
+    uint32_t s = 0;
+
+    while (row >= (uint64_t)step->row_begin[s + 1]) {
+        s++;
+    }
+    return s;
+}
+
+void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, const float *k,
+                         const float *v)
+{
+    const ag_step_t *step = context->step;
+    uint64_t width = (uint64_t)kv->n_kv_heads * kv->head_dim, begin, end;
+
+    ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
+    for (uint64_t r = begin; r < end; r++) {
+        uint32_t position = (uint32_t)step->positions[r];
+        int32_t block = step->block_tables[(uint64_t)sequence_of(step, r) * step->table_stride +
+                                           position / kv->block_tokens];
+        uint64_t offset = (uint64_t)(position % kv->block_tokens) * kv->head_dim;
+
+        for (uint32_t part = 0; part < 2 * kv->n_kv_heads; part++) {
+            uint32_t head = part / 2;
+            const float *src = (part % 2 == 0 ? k : v) + r * width + (uint64_t)head * kv->head_dim;
+            unsigned char *dst = block_part(kv, block, part % 2, head);
+
+            if (kv->dtype == AG_F32) {
+                memcpy((float *)(void *)dst + offset, src, kv->head_dim * sizeof(float));
+                continue;
+            }
+            for (uint32_t i = 0; i < kv->head_dim; i++) {
+                ((uint16_t *)(void *)dst)[offset + i] = ag_f32_to_f16(src[i]);
+            }
+        }
+    }
+}
+
+/* A piece of work, and this thread's scratch cut up. */
+typedef struct piece {
+    uint32_t sequence, kv_head, head_begin, head_end;
+    uint64_t row_begin, row_end;
+    float *keys, *values;      /* (block_tokens, head_dim) */
+    float *scores;             /* (block_tokens) */
+    float *gathered;           /* (rows, heads, head_dim) */
+    float *maximum, *sum;      /* (rows, heads) */
+} piece_t;
+
+static void load_part(const ag_kv_t *kv, int32_t block, uint32_t which, uint32_t head,
+                      uint32_t n_positions, float *dst)
+{
+    ag_dtype_info(kv->dtype)->unpack(block_part(kv, block, which, head), dst,
+                                     (uint64_t)n_positions * kv->head_dim);
+}
+
+/* One row and head against the first n positions of the block at hand. */
+static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv, const piece_t *piece,
+                       const float *q, uint64_t at, uint32_t n)
+{
+    float *gathered = piece->gathered + at * kv->head_dim;
+    float largest = piece->maximum[at], rescale;
+
+    for (uint32_t i = 0; i < n; i++) {
+        piece->scores[i] = ag_dot(q, piece->keys + (uint64_t)i * kv->head_dim, kv->head_dim) *
+                           attention->scale;
+        largest = piece->scores[i] > largest ? piece->scores[i] : largest;
+    }
+    rescale = expf(piece->maximum[at] - largest);
+    piece->maximum[at] = largest;
+    piece->sum[at] *= rescale;
+    for (uint32_t d = 0; d < kv->head_dim; d++) {
+        gathered[d] *= rescale;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const float *value = piece->values + (uint64_t)i * kv->head_dim;
+        float weight = expf(piece->scores[i] - largest);
+
+        piece->sum[at] += weight;
+        for (uint32_t d = 0; d < kv->head_dim; d++) {
+            gathered[d] += weight * value[d];
+        }
+    }
+}
+
+static void run_block(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                      const ag_kv_t *kv, const piece_t *piece, const float *q,
+                      uint32_t first_position)
+{
+    uint64_t n_heads = piece->head_end - piece->head_begin;
+
+    for (uint64_t r = piece->row_begin; r < piece->row_end; r++) {
+        uint32_t position = (uint32_t)context->step->positions[r];
+        uint32_t n = position + 1 - first_position;
+
+        if (position < first_position) {
+            continue;
+        }
+        n = n < kv->block_tokens ? n : kv->block_tokens;
+        for (uint32_t h = piece->head_begin; h < piece->head_end; h++) {
+            meet_block(attention, kv, piece,
+                       q + (r * attention->n_heads + h) * kv->head_dim,
+                       (r - piece->row_begin) * n_heads + h - piece->head_begin, n);
+        }
+    }
+}
+
+static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                      const ag_kv_t *kv, const piece_t *piece, const float *q, float *y)
+{
+    const ag_step_t *step = context->step;
+    uint64_t n_heads = piece->head_end - piece->head_begin;
+    uint64_t n_sums = (piece->row_end - piece->row_begin) * n_heads;
+    uint32_t last = (uint32_t)step->positions[piece->row_end - 1];
+    const int32_t *table = step->block_tables + (uint64_t)piece->sequence * step->table_stride;
+
+    memset(piece->gathered, 0, n_sums * kv->head_dim * sizeof(float));
+    memset(piece->sum, 0, n_sums * sizeof(float));
+    for (uint64_t i = 0; i < n_sums; i++) {
+        piece->maximum[i] = -INFINITY;
+    }
+    for (uint32_t first = 0; first <= last; first += kv->block_tokens) {
+        uint32_t n = last + 1 - first < kv->block_tokens ? last + 1 - first : kv->block_tokens;
+
+        load_part(kv, table[first / kv->block_tokens], 0, piece->kv_head, n, piece->keys);
+        load_part(kv, table[first / kv->block_tokens], 1, piece->kv_head, n, piece->values);
+        run_block(context, attention, kv, piece, q, first);
+    }
+    for (uint64_t at = 0; at < n_sums; at++) {
+        uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
+        float *out = y + (row * attention->n_heads + head) * kv->head_dim;
+        float scale = 1.0f / piece->sum[at];
+
+        for (uint32_t d = 0; d < kv->head_dim; d++) {
+            out[d] = piece->gathered[at * kv->head_dim + d] * scale;
+        }
+    }
+}
+
+static size_t split_scratch(const ag_attention_t *attention, const ag_kv_t *kv, float *scratch,
+                            piece_t *piece)
+{
+    uint64_t n_sums = (uint64_t)ROWS_AT_ONCE * attention->n_heads;
+    uint64_t sizes[6] = {head_floats(kv),          head_floats(kv), kv->block_tokens,
+                         n_sums * kv->head_dim, n_sums,          n_sums};
+    float *parts[6];
+    uint64_t at = 0;
+
+    for (int i = 0; i < 6; i++) {
+        parts[i] = scratch == NULL ? NULL : scratch + at;
+        at += ag_align_up(sizes[i] * sizeof(float)) / sizeof(float);
+    }
+    if (piece != NULL) {
+        *piece = (piece_t){.keys = parts[0],
+                           .values = parts[1],
+                           .scores = parts[2],
+                           .gathered = parts[3],
+                           .maximum = parts[4],
+                           .sum = parts[5]};
+    }
+    return at * sizeof(float);
+}
+
+size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv)
+{
+    return split_scratch(attention, kv, NULL, NULL);
+}
+
+/* The query heads that use a KV head: consecutive. */
+static void find_heads(const ag_attention_t *attention, piece_t *piece)
+{
+    piece->head_begin = 0;
+    while (piece->head_begin < attention->n_heads &&
+           attention->kv_head[piece->head_begin] < piece->kv_head) {
+        piece->head_begin++;
+    }
+    piece->head_end = piece->head_begin;
+    while (piece->head_end < attention->n_heads &&
+           attention->kv_head[piece->head_end] == piece->kv_head) {
+        piece->head_end++;
+    }
+}
+
+void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                         const ag_kv_t *kv, const float *q, float *y)
+{
+    const ag_step_t *step = context->step;
+    uint64_t number = 0;
+    piece_t piece;
+
+    split_scratch(attention, kv, context->scratch, &piece);
+    for (uint32_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        uint64_t end = (uint64_t)step->row_begin[s + 1];
+
+        for (uint64_t row = (uint64_t)step->row_begin[s]; row < end; row += ROWS_AT_ONCE) {
+            for (uint32_t head = 0; head < kv->n_kv_heads; head++) {
+                if (number++ % context->worker->n_threads != context->worker->thread) {
+                    continue;
+                }
+                piece.sequence = s;
+                piece.kv_head = head;
+                piece.row_begin = row;
+                piece.row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
+                find_heads(attention, &piece);
+                run_piece(context, attention, kv, &piece, q, y);
+                ag_kernel_yield(context);
+            }
+        }
+    }
+}

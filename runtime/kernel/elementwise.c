@@ -1,0 +1,91 @@
+/* Kernels that touch each element once: bound by memory, cut by rows or by elements. */
+#include <math.h>
+#include <string.h>
+
+#include "runtime/kernel/kernel_priv.h"
+
+enum { GRAIN = 1024 };
+
+void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
+{
+    const ag_dtype_info_t *info = ag_dtype_info(embed->dtype);
+    uint64_t n_blocks = embed->width / info->block_elements;
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, context->step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        uint64_t id = (uint64_t)context->step->tokens[i];
+        float *row = y + i * embed->width;
+
+        if (id < embed->vocab_begin || id >= embed->vocab_end) {
+            memset(row, 0, embed->width * sizeof(float));
+            continue;
+        }
+        info->unpack((const unsigned char *)embed->table +
+                         (id - embed->vocab_begin) * n_blocks * info->block_bytes,
+                     row, n_blocks);
+        for (uint64_t j = 0; embed->scale != 1.0f && j < embed->width; j++) {
+            row[j] *= embed->scale;
+        }
+    }
+}
+
+static float act(ag_act_t kind, float x)
+{
+    switch (kind) {
+    case AG_ACT_SILU:
+        return x / (1.0f + expf(-x));
+    case AG_ACT_GELU_TANH:
+        return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
+    case AG_ACT_GELU:
+        return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
+    case AG_ACT_RELU:
+        return x > 0 ? x : 0;
+    }
+    return x;
+}
+
+void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
+                   const float *up, uint64_t n_rows, uint64_t width, float *y)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows * width, GRAIN, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        y[i] = act(kind, gate[i]) * up[i];
+    }
+}
+
+void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
+                   uint64_t n_rows, uint64_t width, float *y)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows * width, GRAIN, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        y[i] = a[i] + b[i];
+    }
+}
+
+void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, uint64_t width,
+                           float *y)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, context->step->counts[AG_COUNT_OUTPUTS], 1, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        memcpy(y + i * width, x + (uint64_t)context->step->outputs[i] * width,
+               width * sizeof(float));
+    }
+}
+
+void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
+                            uint64_t width, float *y, uint64_t y_width, uint64_t column_begin)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        memcpy(y + i * y_width + column_begin, x + i * width, width * sizeof(float));
+    }
+}

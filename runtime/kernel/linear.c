@@ -1,0 +1,53 @@
+/* Which implementation computes a linear layer: the first of the list that can. */
+#include <string.h>
+
+#include "runtime/kernel/kernel_priv.h"
+
+static const ag_linear_impl_t *const impls[] = {
+    &ag_linear_onednn,
+    &ag_linear_unpack_gemm,
+    &ag_linear_reference,
+};
+
+enum { N_IMPLS = sizeof(impls) / sizeof(impls[0]) };
+
+const ag_linear_impl_t *ag_linear_choose(const ag_gemm_cache_t *gemm, const ag_linear_t *linear,
+                                         uint64_t n_rows, bool exact)
+{
+    for (int i = 0; i < N_IMPLS; i++) {
+        if (impls[i]->can(gemm, linear, n_rows, exact)) {
+            return impls[i];
+        }
+    }
+    return &ag_linear_reference;
+}
+
+size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact)
+{
+    size_t most = 0;
+
+    (void)max_rows;
+    (void)exact;
+    for (int i = 0; i < N_IMPLS; i++) {
+        size_t bytes = impls[i]->scratch_bytes(linear);
+
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+void ag_linear_store(const ag_linear_t *linear, const float *tile, uint64_t n_rows,
+                     uint64_t column, uint64_t n_columns, float *y)
+{
+    for (uint64_t i = 0; i < n_rows; i++) {
+        float *dst = y + i * linear->n + column;
+
+        if (linear->bias == NULL) {
+            memcpy(dst, tile + i * n_columns, n_columns * sizeof(float));
+            continue;
+        }
+        for (uint64_t j = 0; j < n_columns; j++) {
+            dst[j] = tile[i * n_columns + j] + linear->bias[column + j];
+        }
+    }
+}
