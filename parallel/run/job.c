@@ -56,7 +56,7 @@ static ag_status_t make_kv(ag_job_t *job)
 /* Every class of program has the same groups, in the same order. */
 static ag_status_t make_groups(ag_job_t *job)
 {
-    const ag_array_t *groups = job->opts.programs->programs[0]->groups;
+    const ag_array_t *groups = &job->opts.programs->programs[0]->groups;
 
     job->groups = calloc(groups->n_items + 1, sizeof(*job->groups));
     if (job->groups == NULL) {
