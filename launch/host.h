@@ -1,0 +1,26 @@
+/* This process's place on its machine: cores, memory, the ranks beside it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/status.h"
+
+typedef struct ag_host {
+    bool under_mpirun;
+    uint32_t local_rank, n_local; /* among the ranks of this machine */
+    uint32_t n_cores;             /* that this process may use, its quota counted */
+    uint64_t available_bytes;     /* what the machine, or the cgroup, leaves to all ranks here */
+} ag_host_t;
+
+/**
+ * Look around. A binding to cores that nobody asked for (mpirun's default) is undone. Reads the
+ * environment that mpirun sets.
+ */
+ag_status_t ag_host_init(ag_host_t *host);
+
+/** Threads of this rank: its share of the host's cores, at least one. */
+uint32_t ag_host_threads(const ag_host_t *host);
+
+/** This process's peak of resident memory so far. */
+uint64_t ag_process_peak_bytes(void);

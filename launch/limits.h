@@ -1,0 +1,28 @@
+/* What this machine can do at most: measured once, kept in a file. */
+#pragma once
+
+#include "runtime/base/team.h"
+
+/* Plain data: ranks send it to each other. Index 0: one thread; 1: all cores. */
+typedef struct ag_limits {
+    char cpu[96];
+    uint32_t n_cores;
+    double read_bytes_per_s[2];
+    double f32_flops_per_s[2];
+    double bf16_flops_per_s[2]; /* 0: no fast bfloat16 here */
+    double int8_ops_per_s[2];
+    uint64_t process_bytes[2];  /* peak of a process of ours before it takes anything: without, with MPI */
+} ag_limits_t;
+
+typedef struct ag_limits_opts {
+    const char *cache_path;   /* NULL: not kept */
+    const char *program_path; /* of argosy itself, for the process's own memory */
+    uint32_t n_cores;
+    bool renew;               /* measure although there is a file */
+} ag_limits_opts_t;
+
+/** From the file, or by measuring (2 s). A damaged or foreign file is measured over. */
+ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits);
+
+/** A rate between one thread's and all cores'. */
+double ag_limits_at(const double rate[2], uint32_t n_cores, uint32_t n_threads);

@@ -1,0 +1,44 @@
+/* The command line: one table, one line per option. Options only fill this struct, and the plan. */
+#pragma once
+
+#include <stdio.h>
+
+#include "parallel/plan/plan.h"
+#include "runtime/model/sampling.h"
+
+typedef enum ag_command {
+    AG_COMMAND_NONE,
+    AG_COMMAND_GENERATE,
+    AG_COMMAND_EVAL,
+    AG_COMMAND_TOKENIZE,
+    AG_COMMAND_PLAN,
+    AG_COMMAND_SHOW,
+    AG_COMMAND_MEASURE_PROCESS, /* hidden: the memory of a process that has done nothing yet */
+    AG_N_COMMANDS,
+} ag_command_t;
+
+enum { AG_MAX_STOPS = 16 };
+
+/* As given; NULL, 0 and false are "not given" unless a default is named. Texts are borrowed from argv. */
+typedef struct ag_options {
+    ag_command_t command;
+    bool help;                 /* print the command's help and leave */
+    bool version;
+    const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
+    const char *plan_file, *trace;
+    uint32_t max_tokens;       /* 256 */
+    uint32_t window, threads;
+    uint32_t rank;
+    bool rank_given;
+    ag_sampling_t sampling;
+    const char *stops[AG_MAX_STOPS];
+    uint32_t n_stops;
+    bool ignore_eos, chat, json, jsonl, no_special, decode, dry_run, renew_limits, with_mpi;
+    ag_plan_opts_t plan;       /* context_tokens is --context */
+} ag_options_t;
+
+/** @return AG_OK; AG_ERR_INVALID: one line that names the option and what would do. */
+ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options);
+
+/** The help of a command, or of the program for AG_COMMAND_NONE. */
+void ag_options_help(ag_command_t command, FILE *file);

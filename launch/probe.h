@@ -1,0 +1,13 @@
+/* The measurements behind the limits. */
+#pragma once
+
+#include "launch/limits.h"
+
+/** Fill the four rates for one thread and for all cores. */
+ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits);
+
+/**
+ * What `argosy measure-process` does: everything a process of ours loads before its work, so that its
+ * peak memory is the base of every plan.
+ */
+ag_status_t ag_probe_process(bool with_mpi);

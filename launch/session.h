@@ -1,0 +1,52 @@
+/* What every command that computes needs: host, net, team, model, plan, memory; opened on all ranks alike. */
+#pragma once
+
+#include <signal.h>
+
+#include "launch/host.h"
+#include "launch/limits.h"
+#include "launch/options.h"
+#include "parallel/run/driver.h"
+#include "runtime/text/tokenizer.h"
+
+typedef struct ag_session {
+    const ag_options_t *options;
+    ag_net_t *net;
+    ag_host_t host;            /* this rank's place on its machine */
+    unsigned n_threads;
+    ag_limits_t *limits;       /* (ranks) each rank's host's */
+    ag_model_t *model;
+    ag_tokenizer_t *tokenizer;
+    ag_plan_t *plan;
+    ag_build_t *build;
+    ag_programs_t programs;
+    ag_ledger_t *ledger;
+    ag_team_t *team;
+    ag_device_t *device;
+    ag_trace_t *trace;         /* NULL: not asked for */
+    ag_job_t *job;
+    bool agreed;               /* the failure is every rank's: rank 0 alone tells of it */
+} ag_session_t;
+
+/** Net, host, limits, model, tokenizer. */
+ag_status_t ag_session_open(const ag_options_t *options, ag_session_t *session);
+
+/**
+ * The plan, compared on all ranks; programs, checked; memory, foretold and held against the budget.
+ * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told.
+ */
+ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
+
+/** Take the memory and read the weights. */
+ag_status_t ag_session_load(ag_session_t *session);
+
+/** After the work: write the trace, leave together. */
+ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
+
+void ag_session_close(ag_session_t *session);
+
+/** All of a rank's memory, the process and the tokenizer included. */
+ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank);
+
+/** Has Ctrl-C, or SIGTERM, come? A driver's is_cancelled. */
+bool ag_session_is_cancelled(void *arg);
