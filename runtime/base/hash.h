@@ -15,3 +15,13 @@ static inline uint64_t ag_hash_bytes(uint64_t hash, const void *bytes, size_t n_
     }
     return hash;
 }
+
+/** Spread the bits of a key over all of it (MurmurHash3's finalizer). */
+static inline uint64_t ag_hash_mix(uint64_t key)
+{
+    key ^= key >> 33;
+    key *= 0xff51afd7ed558ccdull;
+    key ^= key >> 33;
+    key *= 0xc4ceb9fe1a85ec53ull;
+    return key ^ key >> 33;
+}

@@ -23,6 +23,9 @@ void ag_tokenizer_close(ag_tokenizer_t *tokenizer);
 /** Number of ids the tokenizer knows (a model's vocabulary may be larger). */
 uint32_t ag_tokenizer_size(const ag_tokenizer_t *tokenizer);
 
+/** Bytes that its tables take. */
+uint64_t ag_tokenizer_bytes(const ag_tokenizer_t *tokenizer);
+
 /** The id put before every text; -1 where the tokenizer adds none. */
 int32_t ag_tokenizer_bos(const ag_tokenizer_t *tokenizer);
 

@@ -1,0 +1,153 @@
+/* A tokenizer from GGUF metadata: tokenizer.ggml.* (ggml's docs/gguf.md). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/text/tokenizer_priv.h"
+
+enum { TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4 };
+
+static bool is_text(const ag_gguf_value_t *value, const char *text)
+{
+    return value != NULL && value->kind == AG_GGUF_STRING &&
+           value->as.string.n_bytes == strlen(text) &&
+           memcmp(value->as.string.bytes, text, value->as.string.n_bytes) == 0;
+}
+
+static const ag_gguf_value_t *get_array(const ag_gguf_t *gguf, const char *key, bool strings)
+{
+    const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
+    bool good = value != NULL && value->kind == AG_GGUF_ARRAY &&
+                (value->as.array.kind == AG_GGUF_STRING) == strings &&
+                value->as.array.kind != AG_GGUF_ARRAY;
+
+    return good ? value : NULL;
+}
+
+static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *tokens = get_array(gguf, "tokenizer.ggml.tokens", true);
+    const ag_gguf_value_t *types = get_array(gguf, "tokenizer.ggml.token_type", false);
+    ag_status_t status = AG_OK;
+
+    if (tokens == NULL || (types != NULL && types->as.array.n != tokens->as.array.n)) {
+        return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.tokens is missing, or does not match "
+                                      "tokenizer.ggml.token_type",
+                       ag_gguf_path(gguf));
+    }
+    for (size_t i = 0; i < tokens->as.array.n && status == AG_OK; i++) {
+        ag_gguf_value_t text = ag_gguf_item(tokens, i);
+        int64_t type = types != NULL ? ag_gguf_item(types, i).as.integer : 1;
+        ag_token_text_t token = {.text = text.as.string.bytes,
+                                 .n_bytes = text.as.string.n_bytes,
+                                 .added = type == TYPE_CONTROL || type == TYPE_USER_DEFINED,
+                                 .special = type == TYPE_CONTROL};
+
+        status = ag_build_token(tokenizer, &token);
+    }
+    return status;
+}
+
+static ag_status_t read_merges(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *merges = get_array(gguf, "tokenizer.ggml.merges", true);
+    ag_status_t status;
+
+    if (merges == NULL) {
+        return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.merges is missing", ag_gguf_path(gguf));
+    }
+    status = ag_build_tables(tokenizer, merges->as.array.n);
+    for (size_t i = 0; i < merges->as.array.n && status == AG_OK; i++) {
+        ag_gguf_value_t merge = ag_gguf_item(merges, i);
+        const char *text = merge.as.string.bytes;
+        size_t n_bytes = merge.as.string.n_bytes;
+        const char *space = n_bytes > 1 ? memchr(text + 1, ' ', n_bytes - 1) : NULL;
+
+        if (space == NULL) {
+            return ag_fail(AG_ERR_FORMAT, "%s: merge %zu is not two tokens", ag_gguf_path(gguf), i);
+        }
+        status = ag_build_merge(tokenizer, text, (size_t)(space - text), space + 1,
+                                n_bytes - (size_t)(space - text) - 1, (uint32_t)i);
+    }
+    return status;
+}
+
+static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *pre = ag_gguf_get(gguf, "tokenizer.ggml.pre");
+    const char *const *patterns = NULL;
+    char name[64] = "gpt-2";
+    size_t n_patterns;
+
+    if (pre != NULL && pre->kind == AG_GGUF_STRING && pre->as.string.n_bytes < sizeof(name)) {
+        memcpy(name, pre->as.string.bytes, pre->as.string.n_bytes);
+        name[pre->as.string.n_bytes] = '\0';
+    }
+    patterns = ag_splitter_known(name, &n_patterns);
+    if (patterns == NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s: pre-tokenizer \"%s\" is not known (known: %s)",
+                       ag_gguf_path(gguf), name, ag_splitter_names());
+    }
+    tokenizer->ignore_merges = strncmp(name, "llama", 5) == 0;
+    return ag_splitter_create(patterns, n_patterns, &tokenizer->splitter);
+}
+
+static int64_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
+    bool number = value != NULL && value->kind != AG_GGUF_STRING && value->kind != AG_GGUF_ARRAY &&
+                  value->kind != AG_GGUF_F32 && value->kind != AG_GGUF_F64;
+
+    return number && value->as.integer >= 0 &&
+                   value->as.integer < (int64_t)ag_tokenizer_size(tokenizer)
+               ? value->as.integer
+               : -1;
+}
+
+static ag_status_t read_special(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"};
+    const ag_gguf_value_t *add_bos = ag_gguf_get(gguf, "tokenizer.ggml.add_bos_token");
+    const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
+    ag_status_t status = AG_OK;
+
+    for (int i = 0; i < 2 && status == AG_OK; i++) {
+        int32_t id = (int32_t)get_id(gguf, ends[i], tokenizer);
+
+        status = id >= 0 ? ag_array_append(&tokenizer->ends, &id, 1) : AG_OK;
+    }
+    /* llama.cpp adds it for Llama 3 where the file does not say */
+    if (add_bos != NULL ? add_bos->as.integer != 0 : tokenizer->ignore_merges) {
+        tokenizer->bos = (int32_t)get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
+    }
+    if (status == AG_OK && chat != NULL && chat->kind == AG_GGUF_STRING) {
+        tokenizer->chat_template = strndup(chat->as.string.bytes, chat->as.string.n_bytes);
+        status = tokenizer->chat_template != NULL
+                     ? AG_OK
+                     : ag_fail_nomem("reading a chat template", chat->as.string.n_bytes);
+    }
+    return status;
+}
+
+ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+    const ag_gguf_value_t *algorithm = ag_gguf_get(gguf, "tokenizer.ggml.model");
+    ag_status_t status;
+
+    if (!is_text(algorithm, "gpt2")) {
+        bool named = algorithm != NULL && algorithm->kind == AG_GGUF_STRING;
+
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s: tokenizer \"%.*s\" is not known (known: gpt2, which "
+                                           "is byte-level BPE)",
+                       ag_gguf_path(gguf), named ? (int)(algorithm->as.string.n_bytes & 63) : 0,
+                       named ? algorithm->as.string.bytes : "");
+    }
+    status = read_tokens(gguf, tokenizer);
+    if (status == AG_OK) {
+        status = read_splitter(gguf, tokenizer);
+    }
+    if (status == AG_OK) {
+        status = read_merges(gguf, tokenizer);
+    }
+    return status == AG_OK ? read_special(gguf, tokenizer) : status;
+}
