@@ -37,6 +37,9 @@ ag_status_t ag_session_open(const ag_options_t *options, ag_session_t *session);
  */
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
 
+/** All ranks go on, or none: the lowest failing rank's error becomes everybody's. */
+ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status);
+
 /** Take the memory and read the weights. */
 ag_status_t ag_session_load(ag_session_t *session);
 

@@ -1,0 +1,24 @@
+/* The commands. Each returns a status; its error is the thread's record. */
+#pragma once
+
+#include "launch/report.h"
+#include "launch/session.h"
+
+ag_status_t ag_command_generate(ag_session_t *session);
+ag_status_t ag_command_eval(ag_session_t *session);
+ag_status_t ag_command_tokenize(const ag_options_t *options);
+ag_status_t ag_command_plan(ag_session_t *session);
+ag_status_t ag_command_show(ag_session_t *session);
+
+/** The plan as JSON on standard output, its memory as a table on standard error. */
+ag_status_t ag_print_plan(ag_session_t *session);
+
+/** The figures of a run. */
+ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figures,
+                           ag_report_t *report);
+
+/** A whole file, NUL-terminated. @param bytes_p out: free() it. */
+ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p);
+
+/** Write to standard output and flush: AG_ERR_IO when it is closed. */
+ag_status_t ag_write_out(const char *bytes, size_t n_bytes);

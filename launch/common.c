@@ -1,0 +1,178 @@
+/* What the commands share. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/command.h"
+#include "parallel/program/text.h"
+
+ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p)
+{
+    FILE *file = fopen(path, "rb");
+    ag_array_t bytes = AG_ARRAY(char);
+    char block[65536];
+    ag_status_t status = AG_OK;
+    size_t n;
+
+    if (file == NULL) {
+        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+    }
+    while (status == AG_OK && (n = fread(block, 1, sizeof(block), file)) > 0) {
+        status = ag_array_append(&bytes, block, n);
+    }
+    if (status == AG_OK && ferror(file)) {
+        status = ag_fail(AG_ERR_IO, "reading %s: %s", path, strerror(errno));
+    }
+    fclose(file);
+    if (status == AG_OK) {
+        status = ag_array_append(&bytes, "", 1);
+    }
+    if (status != AG_OK) {
+        ag_array_fini(&bytes);
+        return status;
+    }
+    *bytes_p = bytes.items;
+    *n_bytes_p = bytes.n_items - 1;
+    return AG_OK;
+}
+
+ag_status_t ag_write_out(const char *bytes, size_t n_bytes)
+{
+    if (fwrite(bytes, 1, n_bytes, stdout) != n_bytes || fflush(stdout) != 0) {
+        return ag_fail(AG_ERR_IO, "writing to standard output: %s", strerror(errno));
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figures,
+                           ag_report_t *report)
+{
+    ag_plan_t one = *session->plan;
+    ag_replica_t replica = {.n_ranks = 1, .ranks = &(uint32_t){0}, .shares = &(uint32_t){1}};
+    ag_stage_t stage = {.layer_end = session->model->spec->n_layers,
+                        .n_replicas = 1,
+                        .replicas = &replica};
+    ag_report_host_t *hosts = calloc((size_t)session->net->n_ranks, sizeof(*hosts));
+    ag_build_t *whole = NULL;
+    ag_programs_t programs = {0};
+    uint32_t n_hosts = 0;
+    ag_status_t status = hosts == NULL ? ag_fail_nomem("making a report", sizeof(*hosts)) : AG_OK;
+
+    for (int r = 0; status == AG_OK && r < session->net->n_ranks; r++) {
+        if (session->limits[r].n_cores > 0) {
+            hosts[n_hosts++].limits = session->limits[r];
+        }
+        hosts[n_hosts - 1].n_threads += session->n_threads;
+    }
+    one.n_stages = 1;
+    one.stages = &stage;
+    if (status == AG_OK) {
+        status = ag_build_create(&one, session->model, &whole);
+    }
+    if (status == AG_OK) {
+        status = ag_programs_create(whole, false, false, &programs);
+    }
+    if (status == AG_OK) {
+        *report = ag_report_make(whole, &programs, hosts, n_hosts, figures);
+    }
+    ag_programs_destroy(&programs);
+    ag_build_destroy(whole);
+    free(hosts);
+    return status;
+}
+
+static void print_table(const ag_session_t *session)
+{
+    uint32_t n_ranks = ag_plan_ranks(session->plan);
+
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        ag_memory_t memory = ag_session_memory(session, r);
+        const ag_rank_build_t *build = &session->build->ranks[r];
+        const ag_stage_t *stage = &session->plan->stages[build->place.stage];
+        const ag_layer_shard_t *layer = &build->shard.layers[0];
+        uint64_t total = 0;
+
+        fprintf(stderr, "rank %-3u stage %u, layers %u to %u, heads %u to %u, feed-forward %u to %u\n",
+                r, build->place.stage, stage->layer_begin, stage->layer_end, layer->head_begin,
+                layer->head_end, layer->ffn_begin, layer->ffn_end);
+        for (uint32_t i = 0; i < memory.n_parts; i++) {
+            total += memory.parts[i].bytes;
+            fprintf(stderr, "  %-22s %10.1f MiB\n", memory.parts[i].name,
+                    (double)memory.parts[i].bytes / 1048576.0);
+        }
+        fprintf(stderr, "  %-22s %10.1f MiB\n", "together", (double)total / 1048576.0);
+    }
+}
+
+ag_status_t ag_print_plan(ag_session_t *session)
+{
+    ag_json_t *json = ag_plan_to_json(session->plan), *predicted = ag_json_new_object();
+    ag_json_t *ranks = ag_json_new_array();
+    char *text = NULL, hash[17];
+    ag_status_t status;
+
+    for (uint32_t r = 0; r < ag_plan_ranks(session->plan); r++) {
+        ag_memory_t memory = ag_session_memory(session, r);
+        ag_json_t *rank = ag_json_new_object(), *parts = ag_json_new_object();
+        uint64_t total = 0;
+
+        for (uint32_t i = 0; i < memory.n_parts; i++) {
+            total += memory.parts[i].bytes;
+            ag_json_set(parts, memory.parts[i].name,
+                        ag_json_new_integer((int64_t)memory.parts[i].bytes));
+        }
+        ag_json_set(rank, "rank", ag_json_new_integer(r));
+        ag_json_set(rank, "peak_bytes", ag_json_new_integer((int64_t)total));
+        ag_json_set(rank, "parts", parts);
+        ag_json_append(ranks, rank);
+    }
+    ag_json_set(predicted, "memory", ranks);
+    status = ag_plan_hash(session->plan, hash);
+    ag_json_set(json, "hash", ag_json_new_string(hash, status == AG_OK ? 16 : 0));
+    ag_json_set(json, "predicted", predicted);
+    if (status == AG_OK) {
+        status = ag_json_text(json, AG_JSON_INDENTED, &text);
+    }
+    if (status == AG_OK) {
+        print_table(session);
+        status = ag_write_out(text, strlen(text));
+    }
+    if (status == AG_OK) {
+        status = ag_write_out("\n", 1);
+    }
+    free(text);
+    ag_json_destroy(json);
+    return status;
+}
+
+ag_status_t ag_command_plan(ag_session_t *session)
+{
+    uint32_t context = session->options->plan.context_tokens;
+    ag_status_t status = ag_session_plan(
+        session, context > 0 ? context : session->model->spec->context_tokens, false);
+
+    return status == AG_OK ? ag_print_plan(session) : status;
+}
+
+ag_status_t ag_command_show(ag_session_t *session)
+{
+    uint32_t context = session->options->plan.context_tokens;
+    ag_status_t status = ag_session_plan(
+        session, context > 0 ? context : session->model->spec->context_tokens, false);
+    uint32_t n_ranks = status == AG_OK ? ag_plan_ranks(session->plan) : 0;
+
+    if (status == AG_OK && session->options->rank_given && session->options->rank >= n_ranks) {
+        return ag_fail(AG_ERR_INVALID, "--rank %u: the plan has the ranks 0 to %u",
+                       session->options->rank, n_ranks - 1);
+    }
+    for (uint32_t i = 0; i < session->programs.n && status == AG_OK; i++) {
+        for (uint32_t r = 0; r < n_ranks; r++) {
+            if (!session->options->rank_given || session->options->rank == r) {
+                ag_program_print(session->programs.programs[i], r, stdout);
+            }
+        }
+        status = ag_write_out("", 0);
+    }
+    return status;
+}

@@ -1,0 +1,177 @@
+/* argosy eval */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/command.h"
+#include "runtime/base/log.h"
+#include "runtime/file/npy.h"
+
+typedef struct evaluation {
+    int32_t *ids;
+    size_t n_ids;
+    uint32_t window;
+    int32_t bos;
+    ag_npy_writer_t *writer;
+} evaluation_t;
+
+static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
+{
+    ag_array_t ids = AG_ARRAY(int32_t);
+    char *bytes;
+    size_t n_bytes;
+    ag_status_t status = ag_read_whole_file(session->options->text, &bytes, &n_bytes);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids);
+    free(bytes);
+    if (status != AG_OK) {
+        ag_array_fini(&ids);
+        return status;
+    }
+    e->ids = ids.items;
+    e->n_ids = ids.n_items;
+    return AG_OK;
+}
+
+/* What is to be run, and the context that needs. */
+static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t *context_p)
+{
+    const ag_options_t *options = session->options;
+    uint32_t most = options->plan.context_tokens > 0 ? options->plan.context_tokens
+                                                     : session->model->spec->context_tokens;
+    bool as_is = options->tokens != NULL && options->window == 0;
+    uint32_t n_bos;
+    ag_status_t status = options->tokens != NULL
+                             ? ag_npy_read_ids(options->tokens, &e->ids, &e->n_ids)
+                             : read_text_ids(session, e);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (e->n_ids == 0) {
+        return ag_fail(AG_ERR_INVALID, "%s has no token to predict",
+                       options->tokens != NULL ? options->tokens : options->text);
+    }
+    e->bos = as_is ? -1 : ag_tokenizer_bos(session->tokenizer);
+    n_bos = e->bos >= 0;
+    if (as_is && e->n_ids > most) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%s has %zu tokens, the context is %u: give --window %u or less",
+                       options->tokens, e->n_ids, most, most);
+    }
+    e->window = options->window > 0 ? options->window : as_is ? (uint32_t)e->n_ids : most - n_bos;
+    e->window = e->window < e->n_ids ? e->window : (uint32_t)e->n_ids;
+    if (e->window + n_bos > most) {
+        return ag_fail(AG_ERR_INVALID, "--window %u is beyond the context of %u%s", e->window, most,
+                       n_bos > 0 ? " less one for the BOS" : "");
+    }
+    *context_p = e->window + n_bos;
+    return AG_OK;
+}
+
+static ag_status_t write_logits(void *arg, const float *logits, uint64_t n_rows)
+{
+    return ag_npy_writer_rows(((evaluation_t *)arg)->writer, logits, n_rows);
+}
+
+static ag_status_t print_result(const ag_session_t *session, const evaluation_t *e,
+                                const ag_eval_result_t *result)
+{
+    double nll = result->n_predicted > 0 ? result->nll_sum / (double)result->n_predicted : NAN;
+    ag_json_t *json;
+    char line[256], *text;
+    ag_status_t status;
+
+    if (!session->options->json) {
+        snprintf(line, sizeof(line), "%zu tokens, %llu predicted: mean nll %.6f, perplexity %.4f\n",
+                 e->n_ids, (unsigned long long)result->n_predicted, nll, exp(nll));
+        return ag_write_out(line, strlen(line));
+    }
+    json = ag_json_new_object();
+    ag_json_set(json, "tokens", ag_json_new_integer((int64_t)e->n_ids));
+    ag_json_set(json, "predicted", ag_json_new_integer((int64_t)result->n_predicted));
+    ag_json_set(json, "nll", ag_json_new_real(nll));
+    ag_json_set(json, "perplexity", ag_json_new_real(exp(nll)));
+    status = ag_json_text(json, AG_JSON_LINE, &text);
+    ag_json_destroy(json);
+    if (status == AG_OK) {
+        status = ag_write_out(text, strlen(text));
+        free(text);
+    }
+    return status == AG_OK ? ag_write_out("\n", 1) : status;
+}
+
+static ag_status_t open_logits(const ag_session_t *session, evaluation_t *e)
+{
+    uint64_t n_windows = (e->n_ids + e->window - 1) / e->window;
+    uint64_t n_rows = e->n_ids + (e->bos >= 0 ? n_windows : 0);
+
+    return session->options->logits == NULL
+               ? AG_OK
+               : ag_npy_writer_open(session->options->logits, n_rows, session->model->spec->vocab,
+                                    &e->writer);
+}
+
+static ag_status_t run(ag_session_t *session, evaluation_t *e)
+{
+    ag_eval_opts_t opts = {.window_tokens = e->window,
+                           .bos = e->bos,
+                           .on_logits = e->writer != NULL ? write_logits : NULL,
+                           .calls = {.is_cancelled = ag_session_is_cancelled, .arg = e}};
+    ag_eval_result_t result = {0};
+    ag_run_figures_t figures = {0};
+    ag_report_t report;
+    char line[512];
+    ag_status_t status = ag_eval(session->job, e->ids, e->n_ids, &opts, &result, &figures);
+    ag_status_t stopped = ag_job_stop(session->job);
+
+    status = status == AG_OK ? stopped : status;
+    if (e->writer != NULL && status == AG_OK) {
+        status = ag_npy_writer_close(e->writer);
+        e->writer = NULL;
+    }
+    if (status == AG_OK) {
+        status = print_result(session, e, &result);
+    }
+    if (status == AG_OK) {
+        status = ag_make_report(session, &figures, &report);
+    }
+    if (status == AG_OK) {
+        ag_report_line(&report, line, sizeof(line));
+        ag_log(AG_LOG_INFO, "%s", line);
+    }
+    return status;
+}
+
+ag_status_t ag_command_eval(ag_session_t *session)
+{
+    bool root = session->net->rank == 0;
+    evaluation_t e = {.bos = -1};
+    uint32_t context = 0;
+    ag_status_t status = ag_session_agree(session, root ? gather(session, &e, &context) : AG_OK);
+
+    if (status == AG_OK) {
+        status = ag_session_plan(session, context, true);
+    }
+    if (status == AG_OK && session->options->dry_run) {
+        status = root ? ag_print_plan(session) : AG_OK;
+    } else if (status == AG_OK) {
+        status = ag_session_agree(session, root ? open_logits(session, &e) : AG_OK);
+        if (status == AG_OK) {
+            status = ag_session_load(session);
+        }
+        if (status == AG_OK) {
+            status = root ? run(session, &e) : ag_job_follow(session->job);
+        }
+        if (!session->agreed) {
+            status = ag_session_finish(session, status);
+        }
+    }
+    ag_npy_writer_discard(e.writer);
+    free(e.ids);
+    return status;
+}

@@ -1,0 +1,116 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/command.h"
+#include "launch/probe.h"
+#include "runtime/base/log.h"
+
+/* DESIGN, promise 4. */
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BUDGET = 3, EXIT_PEER = 4, EXIT_INTERRUPTED = 130 };
+
+static void print_line(void *arg, ag_log_level_t level, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "%s%s\n", level == AG_LOG_WARNING ? "argosy: warning: " : "", line);
+}
+
+static int exit_code(ag_status_t status)
+{
+    switch (status) {
+    case AG_OK:
+        return 0;
+    case AG_ERR_INVALID:
+        return EXIT_USAGE;
+    case AG_ERR_BUDGET:
+    case AG_ERR_NOMEM:
+        return EXIT_BUDGET;
+    case AG_ERR_PEER:
+    case AG_ERR_TIMEOUT:
+        return EXIT_PEER;
+    case AG_ERR_INTERRUPTED:
+        return EXIT_INTERRUPTED;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+static ag_status_t run_session(const ag_options_t *options, ag_session_t *session)
+{
+    ag_status_t status = ag_session_open(options, session);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    switch (options->command) {
+    case AG_COMMAND_GENERATE:
+        return ag_command_generate(session);
+    case AG_COMMAND_EVAL:
+        return ag_command_eval(session);
+    case AG_COMMAND_PLAN:
+        return ag_command_plan(session);
+    default:
+        return ag_command_show(session);
+    }
+}
+
+/*
+ * One line for the whole job: a failure that all ranks agreed on is rank 0's to tell; a rank that fails
+ * alone tells it and ends the job, since the others may wait for it.
+ */
+static int run_command(const ag_options_t *options)
+{
+    ag_session_t session = {0};
+    ag_status_t status = run_session(options, &session);
+    bool alone = status != AG_OK && !session.agreed;
+
+    if (status != AG_OK && (alone || session.net == NULL || session.net->rank == 0)) {
+        fprintf(stderr, "argosy: %s\n", ag_error());
+    }
+    if (alone && session.net != NULL && session.net->n_ranks > 1) {
+        session.net->ops->abort(session.net, exit_code(status));
+    }
+    ag_session_close(&session);
+    return exit_code(status);
+}
+
+static int measure_process(const ag_options_t *options)
+{
+    ag_status_t status = ag_probe_process(options->with_mpi);
+
+    if (status == AG_OK) {
+        printf("%llu\n", (unsigned long long)ag_process_peak_bytes());
+    } else {
+        fprintf(stderr, "argosy: %s\n", ag_error());
+    }
+    return exit_code(status);
+}
+
+int main(int argc, char **argv)
+{
+    ag_options_t options;
+    ag_status_t status = ag_options_parse(argc, argv, &options);
+
+    ag_log_set_sink(print_line, NULL);
+    if (status == AG_OK && options.help) {
+        ag_options_help(options.command, stdout);
+        return 0;
+    }
+    if (status == AG_OK && options.version) {
+        printf("argosy %s\n", ARGOSY_VERSION);
+        return 0;
+    }
+    if (status == AG_OK && options.command == AG_COMMAND_MEASURE_PROCESS) {
+        return measure_process(&options);
+    }
+    if (status == AG_OK && options.command != AG_COMMAND_TOKENIZE) {
+        return run_command(&options);
+    }
+    if (status == AG_OK) {
+        status = ag_command_tokenize(&options);
+    }
+    if (status != AG_OK) {
+        fprintf(stderr, "argosy: %s\n", ag_error());
+    }
+    return exit_code(status);
+}

@@ -1,0 +1,365 @@
+#define _GNU_SOURCE
+#include "launch/session.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/net_loop.h"
+#include "comm/net_mpi.h"
+
+static volatile sig_atomic_t stop_asked;
+
+static void ask_stop(int signal)
+{
+    (void)signal;
+    stop_asked = 1;
+}
+
+bool ag_session_is_cancelled(void *arg)
+{
+    (void)arg;
+    return stop_asked != 0;
+}
+
+/* Spin 50 us, then let others have the core, then sleep: ranks may outnumber cores. */
+static void rest(void *arg, uint64_t waited_ns)
+{
+    (void)arg;
+    if (waited_ns > 1000000) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    } else if (waited_ns > 50000) {
+        sched_yield();
+    }
+}
+
+/* All ranks go on, or none: the lowest failing rank's error becomes everybody's. */
+ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status)
+{
+    status = ag_agree(session->net, NULL, status, NULL);
+    session->agreed = status != AG_OK;
+    return status;
+}
+
+static ag_status_t open_net(ag_session_t *session)
+{
+    struct sigaction action = {.sa_handler = ask_stop};
+    ag_status_t status = session->host.under_mpirun ? ag_net_mpi_open(&session->net)
+                                                    : ag_net_loop_create(1, &session->net);
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return status;
+}
+
+static const char *cache_path(char *path, size_t n_bytes)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char host[128] = "host";
+
+    gethostname(host, sizeof(host) - 1);
+    if (cache != NULL && cache[0] == '/') {
+        snprintf(path, n_bytes, "%s/argosy/limits-%s.json", cache, host);
+    } else if (home != NULL && home[0] == '/') {
+        snprintf(path, n_bytes, "%s/.cache/argosy/limits-%s.json", home, host);
+    } else {
+        return NULL;
+    }
+    return path;
+}
+
+/* One rank of each host measures, or reads what was measured; then every rank knows every host's. */
+static ag_status_t get_limits(ag_session_t *session)
+{
+    int rank = session->net->rank, n_ranks = session->net->n_ranks;
+    char cache[4096], program[4096] = "";
+    ag_status_t status = AG_OK;
+    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+
+    session->limits = calloc((size_t)n_ranks, sizeof(*session->limits));
+    if (session->limits == NULL) {
+        status = ag_fail_nomem("gathering limits", (size_t)n_ranks * sizeof(ag_limits_t));
+    } else if (session->host.local_rank == 0) {
+        program[n > 0 ? n : 0] = '\0';
+        status = ag_limits_get(&(ag_limits_opts_t){.cache_path = cache_path(cache, sizeof(cache)),
+                                                   .program_path = program,
+                                                   .n_cores = session->host.n_cores,
+                                                   .renew = session->options->renew_limits},
+                               &session->limits[rank]);
+    }
+    status = ag_session_agree(session, status);
+    return status == AG_OK ? ag_agree_gather(session->net, NULL, session->limits,
+                                             sizeof(*session->limits))
+                           : status;
+}
+
+/* The limits of a rank's host: of the nearest rank before it that measured. */
+static const ag_limits_t *limits_of(const ag_session_t *session, uint32_t rank)
+{
+    while (rank > 0 && session->limits[rank].n_cores == 0) {
+        rank--;
+    }
+    return &session->limits[rank];
+}
+
+ag_status_t ag_session_open(const ag_options_t *options, ag_session_t *session)
+{
+    ag_status_t status;
+
+    *session = (ag_session_t){.options = options};
+    status = ag_host_init(&session->host);
+    if (status == AG_OK) {
+        status = open_net(session);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    session->n_threads =
+        options->threads > 0 ? options->threads : ag_host_threads(&session->host);
+    status = ag_session_agree(session, ag_model_open(options->model, &session->model));
+    if (status == AG_OK) {
+        status = get_limits(session);
+    }
+    if (status == AG_OK) { /* rank 0 alone deals with text */
+        status = ag_session_agree(session, session->net->rank == 0
+                                    ? ag_tokenizer_open(session->model->files, &session->tokenizer)
+                                    : AG_OK);
+    }
+    return status;
+}
+
+static ag_status_t read_plan(ag_session_t *session, const ag_plan_model_t *model)
+{
+    ag_json_t *json;
+    ag_status_t status = ag_json_read(session->options->plan_file, &json);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = ag_plan_from_json(json, session->options->plan_file, &session->plan);
+    ag_json_destroy(json);
+    return status == AG_OK ? ag_plan_check_model(session->plan, model) : status;
+}
+
+static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
+{
+    enum { EVAL_BATCH = 128 }; /* all its rows have logits */
+    ag_plan_model_t model = ag_build_plan_model(session->model);
+    ag_plan_opts_t opts = session->options->plan;
+    ag_status_t status;
+
+    if (session->options->plan_file != NULL) {
+        status = read_plan(session, &model);
+        if (status == AG_OK && session->plan->context_tokens < context_tokens) {
+            status = ag_fail(AG_ERR_INVALID, "%s has a context of %u tokens, %u are needed",
+                             session->options->plan_file, session->plan->context_tokens,
+                             context_tokens);
+        }
+    } else {
+        opts.context_tokens = opts.context_tokens > 0 ? opts.context_tokens : context_tokens;
+        opts.batch_tokens = all_outputs ? EVAL_BATCH : 0;
+        status = ag_plan_make(&model, &opts, &session->plan);
+    }
+    return status == AG_OK &&
+                   (session->options->command == AG_COMMAND_GENERATE ||
+                    session->options->command == AG_COMMAND_EVAL) &&
+                   !session->options->dry_run
+               ? ag_plan_check_ranks(session->plan, (uint32_t)session->net->n_ranks)
+               : status;
+}
+
+/* All ranks must work by the same plan. */
+static ag_status_t compare_plans(ag_session_t *session)
+{
+    int n_ranks = session->net->n_ranks;
+    char(*hashes)[17] = calloc((size_t)n_ranks, sizeof(*hashes));
+    ag_status_t status = hashes == NULL ? ag_fail_nomem("comparing plans", (size_t)n_ranks * 17)
+                                        : ag_plan_hash(session->plan, hashes[session->net->rank]);
+
+    status = ag_session_agree(session, status);
+    if (status == AG_OK) {
+        status = ag_agree_gather(session->net, NULL, hashes, sizeof(*hashes));
+    }
+    for (int r = 1; r < n_ranks && status == AG_OK; r++) {
+        if (strcmp(hashes[r], hashes[0]) != 0) {
+            status = ag_fail(AG_ERR_INVALID,
+                             "rank %d has the plan %s, rank 0 has %s: give all ranks the same "
+                             "model, options and plan file",
+                             r, hashes[r], hashes[0]);
+            session->agreed = true;
+        }
+    }
+    free(hashes);
+    return status;
+}
+
+ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
+{
+    bool mpi = ag_plan_ranks(session->plan) > 1 || session->host.under_mpirun;
+    uint32_t n_threads = session->n_threads;
+    ag_memory_t memory;
+
+    memory = ag_memory_foretell(session->build, &session->programs, rank, n_threads);
+    memory.parts[memory.n_parts++] = (ag_memory_part_t){
+        .name = "process", .bytes = limits_of(session, rank)->process_bytes[mpi]};
+    memory.parts[memory.n_parts++] = (ag_memory_part_t){
+        .name = "tokenizer and sampler",
+        .bytes = rank == 0 && session->tokenizer != NULL
+                     ? ag_tokenizer_bytes(session->tokenizer) +
+                           ag_sampler_bytes(session->model->spec->vocab)
+                     : 0};
+    return memory;
+}
+
+static uint64_t budget_of(const ag_session_t *session, uint32_t rank)
+{
+    return session->plan->n_budgets > 0
+               ? session->plan->budget_bytes[rank]
+               : session->host.available_bytes / session->host.n_local;
+}
+
+/* What does not fit is refused before anything is taken. */
+static ag_status_t check_budget(ag_session_t *session)
+{
+    uint32_t rank = (uint32_t)session->net->rank;
+    uint64_t budget = budget_of(session, rank), total = 0;
+    ag_memory_t memory;
+    char parts[256] = "";
+
+    memory = ag_session_memory(session, rank);
+    for (uint32_t i = 0; i < memory.n_parts; i++) {
+        total += memory.parts[i].bytes;
+    }
+    if (total <= budget) {
+        return AG_OK;
+    }
+    for (int i = 0; i < 3; i++) { /* the three largest */
+        ag_memory_part_t *largest = &memory.parts[0];
+
+        for (uint32_t j = 1; j < memory.n_parts; j++) {
+            largest = memory.parts[j].bytes > largest->bytes ? &memory.parts[j] : largest;
+        }
+        snprintf(parts + strlen(parts), sizeof(parts) - strlen(parts), "%s%s %.1f MiB",
+                 i > 0 ? ", " : "", largest->name, (double)largest->bytes / 1048576.0);
+        largest->bytes = 0;
+    }
+    return ag_fail(AG_ERR_BUDGET,
+                   "rank %u needs %.1f MiB, its budget is %.1f MiB; the largest parts: %s; more "
+                   "ranks (--tp, --pp), a shorter --context%s or a larger --max-memory would do",
+                   rank, (double)total / 1048576.0, (double)budget / 1048576.0, parts,
+                   session->plan->compute == AG_COMPUTE_F32 ? ", --compute auto" : "");
+}
+
+ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
+{
+    bool computes = session->options->command == AG_COMMAND_GENERATE ||
+                    session->options->command == AG_COMMAND_EVAL;
+#ifdef ARGOSY_CHECK
+    bool check = true;
+#else
+    bool check = false;
+#endif
+    ag_status_t status =
+        ag_agree_broadcast(session->net, NULL, &context_tokens, sizeof(context_tokens));
+
+    if (status == AG_OK) {
+        status = ag_session_agree(session, make_plan(session, context_tokens, all_outputs));
+    }
+    if (status == AG_OK) {
+        status = compare_plans(session);
+    }
+    if (status == AG_OK) {
+        status = ag_build_create(session->plan, session->model, &session->build);
+        if (status == AG_OK) {
+            status = ag_programs_create(session->build, all_outputs, check, &session->programs);
+        }
+        status = ag_session_agree(session, status);
+    }
+    if (status == AG_OK && computes && !session->options->dry_run) {
+        status = ag_session_agree(session, check_budget(session));
+    }
+    return status;
+}
+
+static ag_status_t make_job(ag_session_t *session)
+{
+    ag_status_t status = ag_ledger_create(0, &session->ledger);
+
+    if (status == AG_OK) {
+        status = ag_team_create(&(ag_team_opts_t){.n_threads = session->n_threads}, &session->team);
+    }
+    if (status == AG_OK) {
+        status = ag_device_cpu_open(session->team, session->ledger, &session->device);
+    }
+    if (status == AG_OK && session->options->trace != NULL) {
+        status = ag_trace_create(1 << 16, &session->trace);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    return ag_job_create(&(ag_job_opts_t){.build = session->build,
+                                          .programs = &session->programs,
+                                          .net = session->net,
+                                          .team = session->team,
+                                          .device = session->device,
+                                          .clock = ag_clock_monotonic(),
+                                          .wait = {.idle = rest},
+                                          .trace = session->trace},
+                         &session->job);
+}
+
+ag_status_t ag_session_load(ag_session_t *session)
+{
+    return ag_session_agree(session, make_job(session));
+}
+
+/* Ranks append to one file in turn. */
+static ag_status_t write_trace(ag_session_t *session)
+{
+    ag_status_t status = AG_OK;
+
+    for (int r = 0; r < session->net->n_ranks && status == AG_OK; r++) {
+        if (r == session->net->rank) {
+            FILE *file = fopen(session->options->trace, r == 0 ? "w" : "a");
+            bool last = r + 1 == session->net->n_ranks;
+
+            if (file == NULL) {
+                status = ag_fail(AG_ERR_IO, "%s cannot be written", session->options->trace);
+            } else {
+                fputs(r == 0 ? "[\n" : "", file);
+                status = ag_trace_write(session->trace, file, (uint32_t)r, ag_stream_names,
+                                        AG_N_STREAMS);
+                fputs(last ? "{}]\n" : "", file);
+                fclose(file);
+            }
+        }
+        status = ag_session_agree(session, status);
+    }
+    return status;
+}
+
+ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status)
+{
+    status = ag_session_agree(session, status);
+    return status == AG_OK && session->trace != NULL ? write_trace(session) : status;
+}
+
+void ag_session_close(ag_session_t *session)
+{
+    ag_job_destroy(session->job);
+    ag_trace_destroy(session->trace);
+    ag_device_close(session->device);
+    ag_team_destroy(session->team);
+    ag_ledger_destroy(session->ledger);
+    ag_programs_destroy(&session->programs);
+    ag_build_destroy(session->build);
+    ag_plan_destroy(session->plan);
+    ag_tokenizer_close(session->tokenizer);
+    ag_model_close(session->model);
+    free(session->limits);
+    ag_net_close(session->net);
+}
