@@ -2,43 +2,32 @@
 
 #include <stdlib.h>
 
-/* Where in a layout a part of the axis can be had, and up to where it lasts. */
-typedef struct source {
-    uint32_t rank;
-    uint64_t end;
-} source_t;
+/* What one resharding reads, and how much each holder has been asked for so far. */
+typedef struct sources {
+    const ag_layout_t *layout;
+    uint64_t *sent; /* (layout->n_ranks) items */
+} sources_t;
 
-static bool holds(const ag_layout_t *layout, uint32_t i, uint64_t at)
+/* The wanting rank itself where it holds the item, else the holder that has sent least. */
+static bool find_source(const sources_t *from, uint32_t to_rank, uint64_t at, uint32_t *index_p)
 {
-    return layout->ranges[i].begin <= at && at < layout->ranges[i].end;
-}
+    const ag_layout_t *layout = from->layout;
+    bool found = false;
 
-/* The wanting rank itself where it can, else the holder whose turn it is: all of them take turns. */
-static bool find_source(const ag_layout_t *from, uint32_t to_rank, uint64_t at, uint32_t turn,
-                        source_t *source)
-{
-    uint32_t n_holders = 0, chosen;
-
-    for (uint32_t i = 0; i < from->n_ranks; i++) {
-        if (holds(from, i, at)) {
-            if (from->ranks[i] == to_rank) {
-                *source = (source_t){to_rank, from->ranges[i].end};
-                return true;
-            }
-            n_holders++;
+    for (uint32_t i = 0; i < layout->n_ranks; i++) {
+        if (at < layout->ranges[i].begin || at >= layout->ranges[i].end) {
+            continue;
         }
-    }
-    if (n_holders == 0) {
-        return false;
-    }
-    chosen = turn % n_holders;
-    for (uint32_t i = 0; i < from->n_ranks; i++) {
-        if (holds(from, i, at) && chosen-- == 0) {
-            *source = (source_t){from->ranks[i], from->ranges[i].end};
+        if (layout->ranks[i] == to_rank) {
+            *index_p = i;
             return true;
         }
+        if (!found || from->sent[i] < from->sent[*index_p]) {
+            *index_p = i;
+            found = true;
+        }
     }
-    return false;
+    return found;
 }
 
 /* A copy from another rank must not run into what the wanting rank holds itself. */
@@ -55,22 +44,24 @@ static uint64_t next_own_begin(const ag_layout_t *from, uint32_t rank, uint64_t 
     return end;
 }
 
-static ag_status_t cover(const ag_layout_t *from, uint32_t to_rank, ag_range_t wanted,
-                         uint32_t turn, ag_array_t *copies)
+static ag_status_t cover(const sources_t *from, uint32_t to_rank, ag_range_t wanted,
+                         ag_array_t *copies)
 {
     for (uint64_t at = wanted.begin; at < wanted.end;) {
-        source_t source;
         ag_reshard_copy_t copy = {.to_rank = to_rank, .range = {.begin = at}};
+        uint32_t source = 0;
         ag_status_t status;
 
-        if (!find_source(from, to_rank, at, turn, &source)) {
+        if (!find_source(from, to_rank, at, &source)) {
             return ag_fail(AG_ERR_INVALID, "no rank holds item %llu that rank %u needs",
                            (unsigned long long)at, to_rank);
         }
-        copy.from_rank = source.rank;
-        copy.range.end = source.end < wanted.end ? source.end : wanted.end;
-        if (source.rank != to_rank) {
-            copy.range.end = next_own_begin(from, to_rank, at, copy.range.end);
+        copy.from_rank = from->layout->ranks[source];
+        copy.range.end = from->layout->ranges[source].end;
+        copy.range.end = copy.range.end < wanted.end ? copy.range.end : wanted.end;
+        if (copy.from_rank != to_rank) {
+            copy.range.end = next_own_begin(from->layout, to_rank, at, copy.range.end);
+            from->sent[source] += copy.range.end - at;
         }
         status = ag_array_append(copies, &copy, 1);
         if (status != AG_OK) {
@@ -83,18 +74,26 @@ static ag_status_t cover(const ag_layout_t *from, uint32_t to_rank, ag_range_t w
 
 ag_status_t ag_reshard_plan(const ag_layout_t *from, const ag_layout_t *to, ag_array_t *copies)
 {
+    size_t n_before = copies->n_items;
+    sources_t sources = {.layout = from};
+    ag_status_t status = AG_OK;
+
     if (from->extent != to->extent) {
         return ag_fail(AG_ERR_INVALID, "a tensor of %llu items cannot become one of %llu",
                        (unsigned long long)from->extent, (unsigned long long)to->extent);
     }
-    for (uint32_t i = 0; i < to->n_ranks; i++) {
-        ag_status_t status = cover(from, to->ranks[i], to->ranges[i], i, copies);
-
-        if (status != AG_OK) {
-            return status;
-        }
+    sources.sent = calloc((size_t)from->n_ranks + 1, sizeof(*sources.sent));
+    if (sources.sent == NULL) {
+        return ag_fail_nomem("planning copies", from->n_ranks * sizeof(*sources.sent));
     }
-    return AG_OK;
+    for (uint32_t i = 0; i < to->n_ranks && status == AG_OK; i++) {
+        status = cover(&sources, to->ranks[i], to->ranges[i], copies);
+    }
+    free(sources.sent);
+    if (status != AG_OK) {
+        copies->n_items = n_before;
+    }
+    return status;
 }
 
 typedef struct claim {
@@ -123,37 +122,41 @@ static int by_index(const void *a, const void *b)
 ag_status_t ag_shares_split(uint64_t total, uint64_t unit, const uint32_t *shares, uint32_t n,
                             ag_range_t *ranges)
 {
-    uint64_t n_units = total / unit + (total % unit != 0), sum = 0, given = 0, at = 0;
-    claim_t *claims = calloc((size_t)n + 1, sizeof(*claims));
+    uint64_t sum = 0, n_units, n_left, at = 0;
+    claim_t *claims;
 
-    if (claims == NULL) {
-        return ag_fail_nomem("sharing out", n * sizeof(*claims));
-    }
     for (uint32_t i = 0; i < n; i++) {
         sum += shares[i];
     }
-    if (sum == 0) {
-        free(claims);
-        return ag_fail(AG_ERR_INVALID, "no rank has a share above zero");
+    if (sum == 0 || unit == 0) {
+        return ag_fail(AG_ERR_INVALID, "%s",
+                       sum == 0 ? "no rank has a share above zero"
+                                : "shares are given out in units of nothing");
     }
+    claims = calloc(n, sizeof(*claims));
+    if (claims == NULL) {
+        return ag_fail_nomem("sharing out", n * sizeof(*claims));
+    }
+    n_units = total / unit + (total % unit != 0);
+    n_left = n_units;
     for (uint32_t i = 0; i < n; i++) {
-        /* units are below 2^32 and shares too, so the product fits */
-        claims[i] = (claim_t){.units = n_units * shares[i] / sum,
-                              .remainder = n_units * shares[i] % sum,
-                              .index = i};
-        given += claims[i].units;
+        unsigned __int128 wide = (unsigned __int128)n_units * shares[i];
+
+        claims[i] = (claim_t){(uint64_t)(wide / sum), (uint64_t)(wide % sum), i};
+        n_left -= claims[i].units;
     }
     qsort(claims, n, sizeof(*claims), by_remainder);
-    for (uint64_t i = 0; i < n_units - given; i++) {
+    for (uint64_t i = 0; i < n_left; i++) {
         claims[i].units++;
     }
     qsort(claims, n, sizeof(*claims), by_index);
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t end = at + claims[i].units * unit;
+        /* only what the ragged last unit ends can ask for more than is left */
+        bool fits = claims[i].units <= (total - at) / unit;
 
-        ranges[i].begin = at < total ? at : total;
-        ranges[i].end = end < total ? end : total;
-        at = end;
+        ranges[i].begin = at;
+        at = fits ? at + claims[i].units * unit : total;
+        ranges[i].end = at;
     }
     free(claims);
     return AG_OK;

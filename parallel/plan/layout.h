@@ -28,9 +28,9 @@ typedef struct ag_reshard_copy {
 
 /**
  * The copies that give every rank of `to` its range out of what the ranks of `from` hold. A rank that
- * already holds a part copies locally; else holders take turns, so that no one sends all.
- * Deterministic; ordered by to_rank, then range.
- * @param copies  ag_reshard_copy_t items, appended.
+ * already holds a part copies locally; else the holder that has sent least gives it (ties: the first).
+ * Deterministic; ordered as in `to`, then by range.
+ * @param copies  ag_reshard_copy_t items, appended; as before on failure.
  * @return AG_OK; AG_ERR_INVALID: extents differ, or nobody holds a part that is asked for.
  */
 ag_status_t ag_reshard_plan(const ag_layout_t *from, const ag_layout_t *to, ag_array_t *copies);
@@ -39,7 +39,7 @@ ag_status_t ag_reshard_plan(const ag_layout_t *from, const ag_layout_t *to, ag_a
  * Give `total` items out in whole units (the last may be ragged) in proportion to shares, by largest
  * remainder (ties: lower index first). Ranges are consecutive in index order and cover [0, total).
  * @param ranges  out: (n) one per share; empty for a share that gets nothing.
- * @return AG_OK, AG_ERR_INVALID (no share above zero).
+ * @return AG_OK, AG_ERR_INVALID (no share above zero, unit 0).
  */
 ag_status_t ag_shares_split(uint64_t total, uint64_t unit, const uint32_t *shares, uint32_t n,
                             ag_range_t *ranges);

@@ -77,22 +77,73 @@ uint32_t ag_plan_ranks(const ag_plan_t *plan)
     return n_ranks;
 }
 
+/* " (--tp 2 --pp 3)": the options that say this plan; "" where it takes none, or too many words. */
+static void describe_plan(const ag_plan_t *plan, char *text, size_t n_bytes)
+{
+    uint32_t n_stages = plan->n_stages, first = plan->stages[0].replicas[0].n_ranks;
+    bool alike = true;
+    char degrees[64], stages[32] = "";
+    int n_chars = 0;
+
+    for (uint32_t s = 1; s < n_stages; s++) {
+        alike = alike && plan->stages[s].replicas[0].n_ranks == first;
+    }
+    for (uint32_t s = 0; s < (alike ? 1 : n_stages) && n_chars < (int)sizeof(degrees); s++) {
+        n_chars += snprintf(degrees + n_chars, sizeof(degrees) - (size_t)n_chars, "%s%u",
+                            s > 0 ? "," : "", plan->stages[s].replicas[0].n_ranks);
+    }
+    if (n_stages > 1) {
+        snprintf(stages, sizeof(stages), " --pp %u", n_stages);
+    }
+    text[0] = '\0';
+    if (ag_plan_ranks(plan) > 1 && n_chars < (int)sizeof(degrees)) {
+        snprintf(text, n_bytes, " (--tp %s%s)", degrees, stages);
+    }
+}
+
+/* Up to three ways to use n ranks: all in a stage, a rectangle as square as can be, all in a row.
+ */
+static void suggest_options(uint32_t n, uint32_t n_layers, char *text, size_t n_bytes)
+{
+    uint32_t most_stages = n_layers < AG_MAX_STAGES ? n_layers : AG_MAX_STAGES, stages = 1;
+    char rectangle[64] = "", row[32] = "";
+
+    if (n == 1) {
+        snprintf(text, n_bytes, ", or leave --tp and --pp out");
+        return;
+    }
+    if (n == 0 || n > AG_MAX_RANKS) {
+        text[0] = '\0';
+        return;
+    }
+    for (uint32_t d = 2; d <= n / d && d <= most_stages; d++) {
+        stages = n % d == 0 ? d : stages;
+    }
+    if (stages > 1) {
+        snprintf(rectangle, sizeof(rectangle), ", or --tp %u --pp %u", n / stages, stages);
+    }
+    if (n <= most_stages) {
+        snprintf(row, sizeof(row), ", or --pp %u", n);
+    }
+    snprintf(text, n_bytes, ", or give --tp %u%s%s", n, rectangle, row);
+}
+
 ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, uint32_t n_started)
 {
     uint32_t n_ranks = ag_plan_ranks(plan), n_layers = plan->stages[plan->n_stages - 1].layer_end;
-    char pipeline[64] = "";
+    char said[128], run[64] = "run it without mpirun", others[160];
 
     if (n_ranks == n_started) {
         return AG_OK;
     }
-    if (n_started <= n_layers && n_started > 1) {
-        snprintf(pipeline, sizeof(pipeline), ", or --pp %u", n_started);
+    describe_plan(plan, said, sizeof(said));
+    suggest_options(n_started, n_layers, others, sizeof(others));
+    if (n_ranks > 1) {
+        snprintf(run, sizeof(run), "run mpirun -n %u", n_ranks);
     }
-    return ag_fail(AG_ERR_INVALID,
-                   "the plan has %u rank%s, but %u %s started: run it with mpirun -n %u, or give "
-                   "--tp %u%s",
-                   n_ranks, n_ranks == 1 ? "" : "s", n_started, n_started == 1 ? "was" : "were",
-                   n_ranks, n_started, pipeline);
+    return ag_fail(AG_ERR_INVALID, "the plan has %u rank%s%s, but %u %s started: %s%s", n_ranks,
+                   n_ranks == 1 ? "" : "s", said, n_started, n_started == 1 ? "was" : "were", run,
+                   others);
 }
 
 ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *model)

@@ -77,7 +77,8 @@ uint32_t ag_plan_ranks(const ag_plan_t *plan);
 
 /**
  * Refuse a job whose number of ranks is not the plan's; the error says what would do, for instance
- * "the plan has 2 ranks (--tp 2), but 3 were started: run mpirun -n 2, or give --tp 3 or --pp 3".
+ * "the plan has 2 ranks (--tp 2), but 4 were started: run mpirun -n 2, or give --tp 4, or --tp 2
+ * --pp 2, or --pp 4".
  */
 ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, uint32_t n_started);
 
@@ -89,7 +90,8 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan);
 
 /**
  * From JSON; unknown members are ignored but for "argosy_plan", whose number must be 1. Everything is
- * checked: layers contiguous from 0, ranks 0..n-1 each once, shares not all zero.
+ * checked: layers contiguous from 0, ranks 0..n-1 each once, shares not all zero. An error names the
+ * file and the member, like stages[1].replicas[0].shares[2].
  * @param what  names the file in errors.
  * @return AG_OK, AG_ERR_INVALID.
  */
@@ -97,4 +99,3 @@ ag_status_t ag_plan_from_json(const ag_json_t *json, const char *what, ag_plan_t
 
 /** Hash of all that is inside it (budgets left out). @param hash  out: 16 hexadecimal digits. */
 ag_status_t ag_plan_hash(const ag_plan_t *plan, char hash[17]);
-

@@ -5,6 +5,8 @@
 
 #include "parallel/plan/plan_priv.h"
 
+enum { PATH_BYTES = 64 }; /* the longest is "stages[4095].replicas[0].shares[65535]" */
+
 static const char *const compute_names[] = {[AG_COMPUTE_AUTO] = "auto", [AG_COMPUTE_F32] = "f32"};
 
 static ag_json_t *text_json(const char *text)
@@ -83,77 +85,120 @@ static ag_status_t read_number(const ag_json_t *json, const char *what, const ch
     int64_t number = ag_json_integer(json, -1);
 
     if (ag_json_kind(json) != AG_JSON_INTEGER || number < least || number > most) {
-        return ag_fail(AG_ERR_INVALID, "%s: %s must be a whole number from %lld to %lld", what, path,
-                       (long long)least, (long long)most);
+        return least == most
+                   ? ag_fail(AG_ERR_INVALID, "%s: %s must be %lld", what, path, (long long)least)
+                   : ag_fail(AG_ERR_INVALID, "%s: %s must be a whole number from %lld to %lld",
+                             what, path, (long long)least, (long long)most);
     }
     *number_p = (uint32_t)number;
     return AG_OK;
 }
 
+/* What is read here stands in errors later, which are one line: plain ASCII only. */
 static ag_status_t read_text(const ag_json_t *json, const char *what, const char *path, char *text,
                              size_t n_bytes)
 {
     size_t n_chars;
     const char *found = ag_json_string(json, &n_chars);
+    bool plain = found != NULL && n_chars > 0 && n_chars < n_bytes;
 
-    if (found == NULL || n_chars >= n_bytes || strlen(found) != n_chars) {
-        return ag_fail(AG_ERR_INVALID, "%s: %s must be a text of up to %zu characters", what, path,
-                       n_bytes - 1);
+    for (size_t i = 0; plain && i < n_chars; i++) {
+        plain = found[i] > ' ' && found[i] <= '~';
+    }
+    if (!plain) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be a word of 1 to %zu plain characters", what,
+                       path, n_bytes - 1);
     }
     memcpy(text, found, n_chars + 1);
     return AG_OK;
 }
 
-static ag_status_t read_replica(const ag_json_t *json, const char *what, const char *path,
+static ag_status_t read_hash(const ag_json_t *json, const char *what, const char *path,
+                             char hash[17])
+{
+    ag_status_t status = read_text(json, what, path, hash, 17);
+
+    if (status == AG_OK && (strlen(hash) != 16 || strspn(hash, "0123456789abcdef") != 16)) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be 16 hexadecimal digits", what, path);
+    }
+    return status;
+}
+
+/* A list of one number for each of n ranks. */
+static ag_status_t read_numbers(const ag_json_t *list, const char *what, const char *path,
+                                int64_t most, uint32_t n, uint32_t *numbers)
+{
+    ag_status_t status = AG_OK;
+
+    if (ag_json_kind(list) != AG_JSON_ARRAY || ag_json_size(list) != n) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%s: %s must be a list with one number for each of %u rank%s", what, path, n,
+                       n == 1 ? "" : "s");
+    }
+    for (uint32_t i = 0; i < n && status == AG_OK; i++) {
+        char member[PATH_BYTES];
+
+        snprintf(member, sizeof(member), "%s[%u]", path, i);
+        status = read_number(ag_json_at(list, i), what, member, 0, most, &numbers[i]);
+    }
+    return status;
+}
+
+static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_t stage,
                                 ag_replica_t *replica)
 {
-    const ag_json_t *ranks = ag_json_get(json, "ranks"), *shares = ag_json_get(json, "shares");
+    const ag_json_t *ranks = ag_json_get(json, "ranks");
     size_t n = ag_json_size(ranks);
     uint64_t sum = 0;
-    char member[96];
+    char path[PATH_BYTES];
     ag_status_t status;
 
-    if (ag_json_kind(ranks) != AG_JSON_ARRAY || n == 0 || n > AG_MAX_RANKS ||
-        ag_json_kind(shares) != AG_JSON_ARRAY || ag_json_size(shares) != n) {
-        return ag_fail(AG_ERR_INVALID,
-                       "%s: %s needs \"ranks\" and \"shares\", lists of the same length (1 to %d)",
-                       what, path, AG_MAX_RANKS);
+    snprintf(path, sizeof(path), "stages[%u].replicas[0].ranks", stage);
+    if (ag_json_kind(ranks) != AG_JSON_ARRAY || n == 0 || n > AG_MAX_RANKS) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be a list of 1 to %d", what, path,
+                       AG_MAX_RANKS);
     }
     status = ag_replica_resize(replica, (uint32_t)n);
-    for (size_t i = 0; i < n && status == AG_OK; i++) {
-        snprintf(member, sizeof(member), "%s.ranks[%zu]", path, i);
-        status = read_number(ag_json_at(ranks, i), what, member, 0, AG_MAX_RANKS - 1,
-                             &replica->ranks[i]);
-        if (status == AG_OK) {
-            snprintf(member, sizeof(member), "%s.shares[%zu]", path, i);
-            status = read_number(ag_json_at(shares, i), what, member, 0, 1000000,
-                                 &replica->shares[i]);
-            sum += replica->shares[i];
-        }
+    if (status == AG_OK) {
+        status =
+            read_numbers(ranks, what, path, AG_MAX_RANKS - 1, replica->n_ranks, replica->ranks);
     }
-    if (status == AG_OK && sum == 0) {
-        return ag_fail(AG_ERR_INVALID, "%s: %s.shares are all 0", what, path);
+    snprintf(path, sizeof(path), "stages[%u].replicas[0].shares", stage);
+    if (status == AG_OK) {
+        status = read_numbers(ag_json_get(json, "shares"), what, path, AG_MAX_SHARE,
+                              replica->n_ranks, replica->shares);
     }
-    snprintf(member, sizeof(member), "%s.micro_batches", path);
-    return status == AG_OK ? read_number(ag_json_get(json, "micro_batches"), what, member, 1, 1,
-                                         &replica->micro_batches)
-                           : status;
+    if (status != AG_OK) {
+        return status;
+    }
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        sum += replica->shares[i];
+    }
+    if (sum == 0) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s are all 0: one must be above", what, path);
+    }
+    snprintf(path, sizeof(path), "stages[%u].replicas[0].micro_batches", stage);
+    return read_number(ag_json_get(json, "micro_batches"), what, path, 1, 1,
+                       &replica->micro_batches);
 }
 
 static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number,
                               uint32_t layer_begin, ag_stage_t *stage)
 {
-    const ag_json_t *layers = ag_json_get(json, "layers"), *replicas = ag_json_get(json, "replicas");
-    char path[64];
+    const ag_json_t *layers = ag_json_get(json, "layers"),
+                    *replicas = ag_json_get(json, "replicas");
+    char path[PATH_BYTES];
     ag_status_t status;
 
     snprintf(path, sizeof(path), "stages[%u].layers", number);
     if (ag_json_kind(layers) != AG_JSON_ARRAY || ag_json_size(layers) != 2) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be [first, end]", what, path);
     }
-    status = read_number(ag_json_at(layers, 0), what, path, 0, 1 << 20, &stage->layer_begin);
+    status =
+        read_number(ag_json_at(layers, 0), what, path, 0, AG_MAX_PLAN_LAYERS, &stage->layer_begin);
     if (status == AG_OK) {
-        status = read_number(ag_json_at(layers, 1), what, path, 0, 1 << 20, &stage->layer_end);
+        status = read_number(ag_json_at(layers, 1), what, path, 0, AG_MAX_PLAN_LAYERS,
+                             &stage->layer_end);
     }
     if (status != AG_OK) {
         return status;
@@ -165,20 +210,24 @@ static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t 
                        what, path, stage->layer_begin, stage->layer_end, layer_begin);
     }
     if (ag_json_kind(replicas) != AG_JSON_ARRAY || ag_json_size(replicas) != 1) {
-        return ag_fail(AG_ERR_INVALID, "%s: stages[%u].replicas must be a list of one replica", what,
-                       number);
+        return ag_fail(AG_ERR_INVALID, "%s: stages[%u].replicas must be a list of one replica",
+                       what, number);
     }
-    snprintf(path, sizeof(path), "stages[%u].replicas[0]", number);
-    return read_replica(ag_json_at(replicas, 0), what, path, &stage->replicas[0]);
+    return read_replica(ag_json_at(replicas, 0), what, number, &stage->replicas[0]);
 }
 
 /* Ranks 0 to n - 1, each once. */
 static ag_status_t check_ranks(const ag_plan_t *plan, const char *what)
 {
     uint32_t n_ranks = ag_plan_ranks(plan);
-    bool *seen = calloc((size_t)n_ranks + 1, sizeof(*seen));
     ag_status_t status = AG_OK;
+    bool *seen;
 
+    if (n_ranks > AG_MAX_RANKS) {
+        return ag_fail(AG_ERR_INVALID, "%s: stages have %u ranks together, at most %d can be", what,
+                       n_ranks, AG_MAX_RANKS);
+    }
+    seen = calloc((size_t)n_ranks + 1, sizeof(*seen));
     if (seen == NULL) {
         return ag_fail_nomem("reading a plan", n_ranks);
     }
@@ -188,10 +237,11 @@ static ag_status_t check_ranks(const ag_plan_t *plan, const char *what)
         for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
             if (replica->ranks[i] >= n_ranks || seen[replica->ranks[i]]) {
                 status = ag_fail(AG_ERR_INVALID,
-                                 "%s: rank %u stands %s: a plan of %u ranks names 0 to %u, each once",
-                                 what, replica->ranks[i],
-                                 replica->ranks[i] >= n_ranks ? "beyond the last" : "twice", n_ranks,
-                                 n_ranks - 1);
+                                 "%s: stages[%u].replicas[0].ranks[%u] is %u, which stands %s: "
+                                 "a plan of %u ranks names 0 to %u, each once",
+                                 what, s, i, replica->ranks[i],
+                                 replica->ranks[i] >= n_ranks ? "beyond the last" : "twice",
+                                 n_ranks, n_ranks - 1);
             } else {
                 seen[replica->ranks[i]] = true;
             }
@@ -204,7 +254,8 @@ static ag_status_t check_ranks(const ag_plan_t *plan, const char *what)
 static ag_status_t read_compute(const ag_json_t *json, const char *what, ag_plan_t *plan)
 {
     char name[16];
-    ag_status_t status = read_text(ag_json_get(json, "compute"), what, "compute", name, sizeof(name));
+    ag_status_t status =
+        read_text(ag_json_get(json, "compute"), what, "compute", name, sizeof(name));
 
     if (status != AG_OK) {
         return status;
@@ -233,8 +284,8 @@ static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_p
         return AG_OK;
     }
     if (ag_json_kind(budgets) != AG_JSON_ARRAY || ag_json_size(budgets) != n_ranks) {
-        return ag_fail(AG_ERR_INVALID, "%s: budgets must have one entry for each of %u ranks", what,
-                       n_ranks);
+        return ag_fail(AG_ERR_INVALID, "%s: budgets must be a list of one for each of %u ranks",
+                       what, n_ranks);
     }
     plan->budget_bytes = calloc((size_t)n_ranks + 1, sizeof(*plan->budget_bytes));
     if (plan->budget_bytes == NULL) {
@@ -242,12 +293,23 @@ static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_p
     }
     plan->n_budgets = n_ranks;
     for (uint32_t i = 0; i < n_ranks; i++) {
-        int64_t bytes = ag_json_integer(ag_json_get(ag_json_at(budgets, i), "dram_bytes"), -1);
+        const ag_json_t *bytes_json = ag_json_get(ag_json_at(budgets, i), "dram_bytes");
+        int64_t bytes = ag_json_integer(bytes_json, -1);
 
-        if (bytes <= 0) {
-            return ag_fail(AG_ERR_INVALID, "%s: budgets[%u].dram_bytes must be above 0", what, i);
+        if (ag_json_kind(bytes_json) != AG_JSON_INTEGER || bytes <= 0) {
+            return ag_fail(AG_ERR_INVALID,
+                           "%s: budgets[%u].dram_bytes must be a whole number above 0", what, i);
         }
         plan->budget_bytes[i] = (uint64_t)bytes;
+    }
+    return AG_OK;
+}
+
+/* A decision that nothing here carries out must not be passed over. */
+static ag_status_t check_experts(const ag_json_t *experts, const char *what)
+{
+    if (experts != NULL && (ag_json_kind(experts) != AG_JSON_ARRAY || ag_json_size(experts) > 0)) {
+        return ag_fail(AG_ERR_INVALID, "%s: experts must be an empty list", what);
     }
     return AG_OK;
 }
@@ -257,8 +319,8 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
     const ag_json_t *model = ag_json_get(json, "model"), *stages = ag_json_get(json, "stages");
     uint32_t next_layer = 0;
     char mode[16];
-    ag_status_t status = read_text(ag_json_get(model, "spec_hash"), what, "model.spec_hash",
-                                   plan->spec_hash, sizeof(plan->spec_hash));
+    ag_status_t status =
+        read_hash(ag_json_get(model, "spec_hash"), what, "model.spec_hash", plan->spec_hash);
 
 #define THEN(call) status = status == AG_OK ? (call) : status
     THEN(read_text(ag_json_get(model, "family"), what, "model.family", plan->family,
@@ -272,12 +334,13 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
         next_layer = plan->stages[s].layer_end;
     }
     THEN(check_ranks(plan, what));
+    THEN(check_experts(ag_json_get(json, "experts"), what));
     THEN(read_compute(json, what, plan));
     THEN(read_number(ag_json_get(json, "context_tokens"), what, "context_tokens", 1, AG_MAX_TOKENS,
                      &plan->context_tokens));
     THEN(read_number(ag_json_get(json, "batch_tokens"), what, "batch_tokens", 1,
                      plan->context_tokens, &plan->batch_tokens));
-    THEN(read_number(ag_json_get(json, "sequences"), what, "sequences", 1, 65536,
+    THEN(read_number(ag_json_get(json, "sequences"), what, "sequences", 1, AG_MAX_SEQUENCES,
                      &plan->n_sequences));
     THEN(read_budgets(ag_json_get(json, "budgets"), what, plan));
 #undef THEN
@@ -296,7 +359,9 @@ ag_status_t ag_plan_from_json(const ag_json_t *json, const char *what, ag_plan_t
         return ag_fail(AG_ERR_INVALID, "%s: this is no plan (argosy plan prints one)", what);
     }
     if (ag_json_kind(version) != AG_JSON_INTEGER || ag_json_integer(version, 0) != 1) {
-        return ag_fail(AG_ERR_INVALID, "%s: argosy_plan is not 1, the version known here", what);
+        return ag_fail(AG_ERR_INVALID,
+                       "%s: argosy_plan must be 1, the version known here: make the plan anew",
+                       what);
     }
     if (ag_json_kind(stages) != AG_JSON_ARRAY || n_stages == 0 || n_stages > AG_MAX_STAGES) {
         return ag_fail(AG_ERR_INVALID, "%s: stages must be a list of 1 to %d", what, AG_MAX_STAGES);

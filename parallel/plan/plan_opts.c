@@ -1,6 +1,5 @@
 /* From options to a plan. */
 #include <ctype.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,61 +11,102 @@ typedef struct number_lists {
     ag_array_t ends;    /* size_t: where each list ends in numbers */
 } number_lists_t;
 
-static void fini_lists(number_lists_t *lists)
+/* The options as lists; those not given have none. */
+typedef struct parsed {
+    number_lists_t tp, tensor_split, pipeline_split;
+    uint32_t n_stages;
+} parsed_t;
+
+static void fini_parsed(parsed_t *parsed)
 {
-    ag_array_fini(&lists->numbers);
-    ag_array_fini(&lists->ends);
+    number_lists_t *const lists[] = {&parsed->tp, &parsed->tensor_split, &parsed->pipeline_split};
+
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+        ag_array_fini(&lists[i]->numbers);
+        ag_array_fini(&lists[i]->ends);
+    }
+}
+
+/* Options are quoted in errors, which are one line. */
+static ag_status_t check_printable(const char *option, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (iscntrl((unsigned char)*text)) {
+            return ag_fail(AG_ERR_INVALID, "%s has a control character in it", option);
+        }
+    }
+    return AG_OK;
 }
 
 static ag_status_t parse_number(const char *option, const char *text, const char **at_p,
                                 uint32_t *number_p)
 {
-    char *end;
-    unsigned long number;
+    const char *at = *at_p;
+    uint32_t number = 0;
 
-    errno = 0;
-    if (!isdigit((unsigned char)**at_p)) {
-        return ag_fail(AG_ERR_INVALID, "%s \"%s\": a whole number is expected at \"%s\"", option,
-                       text, *at_p);
+    if (!isdigit((unsigned char)*at)) {
+        return *at == '\0'
+                   ? ag_fail(AG_ERR_INVALID, "%s \"%s\" ends where a whole number should stand",
+                             option, text)
+                   : ag_fail(AG_ERR_INVALID, "%s \"%s\": \"%s\" should begin with a whole number",
+                             option, text, at);
     }
-    number = strtoul(*at_p, &end, 10);
-    if (errno != 0 || number > 1000000) {
-        return ag_fail(AG_ERR_INVALID, "%s \"%s\": a number is too large (at most 1000000)", option,
-                       text);
+    for (; isdigit((unsigned char)*at); at++) {
+        number = number * 10 + (uint32_t)(*at - '0');
+        if (number > AG_MAX_SHARE) {
+            return ag_fail(AG_ERR_INVALID, "%s \"%s\": a number is too large: give at most %d",
+                           option, text, AG_MAX_SHARE);
+        }
     }
-    *at_p = end;
-    *number_p = (uint32_t)number;
+    *at_p = at;
+    *number_p = number;
     return AG_OK;
 }
 
-/* On failure the lists are empty. */
-static ag_status_t parse_lists(const char *option, const char *text, number_lists_t *lists)
+/* @param separators  which of ',' and ';' have a meaning in this option. */
+static ag_status_t parse_lists(const char *option, const char *text, const char *separators,
+                               number_lists_t *lists)
 {
     const char *at = text;
     ag_status_t status;
 
+    if (text == NULL) {
+        return AG_OK;
+    }
     *lists = (number_lists_t){.numbers = AG_ARRAY(uint32_t), .ends = AG_ARRAY(size_t)};
-    for (;;) {
+    status = check_printable(option, text);
+    while (status == AG_OK) {
         uint32_t number;
 
         status = parse_number(option, text, &at, &number);
         if (status == AG_OK) {
             status = ag_array_append(&lists->numbers, &number, 1);
         }
-        if (status == AG_OK && (*at == ';' || *at == '\0')) {
-            status = ag_array_append(&lists->ends, &lists->numbers.n_items, 1);
-        } else if (status == AG_OK && *at != ',') {
-            status = ag_fail(AG_ERR_INVALID, "%s \"%s\": \"%s\" is not understood", option, text, at);
+        if (status == AG_OK && *at != '\0' && strchr(separators, *at) == NULL) {
+            status = ag_fail(AG_ERR_INVALID, "%s \"%s\": \"%s\" is not understood%s", option, text,
+                             at, *at == ';' ? ": separate by ','" : "");
         }
-        if (status != AG_OK || *at == '\0') {
+        if (status == AG_OK && *at != ',') {
+            status = ag_array_append(&lists->ends, &lists->numbers.n_items, 1);
+        }
+        if (*at == '\0') {
             break;
         }
         at++;
     }
-    if (status != AG_OK) {
-        fini_lists(lists);
-    }
     return status;
+}
+
+static ag_status_t parse_options(const ag_plan_opts_t *opts, parsed_t *parsed)
+{
+    ag_status_t status = parse_lists("--tp", opts->tp, ",", &parsed->tp);
+
+    if (status == AG_OK) {
+        status = parse_lists("--tensor-split", opts->tensor_split, ",;", &parsed->tensor_split);
+    }
+    return status == AG_OK
+               ? parse_lists("--pipeline-split", opts->pipeline_split, ",", &parsed->pipeline_split)
+               : status;
 }
 
 static const uint32_t *list_at(const number_lists_t *lists, size_t i, size_t *n_p)
@@ -77,113 +117,106 @@ static const uint32_t *list_at(const number_lists_t *lists, size_t i, size_t *n_
     return AG_ITEMS(&lists->numbers, uint32_t) + begin;
 }
 
-/* The options as lists; those not given have none. */
-typedef struct parsed {
-    number_lists_t tp, tensor_split, pipeline_split;
-    uint32_t n_stages;
-} parsed_t;
-
-static ag_status_t flat_only(const char *option, const char *text, const number_lists_t *lists)
-{
-    return lists->ends.n_items <= 1 ? AG_OK
-                                    : ag_fail(AG_ERR_INVALID, "%s \"%s\": ';' has no meaning here",
-                                              option, text);
-}
-
-static ag_status_t parse_options(const ag_plan_opts_t *opts, parsed_t *parsed)
-{
-    ag_status_t status = AG_OK;
-
-    if (opts->tp != NULL) {
-        status = parse_lists("--tp", opts->tp, &parsed->tp);
-        status = status == AG_OK ? flat_only("--tp", opts->tp, &parsed->tp) : status;
-    }
-    if (status == AG_OK && opts->tensor_split != NULL) {
-        status = parse_lists("--tensor-split", opts->tensor_split, &parsed->tensor_split);
-    }
-    if (status == AG_OK && opts->pipeline_split != NULL) {
-        status = parse_lists("--pipeline-split", opts->pipeline_split, &parsed->pipeline_split);
-        status = status == AG_OK ? flat_only("--pipeline-split", opts->pipeline_split,
-                                             &parsed->pipeline_split)
-                                 : status;
-    }
-    return status;
-}
-
-/* Every option that lists something per stage says how many stages there are; they must agree. */
+/*
+ * Every option that lists something per stage says how many stages there are; they must agree. A
+ * single --tp or a single list of --tensor-split says nothing: it is for all stages.
+ */
 static ag_status_t count_stages(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                                 parsed_t *parsed)
 {
-    size_t said[3] = {parsed->tp.numbers.n_items, parsed->tensor_split.ends.n_items,
-                      parsed->pipeline_split.numbers.n_items};
-    static const char *const names[3] = {"--tp", "--tensor-split", "--pipeline-split"};
-    size_t n_stages = opts->pp;
+    size_t n_tp = parsed->tp.numbers.n_items, n_splits = parsed->tensor_split.ends.n_items;
+    const struct {
+        const char *option;
+        size_t n_stages; /* 0: says nothing */
+    } says[] = {{"--pp", opts->pp},
+                {"--pipeline-split", parsed->pipeline_split.numbers.n_items},
+                {"--tp", n_tp > 1 ? n_tp : 0},
+                {"--tensor-split", n_splits > 1 ? n_splits : 0}};
+    uint32_t most = model->n_layers < AG_MAX_STAGES ? model->n_layers : AG_MAX_STAGES;
+    const char *option = NULL;
+    size_t n_stages = 1;
 
-    for (int i = 0; i < 3; i++) {
-        bool says = said[i] > 1 || (i == 2 && said[i] == 1);
-
-        if (says && n_stages == 0) {
-            n_stages = said[i];
-        } else if (says && said[i] != n_stages) {
+    for (size_t i = 0; i < sizeof(says) / sizeof(*says); i++) {
+        if (says[i].n_stages != 0 && option == NULL) {
+            option = says[i].option;
+            n_stages = says[i].n_stages;
+        } else if (says[i].n_stages != 0 && says[i].n_stages != n_stages) {
             return ag_fail(AG_ERR_INVALID,
-                           "%s speaks of %zu stages, but there are %zu: give one entry per stage",
-                           names[i], said[i], n_stages);
+                           "%s is for %zu stages, %s for %zu: give %s one entry per stage", option,
+                           n_stages, says[i].option, says[i].n_stages, says[i].option);
         }
     }
-    n_stages = n_stages > 0 ? n_stages : 1;
-    if (n_stages > model->n_layers) {
+    if (n_stages > most) {
         return ag_fail(AG_ERR_INVALID,
-                       "%zu pipeline stages need as many layers, the model has %u: give --pp %u or "
-                       "less",
-                       n_stages, model->n_layers, model->n_layers);
+                       "%s asks for %zu pipeline stages, the model has %u layers: give at most "
+                       "--pp %u",
+                       option != NULL ? option : "--pp", n_stages, model->n_layers, most);
     }
     parsed->n_stages = (uint32_t)n_stages;
     return AG_OK;
 }
 
-/* The degree of a stage, and its proportions where they were given. */
+/* Of what was given, nothing may be without effect: a lone list must fit a stage. */
+static ag_status_t check_split_fits(const ag_plan_opts_t *opts, const parsed_t *parsed)
+{
+    const ag_array_t *tp = &parsed->tp.numbers;
+    size_t n_shares = parsed->tensor_split.numbers.n_items;
+
+    if (parsed->tensor_split.ends.n_items != 1 || tp->n_items == 0) {
+        return AG_OK;
+    }
+    for (size_t i = 0; i < tp->n_items; i++) {
+        if (AG_ITEMS(tp, uint32_t)[i] == n_shares) {
+            return AG_OK;
+        }
+    }
+    return ag_fail(
+        AG_ERR_INVALID,
+        "--tensor-split %s has %zu share%s, but --tp %s has no stage of %zu rank%s: give "
+        "one share per rank",
+        opts->tensor_split, n_shares, n_shares == 1 ? "" : "s", opts->tp, n_shares,
+        n_shares == 1 ? "" : "s");
+}
+
+/* The degree of a stage, and its proportions where they were given (else NULL). */
 static ag_status_t stage_degree(const ag_plan_opts_t *opts, const parsed_t *parsed, uint32_t stage,
                                 uint32_t *degree_p, const uint32_t **shares_p)
 {
     const number_lists_t *tp = &parsed->tp, *split = &parsed->tensor_split;
     size_t n_tp = tp->numbers.n_items, n_lists = split->ends.n_items, n_shares = 0;
+    const uint32_t *shares =
+        n_lists > 0 ? list_at(split, n_lists > 1 ? stage : 0, &n_shares) : NULL;
+    size_t degree = n_tp > 0       ? AG_ITEMS(&tp->numbers, uint32_t)[n_tp > 1 ? stage : 0]
+                    : n_shares > 0 ? n_shares
+                                   : 1;
 
-    *shares_p = NULL;
-    if (n_lists > 0) {
-        *shares_p = list_at(split, n_lists > 1 ? stage : 0, &n_shares);
+    if (degree == 0 || degree > AG_MAX_RANKS) {
+        return ag_fail(AG_ERR_INVALID, "%s gives stage %u %zu ranks: give it 1 to %d",
+                       n_tp > 0 ? "--tp" : "--tensor-split", stage, degree, AG_MAX_RANKS);
     }
-    if (n_tp == 0) {
-        *degree_p = n_shares > 0 ? (uint32_t)n_shares : 1;
-        return AG_OK;
-    }
-    *degree_p = AG_ITEMS(&tp->numbers, uint32_t)[n_tp > 1 ? stage : 0];
-    if (*degree_p == 0 || *degree_p > AG_MAX_RANKS) {
-        return ag_fail(AG_ERR_INVALID, "--tp \"%s\": a degree must be 1 to %d", opts->tp,
-                       AG_MAX_RANKS);
-    }
-    if (n_lists == 1 && n_shares != *degree_p && n_tp > 1) {
-        *shares_p = NULL; /* one list serves the stages of its length */
-        n_shares = 0;
-    }
-    if (n_shares > 0 && n_shares != *degree_p) {
+    if (n_lists > 1 && n_shares != degree) {
         return ag_fail(AG_ERR_INVALID,
-                       "--tensor-split \"%s\" has %zu shares for stage %u, whose --tp is %u: give "
-                       "one share per rank",
-                       opts->tensor_split, n_shares, stage, *degree_p);
+                       "--tensor-split %s has %zu share%s for stage %u, --tp %s gives it %zu "
+                       "rank%s: give one share per rank",
+                       opts->tensor_split, n_shares, n_shares == 1 ? "" : "s", stage, opts->tp,
+                       degree, degree == 1 ? "" : "s");
     }
+    *degree_p = (uint32_t)degree;
+    *shares_p = n_shares == degree ? shares : NULL;
     return AG_OK;
 }
 
 static ag_status_t fill_replica(const ag_plan_opts_t *opts, const parsed_t *parsed, uint32_t stage,
                                 uint32_t *next_rank, ag_replica_t *replica)
 {
-    const uint32_t *shares;
-    uint32_t degree;
+    const uint32_t *shares = NULL;
+    uint32_t degree = 0;
     uint64_t sum = 0;
     ag_status_t status = stage_degree(opts, parsed, stage, &degree, &shares);
 
     if (status == AG_OK && degree > AG_MAX_RANKS - *next_rank) {
-        status = ag_fail(AG_ERR_INVALID, "--tp and --pp ask for more than %d ranks", AG_MAX_RANKS);
+        status = ag_fail(AG_ERR_INVALID, "--tp and --pp ask for more than %d ranks: give less",
+                         AG_MAX_RANKS);
     }
     if (status == AG_OK) {
         status = ag_replica_resize(replica, degree);
@@ -196,78 +229,91 @@ static ag_status_t fill_replica(const ag_plan_opts_t *opts, const parsed_t *pars
         replica->shares[i] = shares != NULL ? shares[i] : 1;
         sum += replica->shares[i];
     }
-    return sum > 0 ? AG_OK
-                   : ag_fail(AG_ERR_INVALID, "--tensor-split \"%s\": all shares of stage %u are 0",
-                             opts->tensor_split, stage);
+    if (sum == 0) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--tensor-split %s gives nobody in stage %u a share: give one above 0",
+                       opts->tensor_split, stage);
+    }
+    return AG_OK;
 }
 
 static ag_status_t fill_layers(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                                const parsed_t *parsed, ag_plan_t *plan)
 {
     const ag_array_t *split = &parsed->pipeline_split.numbers;
-    uint32_t n_stages = plan->n_stages, at = 0;
+    uint32_t n_stages = plan->n_stages;
+    uint64_t at = 0;
 
-    for (uint32_t s = 0; s < n_stages; s++) {
-        uint32_t n = split->n_items > 0
-                         ? AG_ITEMS(split, uint32_t)[s]
-                         : model->n_layers / n_stages + (s < model->n_layers % n_stages);
+    for (size_t s = 0; s < split->n_items; s++) {
+        uint32_t n = AG_ITEMS(split, uint32_t)[s];
 
         if (n == 0) {
             return ag_fail(AG_ERR_INVALID,
-                           "--pipeline-split \"%s\" leaves stage %u without a layer: give each at "
-                           "least 1",
+                           "--pipeline-split %s leaves stage %zu without a layer: give each stage "
+                           "at least 1",
                            opts->pipeline_split, s);
         }
-        plan->stages[s].layer_begin = at;
         at += n;
-        plan->stages[s].layer_end = at;
     }
-    return at == model->n_layers
-               ? AG_OK
-               : ag_fail(AG_ERR_INVALID, "--pipeline-split \"%s\" gives %u layers, the model has %u",
-                         opts->pipeline_split, at, model->n_layers);
+    if (split->n_items > 0 && at != model->n_layers) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--pipeline-split %s gives %llu layers, the model has %u: make it add up",
+                       opts->pipeline_split, (unsigned long long)at, model->n_layers);
+    }
+    at = 0;
+    for (uint32_t s = 0; s < n_stages; s++) {
+        plan->stages[s].layer_begin = (uint32_t)at;
+        at += split->n_items > 0 ? AG_ITEMS(split, uint32_t)[s]
+                                 : model->n_layers / n_stages + (s < model->n_layers % n_stages);
+        plan->stages[s].layer_end = (uint32_t)at;
+    }
+    return AG_OK;
 }
 
-static ag_status_t parse_bytes(const char *text, const char **at_p, uint64_t *bytes_p)
+/* "512", "1.5G", "2GiB", "2GB": binary multiples all. @return the text behind it, NULL: not bytes.
+ */
+static const char *parse_bytes(const char *text, uint64_t *bytes_p)
 {
     static const char suffixes[] = "KMGT";
-    const char *suffix;
-    char *end;
+    size_t n_digits = strspn(text, "0123456789"), n_chars = n_digits;
+    const char *at, *suffix;
     double value;
 
-    errno = 0;
-    value = isdigit((unsigned char)**at_p) ? strtod(*at_p, &end) : -1;
-    if (value < 0 || errno != 0) {
-        return ag_fail(AG_ERR_INVALID, "--max-memory \"%s\": a number of bytes is expected, like 2G",
-                       text);
+    if (n_digits > 0 && text[n_digits] == '.') {
+        size_t n_decimals = strspn(text + n_digits + 1, "0123456789");
+
+        n_chars += 1 + n_decimals;
+        n_digits = n_decimals;
     }
-    suffix = *end != '\0' ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
+    if (n_digits == 0 || n_chars > 20) {
+        return NULL;
+    }
+    value = strtod(text, NULL);
+    at = text + n_chars;
+    suffix = *at != '\0' ? strchr(suffixes, toupper((unsigned char)*at)) : NULL;
     if (suffix != NULL) {
         for (const char *s = suffixes; s <= suffix; s++) {
             value *= 1024;
         }
-        end++;
-        end += *end == 'i';
+        at++;
+        at += (*at == 'i' || *at == 'I') && (at[1] == 'B' || at[1] == 'b');
     }
-    end += *end == 'B' || *end == 'b';
-    if (value < 1 || value > 0x1p60 || (*end != ',' && *end != '\0')) {
-        return ag_fail(AG_ERR_INVALID,
-                       "--max-memory \"%s\": \"%s\" is no number of bytes (suffixes: K M G T)", text,
-                       *at_p);
+    at += *at == 'B' || *at == 'b';
+    if (value < 1 || value > 0x1p60) {
+        return NULL;
     }
-    *at_p = end;
     *bytes_p = (uint64_t)value;
-    return AG_OK;
+    return at;
 }
 
 static ag_status_t fill_budgets(const ag_plan_opts_t *opts, ag_plan_t *plan)
 {
-    uint32_t n_ranks = ag_plan_ranks(plan);
+    uint32_t n_ranks = ag_plan_ranks(plan), n = 0;
     const char *at = opts->max_memory;
-    uint32_t n = 0;
+    ag_status_t status = at != NULL ? check_printable("--max-memory", at) : AG_OK;
 
-    if (at == NULL) {
-        return AG_OK;
+    if (status != AG_OK || at == NULL) {
+        return status;
     }
     plan->budget_bytes = calloc((size_t)n_ranks + 1, sizeof(*plan->budget_bytes));
     if (plan->budget_bytes == NULL) {
@@ -275,25 +321,30 @@ static ag_status_t fill_budgets(const ag_plan_opts_t *opts, ag_plan_t *plan)
     }
     for (;; at++) {
         uint64_t bytes = 0;
-        ag_status_t status = parse_bytes(opts->max_memory, &at, &bytes);
+        const char *end = parse_bytes(at, &bytes);
 
-        if (status != AG_OK) {
-            return status;
+        if (end == NULL || (*end != ',' && *end != '\0')) {
+            return ag_fail(AG_ERR_INVALID,
+                           "--max-memory \"%s\": \"%s\" should be bytes, as 1500000000, 1.5G or "
+                           "512M (suffixes K M G T)",
+                           opts->max_memory, at);
         }
         if (n < n_ranks) {
             plan->budget_bytes[n] = bytes;
         }
         n++;
+        at = end;
         if (*at == '\0') {
             break;
         }
     }
     if (n != 1 && n != n_ranks) {
         return ag_fail(AG_ERR_INVALID,
-                       "--max-memory \"%s\" has %u budgets for %u ranks: give one, or one per rank",
+                       "--max-memory %s has %u budgets for %u ranks: give one for all, or one per "
+                       "rank",
                        opts->max_memory, n, n_ranks);
     }
-    for (uint32_t i = 1; n == 1 && i < n_ranks; i++) {
+    for (uint32_t i = n; i < n_ranks; i++) {
         plan->budget_bytes[i] = plan->budget_bytes[0];
     }
     plan->n_budgets = n_ranks;
@@ -303,15 +354,21 @@ static ag_status_t fill_budgets(const ag_plan_opts_t *opts, ag_plan_t *plan)
 static ag_status_t fill_sizes(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                               ag_plan_t *plan)
 {
-    if (opts->context_tokens > model->context_tokens) {
-        return ag_fail(AG_ERR_INVALID, "--context %u is beyond the model's %u",
-                       opts->context_tokens, model->context_tokens);
+    uint32_t most = model->context_tokens < AG_MAX_TOKENS ? model->context_tokens : AG_MAX_TOKENS;
+
+    if (opts->context_tokens > most) {
+        return ag_fail(AG_ERR_INVALID, "--context %u is beyond the model's %u: give at most that",
+                       opts->context_tokens, most);
+    }
+    if (opts->n_sequences > AG_MAX_SEQUENCES) {
+        return ag_fail(AG_ERR_INVALID, "%u sequences at a time are too many: at most %d",
+                       opts->n_sequences, AG_MAX_SEQUENCES);
     }
     memcpy(plan->spec_hash, model->spec_hash, sizeof(plan->spec_hash));
     strncpy(plan->family, model->family, sizeof(plan->family) - 1);
     plan->compute = opts->compute;
     plan->kv_type = opts->compute == AG_COMPUTE_F32 ? AG_F32 : AG_F16;
-    plan->context_tokens = opts->context_tokens > 0 ? opts->context_tokens : model->context_tokens;
+    plan->context_tokens = opts->context_tokens > 0 ? opts->context_tokens : most;
     plan->n_sequences = opts->n_sequences > 0 ? opts->n_sequences : 1;
     plan->batch_tokens = opts->batch_tokens > 0 ? opts->batch_tokens : 512;
     if (plan->batch_tokens > plan->context_tokens) {
@@ -335,7 +392,8 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
     return status == AG_OK ? fill_sizes(model, opts, plan) : status;
 }
 
-ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts, ag_plan_t **plan_p)
+ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
+                         ag_plan_t **plan_p)
 {
     parsed_t parsed = {0};
     ag_plan_t *plan = NULL;
@@ -345,14 +403,15 @@ ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opt
         status = count_stages(model, opts, &parsed);
     }
     if (status == AG_OK) {
+        status = check_split_fits(opts, &parsed);
+    }
+    if (status == AG_OK) {
         status = ag_plan_create(parsed.n_stages, &plan);
     }
     if (status == AG_OK) {
         status = fill_plan(model, opts, &parsed, plan);
     }
-    fini_lists(&parsed.tp);
-    fini_lists(&parsed.tensor_split);
-    fini_lists(&parsed.pipeline_split);
+    fini_parsed(&parsed);
     if (status != AG_OK) {
         ag_plan_destroy(plan);
         return status;

@@ -1,0 +1,181 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "make_plans.h"
+#include "parallel/plan/mesh.h"
+
+Test(plan, the_started_number_of_ranks_must_be_the_plans)
+{
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2"});
+
+    cr_expect_eq(ag_plan_check_ranks(plan, 2), AG_OK);
+    cr_expect_eq(ag_plan_check_ranks(plan, 3), AG_ERR_INVALID);
+    cr_expect_str_eq(ag_error(), "the plan has 2 ranks (--tp 2), but 3 were started: run mpirun -n "
+                                 "2, or give --tp 3, or --pp 3");
+    cr_expect_eq(ag_plan_check_ranks(plan, 1), AG_ERR_INVALID);
+    cr_expect_str_eq(ag_error(), "the plan has 2 ranks (--tp 2), but 1 was started: run mpirun -n "
+                                 "2, or leave --tp and --pp out");
+    ag_plan_destroy(plan);
+}
+
+Test(plan, ranks_without_options_are_told_which_options_use_them)
+{
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){0});
+
+    cr_expect_eq(ag_plan_check_ranks(plan, 12), AG_ERR_INVALID);
+    cr_expect_str_eq(ag_error(), "the plan has 1 rank, but 12 were started: run it without mpirun, "
+                                 "or give --tp 12, or --tp 4 --pp 3, or --pp 12");
+    ag_plan_destroy(plan);
+}
+
+/* The options of an alternative, as ", or --tp 4 --pp 3" has them. */
+static void expect_makes(const char *option, uint32_t n_ranks)
+{
+    unsigned tp = 1, pp = 0;
+    char degree[16];
+    ag_plan_t *plan;
+
+    if (sscanf(option, "--tp %u --pp %u", &tp, &pp) < 1) {
+        cr_assert_eq(sscanf(option, "--pp %u", &pp), 1, "%s", option);
+    }
+    snprintf(degree, sizeof(degree), "%u", tp);
+    plan = make_plan(&(ag_plan_opts_t){.tp = degree, .pp = pp});
+    cr_expect_eq(ag_plan_ranks(plan), n_ranks, "%s for %u ranks", option, n_ranks);
+    ag_plan_destroy(plan);
+}
+
+Test(plan, every_alternative_named_makes_a_plan_of_the_started_ranks)
+{
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2,1"});
+    int n_options = 0;
+
+    for (uint32_t n = 2; n <= 200; n++) {
+        if (n == 3) {
+            continue;
+        }
+        cr_assert_eq(ag_plan_check_ranks(plan, n), AG_ERR_INVALID);
+        cr_assert(strstr(ag_error(), "(--tp 2,1 --pp 2)") != NULL, "%s", ag_error());
+        for (const char *at = strstr(ag_error(), ", or "); at != NULL; at = strstr(at, ", or ")) {
+            char option[64] = "";
+
+            at += strlen(", or ");
+            at += strncmp(at, "give ", 5) == 0 ? 5 : 0;
+            memcpy(option, at, strcspn(at, ",") < 63 ? strcspn(at, ",") : 63);
+            expect_makes(option, n);
+            n_options++;
+        }
+    }
+    cr_expect_gt(n_options, 300);
+    ag_plan_destroy(plan);
+}
+
+Test(plan, absurd_numbers_of_ranks_get_no_alternatives)
+{
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2"});
+
+    cr_expect_eq(ag_plan_check_ranks(plan, UINT32_MAX), AG_ERR_INVALID);
+    cr_expect(error_says("mpirun -n 2", NULL));
+    cr_expect_null(strstr(ag_error(), "give"));
+    ag_plan_destroy(plan);
+}
+
+Test(plan, a_list_of_degrees_too_long_for_a_line_is_left_out)
+{
+    char degrees[128] = "2";
+    ag_plan_t *plan;
+
+    for (int i = 0; i < 29; i++) {
+        strcat(degrees, i % 2 == 0 ? ",100" : ",2");
+    }
+    plan = make_plan(&(ag_plan_opts_t){.tp = degrees});
+    cr_expect_eq(ag_plan_check_ranks(plan, 2), AG_ERR_INVALID);
+    cr_expect(error_says("the plan has 1530 ranks, but 2 were started", NULL));
+    ag_plan_destroy(plan);
+}
+
+Test(plan, a_plan_for_another_model_is_refused)
+{
+    ag_plan_model_t model = smol_model();
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){0});
+
+    cr_expect_eq(ag_plan_check_model(plan, &model), AG_OK);
+    model.spec_hash[0] = 'f';
+    cr_expect_eq(ag_plan_check_model(plan, &model), AG_ERR_INVALID);
+    cr_expect(error_says("another model", "00112233aabbccdd", "f0112233aabbccdd", NULL));
+    model = smol_model();
+    model.n_layers = 31;
+    cr_expect_eq(ag_plan_check_model(plan, &model), AG_ERR_INVALID);
+    model = smol_model();
+    model.context_tokens = 8191;
+    cr_expect_eq(ag_plan_check_model(plan, &model), AG_ERR_INVALID);
+    cr_expect(error_says("context", "8192", "8191", NULL));
+    ag_plan_destroy(plan);
+}
+
+static void hash_of(const ag_plan_opts_t *opts, char hash[17])
+{
+    ag_plan_t *plan = make_plan(opts);
+
+    cr_assert_eq(ag_plan_hash(plan, hash), AG_OK);
+    ag_plan_destroy(plan);
+}
+
+Test(plan, the_hash_tells_every_decision_apart_but_budgets)
+{
+    static const ag_plan_opts_t decisions[] = {
+        {0},
+        {.tp = "2"},
+        {.pp = 2},
+        {.tp = "2", .tensor_split = "5,4"},
+        {.tp = "2", .tensor_split = "4,5"},
+        {.pipeline_split = "20,10"},
+        {.compute = AG_COMPUTE_F32},
+        {.context_tokens = 4096},
+        {.batch_tokens = 64},
+        {.n_sequences = 2},
+    };
+    enum { N = sizeof(decisions) / sizeof(*decisions) };
+    char hashes[N][17], budgeted[17];
+
+    for (int i = 0; i < N; i++) {
+        ag_plan_opts_t with_budget = decisions[i];
+
+        with_budget.max_memory = "1G";
+        hash_of(&decisions[i], hashes[i]);
+        hash_of(&with_budget, budgeted);
+        cr_expect_str_eq(hashes[i], budgeted);
+        cr_expect_eq(strspn(hashes[i], "0123456789abcdef"), 16);
+        for (int j = 0; j < i; j++) {
+            cr_expect_str_neq(hashes[i], hashes[j], "decisions %d and %d", i, j);
+        }
+    }
+}
+
+Test(plan, the_hash_is_the_same_on_every_machine)
+{
+    char hash[17];
+
+    hash_of(&(ag_plan_opts_t){.tp = "2,1", .tensor_split = "5,4;1"}, hash);
+    /* FNV-1a of the sorted, spaceless JSON, computed in Python */
+    cr_expect_str_eq(hash, "e468e2cebabcaf6c");
+}
+
+Test(mesh, every_rank_has_its_place)
+{
+    static const ag_place_t places[] = {{0, 0, 0}, {0, 0, 1}, {1, 0, 0},
+                                        {2, 0, 0}, {2, 0, 1}, {2, 0, 2}};
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2,1,3"});
+    ag_place_t place;
+
+    for (uint32_t rank = 0; rank < 6; rank++) {
+        cr_assert_eq(ag_mesh_place(plan, rank, &place), AG_OK);
+        cr_expect_eq(place.stage, places[rank].stage);
+        cr_expect_eq(place.replica, places[rank].replica);
+        cr_expect_eq(place.index, places[rank].index);
+        cr_expect_eq(ag_mesh_replica(plan, &place)->ranks[place.index], rank);
+    }
+    cr_expect_eq(ag_mesh_place(plan, 6, &place), AG_ERR_INVALID);
+    cr_expect(error_says("6 ranks", "rank 6", NULL));
+    ag_plan_destroy(plan);
+}
