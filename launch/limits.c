@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,28 +156,102 @@ static void write_cache(const char *path, ag_limits_t *limits)
     free(text);
 }
 
-/* A copy of this program that does no more than start, and prints what that took. */
+/* The environment less what mpirun sets: a rank's child must not take itself for that rank. */
+static char **child_environment(void)
+{
+    size_t n = 0, kept = 0;
+    char **mine;
+
+    while (environ[n] != NULL) {
+        n++;
+    }
+    mine = calloc(n + 1, sizeof(*mine));
+    for (size_t i = 0; mine != NULL && i < n; i++) {
+        bool theirs = strncmp(environ[i], "OMPI_", 5) == 0 || strncmp(environ[i], "PMIX_", 5) == 0 ||
+                      strncmp(environ[i], "ORTE_", 5) == 0;
+
+        if (!theirs || strncmp(environ[i], "OMPI_ALLOW_", 11) == 0) {
+            mine[kept++] = environ[i];
+        }
+    }
+    return mine;
+}
+
+/* Run this program with a hidden command; what it prints, up to n_bytes. False when it fails. */
+static bool run_self(const char *program, const char *command, const char *option,
+                     const char *value, char *text, size_t n_bytes)
+{
+    char *argv[] = {(char *)program, (char *)command, (char *)option, (char *)value, NULL};
+    char **env = child_environment();
+    posix_spawn_file_actions_t actions;
+    int pipe_ends[2], exit_status = -1;
+    size_t n_read = 0;
+    ssize_t n;
+    pid_t child;
+
+    if (env == NULL || pipe(pipe_ends) != 0) {
+        free(env);
+        return false;
+    }
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (posix_spawn(&child, program, &actions, NULL, argv, env) != 0) {
+        child = -1;
+    }
+    close(pipe_ends[1]);
+    while (child > 0 && n_read + 1 < n_bytes &&
+           (n = read(pipe_ends[0], text + n_read, n_bytes - 1 - n_read)) > 0) {
+        n_read += (size_t)n;
+    }
+    text[n_read] = '\0';
+    close(pipe_ends[0]);
+    posix_spawn_file_actions_destroy(&actions);
+    free(env);
+    return child > 0 && waitpid(child, &exit_status, 0) == child && exit_status == 0;
+}
+
 static ag_status_t measure_process(const char *program, bool with_mpi, uint64_t *bytes_p)
 {
-    char command[4300];
-    FILE *pipe;
-    bool good;
+    char text[64];
 
-    /* a rank's child must not take itself for that rank */
-    snprintf(command, sizeof(command),
-             "for v in $(env | sed -n 's/^\\(OMPI_[A-Za-z_0-9]*\\|PMIX_[A-Za-z_0-9]*\\|ORTE_[A-Za-z_0-9]*\\)=.*/\\1/p'); do "
-             "case $v in OMPI_ALLOW_*) ;; *) unset $v;; esac; done; '%s' measure-process%s 2>/dev/null",
-             program, with_mpi ? " --with-mpi" : "");
-    pipe = popen(command, "r");
-    if (pipe == NULL) {
-        return ag_fail(AG_ERR_IO, "starting %s to measure its memory: %s", program,
-                       strerror(errno));
+    if (!run_self(program, "measure-process", with_mpi ? "--with-mpi" : NULL, NULL, text,
+                  sizeof(text)) ||
+        sscanf(text, "%" SCNu64, bytes_p) != 1) {
+        return ag_fail(AG_ERR_IO, "%s does not tell how much memory it takes%s", program,
+                       with_mpi ? " under MPI" : "");
     }
-    good = fscanf(pipe, "%lu", bytes_p) == 1;
-    good = pclose(pipe) == 0 && good && *bytes_p > 0;
-    return good ? AG_OK
-                : ag_fail(AG_ERR_IO, "%s does not tell how much memory it takes%s", program,
-                          with_mpi ? " under MPI" : "");
+    return AG_OK;
+}
+
+/* In a child, whose memory is not this process's. */
+static ag_status_t measure_rates(const char *program, ag_limits_t *limits)
+{
+    char text[1024], threads[16], *at = text;
+
+    snprintf(threads, sizeof(threads), "%u", limits->n_cores);
+    if (!run_self(program, "measure-rates", "--threads", threads, text, sizeof(text))) {
+        return ag_fail(AG_ERR_IO, "%s does not tell this machine's limits", program);
+    }
+    for (int i = 0; i < 2 * N_RATES; i++) {
+        rates_of(limits, i / 2)[i % 2] = strtod(at, &at);
+    }
+    return limits->read_bytes_per_s[1] > 0
+               ? AG_OK
+               : ag_fail(AG_ERR_IO, "%s tells no sensible limits of this machine", program);
+}
+
+ag_status_t ag_limits_print(uint32_t n_cores)
+{
+    ag_limits_t limits = {.n_cores = n_cores};
+    ag_status_t status = ag_probe_rates(n_cores, &limits);
+
+    for (int i = 0; i < 2 * N_RATES && status == AG_OK; i++) {
+        printf("%.17g\n", rates_of(&limits, i / 2)[i % 2]);
+    }
+    return status;
 }
 
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
@@ -188,11 +264,12 @@ ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
         return AG_OK;
     }
     status = measure_process(opts->program_path, false, &limits->process_bytes[0]);
-    if (status == AG_OK && measure_process(opts->program_path, true, &limits->process_bytes[1]) != AG_OK) {
+    if (status == AG_OK &&
+        measure_process(opts->program_path, true, &limits->process_bytes[1]) != AG_OK) {
         limits->process_bytes[1] = limits->process_bytes[0]; /* no MPI to be started here */
     }
     if (status == AG_OK) {
-        status = ag_probe_rates(opts->n_cores, limits);
+        status = measure_rates(opts->program_path, limits);
     }
     if (status == AG_OK && opts->cache_path != NULL) {
         write_cache(opts->cache_path, limits);

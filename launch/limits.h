@@ -24,5 +24,8 @@ typedef struct ag_limits_opts {
 /** From the file, or by measuring (2 s). A damaged or foreign file is measured over. */
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits);
 
+/** Measure, and print the rates for ag_limits_get() in another process to read. */
+ag_status_t ag_limits_print(uint32_t n_cores);
+
 /** A rate between one thread's and all cores'. */
 double ag_limits_at(const double rate[2], uint32_t n_cores, uint32_t n_threads);

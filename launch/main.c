@@ -74,13 +74,18 @@ static int run_command(const ag_options_t *options)
     return exit_code(status);
 }
 
-static int measure_process(const ag_options_t *options)
+/* The hidden commands by which the limits are measured. */
+static int measure(const ag_options_t *options)
 {
-    ag_status_t status = ag_probe_process(options->with_mpi);
+    ag_status_t status;
 
-    if (status == AG_OK) {
-        printf("%llu\n", (unsigned long long)ag_process_peak_bytes());
+    if (options->command == AG_COMMAND_MEASURE_RATES) {
+        status = ag_limits_print(options->threads > 0 ? options->threads : 1);
     } else {
+        status = ag_probe_process(options->with_mpi);
+        printf("%llu\n", (unsigned long long)ag_process_peak_bytes());
+    }
+    if (status != AG_OK) {
         fprintf(stderr, "argosy: %s\n", ag_error());
     }
     return exit_code(status);
@@ -100,8 +105,8 @@ int main(int argc, char **argv)
         printf("argosy %s\n", ARGOSY_VERSION);
         return 0;
     }
-    if (status == AG_OK && options.command == AG_COMMAND_MEASURE_PROCESS) {
-        return measure_process(&options);
+    if (status == AG_OK && options.command >= AG_COMMAND_MEASURE_PROCESS) {
+        return measure(&options);
     }
     if (status == AG_OK && options.command != AG_COMMAND_TOKENIZE) {
         return run_command(&options);

@@ -13,6 +13,7 @@ enum {
     PLAN = 1 << AG_COMMAND_PLAN,
     SHOW = 1 << AG_COMMAND_SHOW,
     MEASURE = 1 << AG_COMMAND_MEASURE_PROCESS,
+    RATES = 1 << AG_COMMAND_MEASURE_RATES,
     COMPUTE = GENERATE | EVAL,
     PLANS = COMPUTE | PLAN | SHOW,
     ALL = PLANS | TOKENIZE,
@@ -65,7 +66,7 @@ static const option_t table[] = {
     {"--pipeline-split", NULL, "20,10", TEXT, AT(plan.pipeline_split), PLANS, 0, 0, "layers per stage"},
     {"--max-memory", NULL, "BYTES[,..]", TEXT, AT(plan.max_memory), PLANS, 0, 0, "budget per rank, like 2G (what the machine leaves)"},
     {"--compute", NULL, "auto|f32", COMPUTE_NAME, AT(plan.compute), PLANS, 0, 0, "f32: exact; auto: fast kernels, f16 cache (auto)"},
-    {"--threads", NULL, "N", NUMBER, AT(threads), PLANS, 1, 4096, "per rank (its share of the cores)"},
+    {"--threads", NULL, "N", NUMBER, AT(threads), PLANS | RATES, 1, 4096, "per rank (its share of the cores)"},
     {"--plan", NULL, "F", TEXT, AT(plan_file), PLANS, 0, 0, "a plan, as argosy plan prints it"},
     {"--rank", NULL, "R", NUMBER, AT(rank), SHOW, 0, 65535, "show this rank's program only"},
     {"--dry-run", NULL, NULL, FLAG, AT(dry_run), COMPUTE, 0, 0, "print the plan and what it takes; compute nothing"},
@@ -89,6 +90,7 @@ static const struct {
     [AG_COMMAND_PLAN] = {"plan", "the plan as JSON, its memory per rank as a table"},
     [AG_COMMAND_SHOW] = {"show", "the program of each rank as text"},
     [AG_COMMAND_MEASURE_PROCESS] = {"measure-process", NULL},
+    [AG_COMMAND_MEASURE_RATES] = {"measure-rates", NULL},
 };
 
 void ag_options_help(ag_command_t command, FILE *file)
@@ -295,7 +297,7 @@ static ag_status_t check_generate(const ag_options_t *o)
 
 static ag_status_t check_options(const ag_options_t *o)
 {
-    if (o->command == AG_COMMAND_MEASURE_PROCESS) {
+    if (o->command >= AG_COMMAND_MEASURE_PROCESS) {
         return AG_OK;
     }
     if (o->model == NULL) {

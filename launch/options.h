@@ -14,6 +14,7 @@ typedef enum ag_command {
     AG_COMMAND_PLAN,
     AG_COMMAND_SHOW,
     AG_COMMAND_MEASURE_PROCESS, /* hidden: the memory of a process that has done nothing yet */
+    AG_COMMAND_MEASURE_RATES,   /* hidden: the machine's limits, measured in a process of its own */
     AG_N_COMMANDS,
 } ag_command_t;
 

@@ -100,6 +100,9 @@ static ag_status_t get_limits(ag_session_t *session)
 /* The limits of a rank's host: of the nearest rank before it that measured. */
 static const ag_limits_t *limits_of(const ag_session_t *session, uint32_t rank)
 {
+    uint32_t n_ranks = (uint32_t)session->net->n_ranks;
+
+    rank = rank < n_ranks ? rank : n_ranks - 1; /* a plan may be for more ranks than look at it */
     while (rank > 0 && session->limits[rank].n_cores == 0) {
         rank--;
     }
@@ -197,15 +200,27 @@ static ag_status_t compare_plans(ag_session_t *session)
     return status;
 }
 
+/*
+ * The process as it was measured idle, and what comes on top of that at work: MPI's buffers per peer
+ * (1 MiB was seen), descriptions of model and program, oneDNN's code for the shapes it meets.
+ */
+static uint64_t process_bytes(const ag_session_t *session, uint32_t rank)
+{
+    enum { PEER_BYTES = 1 << 20, WORK_BYTES = 7 << 20 };
+    uint32_t n_ranks = ag_plan_ranks(session->plan);
+    bool mpi = n_ranks > 1 || session->host.under_mpirun;
+
+    return limits_of(session, rank)->process_bytes[mpi] + WORK_BYTES + (n_ranks - 1) * PEER_BYTES;
+}
+
 ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
 {
-    bool mpi = ag_plan_ranks(session->plan) > 1 || session->host.under_mpirun;
     uint32_t n_threads = session->n_threads;
     ag_memory_t memory;
 
     memory = ag_memory_foretell(session->build, &session->programs, rank, n_threads);
-    memory.parts[memory.n_parts++] = (ag_memory_part_t){
-        .name = "process", .bytes = limits_of(session, rank)->process_bytes[mpi]};
+    memory.parts[memory.n_parts++] =
+        (ag_memory_part_t){.name = "process", .bytes = process_bytes(session, rank)};
     memory.parts[memory.n_parts++] = (ag_memory_part_t){
         .name = "tokenizer and sampler",
         .bytes = rank == 0 && session->tokenizer != NULL
