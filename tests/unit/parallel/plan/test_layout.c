@@ -129,10 +129,10 @@ Test(reshard, random_layouts_are_covered_once_by_holders_and_at_home_first)
 }
 
 /*
- * Ranks 0 to n_holders - 1 have the whole, MOST_RANKS ranks from `first` on want it: those below
- * n_holders are served at home, the others by turns.
+ * Ranks 0 to n_holders - 1 have the whole; MOST_RANKS ranks from `first` on want it, in some order:
+ * those below n_holders are served at home, the others by the holders.
  */
-static void expect_shared_sending(uint32_t n_holders, uint32_t first)
+static void expect_shared_sending(dice_t *dice, uint32_t n_holders, uint32_t first)
 {
     static const uint32_t holders[] = {0, 1, 2, 3, 4};
     static const ag_range_t whole[MOST_RANKS] = {{0, 9}, {0, 9}, {0, 9}, {0, 9}, {0, 9}, {0, 9}};
@@ -140,8 +140,13 @@ static void expect_shared_sending(uint32_t n_holders, uint32_t first)
     ag_array_t copies = AG_ARRAY(ag_reshard_copy_t);
 
     for (uint32_t i = 0; i < MOST_RANKS; i++) {
-        wanting[i] = first + i * 5 % MOST_RANKS; /* those at home in between the others */
-        n_apart += wanting[i] >= n_holders;
+        uint32_t j = throw_dice(dice, i + 1);
+
+        if (j != i) { /* shuffled as it grows */
+            wanting[i] = wanting[j];
+        }
+        wanting[j] = first + i;
+        n_apart += first + i >= n_holders;
     }
     cr_assert_eq(ag_reshard_plan(&(ag_layout_t){9, n_holders, holders, whole},
                                  &(ag_layout_t){9, MOST_RANKS, wanting, whole}, &copies),
@@ -159,11 +164,15 @@ static void expect_shared_sending(uint32_t n_holders, uint32_t first)
     ag_array_fini(&copies);
 }
 
-Test(reshard, holders_of_the_whole_share_the_sending)
+Test(reshard, holders_of_the_whole_share_the_sending_whatever_the_order)
 {
-    for (uint32_t n_holders = 1; n_holders <= 5; n_holders++) {
-        for (uint32_t first = 0; first <= n_holders; first++) {
-            expect_shared_sending(n_holders, first);
+    dice_t dice = {.seed = 3};
+
+    for (int trial = 0; trial < 20; trial++) {
+        for (uint32_t n_holders = 1; n_holders <= 5; n_holders++) {
+            for (uint32_t first = 0; first <= n_holders; first++) {
+                expect_shared_sending(&dice, n_holders, first);
+            }
         }
     }
 }
