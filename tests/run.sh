@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Install what the tests need, build, and run them all: tests/run.sh [OPTION OF CTEST...]
+#
+# Tests whose name begins with unit/ or ranks/ run under AddressSanitizer and
+# UndefinedBehaviorSanitizer; all others (parity/, models on several ranks) on the program that users
+# run. A third build, with Clang, only has to compile. The last line is
+# "N passed, N failed, N skipped"; the exit code is 1 where a test failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tests/support/common.sh
+
+# run_tests PRESET JOBS CTEST OPTION...
+run_tests() {
+    local preset=$1 jobs=$2 junit
+    shift 2
+    junit=$PWD/build/log/tests-$preset.xml
+    say "testing, preset $preset"
+    rm -f "$junit"
+    # failures are counted by the summary; only a run without a result ends here
+    ctest --test-dir "build/$preset" --parallel "$jobs" --timeout 600 --output-junit "$junit" "$@" \
+        </dev/null || [[ -s $junit ]] || die "ctest in build/$preset left no result"
+}
+
+install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+build clang debug all -DCMAKE_C_COMPILER=clang-14
+build sanitize sanitize all
+build release release all
+get_smollm2
+export ARGOSY_SMOLLM2=$PWD/$SMOLLM2
+export OMPI_MCA_rmaps_base_oversubscribe=1 # some tests have more ranks than the machine has cores
+allow_mpi_as_root
+run_tests sanitize "$(nproc)" --tests-regex '^(unit|ranks)/' "$@"
+run_tests release 1 --exclude-regex '^(unit|ranks)/' "$@"
+python3 tests/support/summary.py build/log/tests-sanitize.xml build/log/tests-release.xml
