@@ -183,7 +183,7 @@ static ag_status_t check_options(const parser_t *parser)
 {
     ag_command_t command = parser->options->command;
 
-    if (command == AG_COMMAND_MEASURE_PROCESS) {
+    if (ag_command_names[command].help == NULL) { /* hidden: nothing of a user's */
         return AG_OK;
     }
     if (parser->options->model == NULL) {

@@ -10,10 +10,11 @@ enum {
     TOK = 1 << AG_COMMAND_TOKENIZE,
     SHOW = 1 << AG_COMMAND_SHOW,
     MEASURE = 1 << AG_COMMAND_MEASURE_PROCESS,
+    RATES = 1 << AG_COMMAND_MEASURE_RATES,
     RUN = GEN | EVAL,
     PLANS = RUN | SHOW | 1 << AG_COMMAND_PLAN,
     ALL = PLANS | TOK,
-    EVERY = NONE | ALL | MEASURE,
+    EVERY = NONE | ALL | MEASURE | RATES,
 };
 
 #define IS(kind) AG_OPTION_##kind
@@ -36,7 +37,7 @@ const ag_option_t ag_option_table[] = {
     {"--decode", NULL, IS(FLAG), AT(decode), TOK, "from ids to text"},
     {"--no-special", NULL, IS(FLAG), AT(no_special), TOK, "special tokens are text, or not shown"},
     {"--max-tokens", "N", IS(COUNT), AT(max_tokens), GEN, "make at most N tokens [256]"},
-    {"--context", "N", IS(COUNT), PLAN(context_tokens), PLANS, "positions kept [as needed]"},
+    {"--context", "N", IS(COUNT), PLAN(context_tokens), PLANS, "positions to hold [as needed]"},
     {"--temperature", "T", IS(FROM_0), PICK(temperature), GEN, "sample [0: the likeliest token]"},
     {"--top-k", "K", IS(INDEX), PICK(top_k), GEN, "among the K likeliest [0: all]"},
     {"--top-p", "P", IS(FRACTION), PICK(top_p), GEN, "among the fewest with probability P [1]"},
@@ -51,11 +52,11 @@ const ag_option_t ag_option_table[] = {
     {"--json", NULL, IS(FLAG), AT(json), RUN, "one JSON object on standard output"},
     {"--tp", "N[,N..]", IS(TEXT), PLAN(tp), PLANS, "ranks for a layer, or a degree a stage [1]"},
     {"--pp", "N", IS(FEW), PLAN(pp), PLANS, "pipeline stages [1]"},
-    {"--tensor-split", "5,4[;1]", IS(TEXT), PLAN(tensor_split), PLANS, "shares of ranks [equal]"},
-    {"--pipeline-split", "20,10", IS(TEXT), PLAN(pipeline_split), PLANS, "of layers [equal]"},
-    {"--max-memory", "2G[,1G..]", IS(TEXT), PLAN(max_memory), PLANS, "per rank [what is free]"},
+    {"--tensor-split", "5,4[;1]", IS(TEXT), PLAN(tensor_split), PLANS, "shares of its ranks [equal]"},
+    {"--pipeline-split", "20,10", IS(TEXT), PLAN(pipeline_split), PLANS, "layers of a stage [equal]"},
+    {"--max-memory", "2G[,1G..]", IS(TEXT), PLAN(max_memory), PLANS, "bytes per rank [all free]"},
     {"--compute", "auto|f32", IS(COMPUTE), PLAN(compute), PLANS, "f32: exact; auto: fast [auto]"},
-    {"--threads", "N", IS(FEW), AT(threads), PLANS, "of a rank [its share of the cores]"},
+    {"--threads", "N", IS(FEW), AT(threads), PLANS | RATES, "per rank [its share of cores]"},
     {"--plan", "F", IS(TEXT), AT(plan_file), PLANS, "take the plan from a file of argosy plan"},
     {"--rank", "R", IS(INDEX), AT(rank), SHOW, "this rank's program alone [all]"},
     {"--dry-run", NULL, IS(FLAG), AT(dry_run), RUN, "print the plan and its memory, no more"},
@@ -102,4 +103,5 @@ const ag_command_name_t ag_command_names[AG_N_COMMANDS] = {
     [AG_COMMAND_PLAN] = {"plan", "the plan as JSON, its memory per rank as a table"},
     [AG_COMMAND_SHOW] = {"show", "the program of each rank as text"},
     [AG_COMMAND_MEASURE_PROCESS] = {"measure-process", NULL},
+    [AG_COMMAND_MEASURE_RATES] = {"measure-rates", NULL},
 };
