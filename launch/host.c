@@ -1,13 +1,16 @@
 #define _GNU_SOURCE
-#include "launch/host.h"
+#include "launch/host_priv.h"
 
+#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The number in a file that holds one; false where it holds none ("max") or is not there. */
+enum { PATH_BYTES = 4096 };
+
+/* The first number in a file that holds some; false where it holds none ("max") or is not there. */
 static bool read_number(const char *path, uint64_t *number_p)
 {
     FILE *file = fopen(path, "r");
@@ -16,173 +19,295 @@ static bool read_number(const char *path, uint64_t *number_p)
     if (file == NULL) {
         return false;
     }
-    found = fscanf(file, "%lu", number_p) == 1;
+    found = fscanf(file, "%" SCNu64, number_p) == 1;
     fclose(file);
     return found;
 }
 
-/* "VmHWM:  123 kB" and the like */
-static uint64_t read_field(const char *path, const char *name)
+/* The number behind a name at the beginning of a line: "VmHWM:  123 kB", "inactive_file 4096". */
+static bool read_field(const char *path, const char *name, uint64_t *number_p)
 {
     FILE *file = fopen(path, "r");
-    uint64_t n_kib = 0;
+    size_t n_chars = strlen(name);
+    bool found = false;
     char line[256];
 
     if (file == NULL) {
-        return 0;
+        return false;
     }
-    while (fgets(line, sizeof(line), file) != NULL) {
-        if (strncmp(line, name, strlen(name)) == 0) {
-            sscanf(line + strlen(name), ": %lu", &n_kib);
-        }
+    while (!found && fgets(line, sizeof(line), file) != NULL) {
+        found = strncmp(line, name, n_chars) == 0 && (line[n_chars] == ':' || line[n_chars] == ' ');
+        found = found && sscanf(line + n_chars + 1, "%" SCNu64, number_p) == 1;
     }
     fclose(file);
-    return n_kib * 1024;
+    return found;
 }
 
 uint64_t ag_process_peak_bytes(void)
 {
-    return read_field("/proc/self/status", "VmHWM");
+    uint64_t kib = 0;
+
+    read_field("/proc/self/status", "VmHWM", &kib);
+    return kib * 1024;
 }
 
-/* The path of this process in a cgroup hierarchy: version 2's, or that of a version 1 controller. */
-static bool cgroup_path(const char *controller, char *path, size_t n_bytes)
+/* Is word one of a list joined by commas? */
+static bool has_word(const char *list, const char *word)
 {
-    FILE *file = fopen("/proc/self/cgroup", "r");
-    bool found = false;
-    char line[512];
+    size_t n_chars = strlen(word);
 
+    for (; list != NULL; list = strchr(list, ','), list += list != NULL) {
+        if (strncmp(list, word, n_chars) == 0 && (list[n_chars] == ',' || list[n_chars] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Where this process stands in a cgroup hierarchy: "" names version 2's, else a version 1
+ * controller. /proc/self/cgroup has lines "4:memory:/a/b", "0::/a/b".
+ */
+static bool cgroup_place(const char *root, const char *controller, char place[PATH_BYTES])
+{
+    char path[PATH_BYTES], line[PATH_BYTES];
+    bool found = false;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
+    file = fopen(path, "r");
     if (file == NULL) {
         return false;
     }
     while (!found && fgets(line, sizeof(line), file) != NULL) {
         char *names = strchr(line, ':'), *at = names != NULL ? strchr(names + 1, ':') : NULL;
 
-        if (at == NULL) {
-            continue;
-        }
-        *at = '\0';
-        at[1 + strcspn(at + 1, "\n")] = '\0';
-        found = strcmp(names + 1, controller) == 0;
-        if (found) {
-            snprintf(path, n_bytes, "%s", at + 1);
+        if (at != NULL) {
+            *at = '\0';
+            at[1 + strcspn(at + 1, "\n")] = '\0';
+            found = *controller == '\0' ? names[1] == '\0' : has_word(names + 1, controller);
+            strcpy(place, at + 1); /* fits: it is a part of line */
         }
     }
     fclose(file);
     return found;
 }
 
-/* What limit_file less usage_file leaves, at this process's place and at the top of the hierarchy. */
-static uint64_t cgroup_leaves(const char *root, const char *controller, const char *limit_file,
-                              const char *usage_file, uint64_t least)
+/* The parent of a place; false at the top, whose place is "". */
+static bool ascend(char *place)
 {
-    char place[512] = "", path[1024];
+    char *slash = strrchr(place, '/');
 
-    if (!cgroup_path(controller, place, sizeof(place))) {
-        return least;
+    if (slash == NULL) {
+        return false;
     }
-    for (int i = 0; i < 2; i++) {
-        uint64_t limit, usage;
+    *slash = '\0';
+    return true;
+}
 
-        snprintf(path, sizeof(path), "%s%s/%s", root, i == 0 ? place : "", limit_file);
-        if (!read_number(path, &limit)) {
+/* One version's names for the same figures. */
+typedef struct cgroup_memory {
+    const char *controller, *mount, *limit, *usage;
+    const char *file_pages[2]; /* in memory.stat */
+} cgroup_memory_t;
+
+/* What one cgroup leaves; UINT64_MAX where it sets no limit. */
+static uint64_t memory_left(const cgroup_memory_t *names, const char *folder)
+{
+    char path[3 * PATH_BYTES];
+    uint64_t limit, usage, pages;
+
+    snprintf(path, sizeof(path), "%s/%s", folder, names->limit);
+    if (!read_number(path, &limit)) {
+        return UINT64_MAX;
+    }
+    snprintf(path, sizeof(path), "%s/%s", folder, names->usage);
+    if (!read_number(path, &usage)) {
+        return limit;
+    }
+    snprintf(path, sizeof(path), "%s/memory.stat", folder);
+    for (int i = 0; i < 2; i++) {
+        if (read_field(path, names->file_pages[i], &pages)) {
+            usage -= pages < usage ? pages : usage;
+        }
+    }
+    return limit > usage ? limit - usage : 0;
+}
+
+uint64_t ag_host_available_bytes(const char *root)
+{
+    static const cgroup_memory_t versions[] = {
+        {"", "/sys/fs/cgroup", "memory.max", "memory.current", {"inactive_file", "active_file"}},
+        {"memory",
+         "/sys/fs/cgroup/memory",
+         "memory.limit_in_bytes",
+         "memory.usage_in_bytes",
+         {"total_inactive_file", "total_active_file"}},
+    };
+    char place[PATH_BYTES], folder[2 * PATH_BYTES];
+    uint64_t least = UINT64_MAX, kib;
+
+    snprintf(folder, sizeof(folder), "%s/proc/meminfo", root);
+    if (read_field(folder, "MemAvailable", &kib)) {
+        least = kib * 1024;
+    }
+    for (int version = 0; version < 2; version++) {
+        if (!cgroup_place(root, versions[version].controller, place)) {
             continue;
         }
-        snprintf(path, sizeof(path), "%s%s/%s", root, i == 0 ? place : "", usage_file);
-        if (read_number(path, &usage) && limit > usage && limit - usage < least) {
-            least = limit - usage;
-        }
+        do { /* a container may see its own cgroup at the top, whatever its place is called outside
+              */
+            uint64_t left;
+
+            snprintf(folder, sizeof(folder), "%s%s%s", root, versions[version].mount, place);
+            left = memory_left(&versions[version], folder);
+            least = left < least ? left : least;
+        } while (ascend(place));
     }
     return least;
 }
 
-static uint64_t available_bytes(void)
+/* Whole cores for a quota of microseconds per period; n where there is none. */
+static uint32_t cores_of(uint64_t quota_us, uint64_t period_us, uint32_t n)
 {
-    uint64_t least = read_field("/proc/meminfo", "MemAvailable");
+    uint64_t cores = period_us > 0 ? quota_us / period_us + (quota_us % period_us > 0) : n;
 
-    least = cgroup_leaves("/sys/fs/cgroup", "", "memory.max", "memory.current", least);
-    return cgroup_leaves("/sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes",
-                         "memory.usage_in_bytes", least);
+    return cores < n ? (uint32_t)cores : n;
 }
 
-/* Whole cores that a quota leaves of n. */
-static uint32_t within_quota(uint32_t n)
+/* cpu.max holds "QUOTA PERIOD" or "max PERIOD"; version 1 has a file each and a quota of -1. */
+static uint32_t cores_left(const char *folder, uint32_t n)
 {
-    char place[512] = "", path[1024];
+    char path[3 * PATH_BYTES];
     uint64_t quota, period;
+    int64_t v1_quota = -1;
+    FILE *file;
 
-    if (cgroup_path("", place, sizeof(place))) {
-        FILE *file;
-
-        snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cpu.max", place);
-        file = fopen(path, "r");
-        if (file != NULL) {
-            if (fscanf(file, "%lu %lu", &quota, &period) == 2 && period > 0 &&
-                (quota + period - 1) / period < n) {
-                n = (uint32_t)((quota + period - 1) / period);
-            }
-            fclose(file);
+    snprintf(path, sizeof(path), "%s/cpu.max", folder);
+    file = fopen(path, "r");
+    if (file != NULL) {
+        if (fscanf(file, "%" SCNu64 " %" SCNu64, &quota, &period) == 2) {
+            n = cores_of(quota, period, n);
         }
+        fclose(file);
     }
-    if (cgroup_path("cpu,cpuacct", place, sizeof(place)) || cgroup_path("cpu", place, sizeof(place))) {
-        snprintf(path, sizeof(path), "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", place);
-        if (read_number(path, &quota) && (int64_t)quota > 0) {
-            snprintf(path, sizeof(path), "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", place);
-            if (read_number(path, &period) && period > 0 && (quota + period - 1) / period < n) {
-                n = (uint32_t)((quota + period - 1) / period);
-            }
+    snprintf(path, sizeof(path), "%s/cpu.cfs_quota_us", folder);
+    file = fopen(path, "r");
+    if (file != NULL) {
+        if (fscanf(file, "%" SCNd64, &v1_quota) != 1) {
+            v1_quota = -1;
         }
+        fclose(file);
+    }
+    snprintf(path, sizeof(path), "%s/cpu.cfs_period_us", folder);
+    if (v1_quota > 0 && read_number(path, &period)) {
+        n = cores_of((uint64_t)v1_quota, period, n);
+    }
+    return n;
+}
+
+uint32_t ag_host_quota_cores(const char *root, uint32_t n)
+{
+    static const char *const hierarchies[][2] = {{"", "/sys/fs/cgroup"},
+                                                 {"cpu", "/sys/fs/cgroup/cpu"},
+                                                 {"cpu", "/sys/fs/cgroup/cpu,cpuacct"}};
+    char place[PATH_BYTES], folder[2 * PATH_BYTES];
+
+    for (int i = 0; i < 3; i++) {
+        if (!cgroup_place(root, hierarchies[i][0], place)) {
+            continue;
+        }
+        do {
+            snprintf(folder, sizeof(folder), "%s%s%s", root, hierarchies[i][1], place);
+            n = cores_left(folder, n);
+        } while (ascend(place));
     }
     return n > 0 ? n : 1;
 }
 
-static uint32_t environment_number(const char *name, uint32_t otherwise)
+static uint32_t environment_number(const char *name, uint32_t least)
 {
     const char *text = getenv(name);
+    unsigned long number = text != NULL ? strtoul(text, NULL, 10) : least;
 
-    return text != NULL ? (uint32_t)strtoul(text, NULL, 10) : otherwise;
+    return number < least ? least : number > INT32_MAX ? INT32_MAX : (uint32_t)number;
 }
 
-/* mpirun binds one or two ranks to a core each unless told otherwise; what it was told is set here. */
-static bool binding_is_default(void)
+bool ag_host_binding_is_asked(void)
 {
-    return getenv("OMPI_MCA_orte_bound_at_launch") != NULL &&
-           getenv("OMPI_MCA_hwloc_base_binding_policy") == NULL;
+    const char *mapping = getenv("OMPI_MCA_rmaps_base_mapping_policy");
+
+    return getenv("OMPI_MCA_hwloc_base_binding_policy") != NULL ||  /* --bind-to */
+           getenv("OMPI_MCA_hwloc_base_cpu_set") != NULL ||         /* --cpu-set */
+           getenv("OMPI_MCA_hwloc_base_cpu_list") != NULL ||        /* --cpu-list */
+           (mapping != NULL && strcasestr(mapping, "PE=") != NULL); /* --map-by slot:PE=2 */
+}
+
+/* Name and parent of a process. */
+static bool read_process(pid_t pid, char name[32], pid_t *parent_p)
+{
+    char path[64], line[256] = "", *open, *close;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    file = fopen(path, "r");
+    if (file == NULL) {
+        return false;
+    }
+    open = fgets(line, sizeof(line), file) != NULL ? strchr(line, '(') : NULL;
+    close = strrchr(line, ')'); /* names may hold any character */
+    fclose(file);
+    if (open == NULL || close == NULL || sscanf(close + 1, " %*c %d", parent_p) != 1) {
+        return false;
+    }
+    snprintf(name, 32, "%.*s", (int)(close - open - 1), open + 1);
+    return true;
+}
+
+/*
+ * The cores of the launcher above this process, which does not bind itself: those that the user
+ * gave the job, with taskset for instance. False where none is found.
+ */
+static bool launcher_cores(cpu_set_t *cores)
+{
+    static const char launchers[] = "mpirun,mpiexec,orterun,orted,prterun,prted";
+    char name[32];
+    pid_t pid = getppid(), parent;
+
+    for (; pid > 1 && read_process(pid, name, &parent); pid = parent) {
+        if (has_word(launchers, name)) {
+            return sched_getaffinity(pid, sizeof(*cores), cores) == 0;
+        }
+    }
+    return false;
 }
 
 ag_status_t ag_host_init(ag_host_t *host)
 {
-    cpu_set_t cores;
-    long n_configured = sysconf(_SC_NPROCESSORS_CONF);
+    cpu_set_t own, all;
 
     *host = (ag_host_t){.under_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL,
                         .local_rank = environment_number("OMPI_COMM_WORLD_LOCAL_RANK", 0),
                         .n_local = environment_number("OMPI_COMM_WORLD_LOCAL_SIZE", 1)};
-    if (host->under_mpirun && binding_is_default()) {
-        CPU_ZERO(&cores);
-        for (long i = 0; i < n_configured && i < CPU_SETSIZE; i++) {
-            CPU_SET((size_t)i, &cores);
-        }
-        sched_setaffinity(0, sizeof(cores), &cores); /* the kernel keeps it within the cpuset */
-    }
-    CPU_ZERO(&cores);
-    if (sched_getaffinity(0, sizeof(cores), &cores) != 0) {
+    if (sched_getaffinity(0, sizeof(own), &own) != 0) {
         return ag_fail(AG_ERR_IO, "the system does not say which cores this process may use");
     }
-    host->n_cores = within_quota((uint32_t)CPU_COUNT(&cores));
-    host->available_bytes = available_bytes();
+    if (!host->under_mpirun || !launcher_cores(&all)) {
+        all = own;
+    } else if (!ag_host_binding_is_asked() && sched_setaffinity(0, sizeof(all), &all) == 0) {
+        own = all;
+    }
+    host->n_cores = ag_host_quota_cores("", (uint32_t)CPU_COUNT(&all));
+    host->n_own_cores = (uint32_t)CPU_COUNT(&own);
+    host->available_bytes = ag_host_available_bytes("");
     return AG_OK;
 }
 
 uint32_t ag_host_threads(const ag_host_t *host)
 {
-    uint32_t share = host->n_cores / host->n_local;
+    uint32_t share =
+        host->n_cores / host->n_local + (host->local_rank < host->n_cores % host->n_local);
 
-    /* ranks that were bound on purpose have cores of their own */
-    if (host->under_mpirun && getenv("OMPI_MCA_orte_bound_at_launch") != NULL &&
-        !binding_is_default()) {
-        return host->n_cores;
-    }
-    share += host->local_rank < host->n_cores % host->n_local;
+    share = share < host->n_own_cores ? share : host->n_own_cores;
     return share > 0 ? share : 1;
 }

@@ -20,14 +20,15 @@ typedef enum ag_command {
 
 enum { AG_MAX_STOPS = 16 };
 
-/* As given; NULL, 0 and false are "not given" unless a default is named. Texts are borrowed from argv. */
+/* As given; NULL, 0 and false are "not given" unless a default is named. Texts are borrowed from
+ * argv. */
 typedef struct ag_options {
     ag_command_t command;
-    bool help;                 /* print the command's help and leave */
+    bool help; /* print the command's help and leave */
     bool version;
     const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
     const char *plan_file, *trace;
-    uint32_t max_tokens;       /* 256 */
+    uint32_t max_tokens; /* 256 */
     uint32_t window, threads;
     uint32_t rank;
     bool rank_given;
@@ -35,7 +36,7 @@ typedef struct ag_options {
     const char *stops[AG_MAX_STOPS];
     uint32_t n_stops;
     bool ignore_eos, chat, json, jsonl, no_special, decode, dry_run, renew_limits, with_mpi;
-    ag_plan_opts_t plan;       /* context_tokens is --context */
+    ag_plan_opts_t plan; /* context_tokens is --context */
 } ag_options_t;
 
 /** @return AG_OK; AG_ERR_INVALID: one line that names the option and what would do. */
