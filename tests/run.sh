@@ -26,6 +26,7 @@ build clang debug all -DCMAKE_C_COMPILER=clang-14
 build sanitize sanitize all
 build release release all
 get_smollm2
+make_venv numpy==2.4.6
 export ARGOSY_SMOLLM2=$PWD/$SMOLLM2
 export OMPI_MCA_rmaps_base_oversubscribe=1 # some tests have more ranks than the machine has cores
 allow_mpi_as_root

