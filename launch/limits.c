@@ -16,7 +16,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 
-enum { CACHE_VERSION = 1 };
+enum { CACHE_VERSION = 2 };
 
 static void read_cpu_name(char *name, size_t n_bytes)
 {
@@ -28,14 +28,25 @@ static void read_cpu_name(char *name, size_t n_bytes)
         return;
     }
     while (fgets(line, sizeof(line), file) != NULL) {
-        char *colon = strchr(line, ':');
+        char *value = strchr(line, ':');
 
-        if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
-            snprintf(name, n_bytes, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        if (strncmp(line, "model name", 10) == 0 && value != NULL) {
+            value += 1 + strspn(value + 1, " \t");
+            snprintf(name, n_bytes, "%.*s", (int)strcspn(value, "\n"), value);
             break;
         }
     }
     fclose(file);
+}
+
+/* What tells one build of the program from another: its base and its kernels are its own. */
+static void read_build(const char *program_path, char *build, size_t n_bytes)
+{
+    struct stat info = {0};
+
+    stat(program_path, &info);
+    snprintf(build, n_bytes, "%lld bytes of %lld.%09ld", (long long)info.st_size,
+             (long long)info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
 }
 
 /* The rates by their names in the file. */
@@ -58,49 +69,63 @@ static double *rates_of(ag_limits_t *limits, int i)
     return (double *)(void *)((char *)limits + rate_rows[i].offset);
 }
 
-/* True when the file is of this machine and this version, and whole. */
-static bool read_cache(const char *path, ag_limits_t *limits)
+static bool is_string(const ag_json_t *json, const char *text)
+{
+    const char *found = ag_json_string(json, NULL);
+
+    return found != NULL && strcmp(found, text) == 0;
+}
+
+static bool are_sensible(const ag_limits_t *limits)
+{
+    bool good = limits->process_bytes[0] > 0 && limits->process_bytes[1] > 0;
+
+    for (int i = 0; i < 2; i++) {
+        good &= limits->read_bytes_per_s[i] > 0 && limits->f32_flops_per_s[i] > 0 &&
+                limits->bf16_flops_per_s[i] >= 0 && limits->int8_ops_per_s[i] >= 0;
+    }
+    return good;
+}
+
+/* True when the file is of this machine and this program, and whole. */
+static bool read_cache(const char *path, const char *build, ag_limits_t *limits)
 {
     ag_limits_t found = *limits;
-    ag_json_t *json;
-    const char *cpu;
+    ag_json_t *json, *process;
     bool good;
 
     if (ag_json_read(path, &json) != AG_OK) {
         return false;
     }
-    cpu = ag_json_string(ag_json_get(json, "cpu"), NULL);
-    good = ag_json_integer(ag_json_get(json, "version"), 0) == CACHE_VERSION && cpu != NULL &&
-           strcmp(cpu, limits->cpu) == 0 &&
+    good = ag_json_integer(ag_json_get(json, "version"), 0) == CACHE_VERSION &&
+           is_string(ag_json_get(json, "cpu"), limits->cpu) &&
+           is_string(ag_json_get(json, "build"), build) &&
            ag_json_integer(ag_json_get(json, "cores"), 0) == limits->n_cores;
-    for (int i = 0; i < N_RATES; i++) {
-        for (int at = 0; at < 2; at++) {
-            rates_of(&found, i)[at] =
-                ag_json_number(ag_json_at(ag_json_get(json, rate_rows[i].name), (size_t)at), -1);
-            good &= rates_of(&found, i)[at] >= 0;
-        }
-    }
-    for (int at = 0; at < 2; at++) {
-        int64_t bytes = ag_json_integer(
-            ag_json_at(ag_json_get(json, "process_bytes"), (size_t)at), 0);
+    process = ag_json_get(json, "process_bytes");
+    for (size_t at = 0; at < 2; at++) {
+        int64_t bytes = ag_json_integer(ag_json_at(process, at), 0);
 
-        found.process_bytes[at] = (uint64_t)bytes;
-        good &= bytes > 0;
+        for (int i = 0; i < N_RATES; i++) {
+            rates_of(&found, i)[at] =
+                ag_json_number(ag_json_at(ag_json_get(json, rate_rows[i].name), at), -1);
+        }
+        found.process_bytes[at] = bytes > 0 ? (uint64_t)bytes : 0;
     }
-    good &= found.read_bytes_per_s[0] > 0 && found.read_bytes_per_s[1] > 0;
     ag_json_destroy(json);
+    good = good && are_sensible(&found);
     if (good) {
         *limits = found;
     }
     return good;
 }
 
-static char *cache_text(ag_limits_t *limits)
+static char *cache_text(const char *build, ag_limits_t *limits)
 {
     ag_json_t *json = ag_json_new_object(), *process = ag_json_new_array();
     char *text = NULL;
 
     ag_json_set(json, "version", ag_json_new_integer(CACHE_VERSION));
+    ag_json_set(json, "build", ag_json_new_string(build, strlen(build)));
     ag_json_set(json, "cpu", ag_json_new_string(limits->cpu, strlen(limits->cpu)));
     ag_json_set(json, "cores", ag_json_new_integer(limits->n_cores));
     for (int i = 0; i < N_RATES; i++) {
@@ -131,27 +156,39 @@ static void make_folder_of(const char *path)
 }
 
 /* Complete or absent: written aside, then renamed. */
-static void write_cache(const char *path, ag_limits_t *limits)
+static bool write_file(const char *path, const char *text)
 {
-    char *text = cache_text(limits);
     char aside[4200];
     FILE *file;
-    bool good = false;
+    bool good;
+
+    snprintf(aside, sizeof(aside), "%s.%d", path, (int)getpid());
+    file = fopen(aside, "w");
+    if (file == NULL) {
+        return false;
+    }
+    good = fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    good = fclose(file) == 0 && good && rename(aside, path) == 0;
+    if (!good) {
+        int error = errno; /* the one to be told of */
+
+        unlink(aside);
+        errno = error;
+    }
+    return good;
+}
+
+/* To measure again next time is a nuisance, no failure. */
+static void write_cache(const char *path, const char *build, ag_limits_t *limits)
+{
+    char *text = cache_text(build, limits);
 
     make_folder_of(path);
-    snprintf(aside, sizeof(aside), "%s.%d", path, (int)getpid());
-    file = text != NULL ? fopen(aside, "w") : NULL;
-    if (file != NULL) {
-        good = fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
-        good = fclose(file) == 0 && good && rename(aside, path) == 0;
-        if (!good) {
-            unlink(aside);
-        }
-    }
-    if (!good) {
-        ag_log(AG_LOG_WARNING, "the machine's limits cannot be kept in %s (%s): they will be "
-                               "measured again next time",
-               path, strerror(errno));
+    if (text == NULL || !write_file(path, text)) {
+        ag_log(AG_LOG_WARNING,
+               "the machine's limits cannot be kept in %s (%s): they will be measured again next "
+               "time",
+               path, text == NULL ? "out of memory" : strerror(errno));
     }
     free(text);
 }
@@ -167,8 +204,8 @@ static char **child_environment(void)
     }
     mine = calloc(n + 1, sizeof(*mine));
     for (size_t i = 0; mine != NULL && i < n; i++) {
-        bool theirs = strncmp(environ[i], "OMPI_", 5) == 0 || strncmp(environ[i], "PMIX_", 5) == 0 ||
-                      strncmp(environ[i], "ORTE_", 5) == 0;
+        bool theirs = strncmp(environ[i], "OMPI_", 5) == 0 ||
+                      strncmp(environ[i], "PMIX_", 5) == 0 || strncmp(environ[i], "ORTE_", 5) == 0;
 
         if (!theirs || strncmp(environ[i], "OMPI_ALLOW_", 11) == 0) {
             mine[kept++] = environ[i];
@@ -189,13 +226,12 @@ static bool run_self(const char *program, const char *command, const char *optio
     ssize_t n;
     pid_t child;
 
-    if (env == NULL || pipe(pipe_ends) != 0) {
+    if (env == NULL || pipe2(pipe_ends, O_CLOEXEC) != 0) {
         free(env);
         return false;
     }
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
-    posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     if (posix_spawn(&child, program, &actions, NULL, argv, env) != 0) {
@@ -238,7 +274,7 @@ static ag_status_t measure_rates(const char *program, ag_limits_t *limits)
     for (int i = 0; i < 2 * N_RATES; i++) {
         rates_of(limits, i / 2)[i % 2] = strtod(at, &at);
     }
-    return limits->read_bytes_per_s[1] > 0
+    return are_sensible(limits)
                ? AG_OK
                : ag_fail(AG_ERR_IO, "%s tells no sensible limits of this machine", program);
 }
@@ -257,10 +293,12 @@ ag_status_t ag_limits_print(uint32_t n_cores)
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
 {
     ag_status_t status;
+    char build[96];
 
     *limits = (ag_limits_t){.n_cores = opts->n_cores};
     read_cpu_name(limits->cpu, sizeof(limits->cpu));
-    if (opts->cache_path != NULL && !opts->renew && read_cache(opts->cache_path, limits)) {
+    read_build(opts->program_path, build, sizeof(build));
+    if (opts->cache_path != NULL && !opts->renew && read_cache(opts->cache_path, build, limits)) {
         return AG_OK;
     }
     status = measure_process(opts->program_path, false, &limits->process_bytes[0]);
@@ -272,15 +310,14 @@ ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
         status = measure_rates(opts->program_path, limits);
     }
     if (status == AG_OK && opts->cache_path != NULL) {
-        write_cache(opts->cache_path, limits);
+        write_cache(opts->cache_path, build, limits);
     }
     return status;
 }
 
 double ag_limits_at(const double rate[2], uint32_t n_cores, uint32_t n_threads)
 {
-    if (n_threads >= n_cores || n_cores <= 1) {
-        return rate[1];
-    }
-    return rate[0] + (rate[1] - rate[0]) * (n_threads - 1) / (n_cores - 1);
+    double alone = rate[0] * n_threads;
+
+    return n_threads < n_cores && alone < rate[1] ? alone : rate[1];
 }

@@ -11,21 +11,28 @@ typedef struct ag_limits {
     double f32_flops_per_s[2];
     double bf16_flops_per_s[2]; /* 0: no fast bfloat16 here */
     double int8_ops_per_s[2];
-    uint64_t process_bytes[2];  /* peak of a process of ours before it takes anything: without, with MPI */
+    uint64_t process_bytes[2]; /* peak of a process of ours before it takes anything: without, with
+                                  MPI */
 } ag_limits_t;
 
 typedef struct ag_limits_opts {
     const char *cache_path;   /* NULL: not kept */
-    const char *program_path; /* of argosy itself, for the process's own memory */
+    const char *program_path; /* of argosy itself, whose hidden commands measure */
     uint32_t n_cores;
-    bool renew;               /* measure although there is a file */
+    bool renew; /* measure although there is a file */
 } ag_limits_opts_t;
 
-/** From the file, or by measuring (2 s). A damaged or foreign file is measured over. */
+/**
+ * From the file, or by measuring (2 s) in processes of their own, which a job's peak of memory does
+ * not show. One rank of a host calls it, while the others rest. A file that is damaged, or of
+ * another machine, number of cores or build of the program, is measured over; a file that cannot be
+ * written is a warning.
+ * @return AG_OK; AG_ERR_IO: the program cannot be started or does not answer.
+ */
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits);
 
 /** Measure, and print the rates for ag_limits_get() in another process to read. */
 ag_status_t ag_limits_print(uint32_t n_cores);
 
-/** A rate between one thread's and all cores'. */
+/** The rate of some threads: so many times one's, at most that of all cores. */
 double ag_limits_at(const double rate[2], uint32_t n_cores, uint32_t n_threads);

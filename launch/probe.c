@@ -1,80 +1,194 @@
+#define _GNU_SOURCE
 #include "launch/probe.h"
 
+#include <hwloc.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "comm/net_mpi.h"
+#include "launch/host_priv.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/json.h"
 #include "runtime/kernel/gemm.h"
 
 enum {
-    READ_BYTES = 192 << 20, /* beyond every cache */
-    READ_PASSES = 6,
+    LEAST_READ_BYTES = 256 << 20,
+    CHUNK_WORDS = 32, /* 256 bytes: what one turn takes of each stream */
     GEMM_M = 512,
     GEMM_N = 256,
     GEMM_K = 1024,
-    GEMM_PASSES = 12,
-    N_STREAMS = 8,
+    GEMM_CALLS = 4,
+    LEAST_PASSES = 3,
+    LINE_WORDS = 8, /* a cache line's, so that threads do not share one */
 };
 
-typedef struct read_probe {
-    const uint64_t *words;
-    uint64_t n_words;
-    uint64_t *sums; /* (threads, 8) so that nothing is optimised away */
-} read_probe_t;
+/* A measurement goes on this long; while others disturb it, to the second figure. */
+static const double LEAST_SECONDS = 0.08, MOST_SECONDS = 0.25;
 
-/* Sum a contiguous share, several independent streams at a time. */
-static void read_share(void *arg, const ag_worker_t *worker)
-{
-    const read_probe_t *probe = arg;
-    uint64_t begin, end, lane_words, sums[N_STREAMS] = {0};
-
-    ag_worker_share(worker, probe->n_words, 4096, &begin, &end);
-    lane_words = (end - begin) / N_STREAMS;
-    for (uint64_t i = 0; i + 8 <= lane_words; i += 8) {
-        for (int stream = 0; stream < N_STREAMS; stream++) {
-            const uint64_t *at = probe->words + begin + (uint64_t)stream * lane_words + i;
-
-            sums[stream] += at[0] ^ at[1] ^ at[2] ^ at[3] ^ at[4] ^ at[5] ^ at[6] ^ at[7];
-        }
-    }
-    for (int stream = 0; stream < N_STREAMS; stream++) {
-        probe->sums[worker->thread * 8] += sums[stream];
-    }
-}
-
-static double best_seconds(ag_team_t *team, ag_region_fn_t fn, void *arg, int n_passes)
+/* The best rate of passes over the same work. */
+static double best_rate(ag_team_t *team, ag_region_fn_t fn, void *arg, double work)
 {
     ag_clock_t clock = ag_clock_monotonic();
-    double best = 1e9;
+    double best = 0, all_seconds = 0;
+    bool alone = false;
 
-    for (int i = 0; i < n_passes; i++) {
+    for (int i = 0;
+         i < LEAST_PASSES || all_seconds < LEAST_SECONDS || (!alone && all_seconds < MOST_SECONDS);
+         i++) {
+        struct timespec cpu_begin, cpu_end;
         uint64_t begin_ns = ag_clock_now_ns(&clock);
-        double seconds;
+        double seconds, cpu_seconds;
 
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_begin);
         ag_team_run(team, fn, arg);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_end);
         seconds = (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9;
-        best = seconds < best ? seconds : best;
+        cpu_seconds = (double)(cpu_end.tv_sec - cpu_begin.tv_sec) +
+                      (double)(cpu_end.tv_nsec - cpu_begin.tv_nsec) * 1e-9;
+        all_seconds += seconds;
+        if (i > 0 && work / seconds > best) { /* the first pass warms up */
+            best = work / seconds;
+            alone = cpu_seconds > 0.95 * seconds * ag_team_size(team);
+        }
     }
     return best;
 }
 
+typedef struct read_probe {
+    unsigned char *bytes; /* (threads, thread_bytes) */
+    size_t thread_bytes;
+    unsigned n_streams;
+    uint64_t *sums; /* (threads, LINE_WORDS): so that the reads are not optimised away */
+    uint64_t (*sum)(const uint64_t *words, size_t lane_words, unsigned n_streams);
+} read_probe_t;
+
+/* Sum the streams, which lie one behind the other, a chunk of each in turn. */
+static inline __attribute__((always_inline)) uint64_t
+sum_streams(const uint64_t *words, size_t lane_words, unsigned n_streams)
+{
+    uint64_t sums[CHUNK_WORDS] = {0}, sum = 0;
+
+    for (size_t i = 0; i + CHUNK_WORDS <= lane_words; i += CHUNK_WORDS) {
+        for (unsigned stream = 0; stream < n_streams; stream++) {
+            const uint64_t *chunk = words + stream * lane_words + i;
+
+            for (int j = 0; j < CHUNK_WORDS; j++) {
+                sums[j] += chunk[j];
+            }
+        }
+    }
+    for (int j = 0; j < CHUNK_WORDS; j++) {
+        sum += sums[j];
+    }
+    return sum;
+}
+
+static uint64_t sum_base(const uint64_t *words, size_t lane_words, unsigned n_streams)
+{
+    return sum_streams(words, lane_words, n_streams);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static uint64_t sum_avx2(const uint64_t *words, size_t lane_words,
+                                                         unsigned n_streams)
+{
+    return sum_streams(words, lane_words, n_streams);
+}
+
+__attribute__((target("avx512f"))) static uint64_t sum_avx512(const uint64_t *words,
+                                                              size_t lane_words, unsigned n_streams)
+{
+    return sum_streams(words, lane_words, n_streams);
+}
+#endif
+
+static void read_share(void *arg, const ag_worker_t *worker)
+{
+    const read_probe_t *probe = arg;
+    size_t lane_words = probe->thread_bytes / sizeof(uint64_t) / probe->n_streams;
+    const void *mine = probe->bytes + worker->thread * probe->thread_bytes;
+
+    probe->sums[worker->thread * LINE_WORDS] += probe->sum(mine, lane_words, probe->n_streams);
+}
+
+/* Each thread its own part: that is where the pages come from its memory node. */
+static void touch_share(void *arg, const ag_worker_t *worker)
+{
+    const read_probe_t *probe = arg;
+
+    memset(probe->bytes + worker->thread * probe->thread_bytes, 1, probe->thread_bytes);
+}
+
+/* All last-level caches of this machine together. */
+static uint64_t cache_bytes(void)
+{
+    hwloc_topology_t topology;
+    uint64_t sum = 0;
+
+    if (hwloc_topology_init(&topology) != 0) {
+        return 0;
+    }
+    if (hwloc_topology_load(topology) == 0) {
+        hwloc_obj_type_t type = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_L3CACHE) > 0
+                                    ? HWLOC_OBJ_L3CACHE
+                                    : HWLOC_OBJ_L2CACHE;
+        hwloc_obj_t cache = NULL;
+
+        while ((cache = hwloc_get_next_obj_by_type(topology, type, cache)) != NULL) {
+            sum += cache->attr->cache.size;
+        }
+    }
+    hwloc_topology_destroy(topology);
+    return sum;
+}
+
+/* Several times the caches, but no more than an eighth of the memory that is free. */
+static size_t region_bytes(unsigned n_threads)
+{
+    uint64_t wanted = 4 * cache_bytes(), most = ag_host_available_bytes("") / 8;
+
+    wanted = wanted > LEAST_READ_BYTES ? wanted : LEAST_READ_BYTES;
+    wanted = wanted < most ? wanted : most;
+    return (size_t)(wanted / n_threads) & ~(size_t)4095;
+}
+
 static ag_status_t probe_read(ag_team_t *team, double *rate_p)
 {
-    read_probe_t probe = {.n_words = READ_BYTES / sizeof(uint64_t)};
-    uint64_t *words = aligned_alloc(4096, READ_BYTES);
+    static const unsigned n_streams[] = {1, 2, 4, 8};
+    unsigned n_threads = ag_team_size(team);
+    read_probe_t probe = {.thread_bytes = region_bytes(n_threads), .sum = sum_base};
+    size_t all_bytes = probe.thread_bytes * n_threads;
     ag_status_t status = AG_OK;
 
-    probe.sums = calloc((size_t)ag_team_size(team) * 8, sizeof(*probe.sums));
-    if (words == NULL || probe.sums == NULL) {
-        status = ag_fail_nomem("measuring the memory's rate", READ_BYTES);
-    } else {
-        memset(words, 1, READ_BYTES);
-        probe.words = words;
-        *rate_p = READ_BYTES / best_seconds(team, read_share, &probe, READ_PASSES);
+#ifdef __x86_64__
+    probe.sum = __builtin_cpu_supports("avx512f") ? sum_avx512
+                : __builtin_cpu_supports("avx2")  ? sum_avx2
+                                                  : sum_base;
+#endif
+    probe.sums = aligned_alloc(64, (size_t)n_threads * LINE_WORDS * sizeof(*probe.sums));
+    probe.bytes = mmap(NULL, all_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe.bytes == MAP_FAILED || probe.sums == NULL) {
+        status = ag_fail_nomem("measuring the memory's rate", all_bytes);
+        goto unmap;
     }
-    free(words);
+    madvise(probe.bytes, all_bytes, MADV_HUGEPAGE); /* fewer faults; refused is slower, not wrong */
+    memset(probe.sums, 0, (size_t)n_threads * LINE_WORDS * sizeof(*probe.sums));
+    ag_team_run(team, touch_share, &probe);
+    *rate_p = 0;
+    for (int i = 0; i < 4; i++) {
+        double rate;
+
+        probe.n_streams = n_streams[i];
+        rate = best_rate(team, read_share, &probe, (double)all_bytes);
+        *rate_p = rate > *rate_p ? rate : *rate_p;
+    }
+unmap:
+    if (probe.bytes != MAP_FAILED) {
+        munmap(probe.bytes, all_bytes);
+    }
     free(probe.sums);
     return status;
 }
@@ -82,45 +196,52 @@ static ag_status_t probe_read(ag_team_t *team, double *rate_p)
 typedef struct gemm_probe {
     ag_gemm_cache_t *cache;
     ag_gemm_kind_t kind;
-    unsigned char *buffers; /* (threads, bytes each) */
+    unsigned char *buffers; /* (threads, thread_bytes): a, b, c of each */
     size_t thread_bytes;
+    bool failed;
 } gemm_probe_t;
 
 static void run_gemm(void *arg, const ag_worker_t *worker)
 {
-    const gemm_probe_t *probe = arg;
+    gemm_probe_t *probe = arg;
     unsigned char *a = probe->buffers + worker->thread * probe->thread_bytes;
     unsigned char *b = a + GEMM_M * GEMM_K * sizeof(float);
     unsigned char *c = b + GEMM_N * GEMM_K * sizeof(float);
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < GEMM_CALLS; i++) {
         if (ag_gemm(probe->cache, worker->thread, probe->kind, GEMM_M, GEMM_N, GEMM_K, a, b, c) !=
             AG_OK) {
+            __atomic_store_n(&probe->failed, true, __ATOMIC_RELAXED);
             return;
         }
     }
 }
 
+/* The rate of a type; 0 where oneDNN has no fast product of it. */
 static ag_status_t probe_gemm(ag_team_t *team, ag_gemm_cache_t *cache, ag_gemm_kind_t kind,
                               double *rate_p)
 {
+    enum { SMALL = 0x3c }; /* as a byte of any of the types: no zero, no denormal, no infinity */
     gemm_probe_t probe = {.cache = cache, .kind = kind};
-    double n_ops = 4.0 * 2.0 * GEMM_M * GEMM_N * GEMM_K * ag_team_size(team);
+    double n_ops = 2.0 * GEMM_CALLS * GEMM_M * GEMM_N * GEMM_K * ag_team_size(team);
+    size_t all_bytes;
 
-    if (!ag_gemm_is_fast(cache, kind)) {
-        *rate_p = 0;
+    *rate_p = 0;
+    if (!ag_gemm_is_fast(cache, kind) && kind != AG_GEMM_F32) {
         return AG_OK;
     }
-    probe.thread_bytes =
-        (GEMM_M * GEMM_K + GEMM_N * GEMM_K + GEMM_M * GEMM_N) * sizeof(float);
-    probe.buffers = aligned_alloc(4096, probe.thread_bytes * ag_team_size(team));
+    probe.thread_bytes = (GEMM_M * GEMM_K + GEMM_N * GEMM_K + GEMM_M * GEMM_N) * sizeof(float);
+    all_bytes = probe.thread_bytes * ag_team_size(team);
+    probe.buffers = aligned_alloc(4096, all_bytes);
     if (probe.buffers == NULL) {
-        return ag_fail_nomem("measuring products", probe.thread_bytes * ag_team_size(team));
+        return ag_fail_nomem("measuring products", all_bytes);
     }
-    memset(probe.buffers, 0, probe.thread_bytes * ag_team_size(team));
-    *rate_p = n_ops / best_seconds(team, run_gemm, &probe, GEMM_PASSES);
+    memset(probe.buffers, SMALL, all_bytes);
+    *rate_p = best_rate(team, run_gemm, &probe, n_ops);
     free(probe.buffers);
-    return AG_OK;
+    return !probe.failed ? AG_OK
+                         : ag_fail(AG_ERR_UNSUPPORTED, "oneDNN fails to compute the products that "
+                                                       "this machine is measured with");
 }
 
 static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits)
@@ -152,8 +273,18 @@ static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits
 
 ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits)
 {
-    ag_status_t status = probe_threads(1, 0, limits);
+    long n_configured = sysconf(_SC_NPROCESSORS_CONF);
+    ag_status_t status;
+    cpu_set_t cores;
 
+    /* a rank that is bound to some cores measures all of its host's */
+    if (sched_getaffinity(0, sizeof(cores), &cores) == 0 && CPU_COUNT(&cores) < (int)n_cores) {
+        for (long i = 0; i < n_configured && i < CPU_SETSIZE; i++) {
+            CPU_SET((size_t)i, &cores);
+        }
+        sched_setaffinity(0, sizeof(cores), &cores);
+    }
+    status = probe_threads(1, 0, limits);
     return status == AG_OK ? probe_threads(n_cores, 1, limits) : status;
 }
 

@@ -3,11 +3,15 @@
 
 #include "launch/limits.h"
 
-/** Fill the four rates for one thread and for all cores. */
+/**
+ * Fill the four rates for one thread and for all cores: 1 to 2 s on a quiet machine. To be called
+ * in a process of its own, for what it takes of memory and does to the process's binding.
+ * @return AG_OK, AG_ERR_NOMEM, or what a product of oneDNN fails with.
+ */
 ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits);
 
 /**
- * What `argosy measure-process` does: everything a process of ours loads before its work, so that its
- * peak memory is the base of every plan.
+ * What `argosy measure-process` does: everything a process of ours loads before its work, so that
+ * its peak memory is the base of every plan.
  */
 ag_status_t ag_probe_process(bool with_mpi);

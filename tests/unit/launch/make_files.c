@@ -21,11 +21,15 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 
 static void remove_folder(void)
 {
-    nftw(folder_path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    if (folder_path[0] != '\0') {
+        nftw(folder_path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        folder_path[0] = '\0';
+    }
 }
 
 const char *make_folder(void)
 {
+    remove_folder();
     snprintf(folder_path, sizeof(folder_path), "/tmp/argosy-launch-XXXXXX");
     cr_assert_not_null(mkdtemp(folder_path));
     atexit(remove_folder);

@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-/** A fresh folder; its files are removed when the process ends. */
+/** A fresh folder; it is removed when the process ends, or with the next one. */
 const char *make_folder(void);
 
 /** Write a file below the folder, and the folders on its way. Returns its whole path (static
