@@ -74,7 +74,7 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
         status = ag_programs_create(whole, false, false, &programs);
     }
     if (status == AG_OK) {
-        *report = ag_report_make(whole, &programs, hosts, n_hosts, figures);
+        *report = ag_report_make(session->plan, whole, &programs, hosts, n_hosts, figures);
     }
     ag_programs_destroy(&programs);
     ag_build_destroy(whole);

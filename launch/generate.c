@@ -267,6 +267,8 @@ static void add_figures(ag_run_figures_t *sum, const ag_run_figures_t *one)
     sum->decode_tokens += one->decode_tokens;
     sum->decode_ns += one->decode_ns;
     sum->decode_attended += one->decode_attended;
+    sum->prefill_compute_ns += one->prefill_compute_ns;
+    sum->decode_compute_ns += one->decode_compute_ns;
 }
 
 static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,

@@ -50,18 +50,37 @@ static double bound_seconds(const ag_build_t *whole, const ag_programs_t *progra
     return read_s > compute_s ? read_s : compute_s;
 }
 
-ag_report_t ag_report_make(const ag_build_t *whole, const ag_programs_t *programs,
-                           const ag_report_host_t *hosts, uint32_t n_hosts,
-                           const ag_run_figures_t *figures)
+/*
+ * Where the time of a phase went: what the limit takes anyway, what rank 0 computed beyond that, and what
+ * it waited; the largest of the three has the name.
+ */
+static const char *name_holder(const ag_plan_t *plan, double seconds, double compute_s,
+                               double bound_s, bool memory)
 {
-    rates_t rates = sum_rates(whole->plan, hosts, n_hosts);
-    double element_bytes = (double)ag_dtype_info(whole->plan->kv_type)->block_bytes;
+    double waited_s = seconds - compute_s, beyond_s = compute_s - bound_s;
+
+    if (bound_s >= waited_s && bound_s >= beyond_s) {
+        return memory ? "memory bandwidth" : "arithmetic";
+    }
+    if (beyond_s >= waited_s) {
+        return "overhead";
+    }
+    return plan->n_stages > 1 ? "bubble" : "exposed communication";
+}
+
+ag_report_t ag_report_make(const ag_plan_t *plan, const ag_build_t *whole,
+                           const ag_programs_t *programs, const ag_report_host_t *hosts,
+                           uint32_t n_hosts, const ag_run_figures_t *figures)
+{
+    rates_t rates = sum_rates(plan, hosts, n_hosts);
+    double element_bytes = (double)ag_dtype_info(plan->kv_type)->block_bytes;
     double steps = (double)(figures->prefill_steps > 0 ? figures->prefill_steps : 1);
     ag_report_t report = {.held_back_by = "overhead"};
     bool memory = false;
 
     if (figures->prefill_tokens > 0 && figures->prefill_ns > 0) {
-        double tokens = (double)figures->prefill_tokens;
+        double tokens = (double)figures->prefill_tokens, bound_s;
+        double seconds = (double)figures->prefill_ns * 1e-9;
         ag_cost_shape_t shape = {
             .counts = {[AG_COUNT_ONE] = 1,
                        [AG_COUNT_TOKENS] = tokens / steps,
@@ -72,13 +91,16 @@ ag_report_t ag_report_make(const ag_build_t *whole, const ag_programs_t *program
             .kv_bytes_per_element = element_bytes,
         };
 
-        report.prefill_tokens_per_s = tokens / ((double)figures->prefill_ns * 1e-9);
-        report.prefill_limit =
-            tokens / steps / bound_seconds(whole, programs, &rates, &shape, &memory);
-        report.held_back_by = memory ? "memory bandwidth" : "arithmetic";
+        bound_s = steps * bound_seconds(whole, programs, &rates, &shape, &memory);
+        report.prefill_tokens_per_s = tokens / seconds;
+        report.prefill_limit = tokens / bound_s;
+        report.held_back_by = name_holder(plan, seconds, (double)figures->prefill_compute_ns * 1e-9,
+                                          bound_s, memory);
     }
     if (figures->decode_tokens > 0 && figures->decode_ns > 0) {
-        double depth = (double)figures->decode_attended / (double)figures->decode_tokens;
+        double tokens = (double)figures->decode_tokens, bound_s;
+        double seconds = (double)figures->decode_ns * 1e-9;
+        double depth = (double)figures->decode_attended / tokens;
         ag_cost_shape_t shape = {
             .counts = {1, 1, 1, 1},
             .attended = depth,
@@ -86,10 +108,11 @@ ag_report_t ag_report_make(const ag_build_t *whole, const ag_programs_t *program
             .kv_bytes_per_element = element_bytes,
         };
 
-        report.decode_tokens_per_s =
-            (double)figures->decode_tokens / ((double)figures->decode_ns * 1e-9);
-        report.decode_limit = 1.0 / bound_seconds(whole, programs, &rates, &shape, &memory);
-        report.held_back_by = memory ? "memory bandwidth" : "arithmetic";
+        bound_s = tokens * bound_seconds(whole, programs, &rates, &shape, &memory);
+        report.decode_tokens_per_s = tokens / seconds;
+        report.decode_limit = tokens / bound_s;
+        report.held_back_by = name_holder(plan, seconds, (double)figures->decode_compute_ns * 1e-9,
+                                          bound_s, memory);
     }
     return report;
 }

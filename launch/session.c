@@ -302,8 +302,18 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
 
 static ag_status_t make_job(ag_session_t *session)
 {
-    ag_status_t status = ag_ledger_create(0, &session->ledger);
+    uint32_t rank = (uint32_t)session->net->rank;
+    ag_memory_t memory = ag_session_memory(session, rank);
+    ag_status_t status = ag_ledger_create(budget_of(session, rank), &session->ledger);
 
+    /* what is not taken by regions stands in the ledger too */
+    for (uint32_t i = 0; i < memory.n_parts && status == AG_OK; i++) {
+        const ag_memory_part_t *part = &memory.parts[i];
+
+        if (!part->is_region) {
+            status = ag_ledger_take(session->ledger, part->name, part->bytes);
+        }
+    }
     if (status == AG_OK) {
         status = ag_team_create(&(ag_team_opts_t){.n_threads = session->n_threads}, &session->team);
     }

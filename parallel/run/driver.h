@@ -32,6 +32,7 @@ typedef struct ag_generate_opts {
 typedef struct ag_run_figures {
     uint64_t prefill_tokens, prefill_ns, prefill_attended, prefill_outputs, prefill_steps;
     uint64_t decode_tokens, decode_ns, decode_attended;
+    uint64_t prefill_compute_ns, decode_compute_ns; /* of these times, what rank 0 computed in */
 } ag_run_figures_t;
 
 /**

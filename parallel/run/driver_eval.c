@@ -31,6 +31,7 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
     uint32_t vocab = ag_job_model(e->sequence.job)->spec->vocab;
     const ag_clock_t *clock = ag_job_clock(e->sequence.job);
     uint64_t begin_ns = ag_clock_now_ns(clock);
+    uint64_t begin_compute_ns = ag_job_compute_ns(e->sequence.job);
     const float *logits;
     ag_status_t status = ag_sequence_step(&e->sequence, tokens, n, AG_OUTPUT_ALL, &logits,
                                           &e->figures->prefill_attended);
@@ -39,6 +40,7 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
         return status;
     }
     e->figures->prefill_ns += ag_clock_now_ns(clock) - begin_ns;
+    e->figures->prefill_compute_ns += ag_job_compute_ns(e->sequence.job) - begin_compute_ns;
     e->figures->prefill_tokens += n;
     e->figures->prefill_outputs += n;
     e->figures->prefill_steps++;

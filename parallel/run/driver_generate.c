@@ -20,6 +20,7 @@ static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prom
     const ag_plan_t *plan = ag_job_plan(g->sequence.job);
     const ag_clock_t *clock = ag_job_clock(g->sequence.job);
     uint64_t begin_ns = ag_clock_now_ns(clock);
+    uint64_t begin_compute_ns = ag_job_compute_ns(g->sequence.job);
 
     for (size_t done = 0; done < n_prompt;) {
         size_t rest = n_prompt - done;
@@ -42,6 +43,7 @@ static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prom
     }
     g->figures->prefill_outputs++;
     g->figures->prefill_ns += ag_clock_now_ns(clock) - begin_ns;
+    g->figures->prefill_compute_ns += ag_job_compute_ns(g->sequence.job) - begin_compute_ns;
     return AG_OK;
 }
 
@@ -76,7 +78,7 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
     const ag_clock_t *clock = ag_job_clock(g->sequence.job);
 
     for (uint64_t i = 0; i < g->opts->max_tokens; i++) {
-        uint64_t begin_ns;
+        uint64_t begin_ns, begin_compute_ns;
         int32_t id;
         bool ended;
         ag_status_t status = take_token(g, i, &id, &ended, stop_p);
@@ -92,6 +94,7 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
             return AG_OK;
         }
         begin_ns = ag_clock_now_ns(clock);
+        begin_compute_ns = ag_job_compute_ns(g->sequence.job);
         status = ag_sequence_step(&g->sequence, &id, 1, AG_OUTPUT_LAST, &g->logits,
                                   &g->figures->decode_attended);
         if (status != AG_OK) {
@@ -99,6 +102,7 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
         }
         g->figures->decode_tokens++;
         g->figures->decode_ns += ag_clock_now_ns(clock) - begin_ns;
+        g->figures->decode_compute_ns += ag_job_compute_ns(g->sequence.job) - begin_compute_ns;
     }
     *stop_p = AG_STOP_LENGTH;
     return AG_OK;

@@ -229,3 +229,8 @@ const ag_clock_t *ag_job_clock(const ag_job_t *job)
 {
     return &job->opts.clock;
 }
+
+uint64_t ag_job_compute_ns(const ag_job_t *job)
+{
+    return ag_execution_compute_ns(job->execution);
+}

@@ -35,6 +35,7 @@ typedef struct ag_job_opts {
 typedef struct ag_memory_part {
     const char *name;
     uint64_t bytes;
+    bool is_region; /* the device takes it, and enters it in the ledger */
 } ag_memory_part_t;
 
 enum { AG_MAX_MEMORY_PARTS = 8 };
@@ -77,6 +78,9 @@ ag_status_t ag_job_follow(ag_job_t *job);
 const ag_plan_t *ag_job_plan(const ag_job_t *job);
 const ag_model_t *ag_job_model(const ag_job_t *job);
 const ag_clock_t *ag_job_clock(const ag_job_t *job);
+
+/** Time that this rank has spent computing. */
+uint64_t ag_job_compute_ns(const ag_job_t *job);
 
 /** Blocks of the KV cache that the plan has. */
 uint32_t ag_job_kv_blocks(const ag_plan_t *plan);

@@ -76,14 +76,15 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     const ag_params_t *params = &build->ranks[rank].params;
     ag_memory_t memory = {0};
 
-#define PART(part, n_bytes)                                                                        \
-    memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = part, .bytes = n_bytes}
-    PART("weights", params->bytes);
-    PART("kv cache", ag_memory_kv(build, rank));
-    PART("activations", ag_memory_activations(programs, rank));
-    PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank));
-    PART("messages", ag_memory_staging(programs, rank));
-    PART("loading", ag_params_load_bytes(params));
+#define PART(part, n_bytes, region)                                                                \
+    memory.parts[memory.n_parts++] =                                                               \
+        (ag_memory_part_t){.name = part, .bytes = n_bytes, .is_region = region}
+    PART("weights", params->bytes, true);
+    PART("kv cache", ag_memory_kv(build, rank), true);
+    PART("activations", ag_memory_activations(programs, rank), true);
+    PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
+    PART("messages", ag_memory_staging(programs, rank), true);
+    PART("loading", ag_params_load_bytes(params), false);
 #undef PART
     return memory;
 }

@@ -15,6 +15,7 @@ struct ag_execution {
     const ag_task_t *tasks;
     ag_run_t run;
     ag_status_t status; /* the first failure of this run */
+    uint64_t compute_ns;
     stream_state_t streams[AG_MAX_STREAMS];
 };
 
@@ -57,6 +58,7 @@ static bool advance_stream(ag_execution_t *execution, uint32_t s)
     uint32_t n_ops = dag->stream_begin[s + 1] - dag->stream_begin[s];
     const ag_task_t *task;
     ag_status_t status;
+    uint64_t end_ns;
     uint32_t op;
 
     if (stream->n_done == n_ops || execution->status != AG_OK) {
@@ -84,15 +86,21 @@ static bool advance_stream(ag_execution_t *execution, uint32_t s)
         execution->status = ag_fail_context(status, "%s", task->name);
         return true;
     }
-    ag_trace_add(execution->opts.trace,
-                 &(ag_trace_event_t){.name = task->name,
-                                     .track = s,
-                                     .detail = task->detail,
-                                     .begin_ns = stream->begin_ns,
-                                     .end_ns = ag_clock_now_ns(&execution->opts.clock)});
+    end_ns = ag_clock_now_ns(&execution->opts.clock);
+    execution->compute_ns += s == execution->opts.compute_stream ? end_ns - stream->begin_ns : 0;
+    ag_trace_add(execution->opts.trace, &(ag_trace_event_t){.name = task->name,
+                                                            .track = s,
+                                                            .detail = task->detail,
+                                                            .begin_ns = stream->begin_ns,
+                                                            .end_ns = end_ns});
     stream->started = false;
     stream->n_done++;
     return true;
+}
+
+uint64_t ag_execution_compute_ns(const ag_execution_t *execution)
+{
+    return execution->compute_ns;
 }
 
 void ag_execution_poll(ag_execution_t *execution)

@@ -49,5 +49,8 @@ void ag_execution_destroy(ag_execution_t *execution); /* NULL is allowed */
 ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag,
                              const ag_task_t *tasks, const ag_run_t *run);
 
+/** Time spent in tasks of the compute stream since the execution was made. */
+uint64_t ag_execution_compute_ns(const ag_execution_t *execution);
+
 /** From inside a task of the compute stream: let the other streams go on. Errors come out of the run. */
 void ag_execution_poll(ag_execution_t *execution);
