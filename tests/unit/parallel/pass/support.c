@@ -1,0 +1,40 @@
+#include "support.h"
+
+ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup)
+{
+    uint64_t bounds[AG_N_SIZE_COUNTERS] = {1, 16, 4, 1};
+    ag_plan_model_t facts;
+    ag_status_t status;
+
+    *setup = (setup_t){0};
+    status = ag_model_open(AG_TEST_DATA "/tiny/llama", &setup->model);
+    if (status != AG_OK) {
+        return status;
+    }
+    facts = ag_build_plan_model(setup->model);
+    status = ag_plan_make(
+        &facts, &(ag_plan_opts_t){.tp = tp, .pp = pp, .tensor_split = tensor_split}, &setup->plan);
+    if (status == AG_OK) {
+        status = ag_build_create(setup->plan, setup->model, &setup->build);
+    }
+    return status == AG_OK ? ag_build_program(setup->build, bounds, true, &setup->program) : status;
+}
+
+void close_setup(setup_t *setup)
+{
+    ag_program_destroy(setup->program);
+    ag_build_destroy(setup->build);
+    ag_plan_destroy(setup->plan);
+    ag_model_close(setup->model);
+}
+
+uint32_t count_ops(const ag_program_t *program, uint32_t rank, ag_op_kind_t kind)
+{
+    const ag_rank_program_t *r = &program->ranks[rank];
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < r->ops.n_items; i++) {
+        n += ag_rank_ops(r)[i].kind == kind;
+    }
+    return n;
+}

@@ -1,0 +1,18 @@
+/* Programs of the tiny llama for the tests of passes and checker. */
+#pragma once
+
+#include "parallel/pass/build.h"
+
+typedef struct setup {
+    ag_model_t *model;
+    ag_plan_t *plan;
+    ag_build_t *build;
+    ag_program_t *program;
+} setup_t;
+
+/** Plan and program as the options say; the first failure's status. Everything is released by close_setup. */
+ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup);
+void close_setup(setup_t *setup);
+
+/** Number of operations of a kind on a rank. */
+uint32_t count_ops(const ag_program_t *program, uint32_t rank, ag_op_kind_t kind);
