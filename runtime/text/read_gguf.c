@@ -82,12 +82,11 @@ static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenize
         memcpy(name, pre->as.string.bytes, pre->as.string.n_bytes);
         name[pre->as.string.n_bytes] = '\0';
     }
-    patterns = ag_splitter_known(name, &n_patterns);
+    patterns = ag_splitter_known(name, &n_patterns, &tokenizer->ignore_merges);
     if (patterns == NULL) {
         return ag_fail(AG_ERR_UNSUPPORTED, "%s: pre-tokenizer \"%s\" is not known (known: %s)",
                        ag_gguf_path(gguf), name, ag_splitter_names());
     }
-    tokenizer->ignore_merges = strncmp(name, "llama", 5) == 0;
     return ag_splitter_create(patterns, n_patterns, &tokenizer->splitter);
 }
 

@@ -21,9 +21,11 @@ static const struct {
     const char *name;
     const char *const *patterns;
     size_t n_patterns;
+    bool ignore_merges;
 } known[] = {
-    {"gpt-2", gpt2_patterns, 1},   {"llama-bpe", llama3_patterns, 1}, {"llama3", llama3_patterns, 1},
-    {"llama-v3", llama3_patterns, 1}, {"smollm", smollm_patterns, 2},
+    {"gpt-2", gpt2_patterns, 1, false},  {"llama-bpe", llama3_patterns, 1, true},
+    {"llama3", llama3_patterns, 1, true}, {"llama-v3", llama3_patterns, 1, true},
+    {"smollm", smollm_patterns, 2, false},
 };
 
 struct ag_splitter {
@@ -31,11 +33,13 @@ struct ag_splitter {
     pcre2_code *codes[8];
 };
 
-const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p)
+const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p,
+                                     bool *ignore_merges_p)
 {
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strcmp(known[i].name, name) == 0) {
             *n_patterns_p = known[i].n_patterns;
+            *ignore_merges_p = known[i].ignore_merges;
             return known[i].patterns;
         }
     }

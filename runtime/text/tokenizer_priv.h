@@ -74,8 +74,11 @@ ag_status_t ag_splitter_create(const char *const *patterns, size_t n_patterns,
                                ag_splitter_t **splitter_p);
 void ag_splitter_destroy(ag_splitter_t *splitter);
 
-/** The patterns of a pre-tokenizer by the name a GGUF gives it; NULL: not known. */
-const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p);
+/**
+ * The patterns of a pre-tokenizer by the name a GGUF gives it; NULL: not known.
+ * @param ignore_merges_p  out: whether a word that is a token is that token, as such tokenizers have it.
+ */
+const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p, bool *ignore_merges_p);
 
 /** What the names are, for errors. */
 const char *ag_splitter_names(void);

@@ -1,0 +1,242 @@
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/params.h"
+#include "runtime/model/sampling.h"
+
+#define TINY AG_TEST_DATA "/tiny/llama"
+
+Test(rope, default_frequencies_are_powers_of_the_base)
+{
+    ag_rope_spec_t rope = {.base = 10000, .rotary = 8};
+    float freq[4], magnitude;
+
+    ag_rope_frequencies(&rope, NULL, freq, &magnitude);
+    for (int i = 0; i < 4; i++) {
+        cr_expect_float_eq(freq[i], pow(10000, -2.0 * i / 8), 1e-7 * freq[i] + 1e-12);
+    }
+    cr_expect_eq(magnitude, 1.0f);
+}
+
+Test(rope, linear_divides_and_factors_of_a_file_divide_each)
+{
+    ag_rope_spec_t rope = {.kind = AG_ROPE_LINEAR, .base = 500, .rotary = 4, .factor = 4};
+    float freq[2], magnitude, factors[2] = {2, 8};
+
+    ag_rope_frequencies(&rope, factors, freq, &magnitude);
+    cr_expect_float_eq(freq[0], 1.0 / 2 / 4, 1e-7);
+    cr_expect_float_eq(freq[1], pow(500, -0.5) / 8 / 4, 1e-8);
+}
+
+/* Llama 3.1's own code: apply_scaling(). */
+Test(rope, llama3_keeps_high_frequencies_divides_low_ones_and_blends_between)
+{
+    ag_rope_spec_t rope = {.kind = AG_ROPE_LLAMA3,
+                           .base = 500000,
+                           .rotary = 128,
+                           .factor = 8,
+                           .low_freq_factor = 1,
+                           .high_freq_factor = 4,
+                           .original_context_tokens = 8192};
+    float freq[64], magnitude;
+    int n_kept = 0, n_divided = 0, n_blended = 0;
+
+    ag_rope_frequencies(&rope, NULL, freq, &magnitude);
+    for (int i = 0; i < 64; i++) {
+        double plain = pow(500000, -2.0 * i / 128), length = 2 * M_PI / plain, wanted = plain;
+
+        if (length > 8192) {
+            wanted = plain / 8;
+            n_divided++;
+        } else if (length > 8192 / 4.0) {
+            double smooth = (8192 / length - 1) / (4 - 1);
+
+            wanted = (1 - smooth) * plain / 8 + smooth * plain;
+            n_blended++;
+        } else {
+            n_kept++;
+        }
+        cr_expect_float_eq(freq[i], wanted, 1e-5 * wanted, "frequency %d", i);
+    }
+    cr_expect(n_kept > 0 && n_divided > 0 && n_blended > 0);
+}
+
+Test(spec, is_what_the_config_says)
+{
+    ag_model_files_t *files;
+    const ag_family_t *family;
+    ag_spec_t *spec;
+
+    cr_assert_eq(ag_model_files_open(TINY, &files), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_spec_load(files, &spec, &family), AG_OK, "%s", ag_error());
+    cr_expect_eq(spec->n_layers, 3);
+    cr_expect_eq(spec->hidden, 72);
+    cr_expect_eq(spec->vocab, 307);
+    cr_expect_eq(spec->layer_kinds[0].n_kv_heads, 3);
+    cr_expect_eq(spec->layer_kinds[0].head_dim, 8);
+    cr_expect_eq(strlen(spec->hash), 16);
+    cr_expect_not(spec->tied);
+    ag_spec_destroy(spec);
+    ag_model_files_close(files);
+}
+
+Test(shard, uneven_heads_replicate_the_kv_head_they_share)
+{
+    ag_model_t *model;
+    ag_shard_t shard = {.n_ranks = 2};
+
+    cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
+    shard.layers[0].head_begin = 5;
+    shard.layers[0].head_end = 9;
+    cr_assert_eq(ag_shard_complete(model->spec, &shard), AG_OK);
+    cr_expect_eq(shard.layers[0].kv_begin, 1);
+    cr_expect_eq(shard.layers[0].kv_end, 3);
+    cr_expect_eq(shard.layers[0].kv_head[0], 0);
+    cr_expect_eq(shard.layers[0].kv_head[1], 1);
+    ag_shard_fini(&shard);
+    ag_model_close(model);
+}
+
+Test(params, a_slice_asked_for_twice_is_held_once_and_a_wrong_shape_is_named)
+{
+    ag_model_t *model;
+    ag_params_t params;
+    ag_slice_t slice = {.rows = 307, .cols = 72, .row_begin = 64, .row_end = 128, .col_end = 72};
+    int32_t first, second;
+
+    cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
+    ag_params_init(&params, true);
+    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &first), AG_OK);
+    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &second), AG_OK);
+    cr_expect_eq(first, second);
+    cr_expect_eq(params.bytes, 64 * 72 * sizeof(float));
+    slice.rows = 308;
+    cr_expect_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &second), AG_ERR_FORMAT);
+    cr_expect(strstr(ag_error(), "(307, 72)") && strstr(ag_error(), "(308, 72)"), "%s", ag_error());
+    ag_params_fini(&params);
+    ag_model_close(model);
+}
+
+/* A column slice has just its columns: compared with the whole tensor. */
+Test(params, columns_and_rows_of_a_slice_are_those_of_the_tensor)
+{
+    ag_model_t *model;
+    ag_params_t params;
+    ag_slice_t whole = {.rows = 72, .cols = 187, .row_end = 72, .col_end = 187};
+    ag_slice_t part = {.rows = 72, .cols = 187, .row_begin = 3, .row_end = 70, .col_begin = 64,
+                       .col_end = 187};
+    int32_t a, b;
+    unsigned char *memory;
+
+    cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
+    ag_params_init(&params, true);
+    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_DOWN, 1, &whole, &a), AG_OK);
+    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_DOWN, 1, &part, &b), AG_OK);
+    memory = malloc(params.bytes);
+    cr_assert_not_null(memory);
+    cr_assert_eq(ag_params_load(&params, model, memory), AG_OK, "%s", ag_error());
+    for (uint64_t row = 3; row < 70; row++) {
+        const float *x = (const float *)ag_params_held(&params)[a].data + row * 187 + 64;
+        const float *y = (const float *)ag_params_held(&params)[b].data + (row - 3) * 123;
+
+        cr_expect_eq(memcmp(x, y, 123 * sizeof(float)), 0, "row %lu", (unsigned long)row);
+    }
+    free(memory);
+    ag_params_fini(&params);
+    ag_model_close(model);
+}
+
+static int32_t pick(const ag_sampling_t *sampling, const float *logits, uint32_t n, uint64_t index)
+{
+    ag_sampler_t *sampler;
+    int32_t id = -1;
+
+    cr_assert_eq(ag_sampler_create(n, sampling, &sampler), AG_OK);
+    cr_assert_eq(ag_sampler_pick(sampler, logits, index, &id), AG_OK);
+    ag_sampler_destroy(sampler);
+    return id;
+}
+
+Test(sampling, greedy_takes_the_lowest_id_among_equals)
+{
+    cr_expect_eq(pick(&(ag_sampling_t){0}, (float[]){1, 3, 3, 2}, 4, 0), 1);
+}
+
+Test(sampling, draws_follow_the_probabilities)
+{
+    enum { N = 20000 };
+    ag_sampling_t sampling = {.temperature = 2, .seed = 7};
+    float logits[] = {0, 2, 4, -2};
+    double weights[4], sum = 0;
+    int counts[4] = {0};
+
+    for (int i = 0; i < 4; i++) {
+        weights[i] = exp(logits[i] / 2.0);
+        sum += weights[i];
+    }
+    for (uint64_t i = 0; i < N; i++) {
+        counts[pick(&sampling, logits, 4, i)]++;
+    }
+    for (int i = 0; i < 4; i++) {
+        double p = weights[i] / sum;
+
+        cr_expect_lt(fabs(counts[i] - N * p), 4 * sqrt(N * p * (1 - p)), "id %d: %d", i, counts[i]);
+    }
+}
+
+static unsigned ids_drawn(const ag_sampling_t *sampling, const float *logits, uint32_t n)
+{
+    unsigned set = 0;
+
+    for (uint64_t i = 0; i < 2000; i++) {
+        set |= 1u << pick(sampling, logits, n, i);
+    }
+    return set;
+}
+
+Test(sampling, top_k_top_p_and_min_p_leave_just_the_likely)
+{
+    float logits[] = {logf(0.1f), logf(0.5f), logf(0.3f), logf(0.06f), logf(0.04f)};
+
+    cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .top_k = 2}, logits, 5), 0x6);
+    cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .top_p = 0.75}, logits, 5), 0x6);
+    cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .top_p = 0.85}, logits, 5), 0x7);
+    cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .min_p = 0.15}, logits, 5), 0x7);
+}
+
+Test(sampling, a_penalty_turns_to_what_was_not_seen)
+{
+    ag_sampling_t sampling = {.repeat_penalty = 2};
+    ag_sampler_t *sampler;
+    int32_t id;
+
+    cr_assert_eq(ag_sampler_create(3, &sampling, &sampler), AG_OK);
+    ag_sampler_begin(sampler, 0);
+    ag_sampler_see(sampler, 0);
+    cr_assert_eq(ag_sampler_pick(sampler, (float[]){3, 2, -1}, 0, &id), AG_OK);
+    cr_expect_eq(id, 1);
+    cr_expect_eq(ag_sampler_pick(sampler, (float[]){3, NAN, -1}, 0, &id), AG_ERR_FORMAT);
+    ag_sampler_destroy(sampler);
+}
+
+Test(kv_pool, gives_each_block_once_and_refuses_more)
+{
+    ag_kv_pool_t pool;
+    int32_t blocks[4], other[2];
+
+    cr_assert_eq(ag_kv_pool_init(4, &pool), AG_OK);
+    cr_assert_eq(ag_kv_pool_take(&pool, 3, blocks), AG_OK);
+    cr_expect_eq(ag_kv_pool_take(&pool, 2, other), AG_ERR_BUDGET);
+    cr_expect_eq(pool.n_free, 1);
+    ag_kv_pool_give(&pool, 3, blocks);
+    cr_assert_eq(ag_kv_pool_take(&pool, 4, blocks), AG_OK);
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < i; j++) {
+            cr_expect_neq(blocks[i], blocks[j]);
+        }
+    }
+    ag_kv_pool_fini(&pool);
+}
