@@ -10,13 +10,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "launch/probe.h"
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 
-enum { CACHE_VERSION = 2 };
+enum { CACHE_VERSION = 3, MOST_DISTURBED = 4, RETRY_SECONDS = 60 };
 
 static void read_cpu_name(char *name, size_t n_bytes)
 {
@@ -111,6 +112,7 @@ static bool read_cache(const char *path, const char *build, ag_limits_t *limits)
         }
         found.process_bytes[at] = bytes > 0 ? (uint64_t)bytes : 0;
     }
+    found.n_disturbed = (uint32_t)ag_json_integer(ag_json_get(json, "disturbed"), MOST_DISTURBED);
     ag_json_destroy(json);
     good = good && are_sensible(&found);
     if (good) {
@@ -128,6 +130,7 @@ static char *cache_text(const char *build, ag_limits_t *limits)
     ag_json_set(json, "build", ag_json_new_string(build, strlen(build)));
     ag_json_set(json, "cpu", ag_json_new_string(limits->cpu, strlen(limits->cpu)));
     ag_json_set(json, "cores", ag_json_new_integer(limits->n_cores));
+    ag_json_set(json, "disturbed", ag_json_new_integer(limits->n_disturbed));
     for (int i = 0; i < N_RATES; i++) {
         ag_json_t *pair = ag_json_new_array();
 
@@ -274,6 +277,7 @@ static ag_status_t measure_rates(const char *program, ag_limits_t *limits)
     for (int i = 0; i < 2 * N_RATES; i++) {
         rates_of(limits, i / 2)[i % 2] = strtod(at, &at);
     }
+    limits->n_disturbed = strtoul(at, NULL, 10) > 0;
     return are_sensible(limits)
                ? AG_OK
                : ag_fail(AG_ERR_IO, "%s tells no sensible limits of this machine", program);
@@ -287,27 +291,65 @@ ag_status_t ag_limits_print(uint32_t n_cores)
     for (int i = 0; i < 2 * N_RATES && status == AG_OK; i++) {
         printf("%.17g\n", rates_of(&limits, i / 2)[i % 2]);
     }
+    printf("%u\n", limits.n_disturbed);
+    return status;
+}
+
+/* Whether what was kept is to be used as it is. */
+static bool is_final(const char *path, const ag_limits_t *limits)
+{
+    struct stat info;
+
+    return limits->n_disturbed == 0 || limits->n_disturbed >= MOST_DISTURBED ||
+           (stat(path, &info) == 0 && time(NULL) - info.st_mtim.tv_sec < RETRY_SECONDS);
+}
+
+/* A disturbance only ever takes away: of two measurements the better rates hold. */
+static void merge(ag_limits_t *before, ag_limits_t *limits)
+{
+    for (int i = 0; i < 2 * N_RATES; i++) {
+        double *rate = &rates_of(before, i / 2)[i % 2];
+        double *kept = &rates_of(limits, i / 2)[i % 2];
+
+        *kept = *rate > *kept ? *rate : *kept;
+    }
+    limits->n_disturbed = limits->n_disturbed > 0 ? before->n_disturbed + 1 : 0;
+}
+
+static ag_status_t measure_processes(const char *program, ag_limits_t *limits)
+{
+    ag_status_t status = measure_process(program, false, &limits->process_bytes[0]);
+
+    if (status == AG_OK && measure_process(program, true, &limits->process_bytes[1]) != AG_OK) {
+        limits->process_bytes[1] = limits->process_bytes[0]; /* no MPI to be started here */
+    }
     return status;
 }
 
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
 {
-    ag_status_t status;
+    ag_status_t status = AG_OK;
+    ag_limits_t before;
+    bool is_kept;
     char build[96];
 
     *limits = (ag_limits_t){.n_cores = opts->n_cores};
     read_cpu_name(limits->cpu, sizeof(limits->cpu));
     read_build(opts->program_path, build, sizeof(build));
-    if (opts->cache_path != NULL && !opts->renew && read_cache(opts->cache_path, build, limits)) {
+    is_kept =
+        opts->cache_path != NULL && !opts->renew && read_cache(opts->cache_path, build, limits);
+    if (is_kept && is_final(opts->cache_path, limits)) {
         return AG_OK;
     }
-    status = measure_process(opts->program_path, false, &limits->process_bytes[0]);
-    if (status == AG_OK &&
-        measure_process(opts->program_path, true, &limits->process_bytes[1]) != AG_OK) {
-        limits->process_bytes[1] = limits->process_bytes[0]; /* no MPI to be started here */
+    before = *limits;
+    if (!is_kept) {
+        status = measure_processes(opts->program_path, limits);
     }
     if (status == AG_OK) {
         status = measure_rates(opts->program_path, limits);
+    }
+    if (status == AG_OK && is_kept) {
+        merge(&before, limits);
     }
     if (status == AG_OK && opts->cache_path != NULL) {
         write_cache(opts->cache_path, build, limits);

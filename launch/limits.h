@@ -7,6 +7,8 @@
 typedef struct ag_limits {
     char cpu[96];
     uint32_t n_cores;
+    uint32_t
+        n_disturbed; /* measurements that something else on the machine disturbed; 0: none did */
     double read_bytes_per_s[2];
     double f32_flops_per_s[2];
     double bf16_flops_per_s[2]; /* 0: no fast bfloat16 here */

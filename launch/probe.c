@@ -16,7 +16,6 @@
 
 enum {
     LEAST_READ_BYTES = 256 << 20,
-    CHUNK_WORDS = 32, /* 256 bytes: what one turn takes of each stream */
     GEMM_M = 512,
     GEMM_N = 256,
     GEMM_K = 1024,
@@ -28,8 +27,9 @@ enum {
 /* A measurement goes on this long; while others disturb it, to the second figure. */
 static const double LEAST_SECONDS = 0.08, MOST_SECONDS = 0.25;
 
-/* The best rate of passes over the same work. */
-static double best_rate(ag_team_t *team, ag_region_fn_t fn, void *arg, double work)
+/* The best rate of passes over the same work. @param alone_p  set to false: that one was disturbed.
+ */
+static double best_rate(ag_team_t *team, ag_region_fn_t fn, void *arg, double work, bool *alone_p)
 {
     ag_clock_t clock = ag_clock_monotonic();
     double best = 0, all_seconds = 0;
@@ -54,6 +54,7 @@ static double best_rate(ag_team_t *team, ag_region_fn_t fn, void *arg, double wo
             alone = cpu_seconds > 0.95 * seconds * ag_team_size(team);
         }
     }
+    *alone_p &= alone;
     return best;
 }
 
@@ -62,56 +63,53 @@ typedef struct read_probe {
     size_t thread_bytes;
     unsigned n_streams;
     uint64_t *sums; /* (threads, LINE_WORDS): so that the reads are not optimised away */
-    uint64_t (*sum)(const uint64_t *words, size_t lane_words, unsigned n_streams);
+    uint64_t (*sum)(const unsigned char *bytes, size_t lane_bytes, unsigned n_streams);
 } read_probe_t;
 
-/* Sum the streams, which lie one behind the other, a chunk of each in turn. */
-static inline __attribute__((always_inline)) uint64_t
-sum_streams(const uint64_t *words, size_t lane_words, unsigned n_streams)
-{
-    uint64_t sums[CHUNK_WORDS] = {0}, sum = 0;
+/* 64 bytes: one register of the widest machines, several of others. */
+typedef uint64_t wide_t __attribute__((vector_size(64), may_alias));
 
-    for (size_t i = 0; i + CHUNK_WORDS <= lane_words; i += CHUNK_WORDS) {
-        for (unsigned stream = 0; stream < n_streams; stream++) {
-            const uint64_t *chunk = words + stream * lane_words + i;
-
-            for (int j = 0; j < CHUNK_WORDS; j++) {
-                sums[j] += chunk[j];
-            }
-        }
+/*
+ * Sum streams that lie one behind the other, 256 bytes of each in turn. A macro, since GCC breaks
+ * vectors down to what a function's own target has before it inlines: each target needs the text
+ * itself.
+ */
+#define READER(name, target)                                                                       \
+    target static uint64_t name(const unsigned char *bytes, size_t lane_bytes, unsigned n_streams) \
+    {                                                                                              \
+        wide_t sums[4] = {{0}}, all;                                                               \
+        uint64_t sum = 0;                                                                          \
+                                                                                                   \
+        for (size_t i = 0; i + sizeof(sums) <= lane_bytes; i += sizeof(sums)) {                    \
+            for (unsigned stream = 0; stream < n_streams; stream++) {                              \
+                const wide_t *chunk = (const void *)(bytes + stream * lane_bytes + i);             \
+                                                                                                   \
+                sums[0] += chunk[0];                                                               \
+                sums[1] += chunk[1];                                                               \
+                sums[2] += chunk[2];                                                               \
+                sums[3] += chunk[3];                                                               \
+            }                                                                                      \
+        }                                                                                          \
+        all = sums[0] + sums[1] + sums[2] + sums[3];                                               \
+        for (int lane = 0; lane < 8; lane++) {                                                     \
+            sum += all[lane];                                                                      \
+        }                                                                                          \
+        return sum;                                                                                \
     }
-    for (int j = 0; j < CHUNK_WORDS; j++) {
-        sum += sums[j];
-    }
-    return sum;
-}
 
-static uint64_t sum_base(const uint64_t *words, size_t lane_words, unsigned n_streams)
-{
-    return sum_streams(words, lane_words, n_streams);
-}
-
+READER(sum_base, )
 #ifdef __x86_64__
-__attribute__((target("avx2"))) static uint64_t sum_avx2(const uint64_t *words, size_t lane_words,
-                                                         unsigned n_streams)
-{
-    return sum_streams(words, lane_words, n_streams);
-}
-
-__attribute__((target("avx512f"))) static uint64_t sum_avx512(const uint64_t *words,
-                                                              size_t lane_words, unsigned n_streams)
-{
-    return sum_streams(words, lane_words, n_streams);
-}
+READER(sum_avx2, __attribute__((target("avx2"))))
+READER(sum_avx512, __attribute__((target("avx512f"))))
 #endif
 
 static void read_share(void *arg, const ag_worker_t *worker)
 {
     const read_probe_t *probe = arg;
-    size_t lane_words = probe->thread_bytes / sizeof(uint64_t) / probe->n_streams;
-    const void *mine = probe->bytes + worker->thread * probe->thread_bytes;
+    const unsigned char *mine = probe->bytes + worker->thread * probe->thread_bytes;
 
-    probe->sums[worker->thread * LINE_WORDS] += probe->sum(mine, lane_words, probe->n_streams);
+    probe->sums[worker->thread * LINE_WORDS] +=
+        probe->sum(mine, probe->thread_bytes / probe->n_streams, probe->n_streams);
 }
 
 /* Each thread its own part: that is where the pages come from its memory node. */
@@ -152,16 +150,17 @@ static size_t region_bytes(unsigned n_threads)
 
     wanted = wanted > LEAST_READ_BYTES ? wanted : LEAST_READ_BYTES;
     wanted = wanted < most ? wanted : most;
-    return (size_t)(wanted / n_threads) & ~(size_t)4095;
+    return (size_t)(wanted / n_threads) & ~(size_t)4095; /* eight streams stay aligned */
 }
 
-static ag_status_t probe_read(ag_team_t *team, double *rate_p)
+static ag_status_t probe_read(ag_team_t *team, double *rate_p, bool *alone_p)
 {
     static const unsigned n_streams[] = {1, 2, 4, 8};
     unsigned n_threads = ag_team_size(team);
     read_probe_t probe = {.thread_bytes = region_bytes(n_threads), .sum = sum_base};
     size_t all_bytes = probe.thread_bytes * n_threads;
     ag_status_t status = AG_OK;
+    bool best_alone = false;
 
 #ifdef __x86_64__
     probe.sum = __builtin_cpu_supports("avx512f") ? sum_avx512
@@ -179,12 +178,17 @@ static ag_status_t probe_read(ag_team_t *team, double *rate_p)
     ag_team_run(team, touch_share, &probe);
     *rate_p = 0;
     for (int i = 0; i < 4; i++) {
+        bool alone = true;
         double rate;
 
         probe.n_streams = n_streams[i];
-        rate = best_rate(team, read_share, &probe, (double)all_bytes);
-        *rate_p = rate > *rate_p ? rate : *rate_p;
+        rate = best_rate(team, read_share, &probe, (double)all_bytes, &alone);
+        if (rate > *rate_p) {
+            *rate_p = rate;
+            best_alone = alone;
+        }
     }
+    *alone_p &= best_alone;
 unmap:
     if (probe.bytes != MAP_FAILED) {
         munmap(probe.bytes, all_bytes);
@@ -219,7 +223,7 @@ static void run_gemm(void *arg, const ag_worker_t *worker)
 
 /* The rate of a type; 0 where oneDNN has no fast product of it. */
 static ag_status_t probe_gemm(ag_team_t *team, ag_gemm_cache_t *cache, ag_gemm_kind_t kind,
-                              double *rate_p)
+                              double *rate_p, bool *alone_p)
 {
     enum { SMALL = 0x3c }; /* as a byte of any of the types: no zero, no denormal, no infinity */
     gemm_probe_t probe = {.cache = cache, .kind = kind};
@@ -237,14 +241,14 @@ static ag_status_t probe_gemm(ag_team_t *team, ag_gemm_cache_t *cache, ag_gemm_k
         return ag_fail_nomem("measuring products", all_bytes);
     }
     memset(probe.buffers, SMALL, all_bytes);
-    *rate_p = best_rate(team, run_gemm, &probe, n_ops);
+    *rate_p = best_rate(team, run_gemm, &probe, n_ops, alone_p);
     free(probe.buffers);
     return !probe.failed ? AG_OK
                          : ag_fail(AG_ERR_UNSUPPORTED, "oneDNN fails to compute the products that "
                                                        "this machine is measured with");
 }
 
-static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits)
+static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits, bool *alone_p)
 {
     ag_gemm_cache_t *cache = NULL;
     ag_team_t *team;
@@ -255,16 +259,16 @@ static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits
     }
     status = ag_gemm_cache_create(n_threads, &cache);
     if (status == AG_OK) {
-        status = probe_read(team, &limits->read_bytes_per_s[at]);
+        status = probe_read(team, &limits->read_bytes_per_s[at], alone_p);
     }
     if (status == AG_OK) {
-        status = probe_gemm(team, cache, AG_GEMM_F32, &limits->f32_flops_per_s[at]);
+        status = probe_gemm(team, cache, AG_GEMM_F32, &limits->f32_flops_per_s[at], alone_p);
     }
     if (status == AG_OK) {
-        status = probe_gemm(team, cache, AG_GEMM_BF16, &limits->bf16_flops_per_s[at]);
+        status = probe_gemm(team, cache, AG_GEMM_BF16, &limits->bf16_flops_per_s[at], alone_p);
     }
     if (status == AG_OK) {
-        status = probe_gemm(team, cache, AG_GEMM_INT8, &limits->int8_ops_per_s[at]);
+        status = probe_gemm(team, cache, AG_GEMM_INT8, &limits->int8_ops_per_s[at], alone_p);
     }
     ag_gemm_cache_destroy(cache);
     ag_team_destroy(team);
@@ -275,6 +279,7 @@ ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits)
 {
     long n_configured = sysconf(_SC_NPROCESSORS_CONF);
     ag_status_t status;
+    bool alone = true;
     cpu_set_t cores;
 
     /* a rank that is bound to some cores measures all of its host's */
@@ -284,8 +289,12 @@ ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits)
         }
         sched_setaffinity(0, sizeof(cores), &cores);
     }
-    status = probe_threads(1, 0, limits);
-    return status == AG_OK ? probe_threads(n_cores, 1, limits) : status;
+    status = probe_threads(1, 0, limits, &alone);
+    if (status == AG_OK) {
+        status = probe_threads(n_cores, 1, limits, &alone);
+    }
+    limits->n_disturbed = !alone;
+    return status;
 }
 
 /* The products of a first step, small: oneDNN's code comes into memory with them. */

@@ -1,9 +1,11 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "launch/limits.h"
@@ -218,6 +220,67 @@ Test(limits, without_a_path_they_are_not_kept)
     cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
     expect_rates(&limits);
     cr_expect_neq(access(machine.cache, F_OK), 0);
+}
+
+/* Rates of a machine that something disturbs, at another place each time it is asked. */
+static const char DISTURBED[] = "#!/bin/sh\n"
+                                "echo \"$*\" >> \"$0.log\"\n"
+                                "case \"$1 $(wc -l < \"$0.log\")\" in\n"
+                                "measure-process*) echo 1000;;\n"
+                                "*3) printf '10\\n20\\n100\\n390\\n0\\n0\\n300\\n900\\n1\\n';;\n"
+                                "*) printf '8\\n35\\n90\\n300\\n0\\n0\\n300\\n1100\\n1\\n';;\n"
+                                "esac\n";
+
+/* As if the file had been written so long ago. */
+static void age_cache(const machine_t *machine, time_t seconds)
+{
+    time_t then = time(NULL) - seconds;
+    struct timespec times[2] = {{.tv_sec = then}, {.tv_sec = then}};
+
+    cr_assert_eq(utimensat(AT_FDCWD, machine->cache, times, 0), 0);
+}
+
+Test(limits, of_a_busy_machine_are_bettered_by_later_calls)
+{
+    machine_t machine;
+    ag_limits_t limits;
+
+    make_machine(&machine, DISTURBED);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_expect_eq(limits.n_disturbed, 1);
+    cr_expect_eq(limits.read_bytes_per_s[1], 20);
+    age_cache(&machine, 100);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_expect_eq(limits.n_disturbed, 2);
+    cr_expect_eq(limits.read_bytes_per_s[0], 10);
+    cr_expect_eq(limits.read_bytes_per_s[1], 35);
+    cr_expect_eq(limits.f32_flops_per_s[1], 390);
+    cr_expect_eq(limits.int8_ops_per_s[1], 1100);
+    cr_expect_eq(limits.process_bytes[0], 1000);
+}
+
+Test(limits, of_a_busy_machine_are_not_measured_again_at_once)
+{
+    machine_t machine;
+    ag_limits_t limits;
+
+    make_machine(&machine, DISTURBED);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_expect_eq(n_runs(&machine), 3);
+}
+
+Test(limits, of_a_machine_that_is_always_busy_are_taken_at_last)
+{
+    machine_t machine;
+    ag_limits_t limits;
+
+    make_machine(&machine, DISTURBED);
+    for (int i = 0; i < 8; i++) {
+        cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+        age_cache(&machine, 100);
+    }
+    cr_expect_eq(n_runs(&machine), 2 + 4);
 }
 
 Test(limits, the_measuring_process_does_not_take_itself_for_a_rank)
