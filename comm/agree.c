@@ -81,9 +81,8 @@ ag_status_t ag_agree_gather(ag_net_t *net, const ag_idle_t *idle, void *items, s
     for (int peer = 1; net->rank == 0 && peer < net->n_ranks && status == AG_OK; peer++) {
         status = recv_now(net, idle, peer, item + (size_t)peer * item_bytes, item_bytes);
     }
-    return status == AG_OK
-               ? ag_agree_broadcast(net, idle, items, (size_t)net->n_ranks * item_bytes)
-               : status;
+    return status == AG_OK ? ag_agree_broadcast(net, idle, items, (size_t)net->n_ranks * item_bytes)
+                           : status;
 }
 
 static void judge(const verdict_t *theirs, int n_ranks, verdict_t *verdict)

@@ -1,4 +1,5 @@
-/* One runner for every transfer list: post a phase's messages, then do its local work in list order. */
+/* One runner for every transfer list: post a phase's messages, then do its local work in list
+ * order. */
 #include "comm/group.h"
 
 #include <stdlib.h>
@@ -102,10 +103,10 @@ static ag_status_t post_transfer(ag_collective_request_t *request, size_t i)
     if (transfer->kind > AG_TRANSFER_RECV_STAGED) {
         return AG_OK;
     }
-    status = transfer->kind == AG_TRANSFER_SEND
-                 ? ag_net_post_send(group->net, peer, group->channel, data, bytes, &flight->request)
-                 : ag_net_post_recv(group->net, peer, group->channel, data, bytes,
-                                    &flight->request);
+    status =
+        transfer->kind == AG_TRANSFER_SEND
+            ? ag_net_post_send(group->net, peer, group->channel, data, bytes, &flight->request)
+            : ag_net_post_recv(group->net, peer, group->channel, data, bytes, &flight->request);
     flight->transfer = i;
     request->n_pending += status == AG_OK;
     return status;
@@ -128,7 +129,8 @@ static ag_status_t begin_phase(ag_collective_request_t *request)
     return status;
 }
 
-/* Is any message of the phase still under way? A request must not move, so slots are only marked. */
+/* Is any message of the phase still under way? A request must not move, so slots are only marked.
+ */
 static ag_status_t test_messages(ag_collective_request_t *request)
 {
     ag_group_t *group = request->group;
@@ -153,8 +155,8 @@ static ag_status_t test_messages(ag_collective_request_t *request)
     return pending ? AG_PENDING : AG_OK;
 }
 
-static void work_on(ag_collective_request_t *request, const ag_transfer_t *transfer,
-                    uint64_t begin, uint64_t n)
+static void work_on(ag_collective_request_t *request, const ag_transfer_t *transfer, uint64_t begin,
+                    uint64_t n)
 {
     float *buffer = request->buffer + transfer->begin + begin;
     float *staging = request->staging + transfer->stage_begin + begin;

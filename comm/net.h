@@ -1,6 +1,6 @@
 /*
- * Bytes between two ranks. Messages between a pair on one channel arrive in the order they were posted.
- * A net is used by one thread at a time.
+ * Bytes between two ranks. Messages between a pair on one channel arrive in the order they were
+ * posted. A net is used by one thread at a time.
  */
 #pragma once
 
@@ -37,13 +37,14 @@ struct ag_net {
 
 /* Channels: one per pair and purpose, so that streams do not wait for each other. */
 enum {
-    AG_CHANNEL_CONTROL = 0,  /* agreement, steps */
-    AG_CHANNEL_FIRST = 1,    /* the program's: collectives and links, from here */
+    AG_CHANNEL_CONTROL = 0, /* agreement, steps */
+    AG_CHANNEL_FIRST = 1,   /* the program's: collectives and links, from here */
     AG_N_CHANNELS = 4096,
 };
 
 static inline ag_status_t ag_net_post_send(ag_net_t *net, int peer, uint32_t channel,
-                                           const void *data, size_t bytes, ag_net_request_t *request)
+                                           const void *data, size_t bytes,
+                                           ag_net_request_t *request)
 {
     return net->ops->post_send(net, peer, channel, data, bytes, request);
 }

@@ -7,12 +7,13 @@ typedef enum loop_state { LOOP_POSTED, LOOP_DONE, LOOP_FAILED } loop_state_t;
 
 typedef struct loop_world loop_world_t;
 
-/* A message under way; lives in ag_net_request_t while it is posted, linked to its pair's others. */
+/* A message under way; lives in ag_net_request_t while it is posted, linked to its pair's others.
+ */
 typedef struct loop_message {
     struct loop_message *next;
     unsigned char *data;
     size_t bytes;
-    size_t other_bytes;  /* of the partner, where they disagree */
+    size_t other_bytes; /* of the partner, where they disagree */
     int32_t peer;
     uint32_t channel;
     loop_state_t state;
@@ -27,8 +28,8 @@ typedef struct loop_queue {
 
 struct loop_world {
     int n_ranks, n_open;
-    bool *closed;          /* (n_ranks) */
-    loop_queue_t *queues;  /* (n_ranks, n_ranks) sender, receiver */
+    bool *closed;         /* (n_ranks) */
+    loop_queue_t *queues; /* (n_ranks, n_ranks) sender, receiver */
 };
 
 typedef struct loop_net {
@@ -120,8 +121,9 @@ static ag_status_t loop_test(ag_net_t *net, ag_net_request_t *request)
     case LOOP_DONE:
         return AG_OK;
     case LOOP_FAILED:
-        return ag_fail(AG_ERR_PEER, "rank %d expects a message of %zu bytes with rank %d, which has "
-                                    "%zu",
+        return ag_fail(AG_ERR_PEER,
+                       "rank %d expects a message of %zu bytes with rank %d, which has "
+                       "%zu",
                        net->rank, message->bytes, message->peer, message->other_bytes);
     case LOOP_POSTED:
         break;

@@ -15,8 +15,8 @@ typedef struct mpi_net {
 typedef struct mpi_message {
     MPI_Request request;
     unsigned char *data;
-    size_t bytes;  /* still to be posted or under way */
-    size_t piece;  /* under way */
+    size_t bytes; /* still to be posted or under way */
+    size_t piece; /* under way */
     int32_t peer;
     uint32_t channel;
     bool sends;
@@ -39,15 +39,13 @@ static ag_status_t post_piece(ag_net_t *net, mpi_message_t *message)
     int error;
 
     message->piece = message->bytes < PIECE_BYTES ? message->bytes : PIECE_BYTES;
-    error = message->sends
-                ? MPI_Isend(message->data, (int)message->piece, MPI_BYTE, message->peer,
-                            (int)message->channel, comm, &message->request)
-                : MPI_Irecv(message->data, (int)message->piece, MPI_BYTE, message->peer,
-                            (int)message->channel, comm, &message->request);
-    return error == MPI_SUCCESS
-               ? AG_OK
-               : fail_mpi(net, message->peer, message->sends ? "sending to" : "receiving from",
-                          error);
+    error = message->sends ? MPI_Isend(message->data, (int)message->piece, MPI_BYTE, message->peer,
+                                       (int)message->channel, comm, &message->request)
+                           : MPI_Irecv(message->data, (int)message->piece, MPI_BYTE, message->peer,
+                                       (int)message->channel, comm, &message->request);
+    return error == MPI_SUCCESS ? AG_OK
+                                : fail_mpi(net, message->peer,
+                                           message->sends ? "sending to" : "receiving from", error);
 }
 
 static ag_status_t mpi_post_send(ag_net_t *net, int peer, uint32_t channel, const void *data,
@@ -68,8 +66,7 @@ static ag_status_t mpi_post_recv(ag_net_t *net, int peer, uint32_t channel, void
 {
     mpi_message_t *message = (mpi_message_t *)(void *)request;
 
-    *message =
-        (mpi_message_t){.data = data, .bytes = bytes, .peer = peer, .channel = channel};
+    *message = (mpi_message_t){.data = data, .bytes = bytes, .peer = peer, .channel = channel};
     return post_piece(net, message);
 }
 
@@ -82,8 +79,8 @@ static ag_status_t mpi_test(ag_net_t *net, ag_net_request_t *request)
     for (;;) {
         error = MPI_Test(&message->request, &done, &mpi_status);
         if (error != MPI_SUCCESS) {
-            return fail_mpi(net, message->peer,
-                            message->sends ? "sending to" : "receiving from", error);
+            return fail_mpi(net, message->peer, message->sends ? "sending to" : "receiving from",
+                            error);
         }
         if (!done) {
             return AG_PENDING;
@@ -91,9 +88,8 @@ static ag_status_t mpi_test(ag_net_t *net, ag_net_request_t *request)
         if (!message->sends) {
             MPI_Get_count(&mpi_status, MPI_BYTE, &count);
             if ((size_t)count != message->piece) {
-                return ag_fail(AG_ERR_PEER,
-                               "rank %d expects %zu bytes from rank %d, which sent %d", net->rank,
-                               message->piece, message->peer, count);
+                return ag_fail(AG_ERR_PEER, "rank %d expects %zu bytes from rank %d, which sent %d",
+                               net->rank, message->piece, message->peer, count);
             }
         }
         message->data += message->piece;

@@ -34,11 +34,10 @@ static ag_status_t add(ag_array_t *transfers, ag_transfer_kind_t kind, uint32_t 
 }
 
 /*
- * Everybody sends all to everybody. The sum is taken in rank order on every rank, so one's own part has
- * to be set aside and added in its turn: place r of the staging area is rank r's.
+ * Everybody sends all to everybody. The sum is taken in rank order on every rank, so one's own part
+ * has to be set aside and added in its turn: place r of the staging area is rank r's.
  */
-static ag_status_t list_direct(const ag_transfer_shape_t *shape, uint32_t me,
-                               ag_array_t *transfers)
+static ag_status_t list_direct(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t *transfers)
 {
     uint64_t n = shape->n;
     ag_status_t status = AG_OK;
@@ -94,8 +93,7 @@ static ag_status_t list_ring(const ag_transfer_shape_t *shape, uint32_t me, ag_a
     return status;
 }
 
-static ag_status_t list_gather(const ag_transfer_shape_t *shape, uint32_t me,
-                               ag_array_t *transfers)
+static ag_status_t list_gather(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t *transfers)
 {
     uint32_t p = shape->n_ranks, to = (me + 1) % p, from = (me + p - 1) % p;
     ag_status_t status = AG_OK;

@@ -50,9 +50,8 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
 {
     ag_plan_t one = *session->plan;
     ag_replica_t replica = {.n_ranks = 1, .ranks = &(uint32_t){0}, .shares = &(uint32_t){1}};
-    ag_stage_t stage = {.layer_end = session->model->spec->n_layers,
-                        .n_replicas = 1,
-                        .replicas = &replica};
+    ag_stage_t stage = {
+        .layer_end = session->model->spec->n_layers, .n_replicas = 1, .replicas = &replica};
     ag_report_host_t *hosts = calloc((size_t)session->net->n_ranks, sizeof(*hosts));
     ag_build_t *whole = NULL;
     ag_programs_t programs = {0};
@@ -93,8 +92,9 @@ static void print_table(const ag_session_t *session)
         const ag_layer_shard_t *layer = &build->shard.layers[0];
         uint64_t total = 0;
 
-        fprintf(stderr, "rank %-3u stage %u, layers %u to %u, heads %u to %u, feed-forward %u to %u\n",
-                r, build->place.stage, stage->layer_begin, stage->layer_end, layer->head_begin,
+        fprintf(stderr,
+                "rank %-3u stage %u, layers %u to %u, heads %u to %u, feed-forward %u to %u\n", r,
+                build->place.stage, stage->layer_begin, stage->layer_end, layer->head_begin,
                 layer->head_end, layer->ffn_begin, layer->ffn_end);
         for (uint32_t i = 0; i < memory.n_parts; i++) {
             total += memory.parts[i].bytes;

@@ -19,8 +19,8 @@ typedef struct prompt {
 typedef struct answer {
     ag_session_t *session;
     ag_text_stream_t stream;
-    ag_array_t text;     /* char: all of it, for --json */
-    ag_array_t tokens;   /* int32_t */
+    ag_array_t text;   /* char: all of it, for --json */
+    ag_array_t tokens; /* int32_t */
 } answer_t;
 
 static ag_status_t encode_text(const ag_session_t *session, const char *text, size_t n_bytes,
@@ -163,7 +163,8 @@ static ag_status_t gather_prompts(const ag_session_t *session, ag_array_t *promp
 static ag_status_t needed_context(const ag_session_t *session, const ag_array_t *prompts,
                                   uint32_t *context_p)
 {
-    uint32_t most = session->model->spec->context_tokens, given = session->options->plan.context_tokens;
+    uint32_t most = session->model->spec->context_tokens,
+             given = session->options->plan.context_tokens;
     uint64_t longest = 0, needed;
 
     for (size_t i = 0; i < prompts->n_items; i++) {
@@ -173,10 +174,9 @@ static ag_status_t needed_context(const ag_session_t *session, const ag_array_t 
     }
     most = given > 0 && given < most ? given : most;
     if (longest > most) {
-        return ag_fail(AG_ERR_INVALID,
-                       "the prompt has %llu tokens, but the %s is %u: shorten it%s",
-                       (unsigned long long)longest, given > 0 ? "--context" : "model's context", most,
-                       given > 0 ? ", or give a larger --context" : "");
+        return ag_fail(AG_ERR_INVALID, "the prompt has %llu tokens, but the %s is %u: shorten it%s",
+                       (unsigned long long)longest, given > 0 ? "--context" : "model's context",
+                       most, given > 0 ? ", or give a larger --context" : "");
     }
     needed = longest + session->options->max_tokens;
     *context_p = needed < most ? (uint32_t)needed : most;
@@ -191,10 +191,9 @@ static bool is_end(void *arg, int32_t id)
 /* What is new at the end of the text goes out at once, unless all of it comes as JSON. */
 static ag_status_t print_new(const answer_t *answer, size_t n_before)
 {
-    return answer->session->options->json
-               ? AG_OK
-               : ag_write_out(AG_ITEMS(&answer->text, char) + n_before,
-                              answer->text.n_items - n_before);
+    return answer->session->options->json ? AG_OK
+                                          : ag_write_out(AG_ITEMS(&answer->text, char) + n_before,
+                                                         answer->text.n_items - n_before);
 }
 
 static bool on_token(void *arg, int32_t id, ag_status_t *status)
@@ -324,7 +323,8 @@ static ag_status_t answer_all(ag_session_t *session, const ag_array_t *prompts)
     status = ag_sampler_create(session->model->spec->vocab, &session->options->sampling, &sampler);
     for (size_t i = 0; i < prompts->n_items && status == AG_OK && stop != AG_STOP_INTERRUPTED;
          i++) {
-        status = answer_prompt(session, sampler, &AG_ITEMS(prompts, prompt_t)[i], i, &stop, &figures);
+        status =
+            answer_prompt(session, sampler, &AG_ITEMS(prompts, prompt_t)[i], i, &stop, &figures);
     }
     ag_sampler_destroy(sampler);
     stopped = ag_job_stop(session->job);

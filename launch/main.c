@@ -55,8 +55,8 @@ static ag_status_t run_session(const ag_options_t *options, ag_session_t *sessio
 }
 
 /*
- * One line for the whole job: a failure that all ranks agreed on is rank 0's to tell; a rank that fails
- * alone tells it and ends the job, since the others may wait for it.
+ * One line for the whole job: a failure that all ranks agreed on is rank 0's to tell; a rank that
+ * fails alone tells it and ends the job, since the others may wait for it.
  */
 static int run_command(const ag_options_t *options)
 {

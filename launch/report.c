@@ -51,8 +51,8 @@ static double bound_seconds(const ag_build_t *whole, const ag_programs_t *progra
 }
 
 /*
- * Where the time of a phase went: what the limit takes anyway, what rank 0 computed beyond that, and what
- * it waited; the largest of the three has the name.
+ * Where the time of a phase went: what the limit takes anyway, what rank 0 computed beyond that,
+ * and what it waited; the largest of the three has the name.
  */
 static const char *name_holder(const ag_plan_t *plan, double seconds, double compute_s,
                                double bound_s, bool memory)
@@ -94,8 +94,8 @@ ag_report_t ag_report_make(const ag_plan_t *plan, const ag_build_t *whole,
         bound_s = steps * bound_seconds(whole, programs, &rates, &shape, &memory);
         report.prefill_tokens_per_s = tokens / seconds;
         report.prefill_limit = tokens / bound_s;
-        report.held_back_by = name_holder(plan, seconds, (double)figures->prefill_compute_ns * 1e-9,
-                                          bound_s, memory);
+        report.held_back_by =
+            name_holder(plan, seconds, (double)figures->prefill_compute_ns * 1e-9, bound_s, memory);
     }
     if (figures->decode_tokens > 0 && figures->decode_ns > 0) {
         double tokens = (double)figures->decode_tokens, bound_s;
@@ -111,8 +111,8 @@ ag_report_t ag_report_make(const ag_plan_t *plan, const ag_build_t *whole,
         bound_s = tokens * bound_seconds(whole, programs, &rates, &shape, &memory);
         report.decode_tokens_per_s = tokens / seconds;
         report.decode_limit = tokens / bound_s;
-        report.held_back_by = name_holder(plan, seconds, (double)figures->decode_compute_ns * 1e-9,
-                                          bound_s, memory);
+        report.held_back_by =
+            name_holder(plan, seconds, (double)figures->decode_compute_ns * 1e-9, bound_s, memory);
     }
     return report;
 }

@@ -72,7 +72,8 @@ static const char *cache_path(char *path, size_t n_bytes)
     return path;
 }
 
-/* One rank of each host measures, or reads what was measured; then every rank knows every host's. */
+/* One rank of each host measures, or reads what was measured; then every rank knows every host's.
+ */
 static ag_status_t get_limits(ag_session_t *session)
 {
     int rank = session->net->rank, n_ranks = session->net->n_ranks;
@@ -92,9 +93,9 @@ static ag_status_t get_limits(ag_session_t *session)
                                &session->limits[rank]);
     }
     status = ag_session_agree(session, status);
-    return status == AG_OK ? ag_agree_gather(session->net, NULL, session->limits,
-                                             sizeof(*session->limits))
-                           : status;
+    return status == AG_OK
+               ? ag_agree_gather(session->net, NULL, session->limits, sizeof(*session->limits))
+               : status;
 }
 
 /* The limits of a rank's host: of the nearest rank before it that measured. */
@@ -121,16 +122,16 @@ ag_status_t ag_session_open(const ag_options_t *options, ag_session_t *session)
     if (status != AG_OK) {
         return status;
     }
-    session->n_threads =
-        options->threads > 0 ? options->threads : ag_host_threads(&session->host);
+    session->n_threads = options->threads > 0 ? options->threads : ag_host_threads(&session->host);
     status = ag_session_agree(session, ag_model_open(options->model, &session->model));
     if (status == AG_OK) {
         status = get_limits(session);
     }
     if (status == AG_OK) { /* rank 0 alone deals with text */
-        status = ag_session_agree(session, session->net->rank == 0
-                                    ? ag_tokenizer_open(session->model->files, &session->tokenizer)
-                                    : AG_OK);
+        status = ag_session_agree(
+            session, session->net->rank == 0
+                         ? ag_tokenizer_open(session->model->files, &session->tokenizer)
+                         : AG_OK);
     }
     return status;
 }
@@ -158,9 +159,9 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     if (session->options->plan_file != NULL) {
         status = read_plan(session, &model);
         if (status == AG_OK && session->plan->context_tokens < context_tokens) {
-            status = ag_fail(AG_ERR_INVALID, "%s has a context of %u tokens, %u are needed",
-                             session->options->plan_file, session->plan->context_tokens,
-                             context_tokens);
+            status =
+                ag_fail(AG_ERR_INVALID, "%s has a context of %u tokens, %u are needed",
+                        session->options->plan_file, session->plan->context_tokens, context_tokens);
         }
     } else {
         opts.context_tokens = opts.context_tokens > 0 ? opts.context_tokens : context_tokens;
@@ -201,8 +202,8 @@ static ag_status_t compare_plans(ag_session_t *session)
 }
 
 /*
- * The process as it was measured idle, and what comes on top of that at work: MPI's buffers per peer
- * (1 MiB was seen), descriptions of model and program, oneDNN's code for the shapes it meets.
+ * The process as it was measured idle, and what comes on top of that at work: MPI's buffers per
+ * peer (1 MiB was seen), descriptions of model and program, oneDNN's code for the shapes it meets.
  */
 static uint64_t process_bytes(const ag_session_t *session, uint32_t rank)
 {
@@ -221,20 +222,19 @@ ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
     memory = ag_memory_foretell(session->build, &session->programs, rank, n_threads);
     memory.parts[memory.n_parts++] =
         (ag_memory_part_t){.name = "process", .bytes = process_bytes(session, rank)};
-    memory.parts[memory.n_parts++] = (ag_memory_part_t){
-        .name = "tokenizer and sampler",
-        .bytes = rank == 0 && session->tokenizer != NULL
-                     ? ag_tokenizer_bytes(session->tokenizer) +
-                           ag_sampler_bytes(session->model->spec->vocab)
-                     : 0};
+    memory.parts[memory.n_parts++] =
+        (ag_memory_part_t){.name = "tokenizer and sampler",
+                           .bytes = rank == 0 && session->tokenizer != NULL
+                                        ? ag_tokenizer_bytes(session->tokenizer) +
+                                              ag_sampler_bytes(session->model->spec->vocab)
+                                        : 0};
     return memory;
 }
 
 static uint64_t budget_of(const ag_session_t *session, uint32_t rank)
 {
-    return session->plan->n_budgets > 0
-               ? session->plan->budget_bytes[rank]
-               : session->host.available_bytes / session->host.n_local;
+    return session->plan->n_budgets > 0 ? session->plan->budget_bytes[rank]
+                                        : session->host.available_bytes / session->host.n_local;
 }
 
 /* What does not fit is refused before anything is taken. */

@@ -1,4 +1,5 @@
-/* What every command that computes needs: host, net, team, model, plan, memory; opened on all ranks alike. */
+/* What every command that computes needs: host, net, team, model, plan, memory; opened on all ranks
+ * alike. */
 #pragma once
 
 #include <signal.h>
@@ -12,9 +13,9 @@
 typedef struct ag_session {
     const ag_options_t *options;
     ag_net_t *net;
-    ag_host_t host;            /* this rank's place on its machine */
+    ag_host_t host; /* this rank's place on its machine */
     unsigned n_threads;
-    ag_limits_t *limits;       /* (ranks) each rank's host's */
+    ag_limits_t *limits; /* (ranks) each rank's host's */
     ag_model_t *model;
     ag_tokenizer_t *tokenizer;
     ag_plan_t *plan;
@@ -23,9 +24,9 @@ typedef struct ag_session {
     ag_ledger_t *ledger;
     ag_team_t *team;
     ag_device_t *device;
-    ag_trace_t *trace;         /* NULL: not asked for */
+    ag_trace_t *trace; /* NULL: not asked for */
     ag_job_t *job;
-    bool agreed;               /* the failure is every rank's: rank 0 alone tells of it */
+    bool agreed; /* the failure is every rank's: rank 0 alone tells of it */
 } ag_session_t;
 
 /** Net, host, limits, model, tokenizer. */

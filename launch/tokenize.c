@@ -20,8 +20,8 @@ static ag_status_t print_ids(const ag_array_t *ids)
 
     for (size_t i = 0; i < ids->n_items && status == AG_OK; i++) {
         char number[24];
-        int n = snprintf(number, sizeof(number), "%s%d", i > 0 ? ", " : "",
-                         AG_ITEMS(ids, int32_t)[i]);
+        int n =
+            snprintf(number, sizeof(number), "%s%d", i > 0 ? ", " : "", AG_ITEMS(ids, int32_t)[i]);
 
         status = ag_array_append(&line, number, (size_t)n);
     }
@@ -149,7 +149,8 @@ static ag_status_t convert_lines(const conversion_t *c, const char *path)
     for (; status == AG_OK && (n = getline(&line, &capacity, file)) >= 0; number++) {
         size_t n_bytes = n > 0 && line[n - 1] == '\n' ? (size_t)n - 1 : (size_t)n;
 
-        snprintf(what, sizeof(what), "%s, line %zu", path != NULL ? path : "standard input", number);
+        snprintf(what, sizeof(what), "%s, line %zu", path != NULL ? path : "standard input",
+                 number);
         if (n_bytes > 0) {
             status = convert_line(c, line, n_bytes, what);
         }

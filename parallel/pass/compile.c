@@ -6,8 +6,7 @@ static ag_status_t compile_op(ag_program_t *program, const ag_build_t *build, ui
 {
     ag_rank_program_t *r = &program->ranks[rank];
     const ag_params_t *params = &build->ranks[rank].params;
-    ag_graph_t *graph =
-        AG_ITEMS(&r->segments, ag_segment_t)[ag_rank_ops(r)[op].subject].inside;
+    ag_graph_t *graph = AG_ITEMS(&r->segments, ag_segment_t)[ag_rank_ops(r)[op].subject].inside;
     ag_status_t status =
         ag_graph_compile(graph, program->bounds, ag_params_held(params), params->exact);
     ag_use_t use = {.mode = AG_USE_WRITE};

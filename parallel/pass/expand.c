@@ -94,8 +94,7 @@ static ag_status_t add_segment_op(const expand_t *expand, uint32_t rank, const a
                   .chunk = expand->chunk,
                   .micro_batch = expand->micro_batch,
                   .peer = -1};
-    ag_status_t status =
-        ag_program_add_segment(expand->program, rank, part, graph, &op.subject);
+    ag_status_t status = ag_program_add_segment(expand->program, rank, part, graph, &op.subject);
 
     return status == AG_OK ? ag_program_add_op(expand->program, rank, &op, uses, n_uses) : status;
 }
@@ -133,8 +132,8 @@ static ag_status_t add_message(const expand_t *expand, uint32_t from, uint32_t f
                   .unit_bytes = (uint32_t)buffer->unit_bytes,
                   .peer = (int32_t)to,
                   .channel = AG_LINK_CHANNEL};
-    ag_status_t status = ag_program_add_op(expand->program, from, &op,
-                                           &(ag_use_t){from_buffer, AG_USE_READ}, 1);
+    ag_status_t status =
+        ag_program_add_op(expand->program, from, &op, &(ag_use_t){from_buffer, AG_USE_READ}, 1);
 
     op.kind = AG_OP_RECV;
     op.peer = (int32_t)from;
@@ -194,18 +193,19 @@ static ag_status_t hand_on(expand_t *expand, const ag_replica_t *from, const ag_
 static ag_status_t add_columns(ag_graph_t *graph, uint32_t from, uint32_t width, uint32_t to,
                                uint32_t to_width, uint64_t column_begin)
 {
-    ag_node_t node = {.kind = AG_NODE_COLUMNS,
-                      .in = {ag_graph_value(graph, AG_COUNT_OUTPUTS, width, (int32_t)from),
-                             AG_NO_VALUE},
-                      .out = ag_graph_value(graph, AG_COUNT_OUTPUTS, to_width, (int32_t)to),
-                      .weight = AG_NO_PARAM,
-                      .bias = AG_NO_PARAM,
-                      .attr.column_begin = (uint32_t)column_begin};
+    ag_node_t node = {
+        .kind = AG_NODE_COLUMNS,
+        .in = {ag_graph_value(graph, AG_COUNT_OUTPUTS, width, (int32_t)from), AG_NO_VALUE},
+        .out = ag_graph_value(graph, AG_COUNT_OUTPUTS, to_width, (int32_t)to),
+        .weight = AG_NO_PARAM,
+        .bias = AG_NO_PARAM,
+        .attr.column_begin = (uint32_t)column_begin};
 
     return ag_graph_add(graph, &node, NULL);
 }
 
-/* Rank 0 gets one shard of the logits: its own, or by a message. @param shard_p its buffer there. */
+/* Rank 0 gets one shard of the logits: its own, or by a message. @param shard_p its buffer there.
+ */
 static ag_status_t bring_shard(expand_t *expand, uint32_t from, uint32_t width, uint32_t *shard_p)
 {
     ag_status_t status;
@@ -216,9 +216,8 @@ static ag_status_t bring_shard(expand_t *expand, uint32_t from, uint32_t width, 
     }
     status = ag_program_add_buffer(expand->program, 0, "shard", width * sizeof(float),
                                    AG_SIZE_OUTPUTS, shard_p);
-    return status == AG_OK
-               ? add_message(expand, from, expand->ranks[from].logits, 0, *shard_p)
-               : status;
+    return status == AG_OK ? add_message(expand, from, expand->ranks[from].logits, 0, *shard_p)
+                           : status;
 }
 
 /* The shards of the logits come to rank 0, which puts them side by side. */
@@ -229,10 +228,10 @@ static ag_status_t collect_logits(expand_t *expand, const ag_replica_t *last)
     ag_use_t *uses = calloc((size_t)last->n_ranks + 1, sizeof(*uses));
     ag_graph_t *graph = NULL;
     uint32_t output;
-    ag_status_t status = uses == NULL ? ag_fail_nomem("collecting logits", last->n_ranks)
-                                      : ag_program_add_buffer(expand->program, 0, "output",
-                                                              vocab * sizeof(float),
-                                                              AG_SIZE_OUTPUTS, &output);
+    ag_status_t status =
+        uses == NULL ? ag_fail_nomem("collecting logits", last->n_ranks)
+                     : ag_program_add_buffer(expand->program, 0, "output", vocab * sizeof(float),
+                                             AG_SIZE_OUTPUTS, &output);
 
     if (status == AG_OK) {
         status = new_graph(&graph);
@@ -267,8 +266,8 @@ static ag_status_t add_buffers(expand_t *expand, uint32_t rank)
     rank_state_t *state = &expand->ranks[rank];
     uint64_t row_bytes = expand->build->model->spec->hidden * sizeof(float);
     uint64_t logits_bytes = (shard->vocab_end - shard->vocab_begin) * sizeof(float);
-    ag_status_t status = ag_program_add_buffer(expand->program, rank, "x", row_bytes,
-                                               AG_SIZE_TOKENS, &state->x);
+    ag_status_t status =
+        ag_program_add_buffer(expand->program, rank, "x", row_bytes, AG_SIZE_TOKENS, &state->x);
 
     if (status == AG_OK) {
         status = ag_program_add_buffer(expand->program, rank, "p", row_bytes, AG_SIZE_TOKENS,

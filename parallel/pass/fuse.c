@@ -60,8 +60,7 @@ static ag_status_t fuse_rank(ag_program_t *program, uint32_t rank)
     *ops = AG_ARRAY(ag_op_t);
     for (size_t i = 0; i < before.n_items && status == AG_OK; i++) {
         const ag_op_t *op = &AG_ITEMS(&before, ag_op_t)[i];
-        const ag_op_t *last =
-            ops->n_items > 0 ? &AG_ITEMS(ops, ag_op_t)[ops->n_items - 1] : NULL;
+        const ag_op_t *last = ops->n_items > 0 ? &AG_ITEMS(ops, ag_op_t)[ops->n_items - 1] : NULL;
 
         if (last != NULL && last->kind == AG_OP_SEGMENT && op->kind == AG_OP_SEGMENT &&
             last->micro_batch == op->micro_batch) {

@@ -1,6 +1,6 @@
 /*
- * Offsets: the largest buffer first, each at the lowest place that no buffer occupies whose uses are not
- * all before or all after its own. Offline strip packing; the order is the only heuristic.
+ * Offsets: the largest buffer first, each at the lowest place that no buffer occupies whose uses
+ * are not all before or all after its own. Offline strip packing; the order is the only heuristic.
  */
 #include <stdlib.h>
 
@@ -67,8 +67,8 @@ static ag_status_t place_rank(ag_rank_program_t *rank)
         goto free_items;
     }
     for (uint32_t i = 0; i < n; i++) {
-        items[i] = (item_t){.bytes = (buffers[i].bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES,
-                            .buffer = i};
+        items[i] = (item_t){
+            .bytes = (buffers[i].bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES, .buffer = i};
     }
     qsort(items, n, sizeof(*items), by_bytes_then_number);
     rank->memory_bytes = 0;

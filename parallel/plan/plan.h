@@ -1,6 +1,6 @@
 /*
- * The plan: every decision of a job. Made from options, printed and read as JSON, compared by hash on
- * all ranks. Immutable once made.
+ * The plan: every decision of a job. Made from options, printed and read as JSON, compared by hash
+ * on all ranks. Immutable once made.
  */
 #pragma once
 
@@ -28,17 +28,17 @@ typedef struct ag_stage {
 } ag_stage_t;
 
 typedef struct ag_plan {
-    char spec_hash[17];       /* of the model, 16 hexadecimal digits */
+    char spec_hash[17]; /* of the model, 16 hexadecimal digits */
     char family[32];
     uint32_t n_stages;
     ag_stage_t *stages;
     ag_compute_t compute;
-    uint32_t context_tokens;  /* positions a sequence may have */
-    uint32_t batch_tokens;    /* most rows a step has (prefill is cut into such chunks) */
-    uint32_t n_sequences;     /* most sequences in a step */
-    ag_dtype_t kv_type;       /* AG_F32 or AG_F16 */
-    uint32_t n_budgets;       /* 0, or one per rank */
-    uint64_t *budget_bytes;   /* (n_budgets) DRAM; outside the hash, as host names are */
+    uint32_t context_tokens; /* positions a sequence may have */
+    uint32_t batch_tokens;   /* most rows a step has (prefill is cut into such chunks) */
+    uint32_t n_sequences;    /* most sequences in a step */
+    ag_dtype_t kv_type;      /* AG_F32 or AG_F16 */
+    uint32_t n_budgets;      /* 0, or one per rank */
+    uint64_t *budget_bytes;  /* (n_budgets) DRAM; outside the hash, as host names are */
 } ag_plan_t;
 
 /* What the plan must know of a model. */
@@ -46,30 +46,32 @@ typedef struct ag_plan_model {
     char spec_hash[17];
     const char *family;
     uint32_t n_layers;
-    uint32_t context_tokens;  /* the model's own limit */
+    uint32_t context_tokens; /* the model's own limit */
 } ag_plan_model_t;
 
 /* Options as the user gave them; NULL or 0 is "not given". */
 typedef struct ag_plan_opts {
-    const char *tp;             /* "2", or "2,1" a degree per stage */
-    uint32_t pp;                /* stages */
-    const char *tensor_split;   /* "5,4", or "5,4;1" per stage: proportions, one per rank of the stage */
+    const char *tp; /* "2", or "2,1" a degree per stage */
+    uint32_t pp;    /* stages */
+    const char
+        *tensor_split; /* "5,4", or "5,4;1" per stage: proportions, one per rank of the stage */
     const char *pipeline_split; /* "20,10": layers per stage; must add up */
     const char *max_memory;     /* "2G" or "2G,1G,…": bytes per rank, suffixes K M G T (1024) */
     ag_compute_t compute;
-    uint32_t context_tokens;    /* 0 = the model's */
-    uint32_t batch_tokens;      /* 0 = 512 */
-    uint32_t n_sequences;       /* 0 = 1 */
+    uint32_t context_tokens; /* 0 = the model's */
+    uint32_t batch_tokens;   /* 0 = 512 */
+    uint32_t n_sequences;    /* 0 = 1 */
 } ag_plan_opts_t;
 
 /**
- * Fill a plan from options. Ranks are numbered stage by stage. Layers without --pipeline-split are given
- * out evenly, the first stages getting the remainder.
- * @return AG_OK; AG_ERR_INVALID with the option at fault and what would do: numbers that do not parse or
- *         add up, more stages than layers, a stage without layers, a degree list whose length is not the
- *         number of stages, zero shares, a context beyond the model's.
+ * Fill a plan from options. Ranks are numbered stage by stage. Layers without --pipeline-split are
+ * given out evenly, the first stages getting the remainder.
+ * @return AG_OK; AG_ERR_INVALID with the option at fault and what would do: numbers that do not
+ * parse or add up, more stages than layers, a stage without layers, a degree list whose length is
+ * not the number of stages, zero shares, a context beyond the model's.
  */
-ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts, ag_plan_t **plan_p);
+ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
+                         ag_plan_t **plan_p);
 void ag_plan_destroy(ag_plan_t *plan); /* NULL is allowed */
 
 /** Number of ranks: the sum over stages and replicas. */
@@ -89,9 +91,9 @@ ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *mo
 ag_json_t *ag_plan_to_json(const ag_plan_t *plan);
 
 /**
- * From JSON; unknown members are ignored but for "argosy_plan", whose number must be 1. Everything is
- * checked: layers contiguous from 0, ranks 0..n-1 each once, shares not all zero. An error names the
- * file and the member, like stages[1].replicas[0].shares[2].
+ * From JSON; unknown members are ignored but for "argosy_plan", whose number must be 1. Everything
+ * is checked: layers contiguous from 0, ranks 0..n-1 each once, shares not all zero. An error names
+ * the file and the member, like stages[1].replicas[0].shares[2].
  * @param what  names the file in errors.
  * @return AG_OK, AG_ERR_INVALID.
  */

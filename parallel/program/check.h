@@ -1,13 +1,14 @@
 /*
- * The checker: proves that a program runs to its end on every timing and that what it computes does not
- * depend on it. What is wrong is told in lines of the program.
+ * The checker: proves that a program runs to its end on every timing and that what it computes does
+ * not depend on it. What is wrong is told in lines of the program.
  */
 #pragma once
 
 #include "parallel/program/program.h"
 
 typedef enum ag_check_stage {
-    AG_CHECK_EXPANDED, /* every part of the model once, in order; every buffer written before it is read */
+    AG_CHECK_EXPANDED, /* every part of the model once, in order; every buffer written before it is
+                          read */
     AG_CHECK_SUMMED,   /* and: partial sums are summed before they are read, and once */
     AG_CHECK_LINKED,   /* and: no deadlock, ranks agree, uses of a buffer are ordered */
     AG_CHECK_PLACED,   /* and: buffers that share bytes are never in use together */

@@ -87,8 +87,8 @@ static uint32_t any_use(const ag_buffer_span_t *span)
 }
 
 /* All uses of one are before all uses of the other. */
-static ag_status_t check_shared(const ag_program_t *program, uint32_t rank,
-                                const ag_order_t *order, const ag_buffer_span_t *spans, uint32_t a)
+static ag_status_t check_shared(const ag_program_t *program, uint32_t rank, const ag_order_t *order,
+                                const ag_buffer_span_t *spans, uint32_t a)
 {
     const ag_rank_program_t *r = &program->ranks[rank];
     const ag_buffer_t *buffers = AG_ITEMS(&r->buffers, ag_buffer_t);
@@ -118,8 +118,9 @@ ag_status_t ag_check_memory(const ag_program_t *program, uint32_t rank, bool pla
     status = ag_order_spans(r, &spans);
     for (uint32_t a = 0; a < r->buffers.n_items && status == AG_OK; a++) {
         if (buffers[a].bytes < buffers[a].unit_bytes * program->bounds[buffers[a].counter]) {
-            status = ag_fail(AG_ERR_INVALID, "rank %u: buffer %s is smaller than a step may fill it",
-                             rank, buffers[a].name);
+            status =
+                ag_fail(AG_ERR_INVALID, "rank %u: buffer %s is smaller than a step may fill it",
+                        rank, buffers[a].name);
             break;
         }
         status = check_buffer(program, rank, &order, a);

@@ -1,6 +1,6 @@
 /*
- * All ranks run together, greedily, every message a rendezvous: completion only ever enables, so if this
- * run ends, every run does.
+ * All ranks run together, greedily, every message a rendezvous: completion only ever enables, so if
+ * this run ends, every run does.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,8 @@ enum { LINE_BYTES = 512, MAX_QUOTED = 4, NONE = -1 };
 
 typedef struct world {
     const ag_program_t *program;
-    ag_dag_t *dags;      /* (ranks) */
-    uint32_t *n_done;    /* (ranks, AG_N_STREAMS) operations complete on each stream */
+    ag_dag_t *dags;   /* (ranks) */
+    uint32_t *n_done; /* (ranks, AG_N_STREAMS) operations complete on each stream */
 } world_t;
 
 static uint32_t *done_of(const world_t *world, uint32_t rank)
@@ -73,8 +73,8 @@ static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a,
         x->micro_batch == y->micro_batch) {
         return AG_OK;
     }
-    return ag_fail(AG_ERR_INVALID, "ranks %u and %u disagree on what they exchange:\n%s\n%s", a_rank,
-                   b_rank,
+    return ag_fail(AG_ERR_INVALID, "ranks %u and %u disagree on what they exchange:\n%s\n%s",
+                   a_rank, b_rank,
                    ag_op_text(world->program, a_rank, (uint32_t)a, first, sizeof(first)),
                    ag_op_text(world->program, b_rank, (uint32_t)b, second, sizeof(second)));
 }
@@ -150,7 +150,8 @@ static ag_status_t try_head(const world_t *world, uint32_t rank, uint32_t stream
     return AG_OK;
 }
 
-/* Quote up to MAX_QUOTED heads of streams; only those that wait for another rank where ready_only. */
+/* Quote up to MAX_QUOTED heads of streams; only those that wait for another rank where ready_only.
+ */
 static uint32_t quote_heads(const world_t *world, bool ready_only, char *text, size_t n_bytes)
 {
     uint32_t n_quoted = 0;

@@ -54,7 +54,8 @@ static bool is_ready(const ag_rank_program_t *rank, const bool *done, const int6
     return true;
 }
 
-/* Programs are nearly always in a legal order already, so one sweep does; more where they are not. */
+/* Programs are nearly always in a legal order already, so one sweep does; more where they are not.
+ */
 static ag_status_t sweep(const ag_rank_program_t *rank, ag_order_t *order, const int64_t *previous,
                          bool *done)
 {

@@ -7,7 +7,7 @@ typedef struct ag_order {
     uint32_t n_ops;
     uint32_t *positions; /* (n_ops) place in the stream */
     const ag_op_t *ops;
-    uint32_t *before;    /* (n_ops, AG_N_STREAMS) how many of each stream are complete before it */
+    uint32_t *before; /* (n_ops, AG_N_STREAMS) how many of each stream are complete before it */
 } ag_order_t;
 
 /** @return AG_OK; AG_ERR_INVALID: the dependencies have a cycle; AG_ERR_NOMEM. */

@@ -190,8 +190,8 @@ ag_status_t ag_program_dag(const ag_program_t *program, uint32_t rank, ag_dag_t 
         dep_begin[i] = ag_rank_ops(r)[i].first_dep;
     }
     dep_begin[n_ops] = (uint32_t)r->deps.n_items;
-    status = ag_dag_init(n_ops, AG_N_STREAMS, streams, dep_begin, AG_ITEMS(&r->deps, uint32_t),
-                         dag_p);
+    status =
+        ag_dag_init(n_ops, AG_N_STREAMS, streams, dep_begin, AG_ITEMS(&r->deps, uint32_t), dag_p);
 
 free_both:
     free(streams);

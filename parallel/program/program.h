@@ -1,6 +1,6 @@
 /*
- * The program: for each rank, operations on FIFO streams, their dependencies, their buffer uses. It is
- * built in program order, rewritten by passes, then linked: dependencies follow from the uses.
+ * The program: for each rank, operations on FIFO streams, their dependencies, their buffer uses. It
+ * is built in program order, rewritten by passes, then linked: dependencies follow from the uses.
  */
 #pragma once
 
@@ -24,7 +24,12 @@ typedef struct ag_op_info {
 
 extern const ag_op_info_t ag_op_infos[AG_N_OP_KINDS];
 
-typedef enum ag_stream { AG_STREAM_COMPUTE, AG_STREAM_TENSOR, AG_STREAM_PIPE, AG_N_STREAMS } ag_stream_t;
+typedef enum ag_stream {
+    AG_STREAM_COMPUTE,
+    AG_STREAM_TENSOR,
+    AG_STREAM_PIPE,
+    AG_N_STREAMS
+} ag_stream_t;
 
 extern const char *const ag_stream_names[AG_N_STREAMS];
 
@@ -39,7 +44,8 @@ typedef enum ag_size_counter {
 
 extern const char *const ag_counter_names[AG_N_SIZE_COUNTERS];
 
-/* The channel of every SEND and RECV: a pair's messages are ordered, so one serves all. Groups' follow. */
+/* The channel of every SEND and RECV: a pair's messages are ordered, so one serves all. Groups'
+ * follow. */
 enum { AG_LINK_CHANNEL = 1 };
 
 enum {
@@ -57,16 +63,16 @@ typedef struct ag_use {
 typedef struct ag_op {
     uint8_t kind;
     uint8_t stream;
-    uint8_t counter;       /* of the extent */
+    uint8_t counter; /* of the extent */
     uint8_t n_uses;
-    uint16_t chunk;        /* which part of the model, in the schedule's numbers */
+    uint16_t chunk; /* which part of the model, in the schedule's numbers */
     uint16_t micro_batch;
-    uint32_t unit_bytes;   /* of the extent: a message or a collective moves unit_bytes * counter */
-    uint32_t subject;      /* SEGMENT: the rank's segment; collective: the program's group */
-    int32_t peer;          /* SEND, RECV: world rank; else -1 */
-    uint32_t channel;      /* SEND, RECV: the pair's; collective: the group's */
-    uint32_t first_use;    /* in the rank's uses */
-    uint32_t first_dep;    /* in the rank's deps; filled by linking */
+    uint32_t unit_bytes; /* of the extent: a message or a collective moves unit_bytes * counter */
+    uint32_t subject;    /* SEGMENT: the rank's segment; collective: the program's group */
+    int32_t peer;        /* SEND, RECV: world rank; else -1 */
+    uint32_t channel;    /* SEND, RECV: the pair's; collective: the group's */
+    uint32_t first_use;  /* in the rank's uses */
+    uint32_t first_dep;  /* in the rank's deps; filled by linking */
     uint32_t n_deps;
     uint32_t reserved;
 } ag_op_t;
@@ -108,16 +114,16 @@ typedef struct ag_segment {
 
 typedef struct ag_program_group {
     uint32_t n_ranks;
-    uint32_t *ranks;  /* (n_ranks) world ranks */
+    uint32_t *ranks; /* (n_ranks) world ranks */
     uint32_t channel;
 } ag_program_group_t;
 
 typedef struct ag_rank_program {
-    ag_array_t ops;      /* ag_op_t in program order */
-    ag_array_t uses;     /* ag_use_t */
-    ag_array_t deps;     /* uint32_t operations; filled by linking */
-    ag_array_t buffers;  /* ag_buffer_t */
-    ag_array_t segments; /* ag_segment_t */
+    ag_array_t ops;        /* ag_op_t in program order */
+    ag_array_t uses;       /* ag_use_t */
+    ag_array_t deps;       /* uint32_t operations; filled by linking */
+    ag_array_t buffers;    /* ag_buffer_t */
+    ag_array_t segments;   /* ag_segment_t */
     uint64_t memory_bytes; /* of a slot; set by placing */
 } ag_rank_program_t;
 
@@ -126,7 +132,7 @@ typedef struct ag_program {
     uint32_t output_buffer;              /* rank 0's, with the logits (outputs, vocabulary) */
     uint32_t n_ranks;
     ag_rank_program_t *ranks;
-    ag_array_t groups;                   /* ag_program_group_t */
+    ag_array_t groups; /* ag_program_group_t */
     void (*free_inside)(void *inside);
 } ag_program_t;
 

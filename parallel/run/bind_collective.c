@@ -27,8 +27,8 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     if (n == 0) {
         return AG_OK;
     }
-    status = ag_group_post(task->group, &shape, (float *)(void *)data,
-                           task->job->staging.base, &task->request);
+    status = ag_group_post(task->group, &shape, (float *)(void *)data, task->job->staging.base,
+                           &task->request);
     return status == AG_OK ? ag_group_test(task->request) : status;
 }
 

@@ -1,4 +1,5 @@
-/* SEND, RECV: the step's rows of a buffer, to or from one rank. Nothing is sent where there are none. */
+/* SEND, RECV: the step's rows of a buffer, to or from one rank. Nothing is sent where there are
+ * none. */
 #include <stdlib.h>
 
 #include "parallel/run/job_priv.h"
@@ -24,11 +25,10 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     if (bytes == 0) {
         return AG_OK;
     }
-    status = task->op->kind == AG_OP_SEND
-                 ? ag_net_post_send(net, task->op->peer, task->op->channel, data, bytes,
-                                    &task->request)
-                 : ag_net_post_recv(net, task->op->peer, task->op->channel, data, bytes,
-                                    &task->request);
+    status =
+        task->op->kind == AG_OP_SEND
+            ? ag_net_post_send(net, task->op->peer, task->op->channel, data, bytes, &task->request)
+            : ag_net_post_recv(net, task->op->peer, task->op->channel, data, bytes, &task->request);
     return status == AG_OK ? ag_net_test(net, &task->request) : status;
 }
 

@@ -43,16 +43,17 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     if (task == NULL) {
         return ag_fail_nomem("binding a program", sizeof(*task));
     }
-    *task = (segment_task_t){.job = job,
-                             .memory_bytes = rank->memory_bytes,
-                             .run = {.graph = segment->inside,
-                                     .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
-                                     .kv = job->kv,
-                                     .offsets = bound->offsets,
-                                     .thread_scratch = job->thread_scratch.base,
-                                     .thread_scratch_stride = job->thread_scratch_stride,
-                                     .yield = &job->yield,
-                                     .gemm = job->gemm}};
+    *task = (segment_task_t){
+        .job = job,
+        .memory_bytes = rank->memory_bytes,
+        .run = {.graph = segment->inside,
+                .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
+                .kv = job->kv,
+                .offsets = bound->offsets,
+                .thread_scratch = job->thread_scratch.base,
+                .thread_scratch_stride = job->thread_scratch_stride,
+                .yield = &job->yield,
+                .gemm = job->gemm}};
     if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
         task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
     }

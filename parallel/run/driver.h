@@ -5,9 +5,9 @@
 #include "runtime/model/sampling.h"
 
 typedef enum ag_stop {
-    AG_STOP_END,         /* an end token */
-    AG_STOP_LENGTH,      /* max_tokens, or the context is full */
-    AG_STOP_TEXT,        /* the caller's sink asked for it */
+    AG_STOP_END,    /* an end token */
+    AG_STOP_LENGTH, /* max_tokens, or the context is full */
+    AG_STOP_TEXT,   /* the caller's sink asked for it */
     AG_STOP_INTERRUPTED,
 } ag_stop_t;
 
@@ -23,8 +23,8 @@ typedef struct ag_driver_calls {
 
 typedef struct ag_generate_opts {
     uint32_t max_tokens;
-    bool ignore_end;     /* run on past end tokens, which then count as tokens */
-    uint64_t stream;     /* of the sampler's seed: the number of the prompt */
+    bool ignore_end; /* run on past end tokens, which then count as tokens */
+    uint64_t stream; /* of the sampler's seed: the number of the prompt */
     ag_driver_calls_t calls;
 } ag_generate_opts_t;
 
@@ -56,7 +56,7 @@ typedef struct ag_eval_opts {
 
 typedef struct ag_eval_result {
     uint64_t n_predicted;
-    double nll_sum;          /* natural logarithm */
+    double nll_sum; /* natural logarithm */
 } ag_eval_result_t;
 
 /** Mean negative log likelihood of tokens. @return as ag_generate(); AG_ERR_INTERRUPTED. */

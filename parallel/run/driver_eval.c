@@ -45,8 +45,7 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
     e->figures->prefill_outputs += n;
     e->figures->prefill_steps++;
     for (uint32_t i = 0; i < n_next; i++) {
-        e->result->nll_sum +=
-            negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
+        e->result->nll_sum += negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
     }
     e->result->n_predicted += n_next;
     return e->opts->on_logits != NULL ? e->opts->on_logits(e->opts->calls.arg, logits, n) : AG_OK;
@@ -76,8 +75,7 @@ static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n
 }
 
 ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
-                    const ag_eval_opts_t *opts, ag_eval_result_t *result,
-                    ag_run_figures_t *figures)
+                    const ag_eval_opts_t *opts, ag_eval_result_t *result, ag_run_figures_t *figures)
 {
     evaluation_t e = {.opts = opts, .result = result, .figures = figures};
     uint32_t context = ag_job_plan(job)->context_tokens;

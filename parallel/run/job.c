@@ -13,8 +13,7 @@ static ag_status_t take_memory(ag_job_t *job)
 {
     ag_device_t *device = job->opts.device;
     const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
-    ag_status_t status =
-        device->ops->alloc(device, "weights", params->bytes, &job->weights);
+    ag_status_t status = device->ops->alloc(device, "weights", params->bytes, &job->weights);
 
     job->thread_scratch_stride = ag_memory_thread_scratch(job->opts.programs, job->rank);
     if (status == AG_OK) {
@@ -32,8 +31,8 @@ static ag_status_t take_memory(ag_job_t *job)
                                     &job->thread_scratch);
     }
     if (status == AG_OK) {
-        status = device->ops->alloc(device, "messages",
-                                    ag_memory_staging(job->opts.programs, job->rank), &job->staging);
+        status = device->ops->alloc(
+            device, "messages", ag_memory_staging(job->opts.programs, job->rank), &job->staging);
     }
     return status;
 }
@@ -47,9 +46,9 @@ static ag_status_t make_kv(ag_job_t *job)
     if (job->kv == NULL) {
         return ag_fail_nomem("making a KV cache", sizeof(*job->kv));
     }
-    ag_kv_bind(job->opts.build->model->spec, &job->opts.build->ranks[job->rank].shard, stage->layer_begin,
-               stage->layer_end, plan->kv_type, ag_job_kv_blocks(plan), job->kv_memory.base,
-               job->kv);
+    ag_kv_bind(job->opts.build->model->spec, &job->opts.build->ranks[job->rank].shard,
+               stage->layer_begin, stage->layer_end, plan->kv_type, ag_job_kv_blocks(plan),
+               job->kv_memory.base, job->kv);
     return AG_OK;
 }
 

@@ -1,6 +1,6 @@
 /*
- * A job on one rank: its programs bound to its memory, weights, groups and net. Rank 0 drives: it makes
- * steps and gets logits; the others follow until told to stop.
+ * A job on one rank: its programs bound to its memory, weights, groups and net. Rank 0 drives: it
+ * makes steps and gets logits; the others follow until told to stop.
  */
 #pragma once
 
@@ -20,15 +20,15 @@ typedef struct ag_programs {
 } ag_programs_t;
 
 typedef struct ag_job_opts {
-    ag_build_t *build;         /* borrowed, as all here; its plan and model are the job's */
+    ag_build_t *build; /* borrowed, as all here; its plan and model are the job's */
     const ag_programs_t *programs;
     ag_net_t *net;
     ag_team_t *team;
-    ag_device_t *device;       /* its ledger has the budget */
+    ag_device_t *device; /* its ledger has the budget */
     ag_clock_t clock;
     ag_wait_t wait;
-    ag_idle_t idle;            /* how blocking calls on the control channel wait */
-    ag_trace_t *trace;         /* NULL: none */
+    ag_idle_t idle;    /* how blocking calls on the control channel wait */
+    ag_trace_t *trace; /* NULL: none */
 } ag_job_opts_t;
 
 /* A part of a rank's memory, foretold. */
@@ -58,7 +58,8 @@ void ag_programs_destroy(ag_programs_t *programs);
 ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
                                uint32_t rank, uint32_t n_threads);
 
-/** Enter this rank's memory in the ledger, take it, read its weights, bind. @return as the parts do. */
+/** Enter this rank's memory in the ledger, take it, read its weights, bind. @return as the parts
+ * do. */
 ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p);
 void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
 

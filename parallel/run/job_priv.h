@@ -6,9 +6,9 @@
 typedef struct ag_bound {
     const ag_program_t *program;
     ag_dag_t dag;
-    ag_task_t *tasks;      /* (operations) */
-    void **args;           /* (operations) of the tasks; each freed */
-    uint64_t *offsets;     /* (buffers) */
+    ag_task_t *tasks;  /* (operations) */
+    void **args;       /* (operations) of the tasks; each freed */
+    uint64_t *offsets; /* (buffers) */
 } ag_bound_t;
 
 struct ag_job {
@@ -17,13 +17,13 @@ struct ag_job {
     ag_bound_t bound[2];
     ag_region_t weights, kv_memory, activations, thread_scratch, staging;
     uint64_t thread_scratch_stride;
-    ag_kv_t *kv;           /* (layers of the stage) */
+    ag_kv_t *kv; /* (layers of the stage) */
     struct ag_gemm_cache *gemm;
     ag_execution_t *execution;
     ag_yield_t yield;
-    ag_group_t **groups;   /* (n_groups) NULL where this rank is not in it */
+    ag_group_t **groups; /* (n_groups) NULL where this rank is not in it */
     uint32_t n_groups;
-    int32_t *wire;         /* a step on its way to the other ranks */
+    int32_t *wire; /* a step on its way to the other ranks */
     size_t wire_ints;
 };
 

@@ -1,4 +1,5 @@
-/* The classes of a job's programs: one for steps of one row per sequence, one for chunks of prefill. */
+/* The classes of a job's programs: one for steps of one row per sequence, one for chunks of
+ * prefill. */
 #include "parallel/run/job_priv.h"
 
 ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,

@@ -5,11 +5,11 @@
 
 typedef struct ag_sequence {
     ag_job_t *job;
-    uint32_t position;      /* tokens in the cache */
+    uint32_t position; /* tokens in the cache */
     uint32_t n_blocks;
-    int32_t *blocks;        /* (n_blocks) the plan's context long */
-    int32_t *positions;     /* (batch tokens) */
-    int32_t *outputs;       /* (batch tokens) */
+    int32_t *blocks;    /* (n_blocks) the plan's context long */
+    int32_t *positions; /* (batch tokens) */
+    int32_t *outputs;   /* (batch tokens) */
     int32_t row_begin[2];
 } ag_sequence_t;
 
@@ -19,7 +19,11 @@ void ag_sequence_fini(ag_sequence_t *sequence);
 /** Forget what is in the cache. */
 void ag_sequence_begin(ag_sequence_t *sequence);
 
-typedef enum ag_sequence_outputs { AG_OUTPUT_NONE, AG_OUTPUT_LAST, AG_OUTPUT_ALL } ag_sequence_outputs_t;
+typedef enum ag_sequence_outputs {
+    AG_OUTPUT_NONE,
+    AG_OUTPUT_LAST,
+    AG_OUTPUT_ALL
+} ag_sequence_outputs_t;
 
 /**
  * Run n tokens (at most the plan's batch) at the sequence's position.

@@ -1,4 +1,5 @@
-/* A step on its way: rank 0 sends it to the others on the control channel, head first, then its arrays. */
+/* A step on its way: rank 0 sends it to the others on the control channel, head first, then its
+ * arrays. */
 #include <string.h>
 
 #include "parallel/run/job_priv.h"
@@ -6,7 +7,7 @@
 typedef struct wire_head {
     uint64_t counts[AG_N_COUNTERS]; /* all zero: stop */
     uint32_t table_stride;
-    uint32_t n_ints;                /* of the arrays that follow */
+    uint32_t n_ints; /* of the arrays that follow */
 } wire_head_t;
 
 size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds)
@@ -37,8 +38,8 @@ static void list_arrays(ag_step_t *step, wire_array_t arrays[N_ARRAYS])
 static ag_status_t send_to(ag_job_t *job, int peer, const void *data, size_t bytes)
 {
     ag_net_request_t request;
-    ag_status_t status = ag_net_post_send(job->opts.net, peer, AG_CHANNEL_CONTROL, data, bytes,
-                                          &request);
+    ag_status_t status =
+        ag_net_post_send(job->opts.net, peer, AG_CHANNEL_CONTROL, data, bytes, &request);
 
     return status == AG_OK ? ag_net_wait(job->opts.net, &job->opts.idle, &request) : status;
 }

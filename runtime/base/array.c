@@ -49,8 +49,7 @@ ag_status_t ag_array_append(ag_array_t *array, const void *items, size_t n)
         memcpy((char *)array->items + array->n_items * array->item_bytes, items,
                n * array->item_bytes);
     } else {
-        memset((char *)array->items + array->n_items * array->item_bytes, 0,
-               n * array->item_bytes);
+        memset((char *)array->items + array->n_items * array->item_bytes, 0, n * array->item_bytes);
     }
     array->n_items += n;
     return AG_OK;

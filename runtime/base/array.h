@@ -14,7 +14,8 @@ typedef struct ag_array {
 
 #define AG_ARRAY(type) ((ag_array_t){.item_bytes = sizeof(type)})
 
-/** Append n items (copied from items, or zeroed when items is NULL). @return AG_OK, AG_ERR_NOMEM. */
+/** Append n items (copied from items, or zeroed when items is NULL). @return AG_OK, AG_ERR_NOMEM.
+ */
 ag_status_t ag_array_append(ag_array_t *array, const void *items, size_t n);
 
 /** Release the storage; the array is empty and usable again. */

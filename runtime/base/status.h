@@ -32,7 +32,8 @@ ag_status_t ag_fail(ag_status_t status, const char *format, ...)
 ag_status_t ag_fail_context(ag_status_t status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/** The thread's record; "" before the first failure. Valid until the next failure on this thread. */
+/** The thread's record; "" before the first failure. Valid until the next failure on this thread.
+ */
 const char *ag_error(void);
 
 /** Shorthand for an allocation of n_bytes that failed while doing `what`. */

@@ -27,9 +27,9 @@ struct ag_team {
     ag_region_fn_t fn;
     void *arg;
     bool stopping;
-    gate_t epoch;     /* one more for each region: workers wait for it */
-    gate_t finished;  /* workers that ended the region: the caller waits for it */
-    gate_t barrier;   /* generation of the barrier */
+    gate_t epoch;    /* one more for each region: workers wait for it */
+    gate_t finished; /* workers that ended the region: the caller waits for it */
+    gate_t barrier;  /* generation of the barrier */
     _Alignas(CACHE_LINE) atomic_uint n_arrived;
     pthread_t *threads; /* (n_threads - 1) */
 };
@@ -135,8 +135,8 @@ static ag_status_t start_thread(ag_team_t *team, unsigned thread, const int *cor
 
 ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p)
 {
-    ag_team_t *team = aligned_alloc(CACHE_LINE, (sizeof(*team) + CACHE_LINE - 1) / CACHE_LINE *
-                                                    CACHE_LINE);
+    ag_team_t *team =
+        aligned_alloc(CACHE_LINE, (sizeof(*team) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
     unsigned n_threads = opts->n_threads > 0 ? opts->n_threads : 1;
     ag_status_t status = AG_OK;
     unsigned n_started = 1;

@@ -1,6 +1,7 @@
 /*
- * A team of threads that runs regions: the caller is thread 0 and works too. One region per segment;
- * barriers inside where a kernel reads what another thread wrote. Workers spin, then sleep on a futex.
+ * A team of threads that runs regions: the caller is thread 0 and works too. One region per
+ * segment; barriers inside where a kernel reads what another thread wrote. Workers spin, then sleep
+ * on a futex.
  */
 #pragma once
 
@@ -13,16 +14,16 @@ typedef struct ag_team ag_team_t;
 /** What a thread of a region is handed. */
 typedef struct ag_worker {
     ag_team_t *team;
-    unsigned thread;    /* 0 .. n_threads - 1 */
+    unsigned thread; /* 0 .. n_threads - 1 */
     unsigned n_threads;
 } ag_worker_t;
 
 typedef void (*ag_region_fn_t)(void *arg, const ag_worker_t *worker);
 
 typedef struct ag_team_opts {
-    unsigned n_threads;     /* 0 = 1 */
-    uint32_t spin_us;       /* how long an idle worker spins before it sleeps; 0 = 100 */
-    const int *cores;       /* (n_threads) core to pin each thread to; NULL = not pinned */
+    unsigned n_threads; /* 0 = 1 */
+    uint32_t spin_us;   /* how long an idle worker spins before it sleeps; 0 = 100 */
+    const int *cores;   /* (n_threads) core to pin each thread to; NULL = not pinned */
 } ag_team_opts_t;
 
 /** Start n_threads - 1 threads. @return AG_OK, AG_ERR_NOMEM. */
@@ -33,12 +34,14 @@ void ag_team_destroy(ag_team_t *team);
 
 unsigned ag_team_size(const ag_team_t *team);
 
-/** Run fn on every thread of the team and return when all have finished. Only one caller at a time. */
+/** Run fn on every thread of the team and return when all have finished. Only one caller at a time.
+ */
 void ag_team_run(ag_team_t *team, ag_region_fn_t fn, void *arg);
 
 /** Inside a region: wait for all threads of it. */
 void ag_team_barrier(const ag_worker_t *worker);
 
-/** The half-open share [*begin_p, *end_p) of n items for this worker, in whole multiples of grain. */
+/** The half-open share [*begin_p, *end_p) of n items for this worker, in whole multiples of grain.
+ */
 void ag_worker_share(const ag_worker_t *worker, uint64_t n, uint64_t grain, uint64_t *begin_p,
                      uint64_t *end_p);

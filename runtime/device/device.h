@@ -1,6 +1,7 @@
 /*
- * A device: memory, and streams of work that run in order. The CPU is the reference. What is launched
- * on it is a region for its team; a device of another kind runs the same list of nodes its own way.
+ * A device: memory, and streams of work that run in order. The CPU is the reference. What is
+ * launched on it is a region for its team; a device of another kind runs the same list of nodes its
+ * own way.
  */
 #pragma once
 
@@ -13,7 +14,8 @@ typedef struct ag_device_ops {
     const char *name;
     void (*close)(ag_device_t *device);
     /** Zeroed memory that the device's threads have touched; in the ledger before it is taken. */
-    ag_status_t (*alloc)(ag_device_t *device, const char *part, size_t bytes, ag_region_t *region_p);
+    ag_status_t (*alloc)(ag_device_t *device, const char *part, size_t bytes,
+                         ag_region_t *region_p);
     void (*free)(ag_device_t *device, ag_region_t *region);
     /** Queue a region on a stream; fn and arg must last until test() says AG_OK. */
     ag_status_t (*launch)(ag_device_t *device, uint32_t stream, ag_region_fn_t fn, void *arg);

@@ -6,22 +6,40 @@
 typedef struct ag_gguf ag_gguf_t;
 
 typedef enum ag_gguf_kind {
-    AG_GGUF_U8, AG_GGUF_I8, AG_GGUF_U16, AG_GGUF_I16, AG_GGUF_U32, AG_GGUF_I32, AG_GGUF_F32,
-    AG_GGUF_BOOL, AG_GGUF_STRING, AG_GGUF_ARRAY, AG_GGUF_U64, AG_GGUF_I64, AG_GGUF_F64,
+    AG_GGUF_U8,
+    AG_GGUF_I8,
+    AG_GGUF_U16,
+    AG_GGUF_I16,
+    AG_GGUF_U32,
+    AG_GGUF_I32,
+    AG_GGUF_F32,
+    AG_GGUF_BOOL,
+    AG_GGUF_STRING,
+    AG_GGUF_ARRAY,
+    AG_GGUF_U64,
+    AG_GGUF_I64,
+    AG_GGUF_F64,
 } ag_gguf_kind_t; /* the numbers of the file format */
 
 typedef struct ag_gguf_value {
     ag_gguf_kind_t kind;
     union {
-        int64_t integer;  /* all integer kinds and BOOL; U64 beyond INT64_MAX is refused when read */
-        double real;      /* F32, F64 */
-        struct { const char *bytes; size_t n_bytes; } string; /* not NUL-terminated */
-        struct { ag_gguf_kind_t kind; size_t n; const void *first; } array; /* by ag_gguf_item() */
+        int64_t integer; /* all integer kinds and BOOL; U64 beyond INT64_MAX is refused when read */
+        double real;     /* F32, F64 */
+        struct {
+            const char *bytes;
+            size_t n_bytes;
+        } string; /* not NUL-terminated */
+        struct {
+            ag_gguf_kind_t kind;
+            size_t n;
+            const void *first;
+        } array; /* by ag_gguf_item() */
     } as;
 } ag_gguf_value_t;
 
 typedef struct ag_gguf_tensor {
-    const char *name;           /* NUL-terminated */
+    const char *name; /* NUL-terminated */
     ag_dtype_t dtype;
     uint32_t n_dims;
     uint64_t dims[AG_MAX_DIMS]; /* outermost first (GGUF's own order reversed) */
@@ -30,7 +48,8 @@ typedef struct ag_gguf_tensor {
 } ag_gguf_tensor_t;
 
 /**
- * Read the header, metadata and directory. Every count, offset and size is checked against the file.
+ * Read the header, metadata and directory. Every count, offset and size is checked against the
+ * file.
  * @return AG_OK; AG_ERR_IO; AG_ERR_FORMAT (not GGUF, truncated, out of range, a duplicate name);
  *         AG_ERR_UNSUPPORTED (another version, an unknown tensor type).
  */

@@ -1,6 +1,6 @@
 /*
- * A model on disk, whatever its form: a GGUF file or a Hugging Face folder. One directory of tensors,
- * one way to ask for a setting, one way to read a range.
+ * A model on disk, whatever its form: a GGUF file or a Hugging Face folder. One directory of
+ * tensors, one way to ask for a setting, one way to read a range.
  */
 #pragma once
 

@@ -19,7 +19,8 @@ typedef struct ag_npy_writer ag_npy_writer_t;
 ag_status_t ag_npy_writer_open(const char *path, uint64_t n_rows, uint64_t n_cols,
                                ag_npy_writer_t **writer_p);
 ag_status_t ag_npy_writer_rows(ag_npy_writer_t *writer, const float *rows, uint64_t n_rows);
-/** Flush, fsync, rename. Fails when fewer rows came than promised. The writer is gone either way. */
+/** Flush, fsync, rename. Fails when fewer rows came than promised. The writer is gone either way.
+ */
 ag_status_t ag_npy_writer_close(ag_npy_writer_t *writer);
 /** Give up: remove what was written. NULL is allowed. */
 void ag_npy_writer_discard(ag_npy_writer_t *writer);

@@ -106,7 +106,7 @@ static ag_status_t place_values(ag_graph_t *graph, const uint64_t *bounds)
 
 /* What a node touches: a value's bytes, or a layer's KV cache. */
 typedef struct touch {
-    int32_t space;       /* buffer number, AG_INTERNAL for scratch, or -2 - layer for a cache */
+    int32_t space; /* buffer number, AG_INTERNAL for scratch, or -2 - layer for a cache */
     uint64_t begin, end;
     bool writes;
 } touch_t;
@@ -125,8 +125,8 @@ static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, int3
                      .writes = writes};
 }
 
-static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds,
-                             const ag_node_t *node, touch_t touches[AG_NODE_MAX_IN + 2])
+static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, const ag_node_t *node,
+                             touch_t touches[AG_NODE_MAX_IN + 2])
 {
     uint32_t n = 0;
 

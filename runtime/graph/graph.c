@@ -27,8 +27,7 @@ int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, 
             return (int32_t)i;
         }
     }
-    if (graph->values.n_items >= INT32_MAX ||
-        ag_array_append(&graph->values, &value, 1) != AG_OK) {
+    if (graph->values.n_items >= INT32_MAX || ag_array_append(&graph->values, &value, 1) != AG_OK) {
         return AG_NO_VALUE;
     }
     return (int32_t)graph->values.n_items - 1;

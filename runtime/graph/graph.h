@@ -42,10 +42,10 @@ typedef struct ag_graph_param {
 
 typedef struct ag_node {
     ag_node_kind_t kind;
-    uint32_t layer;               /* KV_APPEND and ATTENTION: index of the KV cache */
-    int32_t in[AG_NODE_MAX_IN];   /* values; AG_NO_VALUE where unused */
-    int32_t out;                  /* may be one of in: the node works in place */
-    int32_t weight, bias;         /* params, or AG_NO_PARAM */
+    uint32_t layer;             /* KV_APPEND and ATTENTION: index of the KV cache */
+    int32_t in[AG_NODE_MAX_IN]; /* values; AG_NO_VALUE where unused */
+    int32_t out;                /* may be one of in: the node works in place */
+    int32_t weight, bias;       /* params, or AG_NO_PARAM */
     union {
         struct {
             uint64_t vocab_begin;
@@ -63,10 +63,10 @@ typedef struct ag_node {
             ag_attention_t args;
             uint32_t n_kv_heads, head_dim;
         } attention;
-        ag_act_t act;             /* GLU */
-        uint32_t column_begin;    /* COLUMNS */
+        ag_act_t act;          /* GLU */
+        uint32_t column_begin; /* COLUMNS */
     } attr;
-    bool barrier_before;          /* set by compiling */
+    bool barrier_before; /* set by compiling */
 } ag_node_t;
 
 typedef struct ag_graph {
@@ -81,7 +81,8 @@ typedef struct ag_graph {
 void ag_graph_init(ag_graph_t *graph);
 void ag_graph_fini(ag_graph_t *graph);
 
-/** Add a value; a buffer that the graph already has gives that value again. @return its number or < 0. */
+/** Add a value; a buffer that the graph already has gives that value again. @return its number or <
+ * 0. */
 int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer);
 
 /**

@@ -14,8 +14,8 @@ static uint64_t rows_of(const ag_graph_run_t *run, int32_t value)
 static float *data_of(const ag_graph_run_t *run, int32_t value)
 {
     const ag_value_t *v = ag_graph_get(run->graph, value);
-    uint64_t offset = v->buffer != AG_INTERNAL ? run->offsets[v->buffer]
-                                               : run->scratch_offset + v->offset_bytes;
+    uint64_t offset =
+        v->buffer != AG_INTERNAL ? run->offsets[v->buffer] : run->scratch_offset + v->offset_bytes;
 
     return (float *)(void *)(run->memory + offset);
 }
@@ -231,7 +231,7 @@ static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node
 /* GLU: act(gate) * up */
 
 static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
-                      const ag_graph_param_t *params, uint32_t *width_p)
+                             const ag_graph_param_t *params, uint32_t *width_p)
 {
     (void)params;
     *width_p = width_of(graph, node->in[0]);

@@ -1,13 +1,13 @@
 /*
- * Causal attention over a KV cache in blocks, for a tile of up to 16 rows and the query heads that share
- * a KV head:
+ * Causal attention over a KV cache in blocks, for a tile of up to 16 rows and the query heads that
+ * share a KV head:
  *
  *     for each block of positions, oldest first: its keys and values to float32 (in L1)
  *         for each row of the tile, each head: scores with the block's keys
  *             running maximum and sum; what was gathered so far is scaled when the maximum grows
  *
- * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair seen.
- * Pieces (tile, KV head) go to threads in turn: later tiles see more.
+ * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair
+ * seen. Pieces (tile, KV head) go to threads in turn: later tiles see more.
  */
 #include <math.h>
 #include <string.h>
@@ -72,10 +72,10 @@ void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, 
 typedef struct piece {
     uint32_t sequence, kv_head, head_begin, head_end;
     uint64_t row_begin, row_end;
-    float *keys, *values;      /* (block_tokens, head_dim) */
-    float *scores;             /* (block_tokens) */
-    float *gathered;           /* (rows, heads, head_dim) */
-    float *maximum, *sum;      /* (rows, heads) */
+    float *keys, *values; /* (block_tokens, head_dim) */
+    float *scores;        /* (block_tokens) */
+    float *gathered;      /* (rows, heads, head_dim) */
+    float *maximum, *sum; /* (rows, heads) */
 } piece_t;
 
 static void load_part(const ag_kv_t *kv, int32_t block, uint32_t which, uint32_t head,
@@ -93,8 +93,8 @@ static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv, const
     float largest = piece->maximum[at], rescale;
 
     for (uint32_t i = 0; i < n; i++) {
-        piece->scores[i] = ag_dot(q, piece->keys + (uint64_t)i * kv->head_dim, kv->head_dim) *
-                           attention->scale;
+        piece->scores[i] =
+            ag_dot(q, piece->keys + (uint64_t)i * kv->head_dim, kv->head_dim) * attention->scale;
         largest = piece->scores[i] > largest ? piece->scores[i] : largest;
     }
     rescale = expf(piece->maximum[at] - largest);
@@ -129,8 +129,7 @@ static void run_block(const ag_kernel_context_t *context, const ag_attention_t *
         }
         n = n < kv->block_tokens ? n : kv->block_tokens;
         for (uint32_t h = piece->head_begin; h < piece->head_end; h++) {
-            meet_block(attention, kv, piece,
-                       q + (r * attention->n_heads + h) * kv->head_dim,
+            meet_block(attention, kv, piece, q + (r * attention->n_heads + h) * kv->head_dim,
                        (r - piece->row_begin) * n_heads + h - piece->head_begin, n);
         }
     }
@@ -172,7 +171,7 @@ static size_t split_scratch(const ag_attention_t *attention, const ag_kv_t *kv, 
                             piece_t *piece)
 {
     uint64_t n_sums = (uint64_t)ROWS_AT_ONCE * attention->n_heads;
-    uint64_t sizes[6] = {head_floats(kv),          head_floats(kv), kv->block_tokens,
+    uint64_t sizes[6] = {head_floats(kv),       head_floats(kv), kv->block_tokens,
                          n_sums * kv->head_dim, n_sums,          n_sums};
     float *parts[6];
     uint64_t at = 0;

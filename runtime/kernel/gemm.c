@@ -112,8 +112,8 @@ static bool same_shape(const shape_t *a, const shape_t *b)
     return a->kind == b->kind && a->m == b->m && a->n == b->n && a->k == b->k;
 }
 
-static ag_status_t find_entry(ag_gemm_cache_t *cache, thread_cache_t *thread,
-                              const shape_t *shape, entry_t **entry_p)
+static ag_status_t find_entry(ag_gemm_cache_t *cache, thread_cache_t *thread, const shape_t *shape,
+                              entry_t **entry_p)
 {
     entry_t *oldest = &thread->entries[0];
     dnnl_status_t status;

@@ -1,4 +1,5 @@
-/* Dense products by oneDNN, which is seen in gemm.c alone. Single-threaded: a thread calls for its slice. */
+/* Dense products by oneDNN, which is seen in gemm.c alone. Single-threaded: a thread calls for its
+ * slice. */
 #pragma once
 
 #include "runtime/tensor/dtype.h"
@@ -10,7 +11,8 @@ typedef enum ag_gemm_kind {
     AG_N_GEMM_KINDS,
 } ag_gemm_kind_t;
 
-/* Primitives by shape, for each thread its own; the oldest is dropped when a thread has too many. */
+/* Primitives by shape, for each thread its own; the oldest is dropped when a thread has too many.
+ */
 typedef struct ag_gemm_cache ag_gemm_cache_t;
 
 ag_status_t ag_gemm_cache_create(unsigned n_threads, ag_gemm_cache_t **cache_p);
@@ -20,8 +22,8 @@ void ag_gemm_cache_destroy(ag_gemm_cache_t *cache); /* NULL is allowed */
 bool ag_gemm_is_fast(const ag_gemm_cache_t *cache, ag_gemm_kind_t kind);
 
 /**
- * c (m, n) = a (m, k) * b (n, k)^T on the calling thread alone; all dense and row-major; none of m, n, k
- * may be 0. The first call of a shape builds its primitive (0.3 ms).
+ * c (m, n) = a (m, k) * b (n, k)^T on the calling thread alone; all dense and row-major; none of m,
+ * n, k may be 0. The first call of a shape builds its primitive (0.3 ms).
  * @param thread  the caller's number in the cache; one caller per number at a time.
  * @return AG_OK; AG_ERR_UNSUPPORTED: oneDNN cannot; AG_ERR_NOMEM.
  */

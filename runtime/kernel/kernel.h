@@ -1,8 +1,8 @@
 /*
- * CPU kernels. Each is called by every thread of a region with the same arguments and does its share;
- * none waits for another thread. Results do not depend on the number of threads: work is cut at fixed
- * places (panels of columns, rows, heads), and each piece is computed by one thread in one order.
- * Activations are float32, row-major.
+ * CPU kernels. Each is called by every thread of a region with the same arguments and does its
+ * share; none waits for another thread. Results do not depend on the number of threads: work is cut
+ * at fixed places (panels of columns, rows, heads), and each piece is computed by one thread in one
+ * order. Activations are float32, row-major.
  */
 #pragma once
 
@@ -20,7 +20,7 @@ typedef struct ag_kernel_context {
     const ag_worker_t *worker;
     const ag_yield_t *yield;
     const ag_step_t *step;
-    void *scratch;          /* this thread's own, as much as the kernel asked for, 64-byte aligned */
+    void *scratch; /* this thread's own, as much as the kernel asked for, 64-byte aligned */
     struct ag_gemm_cache *gemm; /* runtime/kernel/gemm.h; NULL: no oneDNN */
 } ag_kernel_context_t;
 
@@ -58,8 +58,8 @@ typedef struct ag_embed {
     ag_dtype_t dtype;
     uint64_t vocab_begin, vocab_end; /* ids held */
     uint64_t width;
-    float scale;                     /* multiplies every row; 1 for most models */
-    const void *table;               /* (vocab_end - vocab_begin, width) */
+    float scale;       /* multiplies every row; 1 for most models */
+    const void *table; /* (vocab_end - vocab_begin, width) */
 } ag_embed_t;
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y);
 
@@ -80,17 +80,17 @@ void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, c
 typedef struct ag_rope {
     uint32_t n_heads;
     uint32_t head_dim;
-    uint32_t rotary;             /* leading dimensions of a head that rotate; even */
-    float magnitude;             /* multiplies cos and sin (yarn); 1 otherwise */
-    const float *inverse_freq;   /* (rotary / 2) */
+    uint32_t rotary;           /* leading dimensions of a head that rotate; even */
+    float magnitude;           /* multiplies cos and sin (yarn); 1 otherwise */
+    const float *inverse_freq; /* (rotary / 2) */
 } ag_rope_t;
 void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, float *x,
                     uint64_t row_stride); /* x: (tokens, row_stride), heads at its first columns */
 
 /* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, block_tokens, head_dim), keys first. */
 typedef struct ag_kv {
-    ag_dtype_t dtype;       /* AG_F32 or AG_F16 */
-    uint32_t n_kv_heads;    /* held by this rank */
+    ag_dtype_t dtype;    /* AG_F32 or AG_F16 */
+    uint32_t n_kv_heads; /* held by this rank */
     uint32_t head_dim;
     uint32_t block_tokens;
     void *blocks;
@@ -105,11 +105,12 @@ void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, 
  * (Milakov and Gimelshein 2018; Dao 2022): never a (tokens, tokens) matrix.
  */
 typedef struct ag_attention {
-    uint32_t n_heads;            /* query heads held; may be 0 */
-    const uint32_t *kv_head;     /* (n_heads) index of each one's KV head among those held */
+    uint32_t n_heads;        /* query heads held; may be 0 */
+    const uint32_t *kv_head; /* (n_heads) index of each one's KV head among those held */
     float scale;
 } ag_attention_t;
-/** y (tokens, n_heads * head_dim) from q of the same shape; the step's own rows are already appended. */
+/** y (tokens, n_heads * head_dim) from q of the same shape; the step's own rows are already
+ * appended. */
 void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
                          const ag_kv_t *kv, const float *q, float *y);
 size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv);

@@ -12,8 +12,8 @@ extern const ag_linear_impl_t ag_linear_unpack_gemm;
 extern const ag_linear_impl_t ag_linear_reference;
 
 /** A dense tile (n_rows, n_columns), and the bias, to its place in y (n_rows, n). */
-void ag_linear_store(const ag_linear_t *linear, const float *tile, uint64_t n_rows,
-                     uint64_t column, uint64_t n_columns, float *y);
+void ag_linear_store(const ag_linear_t *linear, const float *tile, uint64_t n_rows, uint64_t column,
+                     uint64_t n_columns, float *y);
 
 /** Some columns by the reference. @param row  scratch for k floats. */
 void ag_linear_panel(const ag_linear_t *linear, const float *x, uint64_t n_rows, float *row,

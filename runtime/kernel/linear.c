@@ -36,8 +36,8 @@ size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, boo
     return most;
 }
 
-void ag_linear_store(const ag_linear_t *linear, const float *tile, uint64_t n_rows,
-                     uint64_t column, uint64_t n_columns, float *y)
+void ag_linear_store(const ag_linear_t *linear, const float *tile, uint64_t n_rows, uint64_t column,
+                     uint64_t n_columns, float *y)
 {
     for (uint64_t i = 0; i < n_rows; i++) {
         float *dst = y + i * linear->n + column;

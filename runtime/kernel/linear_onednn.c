@@ -2,9 +2,11 @@
  * LINEAR over float32 weights by oneDNN, a panel of 64 output columns at a time:
  *
  *     for each of my panels
- *         for each 256 rows of x: tile (256, 64) = x * panel^T, then its rows go to their places in y
+ *         for each 256 rows of x: tile (256, 64) = x * panel^T, then its rows go to their places in
+ * y
  *
- * The panel (64 * k floats) stays in L2 for all rows. 2 * rows * n * k operations at the float32 peak.
+ * The panel (64 * k floats) stays in L2 for all rows. 2 * rows * n * k operations at the float32
+ * peak.
  */
 #include "runtime/kernel/kernel_priv.h"
 

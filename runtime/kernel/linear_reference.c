@@ -5,8 +5,8 @@
  *         for each column: unpack its row of the weight to float32 (k floats, in L1)
  *             for each row of x: one dot product
  *
- * It moves the weight once per step: n * k elements in their encoding, and x once per column, from L1
- * or L2. 2 * rows * n * k operations.
+ * It moves the weight once per step: n * k elements in their encoding, and x once per column, from
+ * L1 or L2. 2 * rows * n * k operations.
  */
 #include "runtime/kernel/kernel_priv.h"
 

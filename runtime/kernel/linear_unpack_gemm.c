@@ -62,8 +62,8 @@ static size_t split_scratch(const ag_linear_t *linear, void *scratch, parts_t *p
 }
 
 static void run_panel(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                      const parts_t *parts, const float *x, uint64_t m, uint64_t column,
-                      uint64_t n, float *y)
+                      const parts_t *parts, const float *x, uint64_t m, uint64_t column, uint64_t n,
+                      float *y)
 {
     unpack_panel(linear, column, n, parts->row, parts->panel);
     if (ag_gemm(context->gemm, context->worker->thread, AG_GEMM_BF16, m, n, linear->k, parts->x,

@@ -1,4 +1,5 @@
-/* Rotary position embedding, in place. The angle is position * frequency in float32, as transformers'. */
+/* Rotary position embedding, in place. The angle is position * frequency in float32, as
+ * transformers'. */
 #include <math.h>
 
 #include "runtime/kernel/kernel_priv.h"

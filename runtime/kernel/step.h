@@ -6,9 +6,9 @@
 
 /* What a size is counted in. A program holds bounds; a step holds the real numbers. */
 typedef enum ag_counter {
-    AG_COUNT_ONE,       /* a size that no step changes */
-    AG_COUNT_TOKENS,    /* rows that go through the layers */
-    AG_COUNT_OUTPUTS,   /* rows whose logits are asked for */
+    AG_COUNT_ONE,     /* a size that no step changes */
+    AG_COUNT_TOKENS,  /* rows that go through the layers */
+    AG_COUNT_OUTPUTS, /* rows whose logits are asked for */
     AG_COUNT_SEQUENCES,
     AG_N_COUNTERS,
 } ag_counter_t;
@@ -17,10 +17,10 @@ typedef struct ag_step {
     uint64_t counts[AG_N_COUNTERS]; /* counts[AG_COUNT_ONE] is 1 */
     const int32_t *tokens;          /* (tokens) ids */
     const int32_t *positions;       /* (tokens) position in its sequence */
-    const int32_t *row_begin;       /* (sequences + 1) rows of sequence s: row_begin[s] .. [s + 1] - 1,
-                                       consecutive positions */
-    const int32_t *outputs;         /* (outputs) ascending row numbers */
-    const int32_t *block_tables;    /* (sequences, table_stride) KV block holding positions
-                                       i * block_tokens .. */
+    const int32_t *row_begin;    /* (sequences + 1) rows of sequence s: row_begin[s] .. [s + 1] - 1,
+                                    consecutive positions */
+    const int32_t *outputs;      /* (outputs) ascending row numbers */
+    const int32_t *block_tables; /* (sequences, table_stride) KV block holding positions
+                                    i * block_tokens .. */
     uint32_t table_stride;
 } ag_step_t;

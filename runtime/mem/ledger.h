@@ -12,7 +12,7 @@
 typedef struct ag_ledger ag_ledger_t;
 
 typedef struct ag_ledger_entry {
-    char part[48];   /* "weights", "kv cache", … */
+    char part[48]; /* "weights", "kv cache", … */
     uint64_t bytes;
 } ag_ledger_entry_t;
 
@@ -22,8 +22,8 @@ void ag_ledger_destroy(ag_ledger_t *ledger);
 
 /**
  * Enter bytes under a part's name (entries of one name are summed).
- * @return AG_OK; AG_ERR_BUDGET names the budget, what was asked for and the three largest parts, and
- *         leaves the ledger as it was; AG_ERR_NOMEM.
+ * @return AG_OK; AG_ERR_BUDGET names the budget, what was asked for and the three largest parts,
+ * and leaves the ledger as it was; AG_ERR_NOMEM.
  */
 ag_status_t ag_ledger_take(ag_ledger_t *ledger, const char *part, uint64_t bytes);
 

@@ -4,8 +4,8 @@
 #include "runtime/mem/ledger.h"
 
 typedef struct ag_region {
-    void *base;         /* page-aligned, zeroed */
-    size_t bytes;       /* as asked */
+    void *base;   /* page-aligned, zeroed */
+    size_t bytes; /* as asked */
     ag_ledger_t *ledger;
     char part[48];
 } ag_region_t;

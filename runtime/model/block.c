@@ -53,18 +53,20 @@ static int32_t param(emit_t *emit, ag_role_t role, uint32_t layer, const ag_slic
 static int32_t rows_param(emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
                           uint64_t begin, uint64_t end, uint64_t cols)
 {
-    return param(emit, role, layer,
-                 &(ag_slice_t){.rows = rows, .cols = cols, .row_begin = begin, .row_end = end,
-                               .col_end = cols});
+    return param(
+        emit, role, layer,
+        &(ag_slice_t){
+            .rows = rows, .cols = cols, .row_begin = begin, .row_end = end, .col_end = cols});
 }
 
 /* columns [begin, end) of a (rows, cols) weight */
 static int32_t cols_param(emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
                           uint64_t cols, uint64_t begin, uint64_t end)
 {
-    return param(emit, role, layer,
-                 &(ag_slice_t){.rows = rows, .cols = cols, .row_end = rows, .col_begin = begin,
-                               .col_end = end});
+    return param(
+        emit, role, layer,
+        &(ag_slice_t){
+            .rows = rows, .cols = cols, .row_end = rows, .col_begin = begin, .col_end = end});
 }
 
 /* elements [begin, end) of a vector of n; AG_NO_PARAM where the spec has none */
@@ -174,8 +176,7 @@ static void add_rope(emit_t *emit, uint32_t layer, int32_t x, uint32_t n_heads)
 static int32_t add_attention(emit_t *emit, uint32_t layer, int32_t x)
 {
     const ag_layer_spec_t *kind = ag_spec_layer(spec_of(emit), layer);
-    const ag_layer_shard_t *held =
-        &emit->block->shard->layers[spec_of(emit)->kind_of_layer[layer]];
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec_of(emit)->kind_of_layer[layer]];
     uint32_t n_heads = held->head_end - held->head_begin;
     uint32_t n_kv_heads = held->kv_end - held->kv_begin;
     int32_t y = internal(emit, n_heads * kind->head_dim);
@@ -297,8 +298,8 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
     const ag_shard_t *shard = block->shard;
     ag_role_t role = spec->tied ? AG_ROLE_EMBED : AG_ROLE_HEAD;
     int32_t rows = value(&emit, AG_COUNT_OUTPUTS, spec->hidden, AG_INTERNAL);
-    int32_t logits = value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin,
-                           block->logits);
+    int32_t logits =
+        value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin, block->logits);
     int32_t weight;
 
     add_partial_to_x(&emit);
@@ -308,8 +309,8 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
                                  .weight = AG_NO_PARAM,
                                  .bias = AG_NO_PARAM});
     add_norm(&emit, AG_ROLE_FINAL_NORM, 0, rows, rows);
-    weight = rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end,
-                        spec->hidden);
+    weight =
+        rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end, spec->hidden);
     add_linear(&emit, 0, rows, weight, AG_NO_PARAM, logits);
     return emit.status;
 }

@@ -8,9 +8,9 @@ typedef struct ag_block {
     const ag_model_t *model;
     const ag_shard_t *shard;
     ag_params_t *params;
-    int32_t x;        /* (tokens, hidden): the residual stream */
-    int32_t partial;  /* (tokens, hidden): this rank's part of what is to be added to it */
-    int32_t logits;   /* (outputs, vocabulary held) */
+    int32_t x;            /* (tokens, hidden): the residual stream */
+    int32_t partial;      /* (tokens, hidden): this rank's part of what is to be added to it */
+    int32_t logits;       /* (outputs, vocabulary held) */
     uint32_t first_layer; /* of the stage: its KV cache is number 0 */
 } ag_block_t;
 

@@ -1,4 +1,5 @@
-/* A family: which keys hold its settings, how its tensors are called, what its config does not say. */
+/* A family: which keys hold its settings, how its tensors are called, what its config does not say.
+ */
 #pragma once
 
 #include "runtime/model/spec.h"
@@ -36,7 +37,7 @@ typedef enum ag_transform {
 
 typedef struct ag_name_row {
     ag_role_t role;
-    const char *hf;    /* %u is the layer; NULL: not in such files */
+    const char *hf; /* %u is the layer; NULL: not in such files */
     const char *gguf;
     ag_transform_t gguf_transform;
 } ag_name_row_t;
@@ -54,19 +55,19 @@ typedef struct ag_settings {
 } ag_settings_t;
 
 typedef struct ag_key_row {
-    size_t offset;            /* of the field in ag_settings_t */
+    size_t offset; /* of the field in ag_settings_t */
     ag_setting_kind_t kind;
     bool required;
-    const char *hf;           /* path in config.json; alternatives joined by '|' */
-    const char *gguf;         /* key after the architecture's name; NULL: a GGUF does not say */
+    const char *hf;   /* path in config.json; alternatives joined by '|' */
+    const char *gguf; /* key after the architecture's name; NULL: a GGUF does not say */
 } ag_key_row_t;
 
 typedef struct ag_family {
     const char *name;
-    const char *hf_model_type;   /* config.json's model_type */
-    const char *gguf_arch;       /* general.architecture */
-    const ag_key_row_t *keys;    /* ended by a row with both names NULL */
-    const ag_name_row_t *names;  /* ended by a row with both names NULL */
+    const char *hf_model_type;  /* config.json's model_type */
+    const char *gguf_arch;      /* general.architecture */
+    const ag_key_row_t *keys;   /* ended by a row with both names NULL */
+    const ag_name_row_t *names; /* ended by a row with both names NULL */
     /** Fill the spec from the settings; what the config does not say is known here. */
     ag_status_t (*adjust)(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec);

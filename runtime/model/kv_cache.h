@@ -24,7 +24,8 @@ uint32_t ag_kv_blocks(uint64_t n_tokens);
 uint64_t ag_kv_bytes(const ag_spec_t *spec, const ag_shard_t *shard, uint32_t layer_begin,
                      uint32_t layer_end, ag_dtype_t dtype, uint32_t n_blocks);
 
-/** Lay the layers' caches out in memory of ag_kv_bytes(). @param kv  out: (layer_end - layer_begin). */
+/** Lay the layers' caches out in memory of ag_kv_bytes(). @param kv  out: (layer_end -
+ * layer_begin). */
 void ag_kv_bind(const ag_spec_t *spec, const ag_shard_t *shard, uint32_t layer_begin,
                 uint32_t layer_end, ag_dtype_t dtype, uint32_t n_blocks, unsigned char *memory,
                 ag_kv_t *kv);

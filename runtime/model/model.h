@@ -25,15 +25,15 @@ ag_status_t ag_model_units(const ag_model_t *model, uint32_t layer_kind, ag_mode
 
 /* One rank's part of every layer of a kind. */
 typedef struct ag_layer_shard {
-    uint32_t head_begin, head_end;   /* query heads */
-    uint32_t kv_begin, kv_end;       /* the key-value heads these use, replicated where shared */
-    uint32_t ffn_begin, ffn_end;     /* feed-forward columns */
-    uint32_t *kv_head;               /* (heads held) index among the KV heads held */
+    uint32_t head_begin, head_end; /* query heads */
+    uint32_t kv_begin, kv_end;     /* the key-value heads these use, replicated where shared */
+    uint32_t ffn_begin, ffn_end;   /* feed-forward columns */
+    uint32_t *kv_head;             /* (heads held) index among the KV heads held */
 } ag_layer_shard_t;
 
 /* One rank's part of a stage. */
 typedef struct ag_shard {
-    uint32_t index, n_ranks;         /* among the ranks that compute together */
+    uint32_t index, n_ranks; /* among the ranks that compute together */
     uint32_t vocab_begin, vocab_end;
     uint32_t n_layer_kinds;
     ag_layer_shard_t layers[AG_MAX_LAYER_KINDS];

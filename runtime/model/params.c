@@ -21,8 +21,7 @@ static const ag_model_tensor_t *find_tensor(const ag_model_t *model, ag_role_t r
                                             char name[128], ag_transform_t *transform_p)
 {
     bool gguf = ag_model_files_gguf(model->files) != NULL;
-    const char *known =
-        ag_family_tensor_name(model->family, gguf, role, layer, name, transform_p);
+    const char *known = ag_family_tensor_name(model->family, gguf, role, layer, name, transform_p);
 
     return known != NULL ? ag_model_files_find(model->files, known) : NULL;
 }
@@ -139,8 +138,8 @@ static uint64_t source_row(const ag_param_t *param, uint64_t r)
 /* A piece of a slice on its way: rows of the file, read densely. */
 typedef struct piece {
     uint64_t first_row, n_rows;
-    uint64_t row_bytes;       /* read of each row */
-    uint64_t skip_bytes;      /* of each row before what is read */
+    uint64_t row_bytes;  /* read of each row */
+    uint64_t skip_bytes; /* of each row before what is read */
     uint64_t file_row_bytes;
     unsigned char *bytes;
 } piece_t;
@@ -149,15 +148,14 @@ static ag_status_t read_piece(const ag_model_t *model, const ag_param_t *param,
                               const piece_t *piece)
 {
     if (piece->row_bytes == piece->file_row_bytes) {
-        return ag_model_files_read(model->files, param->tensor,
-                                   piece->first_row * piece->row_bytes,
+        return ag_model_files_read(model->files, param->tensor, piece->first_row * piece->row_bytes,
                                    piece->n_rows * piece->row_bytes, piece->bytes);
     }
     for (uint64_t i = 0; i < piece->n_rows; i++) {
-        ag_status_t status = ag_model_files_read(
-            model->files, param->tensor,
-            (piece->first_row + i) * piece->file_row_bytes + piece->skip_bytes, piece->row_bytes,
-            piece->bytes + i * piece->row_bytes);
+        ag_status_t status =
+            ag_model_files_read(model->files, param->tensor,
+                                (piece->first_row + i) * piece->file_row_bytes + piece->skip_bytes,
+                                piece->row_bytes, piece->bytes + i * piece->row_bytes);
 
         if (status != AG_OK) {
             return status;

@@ -12,10 +12,10 @@ typedef struct ag_param {
 } ag_param_t;
 
 typedef struct ag_params {
-    ag_array_t items;              /* ag_param_t */
-    ag_array_t held;               /* ag_graph_param_t, same index */
-    uint64_t bytes;                /* of the region that holds them all */
-    bool exact;                    /* held as float32 */
+    ag_array_t items; /* ag_param_t */
+    ag_array_t held;  /* ag_graph_param_t, same index */
+    uint64_t bytes;   /* of the region that holds them all */
+    bool exact;       /* held as float32 */
 } ag_params_t;
 
 void ag_params_init(ag_params_t *params, bool exact);

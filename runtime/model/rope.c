@@ -43,7 +43,8 @@ static void scale_yarn(const ag_rope_spec_t *rope, float *inverse_freq)
         float ramp = (float)((i - first) / (last - first));
 
         ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
-        inverse_freq[i] = inverse_freq[i] / (float)rope->factor * ramp + inverse_freq[i] * (1 - ramp);
+        inverse_freq[i] =
+            inverse_freq[i] / (float)rope->factor * ramp + inverse_freq[i] * (1 - ramp);
     }
 }
 

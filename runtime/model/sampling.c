@@ -119,9 +119,8 @@ static uint32_t keep_likely(const ag_sampler_t *sampler, double *sum_p)
     uint32_t n_kept = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        sampler->weights[i] =
-            exp(((double)sampler->candidates[i].logit - sampler->candidates[0].logit) /
-                s->temperature);
+        sampler->weights[i] = exp(
+            ((double)sampler->candidates[i].logit - sampler->candidates[0].logit) / s->temperature);
         sum += sampler->weights[i];
     }
     for (; n_kept < n; n_kept++) {

@@ -1,4 +1,5 @@
-/* From logits to a token. The order of the steps is transformers': penalty, temperature, k, p, min-p. */
+/* From logits to a token. The order of the steps is transformers': penalty, temperature, k, p,
+ * min-p. */
 #pragma once
 
 #include <stdint.h>
@@ -6,10 +7,10 @@
 #include "runtime/base/status.h"
 
 typedef struct ag_sampling {
-    double temperature;    /* 0 = greedy: the largest logit, the lowest id among equals */
-    uint32_t top_k;        /* 0 = all */
-    double top_p;          /* 0 or 1 = all: smallest set of at least this probability */
-    double min_p;          /* 0 = all: at least this fraction of the most likely one's probability */
+    double temperature; /* 0 = greedy: the largest logit, the lowest id among equals */
+    uint32_t top_k;     /* 0 = all */
+    double top_p;       /* 0 or 1 = all: smallest set of at least this probability */
+    double min_p;       /* 0 = all: at least this fraction of the most likely one's probability */
     double repeat_penalty; /* 0 or 1 = none: logits of tokens seen are divided (or, below zero,
                               multiplied) by it: Keskar et al. 2019 */
     uint64_t seed;
@@ -27,7 +28,8 @@ void ag_sampler_begin(ag_sampler_t *sampler, uint64_t stream);
 /** A token that is part of the sequence, for the repeat penalty. */
 void ag_sampler_see(ag_sampler_t *sampler, int32_t id);
 
-/** Choose among logits (vocab); draw number `index` of the stream. Not-a-number logits: AG_ERR_FORMAT. */
+/** Choose among logits (vocab); draw number `index` of the stream. Not-a-number logits:
+ * AG_ERR_FORMAT. */
 ag_status_t ag_sampler_pick(ag_sampler_t *sampler, const float *logits, uint64_t index,
                             int32_t *id_p);
 

@@ -104,9 +104,8 @@ static ag_status_t read_settings(const ag_model_files_t *files, const ag_family_
 
     for (const ag_key_row_t *row = keys; row->hf != NULL || row->gguf != NULL; row++) {
         const char *key = gguf != NULL ? row->gguf : row->hf;
-        number_t number = gguf != NULL
-                              ? gguf_number(gguf, family->gguf_arch, row->gguf)
-                              : config_number(ag_model_files_config(files), row->hf);
+        number_t number = gguf != NULL ? gguf_number(gguf, family->gguf_arch, row->gguf)
+                                       : config_number(ag_model_files_config(files), row->hf);
         ag_status_t status;
 
         if (!number.present) {
@@ -151,8 +150,11 @@ static const struct {
     const char *name;
     ag_rope_kind_t kind;
 } rope_kinds[] = {
-    {"default", AG_ROPE_DEFAULT}, {"none", AG_ROPE_DEFAULT}, {"linear", AG_ROPE_LINEAR},
-    {"llama3", AG_ROPE_LLAMA3},   {"yarn", AG_ROPE_YARN},
+    {"default", AG_ROPE_DEFAULT},
+    {"none", AG_ROPE_DEFAULT},
+    {"linear", AG_ROPE_LINEAR},
+    {"llama3", AG_ROPE_LLAMA3},
+    {"yarn", AG_ROPE_YARN},
     {"dynamic", AG_ROPE_DEFAULT}, /* changes nothing within the model's own context */
 };
 
@@ -225,9 +227,9 @@ static uint32_t embedding_rows(const ag_model_files_t *files, const ag_family_t 
 {
     ag_transform_t transform;
     char name[128];
-    const ag_model_tensor_t *tensor = ag_model_files_find(
-        files, ag_family_tensor_name(family, ag_model_files_gguf(files) != NULL, AG_ROLE_EMBED, 0,
-                                     name, &transform));
+    const ag_model_tensor_t *tensor =
+        ag_model_files_find(files, ag_family_tensor_name(family, ag_model_files_gguf(files) != NULL,
+                                                         AG_ROLE_EMBED, 0, name, &transform));
 
     return tensor != NULL && tensor->dims[0] <= MAX_VOCAB ? (uint32_t)tensor->dims[0] : 0;
 }
@@ -361,7 +363,8 @@ static void hash_spec(ag_spec_t *spec)
 static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t **family_p)
 {
     char text[64], known[512] = "";
-    const char *name = setting_text(files, "model_type", "general.architecture", text, sizeof(text));
+    const char *name =
+        setting_text(files, "model_type", "general.architecture", text, sizeof(text));
     bool gguf = ag_model_files_gguf(files) != NULL;
 
     for (size_t i = 0; ag_families[i] != NULL; i++) {

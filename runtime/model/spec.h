@@ -17,21 +17,21 @@ typedef enum ag_rope_kind {
 typedef struct ag_rope_spec {
     ag_rope_kind_t kind;
     double base;
-    uint32_t rotary;           /* leading dimensions of a head that rotate */
+    uint32_t rotary; /* leading dimensions of a head that rotate */
     double factor;
     double low_freq_factor, high_freq_factor; /* LLAMA3 */
     double beta_fast, beta_slow;              /* YARN */
-    double attention_factor;   /* YARN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    double attention_factor; /* YARN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
     uint32_t original_context_tokens;
 } ag_rope_spec_t;
 
 typedef struct ag_layer_spec {
     uint32_t n_heads, n_kv_heads, head_dim;
-    float attention_scale;     /* on q . k */
+    float attention_scale; /* on q . k */
     bool q_bias, k_bias, v_bias, o_bias;
     uint32_t ffn_width;
-    ag_act_t ffn_act;          /* gated: act(gate) * up */
-    bool ffn_bias;             /* of gate, up and down */
+    ag_act_t ffn_act; /* gated: act(gate) * up */
+    bool ffn_bias;    /* of gate, up and down */
 } ag_layer_spec_t;
 
 enum { AG_MAX_LAYER_KINDS = 4, AG_MAX_LAYERS = 4096 };
@@ -43,13 +43,13 @@ typedef struct ag_spec {
     float norm_eps;
     float embed_scale;
     ag_rope_spec_t rope;
-    float *inverse_freq;       /* (rope.rotary / 2), scaling included */
-    float rope_magnitude;      /* of cos and sin */
-    bool tied;                 /* the head is the embedding table */
+    float *inverse_freq;  /* (rope.rotary / 2), scaling included */
+    float rope_magnitude; /* of cos and sin */
+    bool tied;            /* the head is the embedding table */
     uint32_t n_layer_kinds;
     ag_layer_spec_t layer_kinds[AG_MAX_LAYER_KINDS];
-    uint8_t *kind_of_layer;    /* (n_layers) */
-    char hash[17];             /* of everything above */
+    uint8_t *kind_of_layer; /* (n_layers) */
+    char hash[17];          /* of everything above */
 } ag_spec_t;
 
 static inline const ag_layer_spec_t *ag_spec_layer(const ag_spec_t *spec, uint32_t layer)

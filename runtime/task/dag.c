@@ -55,8 +55,8 @@ ag_status_t ag_dag_init(uint32_t n_ops, uint32_t n_streams, const uint8_t *strea
     dag.positions = calloc((size_t)n_ops + 1, sizeof(*dag.positions));
     dag.stream_begin = calloc((size_t)n_streams + 1, sizeof(*dag.stream_begin));
     dag.stream_ops = calloc((size_t)n_ops + 1, sizeof(*dag.stream_ops));
-    if (dag.streams == NULL || dag.dep_begin == NULL || dag.deps == NULL ||
-        dag.positions == NULL || dag.stream_begin == NULL || dag.stream_ops == NULL) {
+    if (dag.streams == NULL || dag.dep_begin == NULL || dag.deps == NULL || dag.positions == NULL ||
+        dag.stream_begin == NULL || dag.stream_ops == NULL) {
         ag_dag_fini(&dag);
         return ag_fail_nomem("building a dag", (size_t)n_ops * 16);
     }

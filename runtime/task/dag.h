@@ -1,4 +1,5 @@
-/* Operations on FIFO streams and their dependencies: what the checker proves and the executor runs. */
+/* Operations on FIFO streams and their dependencies: what the checker proves and the executor runs.
+ */
 #pragma once
 
 #include <stdint.h>
@@ -11,12 +12,13 @@ enum { AG_MAX_STREAMS = 8 };
 typedef struct ag_dag {
     uint32_t n_ops;
     uint32_t n_streams;
-    uint8_t *streams;      /* (n_ops) the stream of each operation */
-    uint32_t *positions;   /* (n_ops) its place in that stream */
-    uint32_t *dep_begin;   /* (n_ops + 1) deps of operation i: deps[dep_begin[i]] .. */
-    uint32_t *deps;        /* operations that must be complete before */
-    uint32_t *stream_begin; /* (n_streams + 1) operations of stream s: stream_ops[stream_begin[s]] .. */
-    uint32_t *stream_ops;   /* (n_ops) */
+    uint8_t *streams;    /* (n_ops) the stream of each operation */
+    uint32_t *positions; /* (n_ops) its place in that stream */
+    uint32_t *dep_begin; /* (n_ops + 1) deps of operation i: deps[dep_begin[i]] .. */
+    uint32_t *deps;      /* operations that must be complete before */
+    uint32_t
+        *stream_begin; /* (n_streams + 1) operations of stream s: stream_ops[stream_begin[s]] .. */
+    uint32_t *stream_ops; /* (n_ops) */
 } ag_dag_t;
 
 /**

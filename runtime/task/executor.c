@@ -4,8 +4,8 @@
 #include <string.h>
 
 typedef struct stream_state {
-    uint32_t n_done;    /* operations of the stream that are complete: its published position */
-    bool started;       /* the one at n_done has been started and is pending */
+    uint32_t n_done; /* operations of the stream that are complete: its published position */
+    bool started;    /* the one at n_done has been started and is pending */
     uint64_t begin_ns;
 } stream_state_t;
 
@@ -124,8 +124,8 @@ static bool all_done(const ag_execution_t *execution)
     return true;
 }
 
-ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag,
-                             const ag_task_t *tasks, const ag_run_t *run)
+ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag, const ag_task_t *tasks,
+                             const ag_run_t *run)
 {
     uint64_t idle_since_ns = 0;
 

@@ -1,6 +1,6 @@
 /*
- * Runs a dag of tasks on the calling thread: the compute thread is the executor. A dependency across
- * streams is a comparison of two counters.
+ * Runs a dag of tasks on the calling thread: the compute thread is the executor. A dependency
+ * across streams is a comparison of two counters.
  */
 #pragma once
 
@@ -18,10 +18,12 @@ typedef struct ag_run {
 
 /* An operation made executable, one per operation of the dag, same index. */
 typedef struct ag_task {
-    const char *name;  /* for the trace */
+    const char *name; /* for the trace */
     uint32_t detail;
-    ag_status_t (*start)(void *arg, const ag_run_t *run); /* AG_OK: complete; AG_PENDING: see test */
-    ag_status_t (*test)(void *arg, const ag_run_t *run);  /* NULL where start never leaves work over */
+    ag_status_t (*start)(void *arg,
+                         const ag_run_t *run); /* AG_OK: complete; AG_PENDING: see test */
+    ag_status_t (*test)(void *arg,
+                        const ag_run_t *run); /* NULL where start never leaves work over */
     void *arg;
 } ag_task_t;
 
@@ -46,11 +48,12 @@ void ag_execution_destroy(ag_execution_t *execution); /* NULL is allowed */
  * Run every task once, in an order the dag allows, and return when all are complete.
  * @return AG_OK, or the first failing task's status, its name before the record.
  */
-ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag,
-                             const ag_task_t *tasks, const ag_run_t *run);
+ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag, const ag_task_t *tasks,
+                             const ag_run_t *run);
 
 /** Time spent in tasks of the compute stream since the execution was made. */
 uint64_t ag_execution_compute_ns(const ag_execution_t *execution);
 
-/** From inside a task of the compute stream: let the other streams go on. Errors come out of the run. */
+/** From inside a task of the compute stream: let the other streams go on. Errors come out of the
+ * run. */
 void ag_execution_poll(ag_execution_t *execution);

@@ -45,8 +45,10 @@ void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event)
 ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,
                            const char *const *track_names, uint32_t n_tracks)
 {
-    fprintf(file, "{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"rank %u\"}},\n",
-            rank, rank);
+    fprintf(
+        file,
+        "{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"rank %u\"}},\n",
+        rank, rank);
     for (uint32_t i = 0; i < n_tracks; i++) {
         fprintf(file,
                 "{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\","

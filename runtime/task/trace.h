@@ -9,9 +9,9 @@
 typedef struct ag_trace ag_trace_t;
 
 typedef struct ag_trace_event {
-    const char *name;   /* must outlive the trace */
-    uint32_t track;     /* the stream */
-    uint32_t detail;    /* layer, or what the name says */
+    const char *name; /* must outlive the trace */
+    uint32_t track;   /* the stream */
+    uint32_t detail;  /* layer, or what the name says */
     uint64_t begin_ns, end_ns;
 } ag_trace_event_t;
 
@@ -22,8 +22,8 @@ void ag_trace_destroy(ag_trace_t *trace); /* NULL is allowed */
 void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event); /* trace may be NULL */
 
 /**
- * Append the events of one rank as JSON objects, each followed by ",\n" (the array's brackets are the
- * caller's, so that ranks can share a file).
+ * Append the events of one rank as JSON objects, each followed by ",\n" (the array's brackets are
+ * the caller's, so that ranks can share a file).
  * @param track_names  (n_tracks) what the streams are called.
  */
 ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,

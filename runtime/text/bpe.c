@@ -1,6 +1,6 @@
 /*
- * Byte pair encoding (Sennrich et al. 2016) of one word: the pair of least rank is merged first, the
- * leftmost among equals. A heap of candidates over a linked list: n log n, also for long words.
+ * Byte pair encoding (Sennrich et al. 2016) of one word: the pair of least rank is merged first,
+ * the leftmost among equals. A heap of candidates over a linked list: n log n, also for long words.
  */
 #include <stdlib.h>
 
@@ -14,7 +14,7 @@ typedef struct symbol {
 
 typedef struct candidate {
     uint32_t rank;
-    int32_t at;             /* the left symbol */
+    int32_t at; /* the left symbol */
     uint32_t left_id, right_id, id;
 } candidate_t;
 
@@ -131,7 +131,8 @@ static ag_status_t merge_all(word_t *word)
     return status;
 }
 
-/* Bytes that have no token are dropped, as Hugging Face's tokenizers do without an unknown token. */
+/* Bytes that have no token are dropped, as Hugging Face's tokenizers do without an unknown token.
+ */
 static ag_status_t split_bytes(word_t *word, const char *bytes, size_t n_bytes)
 {
     ag_status_t status = AG_OK;
@@ -157,9 +158,8 @@ static ag_status_t split_bytes(word_t *word, const char *bytes, size_t n_bytes)
 ag_status_t ag_bpe_encode(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n_bytes,
                           ag_array_t *ids)
 {
-    word_t word = {.tokenizer = tokenizer,
-                   .symbols = AG_ARRAY(symbol_t),
-                   .heap = AG_ARRAY(candidate_t)};
+    word_t word = {
+        .tokenizer = tokenizer, .symbols = AG_ARRAY(symbol_t), .heap = AG_ARRAY(candidate_t)};
     uint32_t whole = tokenizer->ignore_merges ? ag_word_id(tokenizer, bytes, n_bytes) : AG_NO_ID;
     ag_status_t status;
 

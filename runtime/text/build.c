@@ -8,8 +8,8 @@
 #include "runtime/text/tokenizer_priv.h"
 
 /*
- * GPT-2's byte alphabet: printable Latin-1 stands for itself, the other bytes are code points from 256 on,
- * in order (Radford et al. 2019, encoder.py). -1 for a code point that is none of it.
+ * GPT-2's byte alphabet: printable Latin-1 stands for itself, the other bytes are code points from
+ * 256 on, in order (Radford et al. 2019, encoder.py). -1 for a code point that is none of it.
  */
 static int byte_of(uint32_t code)
 {

@@ -1,6 +1,7 @@
 /*
- * A template is Jinja; we do not run it, we recognise it. Its text is brought to one form (no space that
- * Jinja would drop, 'a' + 'b' joined, x['role'] as x.role) and compared with the forms we know.
+ * A template is Jinja; we do not run it, we recognise it. Its text is brought to one form (no space
+ * that Jinja would drop, 'a' + 'b' joined, x['role'] as x.role) and compared with the forms we
+ * know.
  */
 #include "runtime/text/chat.h"
 
@@ -213,8 +214,9 @@ ag_status_t ag_chat_render(const ag_tokenizer_t *tokenizer, const ag_chat_messag
     ag_status_t status = AG_PENDING;
 
     if (template == NULL) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "the model has no chat template: give the prompt as text, "
-                                           "without --chat");
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model has no chat template: give the prompt as text, "
+                       "without --chat");
     }
     for (int i = 0; i < N_FORMS && status == AG_PENDING; i++) {
         const char *wild = NULL;
@@ -232,9 +234,9 @@ ag_status_t ag_chat_render(const ag_tokenizer_t *tokenizer, const ag_chat_messag
         return AG_OK;
     }
     ag_array_fini(&text);
-    return status == AG_PENDING
-               ? ag_fail(AG_ERR_UNSUPPORTED, "the model's chat template is not known (known: chatml): "
-                                             "give the prompt as text, with the template's marks, "
-                                             "without --chat")
-               : status;
+    return status == AG_PENDING ? ag_fail(AG_ERR_UNSUPPORTED,
+                                          "the model's chat template is not known (known: chatml): "
+                                          "give the prompt as text, with the template's marks, "
+                                          "without --chat")
+                                : status;
 }

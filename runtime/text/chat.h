@@ -10,8 +10,8 @@ typedef struct ag_chat_message {
 } ag_chat_message_t;
 
 /**
- * Render a dialogue as transformers' apply_chat_template(add_generation_prompt=True) does, a default
- * system turn included. Special tokens stand in the text, as text.
+ * Render a dialogue as transformers' apply_chat_template(add_generation_prompt=True) does, a
+ * default system turn included. Special tokens stand in the text, as text.
  * @param text_p  out: free() it.
  * @return AG_OK; AG_ERR_UNSUPPORTED: the model has no template, or one that is not known.
  */

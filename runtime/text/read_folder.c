@@ -1,4 +1,5 @@
-/* A tokenizer from a Hugging Face folder: tokenizer.json, tokenizer_config.json, generation_config.json. */
+/* A tokenizer from a Hugging Face folder: tokenizer.json, tokenizer_config.json,
+ * generation_config.json. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +10,9 @@
 
 typedef struct reading {
     ag_tokenizer_t *tokenizer;
-    char path[4096];           /* of tokenizer.json */
+    char path[4096]; /* of tokenizer.json */
     const ag_json_t *json;
-    ag_array_t texts;          /* ag_token_text_t by id */
+    ag_array_t texts; /* ag_token_text_t by id */
     size_t id;
 } reading_t;
 
@@ -36,8 +37,8 @@ static ag_status_t keep_text(reading_t *reading, int64_t id, const ag_token_text
                        (long long)id);
     }
     if ((size_t)id >= reading->texts.n_items) {
-        ag_status_t status = ag_array_append(&reading->texts, NULL,
-                                             (size_t)id + 1 - reading->texts.n_items);
+        ag_status_t status =
+            ag_array_append(&reading->texts, NULL, (size_t)id + 1 - reading->texts.n_items);
 
         if (status != AG_OK) {
             return status;
@@ -125,7 +126,8 @@ static ag_status_t read_model(reading_t *reading)
     return status;
 }
 
-/* One pre-tokenizer: the patterns it cuts with are appended. @param patterns  const char * items. */
+/* One pre-tokenizer: the patterns it cuts with are appended. @param patterns  const char * items.
+ */
 static ag_status_t read_pre_tokenizer(reading_t *reading, const ag_json_t *pre,
                                       ag_array_t *patterns)
 {
@@ -248,8 +250,9 @@ static ag_status_t keep_template(ag_tokenizer_t *tokenizer, const ag_json_t *cha
         return AG_OK;
     }
     tokenizer->chat_template = strdup(text);
-    return tokenizer->chat_template != NULL ? AG_OK
-                                            : ag_fail_nomem("reading a chat template", strlen(text));
+    return tokenizer->chat_template != NULL
+               ? AG_OK
+               : ag_fail_nomem("reading a chat template", strlen(text));
 }
 
 /* chat_template.jinja, where there is one, comes before tokenizer_config.json's. */

@@ -30,8 +30,9 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     ag_status_t status = AG_OK;
 
     if (tokens == NULL || (types != NULL && types->as.array.n != tokens->as.array.n)) {
-        return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.tokens is missing, or does not match "
-                                      "tokenizer.ggml.token_type",
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: tokenizer.ggml.tokens is missing, or does not match "
+                       "tokenizer.ggml.token_type",
                        ag_gguf_path(gguf));
     }
     for (size_t i = 0; i < tokens->as.array.n && status == AG_OK; i++) {
@@ -104,7 +105,8 @@ static int64_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer
 
 static ag_status_t read_special(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
-    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"};
+    static const char *const ends[] = {"tokenizer.ggml.eos_token_id",
+                                       "tokenizer.ggml.eot_token_id"};
     const ag_gguf_value_t *add_bos = ag_gguf_get(gguf, "tokenizer.ggml.add_bos_token");
     const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
     ag_status_t status = AG_OK;
@@ -136,8 +138,9 @@ ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t
     if (!is_text(algorithm, "gpt2")) {
         bool named = algorithm != NULL && algorithm->kind == AG_GGUF_STRING;
 
-        return ag_fail(AG_ERR_UNSUPPORTED, "%s: tokenizer \"%.*s\" is not known (known: gpt2, which "
-                                           "is byte-level BPE)",
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: tokenizer \"%.*s\" is not known (known: gpt2, which "
+                       "is byte-level BPE)",
                        ag_gguf_path(gguf), named ? (int)(algorithm->as.string.n_bytes & 63) : 0,
                        named ? algorithm->as.string.bytes : "");
     }

@@ -23,8 +23,8 @@ static const struct {
     size_t n_patterns;
     bool ignore_merges;
 } known[] = {
-    {"gpt-2", gpt2_patterns, 1, false},  {"llama-bpe", llama3_patterns, 1, true},
-    {"llama3", llama3_patterns, 1, true}, {"llama-v3", llama3_patterns, 1, true},
+    {"gpt-2", gpt2_patterns, 1, false},    {"llama-bpe", llama3_patterns, 1, true},
+    {"llama3", llama3_patterns, 1, true},  {"llama-v3", llama3_patterns, 1, true},
     {"smollm", smollm_patterns, 2, false},
 };
 
@@ -33,8 +33,7 @@ struct ag_splitter {
     pcre2_code *codes[8];
 };
 
-const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p,
-                                     bool *ignore_merges_p)
+const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p, bool *ignore_merges_p)
 {
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strcmp(known[i].name, name) == 0) {
@@ -104,8 +103,9 @@ static ag_status_t compile(const char *pattern, pcre2_code **code_p)
     ag_array_fini(&translated);
     if (*code_p == NULL) {
         pcre2_get_error_message(error, text, sizeof(text));
-        return ag_fail(AG_ERR_UNSUPPORTED, "the pre-tokenizer's expression \"%s\" is not understood: "
-                                           "%s",
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the pre-tokenizer's expression \"%s\" is not understood: "
+                       "%s",
                        pattern, (const char *)text);
     }
     pcre2_jit_compile(*code_p, PCRE2_JIT_COMPLETE); /* where it cannot, matching is slower */
@@ -159,16 +159,17 @@ static ag_status_t split_word(const pcre2_code *code, pcre2_match_data *match, c
     ag_status_t status = AG_OK;
 
     while (at < n_bytes && status == AG_OK) {
-        int n = pcre2_match(code, (PCRE2_SPTR)(text + word->begin), n_bytes, at,
-                            PCRE2_NO_UTF_CHECK, match, NULL);
+        int n = pcre2_match(code, (PCRE2_SPTR)(text + word->begin), n_bytes, at, PCRE2_NO_UTF_CHECK,
+                            match, NULL);
         const PCRE2_SIZE *found = pcre2_get_ovector_pointer(match);
 
         if (n == PCRE2_ERROR_NOMATCH) {
             break;
         }
         if (n < 0) {
-            return ag_fail(AG_ERR_UNSUPPORTED, "the pre-tokenizer's expression fails on a text of "
-                                               "%zu bytes (PCRE2 error %d)",
+            return ag_fail(AG_ERR_UNSUPPORTED,
+                           "the pre-tokenizer's expression fails on a text of "
+                           "%zu bytes (PCRE2 error %d)",
                            n_bytes, n);
         }
         if (found[1] == found[0]) { /* an empty match cuts nothing */
@@ -192,8 +193,8 @@ ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, s
 {
     ag_array_t before = AG_ARRAY(ag_word_t);
     pcre2_match_data *match = pcre2_match_data_create(8, NULL);
-    ag_status_t status = match == NULL ? ag_fail_nomem("splitting a text", 64)
-                                       : add_word(words, 0, n_bytes);
+    ag_status_t status =
+        match == NULL ? ag_fail_nomem("splitting a text", 64) : add_word(words, 0, n_bytes);
 
     for (size_t i = 0; i < splitter->n_codes && status == AG_OK; i++) {
         ag_array_t swap = before;
@@ -202,8 +203,8 @@ ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, s
         *words = swap;
         words->n_items = 0;
         for (size_t j = 0; j < before.n_items && status == AG_OK; j++) {
-            status = split_word(splitter->codes[i], match, text,
-                                &AG_ITEMS(&before, ag_word_t)[j], words);
+            status = split_word(splitter->codes[i], match, text, &AG_ITEMS(&before, ag_word_t)[j],
+                                words);
         }
     }
     pcre2_match_data_free(match);

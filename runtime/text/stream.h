@@ -8,16 +8,16 @@
 typedef struct ag_text_stream {
     const char *const *stops; /* (n_stops) borrowed; none empty */
     uint32_t n_stops;
-    bool stopped;             /* a stop text has come; nothing follows */
-    ag_array_t held;          /* char: not given out yet */
+    bool stopped;    /* a stop text has come; nothing follows */
+    ag_array_t held; /* char: not given out yet */
 } ag_text_stream_t;
 
 void ag_text_stream_init(ag_text_stream_t *stream, const char *const *stops, uint32_t n_stops);
 void ag_text_stream_fini(ag_text_stream_t *stream);
 
 /**
- * Bytes of the next token. What is certain is appended to text as valid UTF-8, invalid bytes as U+FFFD.
- * When a stop text is complete (the one that begins first), text before it is given out and
+ * Bytes of the next token. What is certain is appended to text as valid UTF-8, invalid bytes as
+ * U+FFFD. When a stop text is complete (the one that begins first), text before it is given out and
  * stream->stopped is set.
  */
 ag_status_t ag_text_stream_push(ag_text_stream_t *stream, const char *bytes, size_t n_bytes,

@@ -14,8 +14,8 @@ enum { AG_STRIP_LEFT = 1, AG_STRIP_RIGHT = 2 };
 
 /* A hash table from 64-bit keys to two numbers; open addressing, never shrinks. */
 typedef struct ag_pair_slot {
-    uint64_t key;             /* left id << 32 | right id */
-    uint32_t rank, id;        /* id AG_NO_ID: empty */
+    uint64_t key;      /* left id << 32 | right id */
+    uint32_t rank, id; /* id AG_NO_ID: empty */
 } ag_pair_slot_t;
 
 enum { AG_NO_ID = 0xffffffffu };
@@ -24,19 +24,19 @@ enum { AG_NO_ID = 0xffffffffu };
 typedef struct ag_splitter ag_splitter_t;
 
 struct ag_tokenizer {
-    ag_array_t pieces;        /* ag_piece_t by id */
-    ag_array_t bytes;         /* char: the pieces' bytes */
-    ag_array_t added;         /* uint32_t ids of added pieces, the longest first */
-    uint32_t byte_ids[256];   /* token of a single byte, or AG_NO_ID */
-    ag_pair_slot_t *pairs;    /* (n_pairs) merges */
-    size_t n_pairs;           /* a power of two */
-    uint32_t *words;          /* (n_words) ids by the hash of their bytes, or AG_NO_ID */
-    size_t n_words;           /* a power of two */
+    ag_array_t pieces;      /* ag_piece_t by id */
+    ag_array_t bytes;       /* char: the pieces' bytes */
+    ag_array_t added;       /* uint32_t ids of added pieces, the longest first */
+    uint32_t byte_ids[256]; /* token of a single byte, or AG_NO_ID */
+    ag_pair_slot_t *pairs;  /* (n_pairs) merges */
+    size_t n_pairs;         /* a power of two */
+    uint32_t *words;        /* (n_words) ids by the hash of their bytes, or AG_NO_ID */
+    size_t n_words;         /* a power of two */
     ag_splitter_t *splitter;
-    bool ignore_merges;       /* a word that is a token is that token */
+    bool ignore_merges; /* a word that is a token is that token */
     bool add_prefix_space;
     int32_t bos;
-    ag_array_t ends;          /* int32_t */
+    ag_array_t ends; /* int32_t */
     char *chat_template;
 };
 
@@ -59,7 +59,8 @@ ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *tok
 /** After all tokens: the tables to look them up by. */
 ag_status_t ag_build_tables(ag_tokenizer_t *tokenizer, size_t n_merges);
 
-/** A merge of two tokens, in the byte alphabet; rank is its number. One whose tokens are missing is dropped. */
+/** A merge of two tokens, in the byte alphabet; rank is its number. One whose tokens are missing is
+ * dropped. */
 ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
                            const char *right, size_t n_right, uint32_t rank);
 
@@ -76,7 +77,8 @@ void ag_splitter_destroy(ag_splitter_t *splitter);
 
 /**
  * The patterns of a pre-tokenizer by the name a GGUF gives it; NULL: not known.
- * @param ignore_merges_p  out: whether a word that is a token is that token, as such tokenizers have it.
+ * @param ignore_merges_p  out: whether a word that is a token is that token, as such tokenizers
+ * have it.
  */
 const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p, bool *ignore_merges_p);
 

@@ -10,7 +10,8 @@ typedef struct setup {
     ag_program_t *program;
 } setup_t;
 
-/** Plan and program as the options say; the first failure's status. Everything is released by close_setup. */
+/** Plan and program as the options say; the first failure's status. Everything is released by
+ * close_setup. */
 ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup);
 void close_setup(setup_t *setup);
 

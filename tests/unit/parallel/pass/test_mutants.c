@@ -157,8 +157,8 @@ Test(mutants, are_refused, .timeout = 120)
                      AG_OK);
         if (mutate(setup.program, fault, i)) {
             n_made[fault]++;
-            n_refused[fault] += ag_program_check(setup.program, setup.plan, AG_CHECK_PLACED,
-                                                 "mutation") != AG_OK;
+            n_refused[fault] +=
+                ag_program_check(setup.program, setup.plan, AG_CHECK_PLACED, "mutation") != AG_OK;
         }
         close_setup(&setup);
     }

@@ -11,10 +11,10 @@ static const struct {
     uint32_t pp;
     const char *tensor_split;
 } plans[] = {
-    {NULL, 0, NULL},    {"2", 0, NULL},      {"3", 0, NULL},  {"4", 0, NULL},
-    {"5", 0, NULL},     {NULL, 2, NULL},     {NULL, 3, NULL}, {"2", 2, NULL},
-    {"2", 3, NULL},     {"2,1", 0, NULL},    {"1,2", 0, NULL}, {"1,3,2", 0, NULL},
-    {"3", 0, "7,1,1"},  {"2", 0, "5,4"},     {"2,1", 0, "1,8;1"}, {"5,4", 0, NULL},
+    {NULL, 0, NULL},   {"2", 0, NULL},   {"3", 0, NULL},      {"4", 0, NULL},
+    {"5", 0, NULL},    {NULL, 2, NULL},  {NULL, 3, NULL},     {"2", 2, NULL},
+    {"2", 3, NULL},    {"2,1", 0, NULL}, {"1,2", 0, NULL},    {"1,3,2", 0, NULL},
+    {"3", 0, "7,1,1"}, {"2", 0, "5,4"},  {"2,1", 0, "1,8;1"}, {"5,4", 0, NULL},
 };
 
 enum { N_PLANS = sizeof(plans) / sizeof(plans[0]) };

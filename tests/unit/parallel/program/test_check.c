@@ -24,13 +24,14 @@ static void add_segment(ag_program_t *program, uint32_t rank, uint32_t buffer, u
 {
     ag_op_t op = {.kind = AG_OP_SEGMENT, .stream = AG_STREAM_COMPUTE, .peer = -1};
 
-    cr_assert_eq(ag_program_add_segment(program, rank, &(ag_part_t){AG_PART_ADD, 0}, NULL,
-                                        &op.subject),
-                 AG_OK);
+    cr_assert_eq(
+        ag_program_add_segment(program, rank, &(ag_part_t){AG_PART_ADD, 0}, NULL, &op.subject),
+        AG_OK);
     cr_assert_eq(ag_program_add_op(program, rank, &op, &(ag_use_t){buffer, mode}, 1), AG_OK);
 }
 
-static void add_message(ag_program_t *program, uint32_t rank, ag_op_kind_t kind, uint32_t unit_bytes)
+static void add_message(ag_program_t *program, uint32_t rank, ag_op_kind_t kind,
+                        uint32_t unit_bytes)
 {
     ag_op_t op = {.kind = (uint8_t)kind,
                   .stream = AG_STREAM_PIPE,
@@ -56,7 +57,8 @@ static void add_sum(ag_program_t *program, uint32_t rank, uint32_t group)
                   .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};
 
     cr_assert_eq(
-        ag_program_add_op(program, rank, &op, &(ag_use_t){0, AG_USE_READ | AG_USE_WRITE}, 1), AG_OK);
+        ag_program_add_op(program, rank, &op, &(ag_use_t){0, AG_USE_READ | AG_USE_WRITE}, 1),
+        AG_OK);
 }
 
 static bool error_has(const char *text)

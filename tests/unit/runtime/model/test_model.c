@@ -126,8 +126,8 @@ Test(params, columns_and_rows_of_a_slice_are_those_of_the_tensor)
     ag_model_t *model;
     ag_params_t params;
     ag_slice_t whole = {.rows = 72, .cols = 187, .row_end = 72, .col_end = 187};
-    ag_slice_t part = {.rows = 72, .cols = 187, .row_begin = 3, .row_end = 70, .col_begin = 64,
-                       .col_end = 187};
+    ag_slice_t part = {
+        .rows = 72, .cols = 187, .row_begin = 3, .row_end = 70, .col_begin = 64, .col_end = 187};
     int32_t a, b;
     unsigned char *memory;
 
