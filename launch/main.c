@@ -74,6 +74,14 @@ static int run_command(const ag_options_t *options)
     return exit_code(status);
 }
 
+/* Every rank meets the same mistake on the command line; the first one tells of it. */
+static bool is_first_rank(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+
+    return rank == NULL || strcmp(rank, "0") == 0;
+}
+
 /* The hidden commands by which the limits are measured. */
 static int measure(const ag_options_t *options)
 {
@@ -114,7 +122,7 @@ int main(int argc, char **argv)
     if (status == AG_OK) {
         status = ag_command_tokenize(&options);
     }
-    if (status != AG_OK) {
+    if (status != AG_OK && is_first_rank()) {
         fprintf(stderr, "argosy: %s\n", ag_error());
     }
     return exit_code(status);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/tensor/half.h"
 
 typedef enum ag_dtype {
     AG_F32,
@@ -43,8 +44,3 @@ static inline size_t ag_dtype_bytes(ag_dtype_t dtype, size_t n)
 
     return n / info->block_elements * info->block_bytes;
 }
-
-float ag_f16_to_f32(uint16_t half);
-uint16_t ag_f32_to_f16(float value);  /* round to nearest even */
-float ag_bf16_to_f32(uint16_t bits);
-uint16_t ag_f32_to_bf16(float value); /* round to nearest even; NaN stays NaN */

@@ -14,23 +14,23 @@ static float load_f16(const uint8_t *bytes)
     return ag_f16_to_f32(half);
 }
 
-void ag_unpack_f32(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_f32(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
     memcpy(dst, blocks, n_blocks * sizeof(float));
 }
 
-void ag_unpack_f16(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_f16(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t i = 0; i < n_blocks; i++) {
         dst[i] = load_f16(src + 2 * i);
     }
 }
 
-void ag_unpack_bf16(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_bf16(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t i = 0; i < n_blocks; i++) {
         uint16_t bits;
@@ -41,9 +41,9 @@ void ag_unpack_bf16(const void *blocks, float *dst, size_t n_blocks)
 }
 
 /* f16 scale, 32 int8 */
-void ag_unpack_q8_0(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_q8_0(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 34, dst += 32) {
         float d = load_f16(src);
@@ -55,9 +55,9 @@ void ag_unpack_q8_0(const void *blocks, float *dst, size_t n_blocks)
 }
 
 /* f16 scale, 16 bytes: low nibbles are values 0 to 15, high ones 16 to 31; less 8 */
-void ag_unpack_q4_0(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_q4_0(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 18, dst += 32) {
         float d = load_f16(src);
@@ -70,9 +70,9 @@ void ag_unpack_q4_0(const void *blocks, float *dst, size_t n_blocks)
 }
 
 /* f16 scale, f16 minimum, 16 bytes of nibbles */
-void ag_unpack_q4_1(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_q4_1(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 20, dst += 32) {
         float d = load_f16(src), m = load_f16(src + 2);
@@ -85,29 +85,27 @@ void ag_unpack_q4_1(const void *blocks, float *dst, size_t n_blocks)
 }
 
 /* 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales of 16 values each, f16 scale */
-void ag_unpack_q6_k(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_q6_k(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 210, dst += 256) {
-        const int8_t *scales = (const int8_t *)src + 192;
         float d = load_f16(src + 208);
 
-        for (int half = 0; half < 2; half++) {
-            const uint8_t *low = src + 64 * half, *high = src + 128 + 32 * half;
-            float *out = dst + 128 * half;
+        /* of each 128 values a quarter shares its 32 high bytes with the other three */
+        for (int sixteen = 0; sixteen < 4; sixteen++) {
+            int half = sixteen / 2, first = sixteen % 2 * 16;
+            const uint8_t *low = src + 64 * half + first, *high = src + 128 + 32 * half + first;
+            const int8_t *scale = (const int8_t *)src + 192 + 8 * half + sixteen % 2;
+            float d0 = d * (float)scale[0], d1 = d * (float)scale[2];
+            float d2 = d * (float)scale[4], d3 = d * (float)scale[6];
+            float *out = dst + 128 * half + first;
 
-            for (int i = 0; i < 32; i++) {
-                const int8_t *s = scales + 8 * half + i / 16;
-                int q0 = (low[i] & 15) | (high[i] & 3) << 4;
-                int q1 = (low[i + 32] & 15) | (high[i] >> 2 & 3) << 4;
-                int q2 = low[i] >> 4 | (high[i] >> 4 & 3) << 4;
-                int q3 = low[i + 32] >> 4 | (high[i] >> 6 & 3) << 4;
-
-                out[i] = d * (float)s[0] * (float)(q0 - 32);
-                out[i + 32] = d * (float)s[2] * (float)(q1 - 32);
-                out[i + 64] = d * (float)s[4] * (float)(q2 - 32);
-                out[i + 96] = d * (float)s[6] * (float)(q3 - 32);
+            for (int i = 0; i < 16; i++) {
+                out[i] = d0 * (float)(((low[i] & 15) | (high[i] & 3) << 4) - 32);
+                out[i + 32] = d1 * (float)(((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4) - 32);
+                out[i + 64] = d2 * (float)((low[i] >> 4 | (high[i] >> 4 & 3) << 4) - 32);
+                out[i + 96] = d3 * (float)((low[i + 32] >> 4 | high[i] >> 6 << 4) - 32);
             }
         }
     }
@@ -126,9 +124,9 @@ static void scale_min_k4(const uint8_t *packed, int j, int *scale_p, int *min_p)
 }
 
 /* f16 scale of scales, f16 scale of minimums, 12 bytes of both, 128 bytes of nibbles */
-void ag_unpack_q4_k(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_q4_k(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 144, dst += 256) {
         float d = load_f16(src), dmin = load_f16(src + 2);

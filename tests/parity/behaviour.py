@@ -259,7 +259,8 @@ def errors():
     one_line(ask + ["--pipeline-split", "1,1"], 2, ["--pipeline-split", "2", "3"], 2)
     one_line(ask + ["--max-memory", "4M"], 3, ["rank 0", "MiB", "--max-memory"])
     one_line(ask + ["--max-memory", "4M", "--tp", "2"], 3, ["MiB", "--max-memory"], 2)
-    one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"])
+    for ranks in (1, 2):
+        one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
     one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
     warned = run(["generate", "--model", TINY, "--prompt", b"a\xffb".decode("utf-8", "surrogateescape"),
