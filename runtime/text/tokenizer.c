@@ -131,9 +131,40 @@ static uint32_t added_at(const ag_tokenizer_t *tokenizer, const char *text, size
     return AG_NO_ID;
 }
 
-static bool is_space(char c)
+/* Bytes of the white space (Unicode's property) that stands at text; 0: none does. */
+static size_t space_at(const char *text, size_t n_bytes)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    /* beside ASCII's: U+0085 U+00A0 U+1680 U+2000..200A U+2028 U+2029 U+202F U+205F U+3000 */
+    static const char *const others[] = {"\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80",
+                                         "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF",
+                                         "\xE2\x81\x9F", "\xE3\x80\x80"};
+    const unsigned char *b = (const unsigned char *)text;
+
+    if (n_bytes > 0 && (b[0] == ' ' || (b[0] >= '\t' && b[0] <= '\r'))) {
+        return 1;
+    }
+    if (n_bytes >= 3 && b[0] == 0xE2 && b[1] == 0x80 && b[2] >= 0x80 && b[2] <= 0x8A) {
+        return 3;
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        size_t n = strlen(others[i]);
+
+        if (n <= n_bytes && memcmp(text, others[i], n) == 0) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* Bytes of the white space that ends at text + end, not reaching before begin; 0: none does. */
+static size_t space_before(const char *text, size_t begin, size_t end)
+{
+    for (size_t n = 1; n <= 3 && n <= end - begin; n++) {
+        if (space_at(text + end - n, n) == n) {
+            return n;
+        }
+    }
+    return 0;
 }
 
 /* Added tokens cut the text first; what lies between them is cut into words. */
@@ -153,16 +184,16 @@ static ag_status_t encode_valid(const ag_tokenizer_t *tokenizer, const char *tex
             continue;
         }
         piece = ag_piece_at(tokenizer, id);
-        while ((piece->strips & AG_STRIP_LEFT) && end > done && is_space(text[end - 1])) {
-            end--;
+        while ((piece->strips & AG_STRIP_LEFT) && space_before(text, done, end) > 0) {
+            end -= space_before(text, done, end);
         }
         status = encode_plain(tokenizer, text + done, end - done, ids);
         if (status == AG_OK) {
             status = ag_array_append(ids, &id, 1);
         }
         at += piece->n_bytes;
-        while ((piece->strips & AG_STRIP_RIGHT) && at < n_bytes && is_space(text[at])) {
-            at++;
+        while ((piece->strips & AG_STRIP_RIGHT) && space_at(text + at, n_bytes - at) > 0) {
+            at += space_at(text + at, n_bytes - at);
         }
         done = at;
     }

@@ -161,5 +161,28 @@ def tokenizer():
             expect(json.loads(done.stdout) == line["ids"], f"case {line.get('n')}: raw bytes")
 
 
+def tokenizers():
+    """tokenizer.json with the pre-tokenizers of GPT-2, Llama 3 and SmolLM; added tokens; a leading space."""
+    for name in ("gpt2", "prefix", "llama3", "smollm"):
+        source = os.path.join(DATA, "tokenizer", name)
+        with open(os.path.join(source, "cases.jsonl")) as file:
+            lines = [json.loads(line) for line in file]
+        with tempfile.TemporaryDirectory() as folder:
+            for file in ("config.json", "model.safetensors"):
+                os.symlink(os.path.join(TINY, file), os.path.join(folder, file))
+            os.symlink(os.path.join(source, "tokenizer.json"), os.path.join(folder, "tokenizer.json"))
+            for flags, key in (([], "ids"), (["--no-special"], "ids_plain")):
+                stdin = "".join(json.dumps(line["text"]) + "\n" for line in lines).encode()
+                done = run(["tokenize", "--model", folder, "--jsonl"] + flags, stdin=stdin)
+                for line, text in zip(lines, done.stdout.decode().strip().split("\n"), strict=True):
+                    wanted = line.get(key, line["ids"])
+                    expect(json.loads(text) == wanted, f"{name} {flags} {line['text']!r}: {text}, not {wanted}")
+            stdin = "".join(json.dumps(line["ids"]) + "\n" for line in lines).encode()
+            done = run(["tokenize", "--model", folder, "--jsonl", "--decode"], stdin=stdin)
+            for line, text in zip(lines, done.stdout.decode().split("\n")[:-1], strict=True):
+                expect(json.loads(text) == line["decoded"], f"{name}: {text}, not {line['decoded']!r}")
+
+
 main({f.__name__: f for f in (tiny_logits, tiny_config_v4, tiny_splits, tiny_auto, real_greedy,
-                              real_logits, real_nll, real_text_nll, real_splits, tokenizer)})
+                              real_logits, real_nll, real_text_nll, real_splits, tokenizer,
+                              tokenizers)})
