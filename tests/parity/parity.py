@@ -183,6 +183,31 @@ def tokenizers():
                 expect(json.loads(text) == line["decoded"], f"{name}: {text}, not {line['decoded']!r}")
 
 
+def chat_templates():
+    """ChatML in its spellings renders as Jinja2 does; what is not known is refused, with the way out."""
+    with open(os.path.join(DATA, "chat", "cases.json")) as file:
+        templates = json.load(file)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("model.safetensors", "tokenizer.json"):
+            os.symlink(os.path.join(TINY, name), os.path.join(folder, name))
+        with open(os.path.join(TINY, "config.json")) as file:
+            config = dict(json.load(file), max_position_embeddings=1024)
+        with open(os.path.join(folder, "config.json"), "w") as file:
+            json.dump(config, file)
+        for case in templates:
+            with open(os.path.join(folder, "tokenizer_config.json"), "w") as file:
+                json.dump({"chat_template": case["template"]}, file)
+            args = ["--chat", "--prompt", case["content"], "--max-tokens", "1"]
+            if "rendered" not in case:
+                done = run(["generate", "--model", folder] + args, check=False)
+                expect(done.returncode == 1 and "--chat" in done.stderr.decode(), f"{case['name']} is refused")
+                continue
+            ids = generate(folder, args)["prompt_tokens"]
+            done = run(["tokenize", "--model", folder, "--decode", "--text", json.dumps(ids)])
+            expect(done.stdout.decode() == case["rendered"],
+                   f"{case['name']}: {done.stdout.decode()!r}, not {case['rendered']!r}")
+
+
 main({f.__name__: f for f in (tiny_logits, tiny_config_v4, tiny_splits, tiny_auto, real_greedy,
                               real_logits, real_nll, real_text_nll, real_splits, tokenizer,
-                              tokenizers)})
+                              tokenizers, chat_templates)})
