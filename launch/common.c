@@ -6,6 +6,7 @@
 
 #include "launch/command.h"
 #include "parallel/program/text.h"
+#include "runtime/base/log.h"
 
 ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p)
 {
@@ -45,6 +46,19 @@ ag_status_t ag_write_out(const char *bytes, size_t n_bytes)
     return AG_OK;
 }
 
+ag_status_t ag_print_json_line(ag_json_t *json)
+{
+    char *text;
+    ag_status_t status = ag_json_text(json, AG_JSON_LINE, &text);
+
+    ag_json_destroy(json);
+    if (status == AG_OK) {
+        status = ag_write_out(text, strlen(text));
+        free(text);
+    }
+    return status == AG_OK ? ag_write_out("\n", 1) : status;
+}
+
 ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figures,
                            ag_report_t *report)
 {
@@ -78,6 +92,19 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
     ag_programs_destroy(&programs);
     ag_build_destroy(whole);
     free(hosts);
+    return status;
+}
+
+ag_status_t ag_print_figures(ag_session_t *session, const ag_run_figures_t *figures)
+{
+    ag_report_t report;
+    char line[512];
+    ag_status_t status = ag_make_report(session, figures, &report);
+
+    if (status == AG_OK) {
+        ag_report_line(&report, line, sizeof(line));
+        ag_log(AG_LOG_INFO, "%s", line);
+    }
     return status;
 }
 

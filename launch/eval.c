@@ -83,8 +83,7 @@ static ag_status_t print_result(const ag_session_t *session, const evaluation_t 
 {
     double nll = result->n_predicted > 0 ? result->nll_sum / (double)result->n_predicted : NAN;
     ag_json_t *json;
-    char line[256], *text;
-    ag_status_t status;
+    char line[256];
 
     if (!session->options->json) {
         snprintf(line, sizeof(line), "%zu tokens, %llu predicted: mean nll %.6f, perplexity %.4f\n",
@@ -96,13 +95,7 @@ static ag_status_t print_result(const ag_session_t *session, const evaluation_t 
     ag_json_set(json, "predicted", ag_json_new_integer((int64_t)result->n_predicted));
     ag_json_set(json, "nll", ag_json_new_real(nll));
     ag_json_set(json, "perplexity", ag_json_new_real(exp(nll)));
-    status = ag_json_text(json, AG_JSON_LINE, &text);
-    ag_json_destroy(json);
-    if (status == AG_OK) {
-        status = ag_write_out(text, strlen(text));
-        free(text);
-    }
-    return status == AG_OK ? ag_write_out("\n", 1) : status;
+    return ag_print_json_line(json);
 }
 
 static ag_status_t open_logits(const ag_session_t *session, evaluation_t *e)
@@ -124,12 +117,12 @@ static ag_status_t run(ag_session_t *session, evaluation_t *e)
                            .calls = {.is_cancelled = ag_session_is_cancelled, .arg = e}};
     ag_eval_result_t result = {0};
     ag_run_figures_t figures = {0};
-    ag_report_t report;
-    char line[512];
     ag_status_t status = ag_eval(session->job, e->ids, e->n_ids, &opts, &result, &figures);
-    ag_status_t stopped = ag_job_stop(session->job);
+    ag_status_t stopped = ag_job_stop(session->job), closed = AG_OK;
 
-    status = status == AG_OK ? stopped : status;
+    if (status == AG_OK) {
+        status = stopped;
+    }
     if (e->writer != NULL && status == AG_OK) {
         status = ag_npy_writer_close(e->writer);
         e->writer = NULL;
@@ -137,14 +130,12 @@ static ag_status_t run(ag_session_t *session, evaluation_t *e)
     if (status == AG_OK) {
         status = print_result(session, e, &result);
     }
-    if (status == AG_OK) {
-        status = ag_make_report(session, &figures, &report);
+    if (status == AG_OK || status == AG_ERR_INTERRUPTED) { /* figures, also of a part */
+        closed = ag_print_figures(session, &figures);
     }
-    if (status == AG_OK) {
-        ag_report_line(&report, line, sizeof(line));
-        ag_log(AG_LOG_INFO, "%s", line);
-    }
-    return status;
+    return status == AG_OK                ? closed
+           : status == AG_ERR_INTERRUPTED ? ag_fail(status, "interrupted")
+                                          : status;
 }
 
 ag_status_t ag_command_eval(ag_session_t *session)

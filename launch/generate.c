@@ -230,8 +230,6 @@ static ag_status_t print_json(const answer_t *answer, const prompt_t *prompt, ag
     static const char *const stops[] = {"eos", "length", "stop", "interrupted"};
     ag_json_t *json = ag_json_new_object(), *limit = ag_json_new_object();
     ag_json_t *ratio = ag_json_new_object();
-    char *text;
-    ag_status_t status;
 
     ag_json_set(limit, "prefill_tokens_per_s", ag_json_new_real(report->prefill_limit));
     ag_json_set(limit, "decode_tokens_per_s", ag_json_new_real(report->decode_limit));
@@ -247,13 +245,7 @@ static ag_status_t print_json(const answer_t *answer, const prompt_t *prompt, ag
     ag_json_set(json, "ratio", ratio);
     ag_json_set(json, "held_back_by",
                 ag_json_new_string(report->held_back_by, strlen(report->held_back_by)));
-    status = ag_json_text(json, AG_JSON_LINE, &text);
-    ag_json_destroy(json);
-    if (status == AG_OK) {
-        status = ag_write_out(text, strlen(text));
-        free(text);
-    }
-    return status == AG_OK ? ag_write_out("\n", 1) : status;
+    return ag_print_json_line(json);
 }
 
 static void add_figures(ag_run_figures_t *sum, const ag_run_figures_t *one)
@@ -316,8 +308,6 @@ static ag_status_t answer_all(ag_session_t *session, const ag_array_t *prompts)
     ag_run_figures_t figures = {0};
     ag_sampler_t *sampler = NULL;
     ag_stop_t stop = AG_STOP_END;
-    ag_report_t report;
-    char line[512];
     ag_status_t status, stopped;
 
     status = ag_sampler_create(session->model->spec->vocab, &session->options->sampling, &sampler);
@@ -330,11 +320,7 @@ static ag_status_t answer_all(ag_session_t *session, const ag_array_t *prompts)
     stopped = ag_job_stop(session->job);
     status = status == AG_OK ? stopped : status;
     if (status == AG_OK) {
-        status = ag_make_report(session, &figures, &report);
-    }
-    if (status == AG_OK) {
-        ag_report_line(&report, line, sizeof(line));
-        ag_log(AG_LOG_INFO, "%s", line);
+        status = ag_print_figures(session, &figures);
     }
     return status == AG_OK && stop == AG_STOP_INTERRUPTED
                ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")

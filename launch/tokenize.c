@@ -97,15 +97,8 @@ static ag_status_t convert_whole(const conversion_t *c, const char *text, size_t
 static ag_status_t print_string(const ag_array_t *bytes)
 {
     ag_json_t *json = ag_json_new_string(bytes->n_items > 0 ? bytes->items : "", bytes->n_items);
-    char *text;
-    ag_status_t status = ag_json_text(json, AG_JSON_LINE, &text);
 
-    ag_json_destroy(json);
-    if (status == AG_OK) {
-        status = ag_write_out(text, strlen(text));
-        free(text);
-    }
-    return status == AG_OK ? ag_write_out("\n", 1) : status;
+    return ag_print_json_line(json);
 }
 
 static ag_status_t convert_line(const conversion_t *c, const char *line, size_t n_bytes,

@@ -17,13 +17,17 @@ void ag_params_fini(ag_params_t *params)
     ag_array_fini(&params->held);
 }
 
-static const ag_model_tensor_t *find_tensor(const ag_model_t *model, ag_role_t role, uint32_t layer,
-                                            char name[128], ag_transform_t *transform_p)
+static ag_status_t find_tensor(const ag_model_t *model, ag_role_t role, uint32_t layer,
+                               ag_param_t *param)
 {
     bool gguf = ag_model_files_gguf(model->files) != NULL;
-    const char *known = ag_family_tensor_name(model->family, gguf, role, layer, name, transform_p);
+    char name[128];
 
-    return known != NULL ? ag_model_files_find(model->files, known) : NULL;
+    if (ag_family_tensor_name(model->family, gguf, role, layer, name, &param->transform) == NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s: %s has no name for role %d in such files",
+                       ag_model_files_path(model->files), model->family->name, (int)role);
+    }
+    return ag_model_files_require(model->files, name, &param->tensor);
 }
 
 static ag_status_t check_shape(const ag_model_t *model, const ag_model_tensor_t *tensor,
@@ -97,18 +101,15 @@ static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
 ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_t role,
                           uint32_t layer, const ag_slice_t *slice, int32_t *param_p)
 {
-    char name[128] = "";
     ag_param_t param = {.row_begin = slice->row_begin, .col_begin = slice->col_begin};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
     const ag_dtype_info_t *info;
     ag_status_t status;
 
-    param.tensor = find_tensor(model, role, layer, name, &param.transform);
-    if (param.tensor == NULL) {
-        return ag_fail(AG_ERR_FORMAT, "%s: tensor %s is missing", ag_model_files_path(model->files),
-                       name);
+    status = find_tensor(model, role, layer, &param);
+    if (status == AG_OK) {
+        status = check_shape(model, param.tensor, slice);
     }
-    status = check_shape(model, param.tensor, slice);
     if (status == AG_OK) {
         status = check_blocks(model, param.tensor, slice);
     }
