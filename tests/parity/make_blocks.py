@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Make data/dequant: random blocks of each type and what the gguf package decodes them to.
+
+pip install gguf==0.19.0 numpy==2.4.6; run without arguments. <type>.blocks holds raw blocks,
+<type>.f32 as many little-endian floats as they decode to. Bytes are random, so every value of every
+field occurs; scales are finite halves of all sizes, zeros, subnormals and the largest among them.
+"""
+import pathlib
+
+import gguf
+import numpy as np
+
+# type: blocks, byte offsets of the halves that are scales
+TYPES = {
+    "F32": (512, []),
+    "F16": (2048, []),
+    "BF16": (2048, []),
+    "Q8_0": (48, [0]),
+    "Q4_0": (48, [0]),
+    "Q4_1": (48, [0, 2]),
+    "Q6_K": (16, [208]),
+    "Q4_K": (16, [0, 2]),
+}
+EXTREMES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00], np.uint16)
+FOLDER = pathlib.Path(__file__).parent / "data" / "dequant"
+
+
+def make(name, n_blocks, scales, random):
+    quant = gguf.GGMLQuantizationType[name]
+    n_bytes = gguf.GGML_QUANT_SIZES[quant][1]
+    blocks = random.integers(0, 256, (n_blocks, n_bytes), np.uint8)
+    for i, at in enumerate(scales):
+        halves = random.integers(0, 0x7C00, n_blocks, np.uint16)
+        halves |= random.integers(0, 2, n_blocks, np.uint16) << 15
+        # shifted by one for the second scale: extremes meet ordinary ones, and each other
+        halves[i : i + len(EXTREMES)] = EXTREMES
+        blocks[:, at : at + 2] = halves.view(np.uint8).reshape(n_blocks, 2)
+    if not scales:  # a NaN has many encodings: leave their comparison to tests of conversions
+        values = gguf.dequantize(blocks, quant).reshape(n_blocks)
+        blocks = blocks[np.isfinite(values)]
+    with np.errstate(over="ignore"):
+        values = gguf.dequantize(blocks, quant).astype("<f4")
+    (FOLDER / f"{name.lower()}.blocks").write_bytes(blocks.tobytes())
+    (FOLDER / f"{name.lower()}.f32").write_bytes(values.tobytes())
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for seed, (name, (n_blocks, scales)) in enumerate(TYPES.items()):
+        make(name, n_blocks, scales, np.random.default_rng(seed))
+
+
+main()

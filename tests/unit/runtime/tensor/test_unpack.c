@@ -1,0 +1,86 @@
+#include "runtime/tensor/dtype.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A file made by tests/parity/make_blocks.py. */
+static void *read_data(const char *name, const char *suffix, size_t *n_bytes_p)
+{
+    char path[512];
+    void *bytes = malloc(1 << 16);
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/dequant/%s.%s", AG_TEST_DATA, name, suffix);
+    file = fopen(path, "rb");
+    cr_assert(file != NULL && bytes != NULL, "%s", path);
+    *n_bytes_p = fread(bytes, 1, 1 << 16, file);
+    cr_assert(*n_bytes_p > 0 && *n_bytes_p < 1 << 16, "%s", path);
+    fclose(file);
+    return bytes;
+}
+
+static void expect_gguf_values(ag_dtype_t dtype)
+{
+    const ag_dtype_info_t *info = ag_dtype_info(dtype);
+    size_t n_block_bytes, n_expected_bytes, n_blocks;
+    unsigned char *blocks = read_data(info->name, "blocks", &n_block_bytes);
+    float *expected = read_data(info->name, "f32", &n_expected_bytes);
+    float *values;
+
+    cr_assert_eq(n_block_bytes % info->block_bytes, 0);
+    n_blocks = n_block_bytes / info->block_bytes;
+    cr_assert_eq(n_expected_bytes, n_blocks * info->block_elements * sizeof(float));
+    cr_assert_eq(ag_dtype_bytes(dtype, n_blocks * info->block_elements), n_block_bytes);
+
+    /* exact sizes, so that the sanitizer sees a read or a write too far */
+    values = malloc(n_expected_bytes);
+    blocks = realloc(blocks, n_block_bytes);
+    cr_assert(values != NULL && blocks != NULL);
+    info->unpack(blocks, values, n_blocks);
+    for (size_t i = 0; i < n_blocks * info->block_elements; i++) {
+        cr_assert_eq(ag_bits_of_f32(values[i]), ag_bits_of_f32(expected[i]),
+                     "%s: value %zu is %a, not %a", info->name, i, (double)values[i],
+                     (double)expected[i]);
+    }
+    free(values);
+    free(expected);
+    free(blocks);
+}
+
+Test(unpack, every_type_gives_the_bits_of_the_gguf_package)
+{
+    for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
+        expect_gguf_values((ag_dtype_t)dtype);
+    }
+}
+
+Test(unpack, blocks_may_stand_at_any_address)
+{
+    for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
+        const ag_dtype_info_t *info = ag_dtype_info((ag_dtype_t)dtype);
+        size_t n_bytes;
+        unsigned char *blocks = read_data(info->name, "blocks", &n_bytes);
+        unsigned char moved[256];
+        float values[256], moved_values[256];
+
+        cr_assert_leq(info->block_bytes, sizeof(moved) - 1);
+        memcpy(moved + 1, blocks, info->block_bytes);
+        info->unpack(blocks, values, 1);
+        info->unpack(moved + 1, moved_values, 1);
+        cr_expect_arr_eq(moved_values, values, info->block_elements * sizeof(float), "%s",
+                         info->name);
+        free(blocks);
+    }
+}
+
+Test(unpack, no_blocks_are_no_values)
+{
+    for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
+        float value = 1.5f;
+
+        ag_dtype_info((ag_dtype_t)dtype)->unpack(&value, &value, 0);
+        cr_expect_eq(value, 1.5f);
+    }
+}
