@@ -14,6 +14,7 @@ static const ag_dtype_info_t dtypes[AG_N_DTYPES] = {
     [AG_Q4_1] = {"q4_1", NULL, 3, 32, 20, ag_unpack_q4_1},
     [AG_Q6_K] = {"q6_k", NULL, 14, 256, 210, ag_unpack_q6_k},
     [AG_Q4_K] = {"q4_k", NULL, 12, 256, 144, ag_unpack_q4_k},
+    [AG_Q5_0] = {"q5_0", NULL, 6, 32, 22, ag_unpack_q5_0},
 };
 
 const ag_dtype_info_t *ag_dtype_info(ag_dtype_t dtype)

@@ -16,6 +16,7 @@ typedef enum ag_dtype {
     AG_Q4_1,
     AG_Q6_K,
     AG_Q4_K,
+    AG_Q5_0,
     AG_N_DTYPES,
 } ag_dtype_t;
 

@@ -11,3 +11,4 @@ void ag_unpack_q4_0(const void *blocks, float *dst, size_t n_blocks);
 void ag_unpack_q4_1(const void *blocks, float *dst, size_t n_blocks);
 void ag_unpack_q6_k(const void *blocks, float *dst, size_t n_blocks);
 void ag_unpack_q4_k(const void *blocks, float *dst, size_t n_blocks);
+void ag_unpack_q5_0(const void *blocks, float *dst, size_t n_blocks);

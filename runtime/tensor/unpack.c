@@ -149,3 +149,23 @@ void ag_unpack_q4_k(const void *restrict blocks, float *restrict dst, size_t n_b
         }
     }
 }
+
+/* f16 scale, 32 fifth bits, 16 bytes of nibbles; less 16 */
+void ag_unpack_q5_0(const void *blocks, float *dst, size_t n_blocks)
+{
+    const uint8_t *src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 22, dst += 32) {
+        float d = load_f16(src);
+        uint32_t high;
+
+        memcpy(&high, src + 2, sizeof(high));
+        for (int i = 0; i < 16; i++) {
+            int low_value = (src[6 + i] & 15) | (int)(high >> i & 1) << 4;
+            int high_value = src[6 + i] >> 4 | (int)(high >> (i + 16) & 1) << 4;
+
+            dst[i] = (float)(low_value - 16) * d;
+            dst[i + 16] = (float)(high_value - 16) * d;
+        }
+    }
+}

@@ -20,6 +20,7 @@ TYPES = {
     "Q4_1": (48, [0, 2]),
     "Q6_K": (16, [208]),
     "Q4_K": (16, [0, 2]),
+    "Q5_0": (48, [0]),
 }
 EXTREMES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00], np.uint16)
 FOLDER = pathlib.Path(__file__).parent / "data" / "dequant"
