@@ -23,15 +23,18 @@ static void run_column(const ag_linear_t *linear, const float *x, uint64_t n_row
                        uint64_t column, float *y)
 {
     const ag_dtype_info_t *info = ag_dtype_info(linear->dtype);
-    const unsigned char *src = (const unsigned char *)linear->weight +
-                               column * (linear->k / info->block_elements * info->block_bytes);
+    uint64_t n_blocks = linear->k / info->block_elements;
+    const unsigned char *src = linear->weight;
     float bias = linear->bias != NULL ? linear->bias[column] : 0.0f;
     const float *weights = row;
 
+    if (n_blocks > 0) { /* a weight without columns may be NULL */
+        src += column * n_blocks * info->block_bytes;
+    }
     if (linear->dtype == AG_F32) {
         weights = (const float *)(const void *)src;
     } else {
-        info->unpack(src, row, linear->k / info->block_elements);
+        info->unpack(src, row, n_blocks);
     }
     for (uint64_t i = 0; i < n_rows; i++) {
         y[i * linear->n + column] = ag_dot(x + i * linear->k, weights, linear->k) + bias;
