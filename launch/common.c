@@ -179,7 +179,8 @@ ag_status_t ag_command_plan(ag_session_t *session)
     ag_status_t status = ag_session_plan(
         session, context > 0 ? context : session->model->spec->context_tokens, false);
 
-    return status == AG_OK ? ag_print_plan(session) : status;
+    /* under mpirun one rank tells for all */
+    return status == AG_OK && session->net->rank == 0 ? ag_print_plan(session) : status;
 }
 
 ag_status_t ag_command_show(ag_session_t *session)
@@ -187,13 +188,14 @@ ag_status_t ag_command_show(ag_session_t *session)
     uint32_t context = session->options->plan.context_tokens;
     ag_status_t status = ag_session_plan(
         session, context > 0 ? context : session->model->spec->context_tokens, false);
+    bool tells = status == AG_OK && session->net->rank == 0;
     uint32_t n_ranks = status == AG_OK ? ag_plan_ranks(session->plan) : 0;
 
     if (status == AG_OK && session->options->rank_given && session->options->rank >= n_ranks) {
         return ag_fail(AG_ERR_INVALID, "--rank %u: the plan has the ranks 0 to %u",
                        session->options->rank, n_ranks - 1);
     }
-    for (uint32_t i = 0; i < session->programs.n && status == AG_OK; i++) {
+    for (uint32_t i = 0; tells && i < session->programs.n && status == AG_OK; i++) {
         for (uint32_t r = 0; r < n_ranks; r++) {
             if (!session->options->rank_given || session->options->rank == r) {
                 ag_program_print(session->programs.programs[i], r, stdout);
