@@ -1,0 +1,358 @@
+/* The KV cache's blocks and attention over them, against a softmax in double precision. */
+#include "kernel_call.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_SEQUENCES = 4, MOST_HEADS = 16 };
+
+/* What a case is made of: sequences with a past already in the cache, and rows of this step. */
+typedef struct shape {
+    ag_dtype_t dtype;
+    uint32_t n_heads, n_kv_heads, head_dim, block_tokens;
+    uint32_t n_sequences, n_past[MOST_SEQUENCES], n_new[MOST_SEQUENCES];
+    uint64_t seed;
+} shape_t;
+
+typedef struct attention_case {
+    shape_t shape;
+    ag_step_t step;
+    ag_attention_t attention;
+    ag_kv_t kv;
+    uint32_t kv_head[MOST_HEADS];
+    int32_t *positions, *tables;
+    int32_t row_begin[MOST_SEQUENCES + 1];
+    size_t cache_bytes;
+    float *keys[MOST_SEQUENCES], *values[MOST_SEQUENCES]; /* (positions, kv heads, head_dim) */
+    float *k, *v, *q; /* of this step's rows, as kernels take them */
+} attention_case_t;
+
+static uint32_t n_positions(const shape_t *shape, uint32_t s)
+{
+    return shape->n_past[s] + shape->n_new[s];
+}
+
+/* Block numbers in no order, none twice. */
+static void shuffle_tables(attention_case_t *c, uint32_t n_blocks)
+{
+    for (uint32_t i = 0; i < n_blocks; i++) {
+        c->tables[i] = (int32_t)i;
+    }
+    for (uint32_t i = n_blocks; i > 1; i--) {
+        uint32_t j = (uint32_t)random_below(c->shape.seed + 7, i, i);
+        int32_t other = c->tables[j];
+
+        c->tables[j] = c->tables[i - 1];
+        c->tables[i - 1] = other;
+    }
+}
+
+static void make_step(attention_case_t *c)
+{
+    const shape_t *shape = &c->shape;
+    uint32_t stride = 1, n_rows = 0, row = 0;
+
+    for (uint32_t s = 0; s < shape->n_sequences; s++) {
+        uint32_t n = (n_positions(shape, s) + shape->block_tokens - 1) / shape->block_tokens;
+
+        stride = n > stride ? n : stride;
+        n_rows += shape->n_new[s];
+    }
+    c->positions = take(n_rows * sizeof(int32_t));
+    c->tables = take((size_t)shape->n_sequences * stride * sizeof(int32_t));
+    shuffle_tables(c, shape->n_sequences * stride);
+    for (uint32_t s = 0; s < shape->n_sequences; s++) {
+        c->row_begin[s] = (int32_t)row;
+        for (uint32_t i = 0; i < shape->n_new[s]; i++) {
+            c->positions[row++] = (int32_t)(shape->n_past[s] + i);
+        }
+    }
+    c->row_begin[shape->n_sequences] = (int32_t)row;
+    c->step = (ag_step_t){.counts = {1, n_rows, 0, shape->n_sequences},
+                          .positions = c->positions,
+                          .row_begin = c->row_begin,
+                          .block_tables = c->tables,
+                          .table_stride = stride};
+    c->cache_bytes =
+        ag_dtype_bytes(shape->dtype, (size_t)shape->n_sequences * stride * 2 * shape->n_kv_heads *
+                                         shape->block_tokens * shape->head_dim);
+}
+
+static void make_case(attention_case_t *c, const shape_t *shape)
+{
+    size_t row = (size_t)shape->n_kv_heads * shape->head_dim;
+    uint64_t n_rows;
+
+    *c = (attention_case_t){.shape = *shape};
+    make_step(c);
+    n_rows = c->step.counts[AG_COUNT_TOKENS];
+    for (uint32_t h = 0; h < shape->n_heads; h++) { /* 7 and 3 give 0 0 0 1 1 2 2 */
+        c->kv_head[h] = h * shape->n_kv_heads / shape->n_heads;
+    }
+    c->attention = (ag_attention_t){
+        .n_heads = shape->n_heads, .kv_head = c->kv_head, .scale = 1.0f / sqrtf(shape->head_dim)};
+    c->kv = (ag_kv_t){.dtype = shape->dtype,
+                      .n_kv_heads = shape->n_kv_heads,
+                      .head_dim = shape->head_dim,
+                      .block_tokens = shape->block_tokens};
+    c->k = take(n_rows * row * sizeof(float));
+    c->v = take(n_rows * row * sizeof(float));
+    c->q = random_floats(shape->seed, n_rows * shape->n_heads * shape->head_dim, 4);
+    for (uint32_t s = 0; s < shape->n_sequences; s++) {
+        size_t n_past = shape->n_past[s], n_new = shape->n_new[s];
+        size_t begin = (size_t)c->row_begin[s];
+
+        c->keys[s] = random_floats(shape->seed + 10 + s, (n_past + n_new) * row, 3);
+        c->values[s] = random_floats(shape->seed + 20 + s, (n_past + n_new) * row, 1);
+        memcpy(c->k + begin * row, c->keys[s] + n_past * row, n_new * row * sizeof(float));
+        memcpy(c->v + begin * row, c->values[s] + n_past * row, n_new * row * sizeof(float));
+    }
+}
+
+static void free_case(attention_case_t *c)
+{
+    for (uint32_t s = 0; s < c->shape.n_sequences; s++) {
+        free(c->keys[s]);
+        free(c->values[s]);
+    }
+    free(c->kv.blocks);
+    free(c->positions);
+    free(c->tables);
+    free(c->k);
+    free(c->v);
+    free(c->q);
+}
+
+/* Where a key's (0) or value's (1) element is, by the layout that kernel.h gives. */
+static size_t place(const attention_case_t *c, uint32_t s, uint32_t position, uint32_t which,
+                    uint32_t head)
+{
+    size_t block = (size_t)c->tables[s * c->step.table_stride + position / c->kv.block_tokens];
+
+    return (((block * 2 + which) * c->kv.n_kv_heads + head) * c->kv.block_tokens +
+            position % c->kv.block_tokens) *
+           c->kv.head_dim;
+}
+
+static float rounded(const attention_case_t *c, float value)
+{
+    return c->kv.dtype == AG_F32 ? value : ag_f16_to_f32(ag_f32_to_f16(value));
+}
+
+static void put(const attention_case_t *c, void *cache, size_t at, float value)
+{
+    if (c->kv.dtype == AG_F32) {
+        ((float *)cache)[at] = value;
+    } else {
+        ((uint16_t *)cache)[at] = ag_f32_to_f16(value);
+    }
+}
+
+/* Put positions [begin, end) of a sequence in their places. */
+static void put_positions(const attention_case_t *c, void *cache, uint32_t s, uint32_t begin,
+                          uint32_t end)
+{
+    for (uint32_t p = begin; p < end; p++) {
+        for (uint32_t h = 0; h < c->kv.n_kv_heads; h++) {
+            size_t from = ((size_t)p * c->kv.n_kv_heads + h) * c->kv.head_dim;
+
+            for (uint32_t d = 0; d < c->kv.head_dim; d++) {
+                put(c, cache, place(c, s, p, 0, h) + d, c->keys[s][from + d]);
+                put(c, cache, place(c, s, p, 1, h) + d, c->values[s][from + d]);
+            }
+        }
+    }
+}
+
+static void run_append(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const attention_case_t *c = arg;
+    ag_kv_t kv = c->kv;
+
+    kv.blocks = y;
+    ag_kernel_kv_append(context, &kv, c->k, c->v);
+}
+
+static void run_attention(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const attention_case_t *c = arg;
+
+    ag_kernel_attention(context, &c->attention, &c->kv, c->q, y);
+}
+
+/* Append this step's rows to a cache that holds the past; what no row owns stays NaN. */
+static void check_append(attention_case_t *c, const char *what)
+{
+    uint64_t n_floats = (c->cache_bytes + sizeof(float) - 1) / sizeof(float);
+    float *past = take(n_floats * sizeof(float)), *expected = take(n_floats * sizeof(float));
+
+    memset(past, 0xff, n_floats * sizeof(float));
+    for (uint32_t s = 0; s < c->shape.n_sequences; s++) {
+        put_positions(c, past, s, 0, c->shape.n_past[s]);
+    }
+    memcpy(expected, past, n_floats * sizeof(float));
+    for (uint32_t s = 0; s < c->shape.n_sequences; s++) {
+        put_positions(c, expected, s, c->shape.n_past[s], n_positions(&c->shape, s));
+    }
+    c->kv.blocks = kernel_call(
+        &(kernel_call_t){.fn = run_append, .arg = c, .step = &c->step, .y_at_first = past},
+        n_floats, what);
+    cr_expect_arr_eq((unsigned char *)c->kv.blocks, (unsigned char *)expected,
+                     n_floats * sizeof(float), "%s", what);
+    free(past);
+    free(expected);
+}
+
+/* One row and head of y, in double precision. */
+static void expect_head(const attention_case_t *c, const float *y, uint32_t s, uint64_t row,
+                        uint32_t h, const char *what)
+{
+    uint32_t dim = c->kv.head_dim, n = (uint32_t)c->positions[row] + 1, kv_head = c->kv_head[h];
+    const float *q = c->q + (row * c->attention.n_heads + h) * dim;
+    const float *out = y + (row * c->attention.n_heads + h) * dim;
+    double *weights = take(n * sizeof(double)), largest = -INFINITY, sum = 0;
+
+    for (uint32_t p = 0; p < n; p++) {
+        const float *key = c->keys[s] + ((size_t)p * c->kv.n_kv_heads + kv_head) * dim;
+
+        weights[p] = 0;
+        for (uint32_t d = 0; d < dim; d++) {
+            weights[p] += (double)q[d] * (double)rounded(c, key[d]);
+        }
+        weights[p] *= (double)c->attention.scale;
+        largest = fmax(largest, weights[p]);
+    }
+    for (uint32_t p = 0; p < n; p++) {
+        weights[p] = exp(weights[p] - largest);
+        sum += weights[p];
+    }
+    for (uint32_t d = 0; d < dim; d++) {
+        double expected = 0;
+
+        for (uint32_t p = 0; p < n; p++) {
+            const float *value = c->values[s] + ((size_t)p * c->kv.n_kv_heads + kv_head) * dim;
+
+            expected += weights[p] / sum * (double)rounded(c, value[d]);
+        }
+        cr_assert_float_eq((double)out[d], expected, 2e-5, "%s: row %llu, head %u, %u: %g, not %g",
+                           what, (unsigned long long)row, h, d, (double)out[d], expected);
+    }
+    free(weights);
+}
+
+static void check_shape(const shape_t *shape)
+{
+    attention_case_t c;
+    char what[160];
+    float *y;
+
+    make_case(&c, shape);
+    snprintf(what, sizeof(what), "%s, %u:%u heads of %u, blocks of %u, %u sequences, seed %u",
+             ag_dtype_info(shape->dtype)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
+             shape->block_tokens, shape->n_sequences, (unsigned)shape->seed);
+    check_append(&c, what);
+    y = kernel_call(
+        &(kernel_call_t){.fn = run_attention,
+                         .arg = &c,
+                         .step = &c.step,
+                         .scratch_bytes = ag_attention_scratch_bytes(&c.attention, &c.kv),
+                         .yields = c.step.counts[AG_COUNT_TOKENS] > 0},
+        c.step.counts[AG_COUNT_TOKENS] * shape->n_heads * shape->head_dim, what);
+    for (uint32_t s = 0; s < shape->n_sequences; s++) {
+        for (int32_t row = c.row_begin[s]; row < c.row_begin[s + 1]; row++) {
+            for (uint32_t h = 0; h < shape->n_heads; h++) {
+                expect_head(&c, y, s, (uint64_t)row, h, what);
+            }
+        }
+    }
+    free(y);
+    free_case(&c);
+}
+
+static void check_type(ag_dtype_t dtype)
+{
+    const shape_t shapes[] = {
+        /* heads, kv heads, head size, block; sequences, past, new */
+        {dtype, 7, 3, 20, 4, 1, {0}, {1}, 1},
+        {dtype, 7, 3, 20, 4, 3, {5, 0, 12}, {1, 9, 4}, 2},
+        {dtype, 9, 3, 64, 32, 2, {31, 33}, {2, 1}, 3},
+        {dtype, 4, 4, 16, 32, 4, {0, 64, 3, 0}, {17, 1, 40, 32}, 4},
+        {dtype, 5, 1, 33, 7, 2, {6, 7}, {16, 15}, 5},
+        {dtype, 1, 1, 1, 1, 1, {3}, {2}, 6},
+        {dtype, 16, 2, 8, 16, 3, {15, 16, 100}, {0, 1, 0}, 7}, /* sequences without rows */
+    };
+
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        check_shape(&shapes[i]);
+    }
+    for (uint64_t seed = 50; seed < 60; seed++) {
+        shape_t shape = {.dtype = dtype, .seed = seed};
+
+        shape.n_kv_heads = 1 + (uint32_t)random_below(seed, 0, 4);
+        shape.n_heads = shape.n_kv_heads + (uint32_t)random_below(seed, 1, 9);
+        shape.head_dim = 1 + (uint32_t)random_below(seed, 2, 80);
+        shape.block_tokens = 1 + (uint32_t)random_below(seed, 3, 33);
+        shape.n_sequences = 1 + (uint32_t)random_below(seed, 4, MOST_SEQUENCES);
+        for (uint32_t s = 0; s < shape.n_sequences; s++) {
+            shape.n_past[s] = (uint32_t)random_below(seed, 10 + s, 70);
+            shape.n_new[s] = (uint32_t)random_below(seed, 20 + s, 40);
+        }
+        check_shape(&shape);
+    }
+}
+
+Test(attention, over_a_cache_of_f32)
+{
+    check_type(AG_F32);
+}
+
+Test(attention, over_a_cache_of_f16)
+{
+    check_type(AG_F16);
+}
+
+Test(attention, a_rank_without_query_heads_computes_nothing)
+{
+    float block[4] = {0}, nothing;
+    int32_t zero = 0, row_begin[2] = {0, 1};
+    attention_case_t c = {.kv = {AG_F32, 1, 2, 1, block}, .q = &nothing};
+
+    c.step = (ag_step_t){.counts = {1, 1, 1, 1},
+                         .positions = &zero,
+                         .row_begin = row_begin,
+                         .block_tables = &zero,
+                         .table_stride = 1};
+    free(kernel_call(
+        &(kernel_call_t){.fn = run_attention,
+                         .arg = &c,
+                         .step = &c.step,
+                         .scratch_bytes = ag_attention_scratch_bytes(&c.attention, &c.kv)},
+        0, "no heads"));
+}
+
+Test(attention, scores_of_any_size_stay_finite)
+{
+    attention_case_t c;
+    shape_t shape = {AG_F32, 2, 1, 8, 4, 1, {9}, {3}, 30};
+    float *y;
+
+    make_case(&c, &shape);
+    for (uint64_t i = 0; i < 3 * 2 * 8; i++) {
+        c.q[i] *= 1e4f; /* exp() of such scores would overflow */
+    }
+    check_append(&c, "large scores");
+    y = kernel_call(
+        &(kernel_call_t){.fn = run_attention,
+                         .arg = &c,
+                         .step = &c.step,
+                         .scratch_bytes = ag_attention_scratch_bytes(&c.attention, &c.kv)},
+        3 * 2 * 8, "large scores");
+    for (int i = 0; i < 3 * 2 * 8; i++) {
+        cr_expect(fabsf(y[i]) <= 1, "%g", (double)y[i]); /* a mean of values, all below 1 */
+    }
+    free(y);
+    free_case(&c);
+}
