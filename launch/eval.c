@@ -34,6 +34,10 @@ static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
     }
     e->ids = ids.items;
     e->n_ids = ids.n_items;
+    if (e->n_ids > 0 && e->ids[0] == ag_tokenizer_bos(session->tokenizer)) {
+        e->n_ids--; /* the first window brings it: never twice */
+        memmove(e->ids, e->ids + 1, e->n_ids * sizeof(*e->ids));
+    }
     return AG_OK;
 }
 
