@@ -10,9 +10,12 @@ ag_status_t ag_ring_init(ag_ring_t *ring, size_t record_bytes, size_t capacity)
         rounded *= 2;
     }
     *ring = (ag_ring_t){.record_bytes = record_bytes, .capacity = rounded};
+    if (record_bytes > SIZE_MAX / rounded) {
+        return ag_fail_nomem("making a ring", SIZE_MAX);
+    }
     ring->records = calloc(rounded, record_bytes);
     if (ring->records == NULL) {
-        return ag_fail_nomem("making a ring", (unsigned long long)rounded * record_bytes);
+        return ag_fail_nomem("making a ring", rounded * record_bytes);
     }
     return AG_OK;
 }

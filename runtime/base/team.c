@@ -23,6 +23,7 @@ typedef struct gate {
 
 struct ag_team {
     unsigned n_threads;
+    unsigned n_started; /* the caller among them; fewer than n_threads where a start failed */
     uint64_t spin_ns;
     ag_region_fn_t fn;
     void *arg;
@@ -79,6 +80,8 @@ static void gate_wait(const ag_team_t *team, gate_t *gate, unsigned old)
                 futex(&gate->value, FUTEX_WAIT, old);
             }
             atomic_fetch_sub(&gate->n_sleeping, 1);
+        } else {
+            sched_yield(); /* who is waited for may be waiting for this core */
         }
     }
 }
@@ -120,8 +123,8 @@ static ag_status_t start_thread(ag_team_t *team, unsigned thread, const int *cor
     error = pthread_create(&team->threads[thread - 1], NULL, work, info);
     if (error != 0) {
         free(info);
-        return ag_fail(AG_ERR_NOMEM, "starting thread %u of %u: %s", thread + 1, team->n_threads,
-                       strerror(error));
+        return ag_fail(AG_ERR_NOMEM, "starting thread %u of %u: %s; ask for fewer threads",
+                       thread + 1, team->n_threads, strerror(error));
     }
     if (cores != NULL) {
         cpu_set_t set;
@@ -138,27 +141,27 @@ ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p)
     ag_team_t *team =
         aligned_alloc(CACHE_LINE, (sizeof(*team) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
     unsigned n_threads = opts->n_threads > 0 ? opts->n_threads : 1;
-    ag_status_t status = AG_OK;
-    unsigned n_started = 1;
+    ag_status_t status;
 
     if (team == NULL) {
         return ag_fail_nomem("making a team", sizeof(*team));
     }
     memset(team, 0, sizeof(*team));
     team->n_threads = n_threads;
+    team->n_started = 1;
     team->spin_ns = (opts->spin_us > 0 ? opts->spin_us : DEFAULT_SPIN_US) * 1000ull;
     team->threads = calloc(n_threads, sizeof(*team->threads));
     if (team->threads == NULL) {
         free(team);
         return ag_fail_nomem("making a team", n_threads * sizeof(*team->threads));
     }
-    for (; n_started < n_threads && status == AG_OK; n_started += status == AG_OK) {
-        status = start_thread(team, n_started, opts->cores);
-    }
-    if (status != AG_OK) {
-        team->n_threads = n_started;
-        ag_team_destroy(team);
-        return status;
+    while (team->n_started < n_threads) {
+        status = start_thread(team, team->n_started, opts->cores);
+        if (status != AG_OK) {
+            ag_team_destroy(team);
+            return status;
+        }
+        team->n_started++;
     }
     *team_p = team;
     return AG_OK;
@@ -172,7 +175,7 @@ void ag_team_destroy(ag_team_t *team)
     team->stopping = true;
     atomic_fetch_add(&team->epoch.value, 1);
     gate_wake(&team->epoch);
-    for (unsigned i = 1; i < team->n_threads; i++) {
+    for (unsigned i = 1; i < team->n_started; i++) {
         pthread_join(team->threads[i - 1], NULL);
     }
     free(team->threads);

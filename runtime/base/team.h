@@ -23,7 +23,7 @@ typedef void (*ag_region_fn_t)(void *arg, const ag_worker_t *worker);
 typedef struct ag_team_opts {
     unsigned n_threads; /* 0 = 1 */
     uint32_t spin_us;   /* how long an idle worker spins before it sleeps; 0 = 100 */
-    const int *cores;   /* (n_threads) core to pin each thread to; NULL = not pinned */
+    const int *cores;   /* (n_threads) where started threads are pinned, [0] unused; NULL = not */
 } ag_team_opts_t;
 
 /** Start n_threads - 1 threads. @return AG_OK, AG_ERR_NOMEM. */

@@ -54,7 +54,7 @@ static ag_ledger_entry_t *find_entry(const ag_ledger_t *ledger, const char *part
     for (size_t i = 0; i < ledger->entries.n_items; i++) {
         ag_ledger_entry_t *entry = &AG_ITEMS(&ledger->entries, ag_ledger_entry_t)[i];
 
-        if (strcmp(entry->part, part) == 0) {
+        if (strncmp(entry->part, part, sizeof(entry->part) - 1) == 0) { /* names are cut to fit */
             return entry;
         }
     }

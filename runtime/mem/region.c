@@ -2,6 +2,7 @@
 #include "runtime/mem/region.h"
 
 #include <numa.h>
+#include <numaif.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +24,10 @@ ag_status_t ag_region_map(ag_ledger_t *ledger, const char *part, size_t bytes,
             return ag_fail_nomem(part, bytes);
         }
         if (opts != NULL && opts->interleave && numa_available() >= 0) {
-            numa_interleave_memory(region.base, bytes, numa_all_nodes_ptr);
+            /* only a placement: where it is refused, pages lie where they are first touched;
+             * numa_interleave_memory() would print that */
+            mbind(region.base, bytes, MPOL_INTERLEAVE, numa_all_nodes_ptr->maskp,
+                  numa_all_nodes_ptr->size + 1, 0);
         }
     }
     *region_p = region;
