@@ -54,7 +54,8 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
                        ops->name, node->layer);
     }
     if (!ops->infer(graph, node, params, &width)) {
-        return ag_fail(AG_ERR_INVALID, "%s of layer %u: its inputs' widths do not fit its weights",
+        return ag_fail(AG_ERR_INVALID,
+                       "%s of layer %u: its inputs' shapes do not fit each other or its weights",
                        ops->name, node->layer);
     }
     if (ops->makes_value && ag_graph_get(graph, node->out)->width != width) {

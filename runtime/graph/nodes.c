@@ -6,6 +6,20 @@ static uint32_t width_of(const ag_graph_t *graph, int32_t value)
     return ag_graph_get(graph, value)->width;
 }
 
+/* Inputs and output are rows of the same things. */
+static bool same_rows(const ag_graph_t *graph, const ag_node_t *node)
+{
+    const ag_node_ops_t *ops = &ag_node_ops[node->kind];
+    ag_counter_t counter = ag_graph_get(graph, node->in[0])->counter;
+
+    for (uint32_t i = 1; i < ops->n_in; i++) {
+        if (ag_graph_get(graph, node->in[i])->counter != counter) {
+            return false;
+        }
+    }
+    return !ops->makes_value || ag_graph_get(graph, node->out)->counter == counter;
+}
+
 static uint64_t rows_of(const ag_graph_run_t *run, int32_t value)
 {
     return run->step->counts[ag_graph_get(run->graph, value)->counter];
@@ -70,7 +84,7 @@ static bool norm_infer(const ag_graph_t *graph, const ag_node_t *node,
                        const ag_graph_param_t *params, uint32_t *width_p)
 {
     *width_p = width_of(graph, node->in[0]);
-    return params[node->weight].cols == *width_p &&
+    return same_rows(graph, node) && params[node->weight].cols == *width_p &&
            (node->bias == AG_NO_PARAM || params[node->bias].cols == *width_p);
 }
 
@@ -110,7 +124,7 @@ static bool linear_infer(const ag_graph_t *graph, const ag_node_t *node,
     const ag_graph_param_t *weight = &params[node->weight];
 
     *width_p = (uint32_t)weight->rows;
-    return weight->cols == width_of(graph, node->in[0]) &&
+    return same_rows(graph, node) && weight->cols == width_of(graph, node->in[0]) &&
            (node->bias == AG_NO_PARAM || params[node->bias].cols == weight->rows);
 }
 
@@ -172,7 +186,8 @@ static bool append_infer(const ag_graph_t *graph, const ag_node_t *node,
 
     (void)params;
     *width_p = 0;
-    return width_of(graph, node->in[0]) == width && width_of(graph, node->in[1]) == width;
+    return same_rows(graph, node) && width_of(graph, node->in[0]) == width &&
+           width_of(graph, node->in[1]) == width;
 }
 
 static void append_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -189,7 +204,8 @@ static bool attention_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     (void)params;
     *width_p = width_of(graph, node->in[0]);
-    return *width_p == (uint64_t)node->attr.attention.args.n_heads * node->attr.attention.head_dim;
+    return same_rows(graph, node) &&
+           *width_p == (uint64_t)node->attr.attention.args.n_heads * node->attr.attention.head_dim;
 }
 
 static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -235,7 +251,7 @@ static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     (void)params;
     *width_p = width_of(graph, node->in[0]);
-    return *width_p == width_of(graph, node->in[1]);
+    return same_rows(graph, node) && *width_p == width_of(graph, node->in[1]);
 }
 
 static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -281,7 +297,8 @@ static bool columns_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     (void)params;
     *width_p = width_of(graph, node->out);
-    return (uint64_t)node->attr.column_begin + width_of(graph, node->in[0]) <= *width_p;
+    return same_rows(graph, node) &&
+           (uint64_t)node->attr.column_begin + width_of(graph, node->in[0]) <= *width_p;
 }
 
 static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,

@@ -1,0 +1,308 @@
+/* Places in scratch and barriers, on graphs by hand and on random ones. */
+#include "runtime/graph/graph.h"
+
+#include "runtime/base/philox.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static const uint64_t bounds[AG_N_COUNTERS] = {1, 40, 8, 4};
+
+static int32_t internal(ag_graph_t *graph, uint32_t width)
+{
+    int32_t value = ag_graph_value(graph, AG_COUNT_TOKENS, width, AG_INTERNAL);
+
+    cr_assert_geq(value, 0);
+    return value;
+}
+
+static void add(ag_graph_t *graph, ag_node_t node, const ag_graph_param_t *params)
+{
+    cr_assert_eq(ag_graph_add(graph, &node, params), AG_OK, "%s", ag_error());
+}
+
+static void add_linear(ag_graph_t *graph, int32_t in, int32_t out, int32_t weight,
+                       const ag_graph_param_t *params)
+{
+    add(graph,
+        (ag_node_t){.kind = AG_NODE_LINEAR,
+                    .in = {in, AG_NO_VALUE},
+                    .out = out,
+                    .weight = weight,
+                    .bias = AG_NO_PARAM},
+        params);
+}
+
+static void add_sum(ag_graph_t *graph, int32_t a, int32_t b, int32_t out)
+{
+    add(graph, (ag_node_t){.kind = AG_NODE_ADD, .in = {a, b}, .out = out}, NULL);
+}
+
+static const ag_node_t *node_at(const ag_graph_t *graph, size_t i)
+{
+    return &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+}
+
+static const ag_value_t *value_at(const ag_graph_t *graph, int32_t i)
+{
+    return &AG_ITEMS(&graph->values, ag_value_t)[i];
+}
+
+/* The barriers as text: "." for a node without one before it, "|" for one with. */
+static const char *barriers(const ag_graph_t *graph, char *text)
+{
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        text[i] = node_at(graph, i)->barrier_before ? '|' : '.';
+    }
+    text[graph->nodes.n_items] = '\0';
+    return text;
+}
+
+static void compile(ag_graph_t *graph, const ag_graph_param_t *params)
+{
+    cr_assert_eq(ag_graph_compile(graph, bounds, params, false), AG_OK, "%s", ag_error());
+}
+
+Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
+{
+    const ag_graph_param_t params[] = {{.dtype = AG_F32, .rows = 16, .cols = 16},
+                                       {.dtype = AG_F32, .rows = 8, .cols = 16}};
+    const ag_rope_t q_rope = {.n_heads = 4, .head_dim = 4, .rotary = 4};
+    const ag_rope_t k_rope = {.n_heads = 2, .head_dim = 4, .rotary = 4};
+    ag_graph_t graph;
+    char text[16];
+    int32_t x, q, k, v, y, z;
+
+    ag_graph_init(&graph);
+    x = ag_graph_value(&graph, AG_COUNT_TOKENS, 16, 3);
+    q = internal(&graph, 16);
+    k = internal(&graph, 8);
+    v = internal(&graph, 8);
+    y = internal(&graph, 16);
+    z = internal(&graph, 16);
+    add_linear(&graph, x, q, 0, params);
+    add_linear(&graph, x, k, 1, params);
+    add_linear(&graph, x, v, 1, params);
+    add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {q, -1}, .out = q, .attr.rope = q_rope},
+        params);
+    add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {k, -1}, .out = k, .attr.rope = k_rope},
+        params);
+    add(&graph,
+        (ag_node_t){.kind = AG_NODE_KV_APPEND, .in = {k, v}, .out = AG_NO_VALUE, .attr.kv = {2, 4}},
+        params);
+    add(&graph,
+        (ag_node_t){.kind = AG_NODE_ATTENTION,
+                    .in = {q, -1},
+                    .out = y,
+                    .attr.attention = {{.n_heads = 4}, 2, 4}},
+        params);
+    add_linear(&graph, y, z, 0, params);
+    add_sum(&graph, x, z, x);
+    compile(&graph, params);
+    /* q k v | rope rope | append | attention | linear | add */
+    cr_expect_str_eq(barriers(&graph, text), "...|.||||");
+    ag_graph_fini(&graph);
+}
+
+Test(compile, caches_of_different_layers_need_no_barrier_between_them)
+{
+    for (uint32_t layer = 0; layer < 2; layer++) {
+        ag_graph_t graph;
+        int32_t k, q, y;
+
+        ag_graph_init(&graph);
+        k = ag_graph_value(&graph, AG_COUNT_TOKENS, 8, 0);
+        q = ag_graph_value(&graph, AG_COUNT_TOKENS, 8, 1);
+        y = ag_graph_value(&graph, AG_COUNT_TOKENS, 8, 2);
+        add(&graph,
+            (ag_node_t){
+                .kind = AG_NODE_KV_APPEND, .in = {k, k}, .out = AG_NO_VALUE, .attr.kv = {2, 4}},
+            NULL);
+        add(&graph,
+            (ag_node_t){.kind = AG_NODE_ATTENTION,
+                        .layer = layer,
+                        .in = {q, -1},
+                        .out = y,
+                        .attr.attention = {{.n_heads = 2}, 2, 4}},
+            NULL);
+        compile(&graph, NULL);
+        cr_expect_eq(node_at(&graph, 1)->barrier_before, layer == 0, "layer %u", layer);
+        ag_graph_fini(&graph);
+    }
+}
+
+Test(compile, a_chain_uses_two_places_in_turn)
+{
+    const uint64_t bytes = 40 * 16 * sizeof(float);
+    ag_graph_t graph;
+    int32_t last;
+
+    ag_graph_init(&graph);
+    last = ag_graph_value(&graph, AG_COUNT_TOKENS, 16, 0);
+    for (int i = 0; i < 10; i++) {
+        int32_t next = internal(&graph, 16);
+
+        add_sum(&graph, last, last, next);
+        last = next;
+    }
+    compile(&graph, NULL);
+    cr_expect_eq(graph.scratch_bytes, 2 * bytes);
+    ag_graph_fini(&graph);
+}
+
+Test(compile, an_empty_graph_needs_nothing)
+{
+    ag_graph_t graph;
+
+    ag_graph_init(&graph);
+    compile(&graph, NULL);
+    cr_expect_eq(graph.scratch_bytes, 0);
+    cr_expect_eq(graph.thread_scratch_bytes, 0);
+    ag_graph_fini(&graph);
+}
+
+/* Random graphs of additions over few values. */
+
+enum { N_VALUES = 12, N_NODES = 30 };
+static const uint32_t widths[3] = {5, 16, 100};
+
+static uint64_t random_below(uint64_t seed, uint64_t index, uint64_t n)
+{
+    return (uint64_t)(ag_philox_uniform(seed, 0, index) * (double)n);
+}
+
+static void make_random(ag_graph_t *graph, uint64_t seed)
+{
+    int32_t values[N_VALUES];
+
+    ag_graph_init(graph);
+    for (int i = 0; i < N_VALUES; i++) { /* the first three are buffers, each width once */
+        values[i] = ag_graph_value(graph, AG_COUNT_TOKENS, widths[i % 3], i < 3 ? i : AG_INTERNAL);
+    }
+    for (uint64_t i = 0; i < N_NODES; i++) {
+        uint64_t width = random_below(seed, 4 * i, 3);
+        int32_t of_width[3];
+
+        for (uint64_t j = 0; j < 3; j++) {
+            of_width[j] = values[width + 3 * random_below(seed, 4 * i + 1 + j, N_VALUES / 3)];
+        }
+        add_sum(graph, of_width[0], of_width[1], of_width[2]);
+    }
+}
+
+/* The bytes of scratch that a value occupies; none for a buffer. */
+static void span_of(const ag_graph_t *graph, int32_t value, uint64_t *begin_p, uint64_t *end_p)
+{
+    const ag_value_t *v = value_at(graph, value);
+
+    *begin_p = v->offset_bytes;
+    *end_p = v->offset_bytes +
+             (v->buffer == AG_INTERNAL ? bounds[v->counter] * v->width * sizeof(float) : 0);
+}
+
+static bool overlap(const ag_graph_t *graph, int32_t a, int32_t b)
+{
+    uint64_t a_begin, a_end, b_begin, b_end;
+
+    span_of(graph, a, &a_begin, &a_end);
+    span_of(graph, b, &b_begin, &b_end);
+    return a == b || (a_begin < b_end && b_begin < a_end);
+}
+
+static bool touches(const ag_node_t *node, int32_t value)
+{
+    return node->in[0] == value || node->in[1] == value || node->out == value;
+}
+
+/* The first and last node that touch a value; false: none does. */
+static bool life_of(const ag_graph_t *graph, int32_t value, size_t *first_p, size_t *last_p)
+{
+    bool alive = false;
+
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        if (touches(node_at(graph, i), value)) {
+            *first_p = alive ? *first_p : i;
+            *last_p = i;
+            alive = true;
+        }
+    }
+    return alive;
+}
+
+static bool conflict(const ag_graph_t *graph, const ag_node_t *a, const ag_node_t *b)
+{
+    for (int i = 0; i < AG_NODE_MAX_IN; i++) {
+        if (overlap(graph, a->out, b->in[i]) || overlap(graph, b->out, a->in[i])) {
+            return true;
+        }
+    }
+    return overlap(graph, a->out, b->out);
+}
+
+Test(compile, values_that_are_alive_together_are_apart_in_scratch)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        ag_graph_t graph;
+
+        make_random(&graph, seed);
+        compile(&graph, NULL);
+        for (int32_t a = 3; a < N_VALUES; a++) {
+            size_t a_first, a_last, b_first, b_last;
+            uint64_t begin, end;
+
+            span_of(&graph, a, &begin, &end);
+            cr_expect_eq(begin % 64, 0);
+            cr_expect_leq(end, graph.scratch_bytes);
+            for (int32_t b = 3; b < a; b++) {
+                if (life_of(&graph, a, &a_first, &a_last) &&
+                    life_of(&graph, b, &b_first, &b_last) && a_first <= b_last &&
+                    b_first <= a_last) {
+                    cr_assert_not(overlap(&graph, a, b), "graph %u, values %d and %d",
+                                  (unsigned)seed, a, b);
+                }
+            }
+        }
+        ag_graph_fini(&graph);
+    }
+}
+
+Test(compile, nodes_in_conflict_have_a_barrier_between_them_and_no_barrier_is_idle)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        ag_graph_t graph;
+        size_t begin = 0; /* the node behind the last barrier */
+
+        make_random(&graph, seed);
+        compile(&graph, NULL);
+        cr_expect_not(node_at(&graph, 0)->barrier_before);
+        for (size_t i = 1; i < graph.nodes.n_items; i++) {
+            bool needed = false;
+
+            for (size_t j = begin; j < i; j++) {
+                needed |= conflict(&graph, node_at(&graph, j), node_at(&graph, i));
+            }
+            cr_assert_eq(node_at(&graph, i)->barrier_before, needed, "graph %u, node %zu",
+                         (unsigned)seed, i);
+            begin = needed ? i : begin;
+        }
+        ag_graph_fini(&graph);
+    }
+}
+
+Test(compile, a_graph_may_be_compiled_again_for_other_bounds)
+{
+    const uint64_t more[AG_N_COUNTERS] = {1, 400, 80, 40};
+    ag_graph_t graph, once;
+
+    make_random(&graph, 7);
+    make_random(&once, 7);
+    compile(&graph, NULL);
+    cr_assert_eq(ag_graph_compile(&graph, more, NULL, false), AG_OK);
+    cr_assert_eq(ag_graph_compile(&once, more, NULL, false), AG_OK);
+    cr_expect_eq(graph.scratch_bytes, once.scratch_bytes);
+    for (int32_t i = 0; i < N_VALUES; i++) {
+        cr_expect_eq(value_at(&graph, i)->offset_bytes, value_at(&once, i)->offset_bytes);
+    }
+    ag_graph_fini(&graph);
+    ag_graph_fini(&once);
+}

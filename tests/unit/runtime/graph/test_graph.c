@@ -1,0 +1,216 @@
+/* Shapes that fit and those that do not, joining, cost. */
+#include "runtime/graph/graph.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { WIDE = 16, NARROW = 8 };
+
+typedef struct values {
+    ag_graph_t graph;
+    int32_t wide, narrow, wide_outputs;
+} values_t;
+
+static const ag_graph_param_t params[] = {
+    {.dtype = AG_F32, .rows = NARROW, .cols = WIDE}, /* 0: a matrix */
+    {.dtype = AG_F32, .rows = 1, .cols = WIDE},      /* 1: a vector */
+    {.dtype = AG_F32, .rows = 1, .cols = NARROW},    /* 2: a vector */
+};
+
+static values_t make_values(void)
+{
+    values_t v;
+
+    ag_graph_init(&v.graph);
+    v.wide = ag_graph_value(&v.graph, AG_COUNT_TOKENS, WIDE, AG_INTERNAL);
+    v.narrow = ag_graph_value(&v.graph, AG_COUNT_TOKENS, NARROW, AG_INTERNAL);
+    v.wide_outputs = ag_graph_value(&v.graph, AG_COUNT_OUTPUTS, WIDE, AG_INTERNAL);
+    return v;
+}
+
+/* value numbers: 0 wide, 1 narrow, 2 wide_outputs, by the order of making */
+typedef struct fit_case {
+    const char *what;
+    ag_node_t node;
+    bool fits;
+} fit_case_t;
+
+#define NODE(KIND, IN0, IN1, OUT, WEIGHT, BIAS, ...)                                               \
+    {                                                                                              \
+        .kind = AG_NODE_##KIND, .in = {IN0, IN1}, .out = OUT, .weight = WEIGHT, .bias = BIAS,      \
+        __VA_ARGS__                                                                                \
+    }
+
+static const fit_case_t cases[] = {
+    {"linear", NODE(LINEAR, 0, -1, 1, 0, 2, .layer = 5), true},
+    {"linear without bias", NODE(LINEAR, 0, -1, 1, 0, -1, .layer = 5), true},
+    {"linear from too narrow a value", NODE(LINEAR, 1, -1, 1, 0, 2, .layer = 5), false},
+    {"linear to too wide a value", NODE(LINEAR, 0, -1, 0, 0, 2, .layer = 5), false},
+    {"linear with another's bias", NODE(LINEAR, 0, -1, 1, 0, 1, .layer = 5), false},
+    {"linear from no value", NODE(LINEAR, -1, -1, 1, 0, 2, .layer = 5), false},
+    {"linear from a value beyond the last", NODE(LINEAR, 99, -1, 1, 0, 2, .layer = 5), false},
+    {"linear to no value", NODE(LINEAR, 0, -1, -1, 0, 2, .layer = 5), false},
+    {"embed", NODE(EMBED, -1, -1, 0, 0, -1, .layer = 5), true},
+    {"embed to too narrow a value", NODE(EMBED, -1, -1, 1, 0, -1, .layer = 5), false},
+    {"norm", NODE(NORM, 0, -1, 0, 1, -1, .layer = 5), true},
+    {"norm with another's weight", NODE(NORM, 0, -1, 0, 2, -1, .layer = 5), false},
+    {"norm with another's bias", NODE(NORM, 0, -1, 0, 1, 2, .layer = 5), false},
+    {"norm to another width", NODE(NORM, 0, -1, 1, 1, -1, .layer = 5), false},
+    {"rope", NODE(ROPE, 0, -1, 0, -1, -1, .layer = 5, .attr.rope = {4, 4, 4, 1, NULL}), true},
+    {"rope of leading heads", NODE(ROPE, 0, -1, 0, -1, -1, .attr.rope = {1, 4, 4, 1, NULL}), true},
+    {"rope of more heads",
+     NODE(ROPE, 0, -1, 0, -1, -1, .layer = 5, .attr.rope = {5, 4, 4, 1, NULL}), false},
+    {"rope elsewhere", NODE(ROPE, 0, -1, 2, -1, -1, .layer = 5, .attr.rope = {4, 4, 4, 1, NULL}),
+     false},
+    {"append", NODE(KV_APPEND, 1, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}), true},
+    {"append of wide keys", NODE(KV_APPEND, 0, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}),
+     false},
+    {"append of wide values", NODE(KV_APPEND, 1, 0, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}),
+     false},
+    {"attention",
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4}), true},
+    {"attention of more heads",
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 5}, 2, 4}),
+     false},
+    {"attention to another width",
+     NODE(ATTENTION, 0, -1, 1, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4}),
+     false},
+    {"glu", NODE(GLU, 0, 0, 0, -1, -1, .layer = 5), true},
+    {"glu of different widths", NODE(GLU, 0, 1, 0, -1, -1, .layer = 5), false},
+    {"add", NODE(ADD, 0, 0, 0, -1, -1, .layer = 5), true},
+    {"add of different widths", NODE(ADD, 0, 1, 0, -1, -1, .layer = 5), false},
+    {"add to another width", NODE(ADD, 0, 0, 1, -1, -1, .layer = 5), false},
+    {"add with one input", NODE(ADD, 0, -1, 0, -1, -1, .layer = 5), false},
+    {"select", NODE(SELECT, 0, -1, 2, -1, -1, .layer = 5), true},
+    {"select to tokens", NODE(SELECT, 0, -1, 0, -1, -1, .layer = 5), false},
+    {"select of outputs", NODE(SELECT, 2, -1, 2, -1, -1, .layer = 5), false},
+    {"columns", NODE(COLUMNS, 1, -1, 0, -1, -1, .layer = 5, .attr.column_begin = 8), true},
+    {"columns beyond the end", NODE(COLUMNS, 1, -1, 0, -1, -1, .layer = 5, .attr.column_begin = 9),
+     false},
+};
+
+Test(graph, a_node_is_taken_if_its_widths_fit_and_named_if_not)
+{
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        values_t v = make_values();
+        ag_status_t status = ag_graph_add(&v.graph, &cases[i].node, params);
+
+        cr_expect_eq(status, cases[i].fits ? AG_OK : AG_ERR_INVALID, "%s", cases[i].what);
+        cr_expect_eq(v.graph.nodes.n_items, cases[i].fits ? 1 : 0, "%s", cases[i].what);
+        if (!cases[i].fits) {
+            cr_expect_not_null(strstr(ag_error(), ag_node_name(cases[i].node.kind)), "%s: %s",
+                               cases[i].what, ag_error());
+            cr_expect_not_null(strstr(ag_error(), "layer 5"), "%s: %s", cases[i].what, ag_error());
+        }
+        ag_graph_fini(&v.graph);
+    }
+}
+
+Test(graph, rows_of_different_counters_do_not_meet)
+{
+    const ag_node_t nodes[] = {
+        NODE(ADD, 0, 2, 0, -1, -1, .layer = 0),    NODE(ADD, 0, 0, 2, -1, -1, .layer = 0),
+        NODE(GLU, 2, 0, 0, -1, -1, .layer = 0),    NODE(NORM, 0, -1, 2, 1, -1, .layer = 0),
+        NODE(LINEAR, 2, -1, 1, 0, -1, .layer = 0), NODE(COLUMNS, 1, -1, 2, -1, -1, .layer = 0),
+    };
+
+    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+        values_t v = make_values();
+
+        cr_expect_eq(ag_graph_add(&v.graph, &nodes[i], params), AG_ERR_INVALID, "node %zu", i);
+        ag_graph_fini(&v.graph);
+    }
+}
+
+Test(graph, a_buffer_is_one_value_and_internal_ones_are_many)
+{
+    ag_graph_t graph;
+    int32_t a;
+
+    ag_graph_init(&graph);
+    a = ag_graph_value(&graph, AG_COUNT_TOKENS, WIDE, 4);
+    cr_expect_eq(ag_graph_value(&graph, AG_COUNT_TOKENS, WIDE, 4), a);
+    cr_expect_neq(ag_graph_value(&graph, AG_COUNT_TOKENS, WIDE, 5), a);
+    a = ag_graph_value(&graph, AG_COUNT_TOKENS, WIDE, AG_INTERNAL);
+    cr_expect_neq(ag_graph_value(&graph, AG_COUNT_TOKENS, WIDE, AG_INTERNAL), a);
+    ag_graph_fini(&graph);
+}
+
+Test(graph, joining_keeps_internal_values_apart_and_makes_buffers_one)
+{
+    ag_graph_t first, second;
+    const ag_node_t *nodes;
+    int32_t buffer, mine;
+
+    ag_graph_init(&first);
+    buffer = ag_graph_value(&first, AG_COUNT_TOKENS, WIDE, 2);
+    mine = ag_graph_value(&first, AG_COUNT_TOKENS, WIDE, AG_INTERNAL);
+    cr_assert_eq(ag_graph_add(&first,
+                              &(ag_node_t){.kind = AG_NODE_ADD, .in = {mine, mine}, .out = buffer},
+                              params),
+                 AG_OK);
+    ag_graph_init(&second);
+    mine = ag_graph_value(&second, AG_COUNT_TOKENS, WIDE, AG_INTERNAL);
+    buffer = ag_graph_value(&second, AG_COUNT_TOKENS, WIDE, 2);
+    cr_assert_eq(ag_graph_add(&second,
+                              &(ag_node_t){.kind = AG_NODE_NORM,
+                                           .in = {buffer, AG_NO_VALUE},
+                                           .out = mine,
+                                           .weight = 1,
+                                           .bias = AG_NO_PARAM},
+                              params),
+                 AG_OK);
+
+    cr_assert_eq(ag_graph_append(&first, &second), AG_OK);
+    nodes = AG_ITEMS(&first.nodes, ag_node_t);
+    cr_expect_eq(first.values.n_items, 3);
+    cr_assert_eq(first.nodes.n_items, 2);
+    cr_expect_eq(nodes[1].in[0], nodes[0].out);
+    cr_expect_eq(nodes[1].in[1], AG_NO_VALUE);
+    cr_expect_neq(nodes[1].out, nodes[0].in[0]);
+    ag_graph_fini(&first);
+    ag_graph_fini(&second);
+}
+
+Test(graph, cost_is_what_one_computes_by_hand)
+{
+    const ag_graph_param_t weights[] = {{.dtype = AG_F32, .rows = 6, .cols = 4, .file_bytes = 60},
+                                        {.dtype = AG_F32, .rows = 10, .cols = 4, .file_bytes = 90}};
+    const ag_cost_shape_t shape = {
+        .counts = {1, 5, 2, 1}, .attended = 15, .kv_positions = 20, .kv_bytes_per_element = 2};
+    ag_cost_shape_t no_outputs = shape;
+    ag_graph_t graph;
+    ag_cost_t cost;
+    int32_t x, y, q, last, logits;
+
+    ag_graph_init(&graph);
+    x = ag_graph_value(&graph, AG_COUNT_TOKENS, 4, AG_INTERNAL);
+    y = ag_graph_value(&graph, AG_COUNT_TOKENS, 6, AG_INTERNAL);
+    q = ag_graph_value(&graph, AG_COUNT_TOKENS, 28, AG_INTERNAL);
+    last = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 4, AG_INTERNAL);
+    logits = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 10, AG_INTERNAL);
+    const ag_node_t nodes[] = {
+        NODE(EMBED, -1, -1, x, 1, -1, .attr.embed.scale = 1),
+        NODE(LINEAR, x, -1, y, 0, -1, .layer = 0),
+        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4}),
+        NODE(ADD, x, x, x, -1, -1, .layer = 0),
+        NODE(SELECT, x, -1, last, -1, -1, .layer = 0),
+        NODE(LINEAR, last, -1, logits, 1, -1, .layer = 0),
+    };
+    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+        cr_assert_eq(ag_graph_add(&graph, &nodes[i], weights), AG_OK, "%s", ag_error());
+    }
+
+    cost = ag_graph_cost(&graph, weights, &shape);
+    cr_expect_eq(cost.linear_ops, 2.0 * 6 * 4 * 5 + 2.0 * 10 * 4 * 2);
+    cr_expect_eq(cost.attention_ops, 4.0 * 7 * 4 * 15);
+    cr_expect_eq(cost.kv_bytes, 2.0 * 3 * 4 * 20 * 2);
+    cr_expect_eq(cost.weight_bytes, 5 * 9.0 + 60 + 90);
+
+    /* a head that no row asks for is not read */
+    no_outputs.counts[AG_COUNT_OUTPUTS] = 0;
+    cost = ag_graph_cost(&graph, weights, &no_outputs);
+    cr_expect_eq(cost.linear_ops, 2.0 * 6 * 4 * 5);
+    cr_expect_eq(cost.weight_bytes, 5 * 9.0 + 60);
+    ag_graph_fini(&graph);
+}
