@@ -120,10 +120,12 @@ void ag_graph_region(void *arg, const ag_worker_t *worker)
         .worker = worker,
         .yield = run->yield,
         .step = run->step,
-        .scratch = run->thread_scratch + worker->thread * run->thread_scratch_stride,
         .gemm = run->gemm,
     };
 
+    if (run->thread_scratch_stride > 0) {
+        context.scratch = run->thread_scratch + worker->thread * run->thread_scratch_stride;
+    }
     for (size_t i = 0; i < run->graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&run->graph->nodes, ag_node_t)[i];
 

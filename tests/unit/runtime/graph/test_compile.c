@@ -163,8 +163,8 @@ Test(compile, an_empty_graph_needs_nothing)
 
 /* Random graphs of additions over few values. */
 
-enum { N_VALUES = 12, N_NODES = 30 };
-static const uint32_t widths[3] = {5, 16, 100};
+enum { N_WIDTHS = 6, N_VALUES = 5 * N_WIDTHS, N_NODES = 40 };
+static const uint32_t widths[N_WIDTHS] = {5, 16, 21, 60, 77, 100};
 
 static uint64_t random_below(uint64_t seed, uint64_t index, uint64_t n)
 {
@@ -176,15 +176,17 @@ static void make_random(ag_graph_t *graph, uint64_t seed)
     int32_t values[N_VALUES];
 
     ag_graph_init(graph);
-    for (int i = 0; i < N_VALUES; i++) { /* the first three are buffers, each width once */
-        values[i] = ag_graph_value(graph, AG_COUNT_TOKENS, widths[i % 3], i < 3 ? i : AG_INTERNAL);
+    for (int i = 0; i < N_VALUES; i++) { /* one of each width is a buffer */
+        values[i] = ag_graph_value(graph, AG_COUNT_TOKENS, widths[i % N_WIDTHS],
+                                   i < N_WIDTHS ? i : AG_INTERNAL);
     }
     for (uint64_t i = 0; i < N_NODES; i++) {
-        uint64_t width = random_below(seed, 4 * i, 3);
+        uint64_t width = random_below(seed, 4 * i, N_WIDTHS);
         int32_t of_width[3];
 
         for (uint64_t j = 0; j < 3; j++) {
-            of_width[j] = values[width + 3 * random_below(seed, 4 * i + 1 + j, N_VALUES / 3)];
+            of_width[j] =
+                values[width + N_WIDTHS * random_below(seed, 4 * i + 1 + j, N_VALUES / N_WIDTHS)];
         }
         add_sum(graph, of_width[0], of_width[1], of_width[2]);
     }
@@ -246,14 +248,14 @@ Test(compile, values_that_are_alive_together_are_apart_in_scratch)
 
         make_random(&graph, seed);
         compile(&graph, NULL);
-        for (int32_t a = 3; a < N_VALUES; a++) {
+        for (int32_t a = N_WIDTHS; a < N_VALUES; a++) {
             size_t a_first, a_last, b_first, b_last;
             uint64_t begin, end;
 
             span_of(&graph, a, &begin, &end);
             cr_expect_eq(begin % 64, 0);
             cr_expect_leq(end, graph.scratch_bytes);
-            for (int32_t b = 3; b < a; b++) {
+            for (int32_t b = N_WIDTHS; b < a; b++) {
                 if (life_of(&graph, a, &a_first, &a_last) &&
                     life_of(&graph, b, &b_first, &b_last) && a_first <= b_last &&
                     b_first <= a_last) {
