@@ -249,7 +249,7 @@ Test(compile, values_that_are_alive_together_are_apart_in_scratch)
         make_random(&graph, seed);
         compile(&graph, NULL);
         for (int32_t a = N_WIDTHS; a < N_VALUES; a++) {
-            size_t a_first, a_last, b_first, b_last;
+            size_t a_first = 0, a_last = 0, b_first = 0, b_last = 0;
             uint64_t begin, end;
 
             span_of(&graph, a, &begin, &end);
