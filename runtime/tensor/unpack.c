@@ -151,9 +151,9 @@ void ag_unpack_q4_k(const void *restrict blocks, float *restrict dst, size_t n_b
 }
 
 /* f16 scale, 32 fifth bits, 16 bytes of nibbles; less 16 */
-void ag_unpack_q5_0(const void *blocks, float *dst, size_t n_blocks)
+void ag_unpack_q5_0(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    const uint8_t *src = blocks;
+    const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 22, dst += 32) {
         float d = load_f16(src);

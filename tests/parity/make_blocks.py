@@ -2,7 +2,8 @@
 """Make data/dequant: random blocks of each type and what the gguf package decodes them to.
 
 pip install gguf==0.19.0 numpy==2.4.6; run without arguments. <type>.blocks holds raw blocks,
-<type>.f32 as many little-endian floats as they decode to. Bytes are random, so every value of every
+<type>.f32 as many little-endian floats as they decode to,
+types.txt the number of each type and the elements and bytes of its blocks. Bytes are random, so every value of every
 field occurs; scales are finite halves of all sizes, zeros, subnormals and the largest among them.
 """
 import pathlib
@@ -49,6 +50,10 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     for seed, (name, (n_blocks, scales)) in enumerate(TYPES.items()):
         make(name, n_blocks, scales, np.random.default_rng(seed))
+    with open(FOLDER / "types.txt", "w") as types:
+        for name in TYPES:
+            quant = gguf.GGMLQuantizationType[name]
+            print(name.lower(), quant.value, *gguf.GGML_QUANT_SIZES[quant], file=types)
 
 
 main()

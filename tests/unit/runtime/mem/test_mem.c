@@ -2,7 +2,9 @@
 #include "runtime/mem/region.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static const uint64_t MIB = 1 << 20;
@@ -142,12 +144,17 @@ Test(region, is_zeroed_page_aligned_and_in_the_ledger_as_long_as_it_is_mapped)
 
     for (size_t i = 0; i < 2; i++) {
         ag_region_t region;
+        unsigned char resident[64];
+        void *base;
 
         cr_assert_eq(ag_region_map(ledger, "weights", 100001, opts[i], &region), AG_OK);
         expect_page_aligned_zeros(&region, 100001);
         memset(region.base, 7, region.bytes);
         expect_entry(ledger, 0, "weights", 100001);
+        base = region.base;
+        cr_expect_eq(mincore(base, region.bytes, resident), 0);
         ag_region_unmap(&region);
+        cr_expect(mincore(base, 1, resident) != 0 && errno == ENOMEM, "still mapped");
         cr_expect_eq(ag_ledger_total(ledger), 0);
         cr_expect_null(region.base);
     }

@@ -2,6 +2,7 @@
 #include "runtime/tensor/tensor.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 Test(dtype, every_row_is_found_by_each_of_its_names)
@@ -22,6 +23,27 @@ Test(dtype, every_row_is_found_by_each_of_its_names)
             cr_expect_eq((int)dtype, i);
         }
     }
+}
+
+/* types.txt of tests/parity/make_blocks.py: name, number, elements and bytes of a block */
+Test(dtype, numbers_and_blocks_are_those_of_the_gguf_package)
+{
+    FILE *file = fopen(AG_TEST_DATA "/dequant/types.txt", "r");
+    char name[16];
+    int number, n_types = 0;
+    unsigned n_elements, n_bytes;
+
+    cr_assert_not_null(file);
+    for (; fscanf(file, "%15s %d %u %u", name, &number, &n_elements, &n_bytes) == 4; n_types++) {
+        ag_dtype_t dtype = AG_N_DTYPES;
+
+        cr_assert_eq(ag_dtype_from_name(name, &dtype), AG_OK, "%s", name);
+        cr_expect_eq(ag_dtype_info(dtype)->ggml_type, number, "%s", name);
+        cr_expect_eq(ag_dtype_info(dtype)->block_elements, n_elements, "%s", name);
+        cr_expect_eq(ag_dtype_info(dtype)->block_bytes, n_bytes, "%s", name);
+    }
+    fclose(file);
+    cr_expect_eq(n_types, AG_N_DTYPES, "run make_blocks.py for the new type");
 }
 
 Test(dtype, a_type_that_is_not_known_is_an_error_that_lists_the_known)
