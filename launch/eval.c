@@ -62,6 +62,12 @@ static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t
     }
     e->bos = as_is ? -1 : ag_tokenizer_bos(session->tokenizer);
     n_bos = e->bos >= 0;
+    if (most <= n_bos) {
+        return ag_fail(AG_ERR_INVALID,
+                       "a context of %u has no room for a token behind the BOS: give "
+                       "--context 2 or more",
+                       most);
+    }
     if (as_is && e->n_ids > most) {
         return ag_fail(AG_ERR_INVALID,
                        "%s has %zu tokens, the context is %u: give --window %u or less",

@@ -149,6 +149,10 @@ static ag_status_t convert_lines(const conversion_t *c, const char *path)
         }
     }
     free(line);
+    if (status == AG_OK && ferror(file)) {
+        status = ag_fail(AG_ERR_IO, "reading %s: %s", path != NULL ? path : "standard input",
+                         strerror(errno));
+    }
     if (path != NULL) {
         fclose(file);
     }
