@@ -1,5 +1,5 @@
-#define _GNU_SOURCE
 /* From texts of tokens and merges to compact tables. */
+#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,26 +8,21 @@
 #include "runtime/text/tokenizer_priv.h"
 
 /*
- * GPT-2's byte alphabet: printable Latin-1 stands for itself, the other bytes are code points from
- * 256 on, in order (Radford et al. 2019, encoder.py). -1 for a code point that is none of it.
+ * GPT-2's byte alphabet: printable Latin-1 stands for itself, the other 68 bytes are the code
+ * points from 256 on, in order (Radford et al. 2019, encoder.py). -1: the code point is none of it.
  */
 static int byte_of(uint32_t code)
 {
-    uint32_t next = 256;
+    bool printable = (code >= 0x21 && code <= 0x7e) || (code >= 0xa1 && code <= 0xff);
+    uint32_t rest = code - 256;
 
-    if ((code >= 0x21 && code <= 0x7e) || (code >= 0xa1 && code <= 0xac) ||
-        (code >= 0xae && code <= 0xff)) {
+    if (printable && code != 0xad) {
         return (int)code;
     }
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) ||
-                         (byte >= 0xae && byte <= 0xff);
-
-        if (!printable && next++ == code) {
-            return (int)byte;
-        }
+    if (code < 256 || rest > 67) {
+        return -1;
     }
-    return -1;
+    return rest <= 0x20 ? (int)rest : rest == 67 ? 0xad : (int)(0x7f + rest - 0x21);
 }
 
 static uint32_t code_at(const char *text, size_t length)
@@ -39,14 +34,12 @@ static uint32_t code_at(const char *text, size_t length)
         return b[0];
     case 2:
         return (b[0] & 31u) << 6 | (b[1] & 63u);
-    case 3:
-        return (b[0] & 15u) << 12 | (b[1] & 63u) << 6 | (b[2] & 63u);
     default:
-        return (b[0] & 7u) << 18 | (b[1] & 63u) << 12 | (b[2] & 63u) << 6 | (b[3] & 63u);
+        return UINT32_MAX; /* beyond the alphabet */
     }
 }
 
-/* Bytes that a text in the alphabet stands for; false where it is not in it. */
+/* Bytes that a text in the alphabet stands for, n_bytes at most; false where it is not in it. */
 static bool to_bytes(const char *text, size_t n_bytes, char *bytes, size_t *n_p)
 {
     size_t n = 0;
@@ -68,42 +61,118 @@ static bool to_bytes(const char *text, size_t n_bytes, char *bytes, size_t *n_p)
     return true;
 }
 
+/*
+ * A word becomes the bytes it stands for; one that stands for none can never be made. An added
+ * token is its own text, and a word only where that says the same.
+ */
+static ag_status_t resolve(ag_tokenizer_t *tokenizer, ag_piece_t *piece)
+{
+    char *text = AG_ITEMS(&tokenizer->bytes, char) + piece->offset, *bytes;
+    bool in_alphabet;
+    size_t n = 0;
+
+    if (piece->n_bytes == 0 || !(piece->flags & AG_PIECE_WORD)) {
+        piece->flags &= ~(unsigned)AG_PIECE_WORD;
+        return AG_OK;
+    }
+    bytes = malloc(piece->n_bytes);
+    if (bytes == NULL) {
+        return ag_fail_nomem("reading a token", piece->n_bytes);
+    }
+    in_alphabet = to_bytes(text, piece->n_bytes, bytes, &n);
+    if (!(piece->flags & AG_PIECE_ADDED) && in_alphabet) {
+        memcpy(text, bytes, n);
+        tokenizer->bytes.n_items = piece->offset + n;
+        piece->n_bytes = (uint32_t)n;
+    } else if (!in_alphabet || n != piece->n_bytes || memcmp(text, bytes, n) != 0) {
+        piece->flags &= ~(unsigned)AG_PIECE_WORD;
+    }
+    free(bytes);
+    return AG_OK;
+}
+
 ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *token)
 {
-    ag_piece_t piece = {.offset = (uint32_t)tokenizer->bytes.n_items,
-                        .added = token->added,
-                        .special = token->special,
-                        .strips = token->strips};
-    size_t n_bytes = token->n_bytes;
     uint32_t id = (uint32_t)tokenizer->pieces.n_items;
-    ag_status_t status = ag_array_append(&tokenizer->bytes, token->text, n_bytes);
-    char *bytes;
+    ag_piece_t piece = {.offset = (uint32_t)tokenizer->bytes.n_items, .flags = token->flags};
+    ag_status_t status;
 
-    if (status != AG_OK) {
-        return status;
-    }
-    if (tokenizer->bytes.n_items > UINT32_MAX || id == AG_NO_ID) {
+    if (token->n_bytes > UINT32_MAX - tokenizer->bytes.n_items || id >= INT32_MAX) {
         return ag_fail(AG_ERR_UNSUPPORTED, "a vocabulary of more than 4 GiB");
     }
-    bytes = AG_ITEMS(&tokenizer->bytes, char) + piece.offset;
-    if (!token->added && n_bytes > 0 && to_bytes(token->text, n_bytes, bytes, &n_bytes)) {
-        tokenizer->bytes.n_items = piece.offset + n_bytes;
+    piece.n_bytes = token->text != NULL ? (uint32_t)token->n_bytes : 0;
+    status = ag_array_append(&tokenizer->bytes, token->text, piece.n_bytes);
+    if (status == AG_OK) {
+        status = resolve(tokenizer, &piece);
     }
-    piece.n_bytes = (uint32_t)n_bytes;
-    if (token->added && n_bytes > 0) {
+    if (status == AG_OK && (piece.flags & AG_PIECE_ADDED) && piece.n_bytes > 0) {
         status = ag_array_append(&tokenizer->added, &id, 1);
     }
     return status == AG_OK ? ag_array_append(&tokenizer->pieces, &piece, 1) : status;
 }
 
-static size_t table_size(size_t n)
+/* By first byte; then the longest first, so that the first that fits at a place is taken. */
+static int compare_added(const void *a, const void *b, void *arg)
 {
-    size_t size = 16;
+    const ag_tokenizer_t *tokenizer = arg;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    const ag_piece_t *px = ag_piece_at(tokenizer, x), *py = ag_piece_at(tokenizer, y);
+    unsigned char bx = (unsigned char)ag_piece_bytes(tokenizer, px)[0];
+    unsigned char by = (unsigned char)ag_piece_bytes(tokenizer, py)[0];
 
-    while (size < 2 * n) {
-        size *= 2;
+    if (bx != by) {
+        return bx < by ? -1 : 1;
     }
-    return size;
+    return px->n_bytes != py->n_bytes ? (px->n_bytes < py->n_bytes ? 1 : -1) : (x > y) - (x < y);
+}
+
+static void sort_added(ag_tokenizer_t *tokenizer)
+{
+    const uint32_t *ids = tokenizer->added.items;
+    size_t n = tokenizer->added.n_items;
+    uint32_t at = 0;
+
+    if (n > 0) {
+        qsort_r(tokenizer->added.items, n, sizeof(uint32_t), compare_added, tokenizer);
+    }
+    for (int byte = 0; byte <= 256; byte++) {
+        tokenizer->added_from[byte] = at;
+        while (at < n && (unsigned char)ag_piece_bytes(
+                             tokenizer, ag_piece_at(tokenizer, ids[at]))[0] == byte) {
+            at++;
+        }
+    }
+}
+
+/* Slots for n items, two thirds full at most. */
+static ag_status_t make_slots(size_t n, uint32_t **slots_p, size_t *n_slots_p)
+{
+    size_t n_slots = 16;
+
+    while (n_slots < n + n / 2 + 1) {
+        n_slots *= 2;
+    }
+    *slots_p = malloc(n_slots * sizeof(**slots_p));
+    if (*slots_p == NULL) {
+        return ag_fail_nomem("making a tokenizer", n_slots * sizeof(**slots_p));
+    }
+    for (size_t i = 0; i < n_slots; i++) {
+        (*slots_p)[i] = AG_NO_ID;
+    }
+    *n_slots_p = n_slots;
+    return AG_OK;
+}
+
+/* Give back what doubling took too much; where that fails, nothing is lost. */
+static void shrink(ag_array_t *array)
+{
+    void *items =
+        array->n_items > 0 ? realloc(array->items, array->n_items * array->item_bytes) : NULL;
+
+    if (items != NULL) {
+        array->items = items;
+        array->capacity = array->n_items;
+    }
 }
 
 static size_t word_slot(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n_bytes)
@@ -119,7 +188,7 @@ static size_t word_slot(const ag_tokenizer_t *tokenizer, const char *bytes, size
         }
         piece = ag_piece_at(tokenizer, id);
         if (piece->n_bytes == n_bytes &&
-            memcmp(AG_ITEMS(&tokenizer->bytes, char) + piece->offset, bytes, n_bytes) == 0) {
+            memcmp(ag_piece_bytes(tokenizer, piece), bytes, n_bytes) == 0) {
             return at;
         }
     }
@@ -130,108 +199,121 @@ uint32_t ag_word_id(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n
     return n_bytes == 0 ? AG_NO_ID : tokenizer->words[word_slot(tokenizer, bytes, n_bytes)];
 }
 
-uint32_t ag_text_id(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes)
-{
-    char stack[256];
-    char *bytes = n_bytes <= sizeof(stack) ? stack : malloc(n_bytes);
-    uint32_t id = AG_NO_ID;
-    size_t n;
-
-    if (bytes == NULL) {
-        return AG_NO_ID;
-    }
-    if (to_bytes(text, n_bytes, bytes, &n)) {
-        id = ag_word_id(tokenizer, bytes, n);
-    }
-    if (id == AG_NO_ID) {
-        id = ag_word_id(tokenizer, text, n_bytes);
-    }
-    if (bytes != stack) {
-        free(bytes);
-    }
-    return id;
-}
-
-/* The longest first, so that the first that fits at a place is the one to take. */
-static int by_length(const void *a, const void *b, void *arg)
-{
-    const ag_tokenizer_t *tokenizer = arg;
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    uint32_t n_x = ag_piece_at(tokenizer, x)->n_bytes, n_y = ag_piece_at(tokenizer, y)->n_bytes;
-
-    return n_x != n_y ? (n_x < n_y ? 1 : -1) : (x > y) - (x < y);
-}
-
-ag_status_t ag_build_tables(ag_tokenizer_t *tokenizer, size_t n_merges)
+ag_status_t ag_build_words(ag_tokenizer_t *tokenizer, size_t n_merges)
 {
     size_t n_tokens = tokenizer->pieces.n_items;
+    ag_status_t status = make_slots(n_tokens, &tokenizer->words, &tokenizer->n_words);
 
-    tokenizer->n_words = table_size(n_tokens);
-    tokenizer->n_pairs = table_size(n_merges);
-    tokenizer->words = malloc(tokenizer->n_words * sizeof(*tokenizer->words));
-    tokenizer->pairs = malloc(tokenizer->n_pairs * sizeof(*tokenizer->pairs));
-    if (tokenizer->words == NULL || tokenizer->pairs == NULL) {
-        return ag_fail_nomem("making a tokenizer", tokenizer->n_pairs * sizeof(ag_pair_slot_t));
+    if (status == AG_OK) {
+        status = make_slots(n_merges, &tokenizer->pairs, &tokenizer->n_pairs);
     }
-    for (size_t i = 0; i < tokenizer->n_words; i++) {
-        tokenizer->words[i] = AG_NO_ID;
+    if (status != AG_OK) {
+        return status;
     }
-    for (size_t i = 0; i < tokenizer->n_pairs; i++) {
-        tokenizer->pairs[i].id = AG_NO_ID;
-    }
-    for (int byte = 0; byte < 256; byte++) {
-        tokenizer->byte_ids[byte] = AG_NO_ID;
-    }
+    shrink(&tokenizer->pieces);
+    shrink(&tokenizer->bytes);
     for (uint32_t id = 0; id < n_tokens; id++) {
         const ag_piece_t *piece = ag_piece_at(tokenizer, id);
-        const char *bytes = AG_ITEMS(&tokenizer->bytes, char) + piece->offset;
 
-        if (piece->n_bytes > 0) {
-            size_t at = word_slot(tokenizer, bytes, piece->n_bytes);
+        if (piece->flags & AG_PIECE_WORD) {
+            size_t at = word_slot(tokenizer, ag_piece_bytes(tokenizer, piece), piece->n_bytes);
 
             tokenizer->words[at] = tokenizer->words[at] == AG_NO_ID ? id : tokenizer->words[at];
         }
-        if (piece->n_bytes == 1 && !piece->added) {
-            tokenizer->byte_ids[(unsigned char)bytes[0]] = id;
-        }
     }
-    if (tokenizer->added.n_items > 1) {
-        qsort_r(tokenizer->added.items, tokenizer->added.n_items, sizeof(uint32_t), by_length,
-                tokenizer);
+    for (int byte = 0; byte < 256; byte++) {
+        tokenizer->byte_ids[byte] = ag_word_id(tokenizer, &(char){(char)byte}, 1);
     }
+    sort_added(tokenizer);
     return AG_OK;
 }
 
-ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
-                           const char *right, size_t n_right, uint32_t rank)
+/* The word of a text in the alphabet. */
+static uint32_t alphabet_id(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes)
 {
-    uint32_t left_id = ag_text_id(tokenizer, left, n_left);
-    uint32_t right_id = ag_text_id(tokenizer, right, n_right), id = AG_NO_ID;
-    uint64_t key = (uint64_t)left_id << 32 | right_id;
-    ag_array_t joined = AG_ARRAY(char);
+    enum { MOST_BYTES = 1024 };
+    char bytes[MOST_BYTES], *longer = n_bytes > MOST_BYTES ? malloc(n_bytes) : NULL;
+    char *dst = longer != NULL ? longer : bytes;
+    uint32_t id = AG_NO_ID;
+    size_t n;
+
+    if ((n_bytes <= MOST_BYTES || longer != NULL) && to_bytes(text, n_bytes, dst, &n)) {
+        id = ag_word_id(tokenizer, dst, n);
+    }
+    free(longer);
+    return id;
+}
+
+uint32_t ag_text_id(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes)
+{
+    for (size_t i = 0; i < tokenizer->added.n_items; i++) {
+        uint32_t id = AG_ITEMS(&tokenizer->added, uint32_t)[i];
+        const ag_piece_t *piece = ag_piece_at(tokenizer, id);
+
+        if (piece->n_bytes == n_bytes &&
+            memcmp(ag_piece_bytes(tokenizer, piece), text, n_bytes) == 0) {
+            return id;
+        }
+    }
+    return alphabet_id(tokenizer, text, n_bytes);
+}
+
+size_t ag_pair_slot(const ag_tokenizer_t *tokenizer, uint32_t left, uint32_t right)
+{
+    const ag_merge_t *merges = AG_ITEMS(&tokenizer->merges, ag_merge_t);
+    uint64_t hash = ag_hash_mix((uint64_t)left << 32 | right);
+
+    for (size_t at = hash & (tokenizer->n_pairs - 1);; at = (at + 1) & (tokenizer->n_pairs - 1)) {
+        uint32_t rank = tokenizer->pairs[at];
+
+        if (rank == AG_NO_ID || (merges[rank].left == left && merges[rank].right == right)) {
+            return at;
+        }
+    }
+}
+
+ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
+                           const char *right, size_t n_right, bool *known_p)
+{
+    ag_merge_t merge = {.left = alphabet_id(tokenizer, left, n_left),
+                        .right = alphabet_id(tokenizer, right, n_right)};
+    uint32_t rank = (uint32_t)tokenizer->merges.n_items;
+    const ag_piece_t *a, *b;
     ag_status_t status;
+    char *joined;
     size_t at;
 
-    if (left_id == AG_NO_ID || right_id == AG_NO_ID) {
+    *known_p = false;
+    if (merge.left == AG_NO_ID || merge.right == AG_NO_ID) {
         return AG_OK;
     }
-    status = ag_array_append(&joined, left, n_left);
+    a = ag_piece_at(tokenizer, merge.left);
+    b = ag_piece_at(tokenizer, merge.right);
+    joined = malloc((size_t)a->n_bytes + b->n_bytes);
+    if (joined == NULL) {
+        return ag_fail_nomem("reading a merge", (unsigned long long)a->n_bytes + b->n_bytes);
+    }
+    memcpy(joined, ag_piece_bytes(tokenizer, a), a->n_bytes);
+    memcpy(joined + a->n_bytes, ag_piece_bytes(tokenizer, b), b->n_bytes);
+    merge.id = ag_word_id(tokenizer, joined, (size_t)a->n_bytes + b->n_bytes);
+    free(joined);
+    if (merge.id == AG_NO_ID) {
+        return AG_OK;
+    }
+    *known_p = true;
+    at = ag_pair_slot(tokenizer, merge.left, merge.right);
+    if (tokenizer->pairs[at] != AG_NO_ID) {
+        return AG_OK; /* the first of equals counts */
+    }
+    status = ag_array_append(&tokenizer->merges, &merge, 1);
     if (status == AG_OK) {
-        status = ag_array_append(&joined, right, n_right);
+        tokenizer->pairs[at] = rank;
     }
-    if (status == AG_OK) {
-        id = ag_text_id(tokenizer, joined.items, joined.n_items);
-    }
-    ag_array_fini(&joined);
-    if (status != AG_OK || id == AG_NO_ID) {
-        return status;
-    }
-    at = ag_hash_mix(key) & (tokenizer->n_pairs - 1);
-    while (tokenizer->pairs[at].id != AG_NO_ID && tokenizer->pairs[at].key != key) {
-        at = (at + 1) & (tokenizer->n_pairs - 1);
-    }
-    if (tokenizer->pairs[at].id == AG_NO_ID) {
-        tokenizer->pairs[at] = (ag_pair_slot_t){.key = key, .rank = rank, .id = id};
-    }
-    return AG_OK;
+    return status;
+}
+
+ag_status_t ag_build_end(ag_tokenizer_t *tokenizer, int32_t id)
+{
+    return id < 0 || ag_tokenizer_is_end(tokenizer, id) ? AG_OK
+                                                        : ag_array_append(&tokenizer->ends, &id, 1);
 }

@@ -1,6 +1,7 @@
 /* A tokenizer from a Hugging Face folder: tokenizer.json, tokenizer_config.json,
  * generation_config.json. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +9,17 @@
 
 #include "runtime/text/tokenizer_priv.h"
 
+enum { MOST_RULES = 16 };
+
 typedef struct reading {
     ag_tokenizer_t *tokenizer;
     char path[4096]; /* of tokenizer.json */
     const ag_json_t *json;
     ag_array_t texts; /* ag_token_text_t by id */
-    size_t id;
+    size_t most_ids;  /* what the file's size can justify */
+    ag_split_rule_t rules[MOST_RULES];
+    size_t n_rules;
+    bool is_byte_level; /* the pre-tokenizer's last step is ByteLevel */
 } reading_t;
 
 static ag_status_t fail_here(const reading_t *reading, const char *what)
@@ -30,11 +36,11 @@ static bool is_type(const ag_json_t *json, const char *type)
 
 static ag_status_t keep_text(reading_t *reading, int64_t id, const ag_token_text_t *token)
 {
-    enum { MOST_IDS = 1 << 24 };
+    unsigned was_word;
 
-    if (id < 0 || id >= MOST_IDS) {
-        return ag_fail(AG_ERR_FORMAT, "%s: id %lld of a token makes no sense", reading->path,
-                       (long long)id);
+    if (id < 0 || (uint64_t)id >= reading->most_ids) {
+        return ag_fail(AG_ERR_FORMAT, "%s: a token has the id %lld, which makes no sense",
+                       reading->path, (long long)id);
     }
     if ((size_t)id >= reading->texts.n_items) {
         ag_status_t status =
@@ -44,146 +50,235 @@ static ag_status_t keep_text(reading_t *reading, int64_t id, const ag_token_text
             return status;
         }
     }
+    was_word = AG_ITEMS(&reading->texts, ag_token_text_t)[id].flags & AG_PIECE_WORD;
     AG_ITEMS(&reading->texts, ag_token_text_t)[id] = *token;
+    AG_ITEMS(&reading->texts, ag_token_text_t)[id].flags |= was_word;
     return AG_OK;
 }
 
 static ag_status_t keep_word(void *arg, const char *key, size_t key_bytes, const ag_json_t *value)
 {
     return keep_text(arg, ag_json_integer(value, -1),
-                     &(ag_token_text_t){.text = key, .n_bytes = key_bytes});
+                     &(ag_token_text_t){.text = key, .n_bytes = key_bytes, .flags = AG_PIECE_WORD});
 }
 
-static ag_status_t keep_added(reading_t *reading)
+static ag_status_t keep_added(reading_t *reading, const ag_json_t *token)
+{
+    static const struct {
+        const char *key;
+        unsigned flag;
+    } marks[] = {{"special", AG_PIECE_SPECIAL},
+                 {"normalized", AG_PIECE_LATE},
+                 {"lstrip", AG_PIECE_L_STRIP},
+                 {"rstrip", AG_PIECE_R_STRIP}};
+    ag_token_text_t text = {.flags = AG_PIECE_ADDED};
+
+    text.text = ag_json_string(ag_json_get(token, "content"), &text.n_bytes);
+    if (text.text == NULL) {
+        return ag_fail(AG_ERR_FORMAT, "%s: an added token has no content", reading->path);
+    }
+    if (ag_json_bool(ag_json_get(token, "single_word"), false)) {
+        return fail_here(reading, "an added token that must be a single word, which is not known");
+    }
+    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+        if (ag_json_bool(ag_json_get(token, marks[i].key), false)) {
+            text.flags |= marks[i].flag;
+        }
+    }
+    return keep_text(reading, ag_json_integer(ag_json_get(token, "id"), -1), &text);
+}
+
+static ag_status_t read_tokens(reading_t *reading, const ag_json_t *vocabulary)
 {
     const ag_json_t *added = ag_json_get(reading->json, "added_tokens");
-    ag_status_t status = AG_OK;
+    ag_status_t status;
 
+    reading->most_ids = 65536 + 2 * (ag_json_size(vocabulary) + ag_json_size(added));
+    status = ag_json_each(vocabulary, keep_word, reading);
     for (size_t i = 0; i < ag_json_size(added) && status == AG_OK; i++) {
-        const ag_json_t *token = ag_json_at(added, i);
-        ag_token_text_t text = {.added = true,
-                                .special = ag_json_bool(ag_json_get(token, "special"), false)};
-
-        text.text = ag_json_string(ag_json_get(token, "content"), &text.n_bytes);
-        text.strips = (ag_json_bool(ag_json_get(token, "lstrip"), false) ? AG_STRIP_LEFT : 0) |
-                      (ag_json_bool(ag_json_get(token, "rstrip"), false) ? AG_STRIP_RIGHT : 0);
-        if (text.text == NULL) {
-            return ag_fail(AG_ERR_FORMAT, "%s: added token %zu has no content", reading->path, i);
-        }
-        status = keep_text(reading, ag_json_integer(ag_json_get(token, "id"), -1), &text);
+        status = keep_added(reading, ag_json_at(added, i));
+    }
+    for (size_t i = 0; i < reading->texts.n_items && status == AG_OK; i++) {
+        status = ag_build_token(reading->tokenizer, &AG_ITEMS(&reading->texts, ag_token_text_t)[i]);
     }
     return status;
 }
 
-static ag_status_t read_merge(reading_t *reading, const ag_json_t *merge, uint32_t rank)
+static ag_status_t read_merge(reading_t *reading, const ag_json_t *merge, size_t number)
 {
-    size_t n_left, n_right, n_text;
-    const char *text = ag_json_string(merge, &n_text), *left, *right, *space;
+    size_t n_left = 0, n_right = 0, n_text;
+    const char *text = ag_json_string(merge, &n_text), *left = NULL, *right = NULL, *space;
+    bool known = false;
+    ag_status_t status = AG_OK;
 
     if (text != NULL) { /* "a b" */
         space = n_text > 1 ? memchr(text + 1, ' ', n_text - 1) : NULL;
-        left = space != NULL ? text : NULL;
-        n_left = space != NULL ? (size_t)(space - text) : 0;
-        right = space != NULL ? space + 1 : NULL;
-        n_right = n_text - n_left - 1;
+        if (space != NULL) {
+            left = text;
+            n_left = (size_t)(space - text);
+            right = space + 1;
+            n_right = n_text - n_left - 1;
+        }
     } else { /* ["a", "b"] */
         left = ag_json_string(ag_json_at(merge, 0), &n_left);
         right = ag_json_string(ag_json_at(merge, 1), &n_right);
     }
-    if (left == NULL || right == NULL) {
-        return ag_fail(AG_ERR_FORMAT, "%s: merge %u is not two tokens", reading->path, rank);
+    if (left != NULL && right != NULL) {
+        status = ag_build_merge(reading->tokenizer, left, n_left, right, n_right, &known);
     }
-    return ag_build_merge(reading->tokenizer, left, n_left, right, n_right, rank);
+    return status != AG_OK || known
+               ? status
+               : ag_fail(AG_ERR_FORMAT, "%s: merge %zu is not two tokens that make a third",
+                         reading->path, number);
+}
+
+/* A byte that has no token becomes the unknown token, where there is one. */
+static ag_status_t read_unknown(reading_t *reading, const ag_json_t *model)
+{
+    ag_tokenizer_t *tokenizer = reading->tokenizer;
+    size_t n_bytes;
+    const char *text = ag_json_string(ag_json_get(model, "unk_token"), &n_bytes);
+    uint32_t unknown = text != NULL ? ag_text_id(tokenizer, text, n_bytes) : AG_NO_ID;
+
+    for (int byte = 0; byte < 256 && unknown != AG_NO_ID; byte++) {
+        if (tokenizer->byte_ids[byte] == AG_NO_ID &&
+            ag_json_bool(ag_json_get(model, "fuse_unk"), false)) {
+            return fail_here(reading, "unknown tokens that are fused, which is not known");
+        }
+        if (tokenizer->byte_ids[byte] == AG_NO_ID) {
+            tokenizer->byte_ids[byte] = unknown;
+        }
+    }
+    return AG_OK;
+}
+
+static bool has_text(const ag_json_t *model, const char *key)
+{
+    const char *text = ag_json_string(ag_json_get(model, key), NULL);
+
+    return text != NULL && *text != '\0';
 }
 
 static ag_status_t read_model(reading_t *reading)
 {
     const ag_json_t *model = ag_json_get(reading->json, "model");
     const ag_json_t *merges = ag_json_get(model, "merges");
-    ag_tokenizer_t *tokenizer = reading->tokenizer;
+    const ag_json_t *vocabulary = ag_json_get(model, "vocab");
+    /* GPT-2's own file is older than the key "type" */
+    bool is_bpe = is_type(model, "BPE") || ag_json_get(model, "type") == NULL;
     ag_status_t status;
 
-    if (!is_type(model, "BPE") || ag_json_bool(ag_json_get(model, "byte_fallback"), false)) {
-        return fail_here(reading, "the tokenizer's model is not known (known: BPE over bytes)");
+    if (!is_bpe || ag_json_bool(ag_json_get(model, "byte_fallback"), false) ||
+        has_text(model, "continuing_subword_prefix") || has_text(model, "end_of_word_suffix")) {
+        return fail_here(reading, "the tokenizer's model is not known (known: BPE over bytes, "
+                                  "without fallback, prefix and suffix)");
     }
-    status = ag_json_each(ag_json_get(model, "vocab"), keep_word, reading);
+    if (ag_json_kind(vocabulary) != AG_JSON_OBJECT || ag_json_kind(merges) != AG_JSON_ARRAY) {
+        return ag_fail(AG_ERR_FORMAT, "%s: model.%s is missing or not %s", reading->path,
+                       ag_json_kind(vocabulary) != AG_JSON_OBJECT ? "vocab" : "merges",
+                       ag_json_kind(vocabulary) != AG_JSON_OBJECT ? "an object" : "a list");
+    }
+    status = read_tokens(reading, vocabulary);
     if (status == AG_OK) {
-        status = keep_added(reading);
-    }
-    for (size_t i = 0; i < reading->texts.n_items && status == AG_OK; i++) {
-        ag_token_text_t *text = &AG_ITEMS(&reading->texts, ag_token_text_t)[i];
-
-        text->text = text->text != NULL ? text->text : "";
-        status = ag_build_token(tokenizer, text);
-    }
-    if (status == AG_OK) {
-        status = ag_build_tables(tokenizer, ag_json_size(merges));
+        status = ag_build_words(reading->tokenizer, ag_json_size(merges));
     }
     for (size_t i = 0; i < ag_json_size(merges) && status == AG_OK; i++) {
-        status = read_merge(reading, ag_json_at(merges, i), (uint32_t)i);
+        status = read_merge(reading, ag_json_at(merges, i), i);
     }
-    tokenizer->ignore_merges = ag_json_bool(ag_json_get(model, "ignore_merges"), false);
-    return status;
+    reading->tokenizer->ignore_merges = ag_json_bool(ag_json_get(model, "ignore_merges"), false);
+    return status == AG_OK ? read_unknown(reading, model) : status;
 }
 
-/* One pre-tokenizer: the patterns it cuts with are appended. @param patterns  const char * items.
- */
-static ag_status_t read_pre_tokenizer(reading_t *reading, const ag_json_t *pre,
-                                      ag_array_t *patterns)
+static ag_status_t add_rule(reading_t *reading, const ag_split_rule_t *rule)
 {
-    const char *pattern = NULL, *behavior;
-    ag_status_t status = AG_OK;
-
-    if (is_type(pre, "Sequence")) {
-        const ag_json_t *members = ag_json_get(pre, "pretokenizers");
-
-        for (size_t i = 0; i < ag_json_size(members) && status == AG_OK; i++) {
-            if (is_type(ag_json_at(members, i), "Sequence")) {
-                return fail_here(reading, "a pre-tokenizer within a pre-tokenizer's sequence");
-            }
-            status = read_pre_tokenizer(reading, ag_json_at(members, i), patterns);
-        }
-        return status;
+    if (reading->n_rules == MOST_RULES) {
+        return fail_here(reading, "a pre-tokenizer of more steps than any known");
     }
-    if (is_type(pre, "ByteLevel")) {
-        reading->tokenizer->add_prefix_space |=
-            ag_json_bool(ag_json_get(pre, "add_prefix_space"), true);
-        pattern = ag_json_bool(ag_json_get(pre, "use_regex"), true) ? ag_pattern_gpt2 : NULL;
-    } else if (is_type(pre, "Digits") &&
-               ag_json_bool(ag_json_get(pre, "individual_digits"), false)) {
-        pattern = ag_pattern_digits;
-    } else if (is_type(pre, "Split")) {
-        pattern = ag_json_string(ag_json_path(pre, "pattern.Regex"), NULL);
-        behavior = ag_json_string(ag_json_get(pre, "behavior"), NULL);
-        if (pattern == NULL || behavior == NULL || strcmp(behavior, "Isolated") != 0 ||
-            ag_json_bool(ag_json_get(pre, "invert"), false)) {
-            return fail_here(reading, "a pre-tokenizer Split that is not by an expression whose "
-                                      "matches are isolated");
+    reading->rules[reading->n_rules++] = *rule;
+    return AG_OK;
+}
+
+static ag_status_t read_split(reading_t *reading, const ag_json_t *pre)
+{
+    static const struct {
+        const char *name;
+        ag_cut_t cut;
+    } behaviors[] = {{"Isolated", AG_CUT_ISOLATED},
+                     {"Removed", AG_CUT_REMOVED},
+                     {"Contiguous", AG_CUT_CONTIGUOUS},
+                     {"MergedWithPrevious", AG_CUT_WITH_PREVIOUS},
+                     {"MergedWithNext", AG_CUT_WITH_NEXT}};
+    const ag_json_t *literal = ag_json_path(pre, "pattern.String");
+    const char *behavior = ag_json_string(ag_json_get(pre, "behavior"), NULL);
+    size_t n_bytes;
+    ag_split_rule_t rule = {.literal = literal != NULL,
+                            .invert = ag_json_bool(ag_json_get(pre, "invert"), false)};
+
+    rule.pattern =
+        ag_json_string(literal != NULL ? literal : ag_json_path(pre, "pattern.Regex"), &n_bytes);
+    for (size_t i = 0; i < sizeof(behaviors) / sizeof(behaviors[0]) && behavior != NULL; i++) {
+        if (strcmp(behaviors[i].name, behavior) == 0 && rule.pattern != NULL && n_bytes > 0 &&
+            strlen(rule.pattern) == n_bytes) {
+            rule.cut = behaviors[i].cut;
+            return add_rule(reading, &rule);
         }
-    } else {
-        return fail_here(reading, "a pre-tokenizer that is not known (known: ByteLevel, Digits "
-                                  "alone, Split by an expression, a Sequence of these)");
     }
-    return pattern != NULL ? ag_array_append(patterns, &pattern, 1) : AG_OK;
+    return fail_here(reading, "a pre-tokenizer Split whose pattern or behavior is not known");
+}
+
+/* One pre-tokenizer: the rules it cuts by are added. */
+static ag_status_t read_pre_tokenizer(reading_t *reading, const ag_json_t *pre)
+{
+    if (reading->is_byte_level) {
+        return fail_here(reading, "a pre-tokenizer that works on bytes already mapped (known: "
+                                  "ByteLevel as the last step)");
+    }
+    if (is_type(pre, "Split")) {
+        return read_split(reading, pre);
+    }
+    if (is_type(pre, "Digits")) {
+        bool each = ag_json_bool(ag_json_get(pre, "individual_digits"), false);
+
+        return add_rule(reading, &(ag_split_rule_t){.pattern = each ? "\\p{N}" : "\\p{N}+"});
+    }
+    if (!is_type(pre, "ByteLevel")) {
+        return fail_here(reading, "a pre-tokenizer that is not known (known: Split, Digits, "
+                                  "ByteLevel, a Sequence of these)");
+    }
+    reading->is_byte_level = true;
+    reading->tokenizer->add_prefix_space = ag_json_bool(ag_json_get(pre, "add_prefix_space"), true);
+    if (reading->tokenizer->add_prefix_space && reading->n_rules > 0) {
+        return fail_here(reading, "a space put before each word of an earlier pre-tokenizer, which "
+                                  "is not known");
+    }
+    return ag_json_bool(ag_json_get(pre, "use_regex"), true)
+               ? add_rule(reading, &(ag_split_rule_t){.pattern = ag_pattern_gpt2})
+               : AG_OK;
 }
 
 static ag_status_t read_splitter(reading_t *reading)
 {
     const ag_json_t *pre = ag_json_get(reading->json, "pre_tokenizer");
-    const ag_json_t *normalizer = ag_json_get(reading->json, "normalizer");
-    ag_array_t patterns = AG_ARRAY(const char *);
-    ag_status_t status;
+    const ag_json_t *members = ag_json_get(pre, "pretokenizers");
+    ag_status_t status = AG_OK;
 
-    if (ag_json_kind(normalizer) > AG_JSON_NULL) {
+    if (ag_json_kind(ag_json_get(reading->json, "normalizer")) > AG_JSON_NULL) {
         return fail_here(reading, "a normalizer, of which none is known");
     }
-    status = read_pre_tokenizer(reading, pre, &patterns);
-    if (status == AG_OK) {
-        status = ag_splitter_create(AG_ITEMS(&patterns, const char *), patterns.n_items,
-                                    &reading->tokenizer->splitter);
+    if (!is_type(pre, "Sequence")) {
+        status = read_pre_tokenizer(reading, pre);
     }
-    ag_array_fini(&patterns);
-    return status;
+    for (size_t i = 0; i < ag_json_size(members) && status == AG_OK; i++) {
+        status = read_pre_tokenizer(reading, ag_json_at(members, i));
+    }
+    if (status == AG_OK && !reading->is_byte_level) {
+        return fail_here(reading, "no pre-tokenizer ByteLevel (known: BPE over bytes)");
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    status = ag_splitter_create(reading->rules, reading->n_rules, &reading->tokenizer->splitter);
+    return status == AG_OK ? AG_OK : ag_fail_context(status, "%s", reading->path);
 }
 
 /* The id of a special token that stands as a string, or as an object with its content. */
@@ -203,35 +298,52 @@ static int32_t id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token)
 /* The token that a template puts before a single text; -1: none. */
 static int32_t template_bos(const ag_tokenizer_t *tokenizer, const ag_json_t *processor)
 {
-    const ag_json_t *first = ag_json_at(ag_json_get(processor, "single"), 0);
     const ag_json_t *members = ag_json_get(processor, "processors");
-    int32_t bos = -1;
+    const ag_json_t *first = ag_json_at(ag_json_get(processor, "single"), 0);
+    const char *name = ag_json_string(ag_json_path(first, "SpecialToken.id"), NULL);
+    int64_t bos = -1;
 
-    if (is_type(processor, "TemplateProcessing")) {
-        return id_of(tokenizer, ag_json_path(first, "SpecialToken.id"));
+    if (is_type(processor, "TemplateProcessing") && name != NULL) {
+        const ag_json_t *token = ag_json_get(ag_json_get(processor, "special_tokens"), name);
+
+        bos = ag_json_integer(ag_json_at(ag_json_get(token, "ids"), 0), -1);
     }
     for (size_t i = 0; i < ag_json_size(members) && bos < 0; i++) {
-        if (is_type(ag_json_at(members, i), "TemplateProcessing")) {
-            bos = template_bos(tokenizer, ag_json_at(members, i));
-        }
+        bos = template_bos(tokenizer, ag_json_at(members, i));
     }
-    return bos;
+    return bos >= 0 && bos < (int64_t)ag_tokenizer_size(tokenizer) ? (int32_t)bos : -1;
 }
 
+/*
+ * As transformers 5 does (tokenization_utils_tokenizers.py): where tokenizer_config.json says
+ * whether to add BOS or EOS, that counts, and not the template of tokenizer.json.
+ */
+static int32_t find_bos(const reading_t *reading, const ag_json_t *mine)
+{
+    const ag_json_t *add_bos = ag_json_get(mine, "add_bos_token");
+
+    if (add_bos == NULL && ag_json_get(mine, "add_eos_token") == NULL) {
+        return template_bos(reading->tokenizer, ag_json_get(reading->json, "post_processor"));
+    }
+    return ag_json_bool(add_bos, false) ? id_of(reading->tokenizer, ag_json_get(mine, "bos_token"))
+                                        : -1;
+}
+
+/* One id, or a list of them. */
 static ag_status_t add_ends(ag_tokenizer_t *tokenizer, const ag_json_t *ids)
 {
+    bool is_list = ag_json_kind(ids) == AG_JSON_ARRAY;
+    size_t n = is_list ? ag_json_size(ids) : 1;
     ag_status_t status = AG_OK;
-    int32_t id = (int32_t)ag_json_integer(ids, -1);
 
-    if (ag_json_kind(ids) == AG_JSON_ARRAY) {
-        for (size_t i = 0; i < ag_json_size(ids) && status == AG_OK; i++) {
-            status = add_ends(tokenizer, ag_json_at(ids, i));
+    for (size_t i = 0; i < n && status == AG_OK; i++) {
+        int64_t id = ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1);
+
+        if (id >= 0 && id < (int64_t)ag_tokenizer_size(tokenizer)) {
+            status = ag_build_end(tokenizer, (int32_t)id);
         }
-        return status;
     }
-    return id >= 0 && !ag_tokenizer_is_end(tokenizer, id)
-               ? ag_array_append(&tokenizer->ends, &id, 1)
-               : AG_OK;
+    return status;
 }
 
 /* A template is a text, or a list of named ones of which "default" counts. */
@@ -260,54 +372,52 @@ static ag_status_t read_template_file(const ag_model_files_t *files, ag_tokenize
 {
     char path[4096], *text = NULL;
     size_t capacity = 0;
-    ssize_t n_read;
     FILE *file;
 
     snprintf(path, sizeof(path), "%s/chat_template.jinja", ag_model_files_path(files));
     file = fopen(path, "r");
     if (file == NULL) {
+        return errno == ENOENT ? AG_OK
+                               : ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+    }
+    if (getdelim(&text, &capacity, '\0', file) >= 0) {
+        tokenizer->chat_template = text;
+        fclose(file);
         return AG_OK;
     }
-    n_read = getdelim(&text, &capacity, '\0', file);
+    free(text);
+    if (!feof(file)) {
+        int error = errno;
+
+        fclose(file);
+        return ag_fail(AG_ERR_IO, "reading %s: %s", path, strerror(error));
+    }
     fclose(file);
-    if (n_read < 0) {
-        free(text);
-        return AG_OK;
-    }
-    tokenizer->chat_template = text;
-    return AG_OK;
+    return AG_OK; /* empty */
 }
 
 static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading)
 {
     ag_tokenizer_t *tokenizer = reading->tokenizer;
-    const ag_json_t *config = ag_model_files_config(files);
+    const ag_json_t *generation = ag_model_files_generation_config(files);
     ag_json_t *mine = NULL;
     char path[4096];
-    ag_status_t status;
+    ag_status_t status = AG_OK;
 
     snprintf(path, sizeof(path), "%s/tokenizer_config.json", ag_model_files_path(files));
     if (access(path, F_OK) == 0) {
         status = ag_json_read(path, &mine);
-        if (status != AG_OK) {
-            return status;
-        }
     }
-    tokenizer->bos = template_bos(tokenizer, ag_json_get(reading->json, "post_processor"));
-    if (tokenizer->bos < 0 && ag_json_bool(ag_json_get(mine, "add_bos_token"), false)) {
-        tokenizer->bos = id_of(tokenizer, ag_json_get(mine, "bos_token"));
+    if (status != AG_OK) {
+        return status;
     }
-    status = add_ends(tokenizer, ag_json_get(config, "eos_token_id"));
+    tokenizer->bos = find_bos(reading, mine);
+    status = add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
     if (status == AG_OK) {
-        status = add_ends(tokenizer,
-                          ag_json_get(ag_model_files_generation_config(files), "eos_token_id"));
+        status = add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));
     }
     if (status == AG_OK) {
-        int32_t eos = id_of(tokenizer, ag_json_get(mine, "eos_token"));
-
-        status = eos >= 0 && !ag_tokenizer_is_end(tokenizer, eos)
-                     ? ag_array_append(&tokenizer->ends, &eos, 1)
-                     : AG_OK;
+        status = ag_build_end(tokenizer, id_of(tokenizer, ag_json_get(mine, "eos_token")));
     }
     if (status == AG_OK) {
         status = read_template_file(files, tokenizer);
@@ -331,9 +441,9 @@ ag_status_t ag_tokenizer_read_folder(const ag_model_files_t *files, ag_tokenizer
         return status;
     }
     reading.json = json;
-    status = read_model(&reading);
+    status = read_splitter(&reading);
     if (status == AG_OK) {
-        status = read_splitter(&reading);
+        status = read_model(&reading);
     }
     if (status == AG_OK) {
         status = read_config(files, &reading);

@@ -4,7 +4,8 @@
 
 #include "runtime/text/tokenizer_priv.h"
 
-enum { TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4 };
+/* tokenizer.ggml.token_type; all others are words. */
+enum { TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
 
 static bool is_text(const ag_gguf_value_t *value, const char *text)
 {
@@ -29,20 +30,31 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     const ag_gguf_value_t *types = get_array(gguf, "tokenizer.ggml.token_type", false);
     ag_status_t status = AG_OK;
 
-    if (tokens == NULL || (types != NULL && types->as.array.n != tokens->as.array.n)) {
-        return ag_fail(AG_ERR_FORMAT,
-                       "%s: tokenizer.ggml.tokens is missing, or does not match "
-                       "tokenizer.ggml.token_type",
+    if (tokens == NULL) {
+        return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.tokens is missing, or no list of strings",
                        ag_gguf_path(gguf));
+    }
+    if (types == NULL ? ag_gguf_get(gguf, "tokenizer.ggml.token_type") != NULL
+                      : types->as.array.n != tokens->as.array.n) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: tokenizer.ggml.token_type is no list of %zu numbers, one for each of "
+                       "tokenizer.ggml.tokens",
+                       ag_gguf_path(gguf), tokens->as.array.n);
     }
     for (size_t i = 0; i < tokens->as.array.n && status == AG_OK; i++) {
         ag_gguf_value_t text = ag_gguf_item(tokens, i);
         int64_t type = types != NULL ? ag_gguf_item(types, i).as.integer : 1;
         ag_token_text_t token = {.text = text.as.string.bytes,
                                  .n_bytes = text.as.string.n_bytes,
-                                 .added = type == TYPE_CONTROL || type == TYPE_USER_DEFINED,
-                                 .special = type == TYPE_CONTROL};
+                                 .flags = AG_PIECE_WORD};
 
+        if (type == TYPE_CONTROL || type == TYPE_UNKNOWN) {
+            token.flags |= AG_PIECE_ADDED | AG_PIECE_SPECIAL;
+        } else if (type == TYPE_USER_DEFINED) {
+            token.flags |= AG_PIECE_ADDED;
+        } else if (type == TYPE_UNUSED) {
+            token = (ag_token_text_t){.text = NULL};
+        }
         status = ag_build_token(tokenizer, &token);
     }
     return status;
@@ -56,54 +68,62 @@ static ag_status_t read_merges(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     if (merges == NULL) {
         return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.merges is missing", ag_gguf_path(gguf));
     }
-    status = ag_build_tables(tokenizer, merges->as.array.n);
+    status = ag_build_words(tokenizer, merges->as.array.n);
     for (size_t i = 0; i < merges->as.array.n && status == AG_OK; i++) {
         ag_gguf_value_t merge = ag_gguf_item(merges, i);
         const char *text = merge.as.string.bytes;
         size_t n_bytes = merge.as.string.n_bytes;
         const char *space = n_bytes > 1 ? memchr(text + 1, ' ', n_bytes - 1) : NULL;
+        bool known; /* llama.cpp, too, passes over merges that make no token */
 
         if (space == NULL) {
             return ag_fail(AG_ERR_FORMAT, "%s: merge %zu is not two tokens", ag_gguf_path(gguf), i);
         }
         status = ag_build_merge(tokenizer, text, (size_t)(space - text), space + 1,
-                                n_bytes - (size_t)(space - text) - 1, (uint32_t)i);
+                                n_bytes - (size_t)(space - text) - 1, &known);
     }
     return status;
 }
 
-static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+/* A file that does not name its pre-tokenizer is taken to mean GPT-2's, the model's namesake. */
+static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer,
+                                 const ag_pre_tokenizer_t **pre_p)
 {
-    const ag_gguf_value_t *pre = ag_gguf_get(gguf, "tokenizer.ggml.pre");
-    const char *const *patterns = NULL;
-    char name[64] = "gpt-2";
-    size_t n_patterns;
+    const ag_gguf_value_t *name = ag_gguf_get(gguf, "tokenizer.ggml.pre");
+    ag_status_t status;
 
-    if (pre != NULL && pre->kind == AG_GGUF_STRING && pre->as.string.n_bytes < sizeof(name)) {
-        memcpy(name, pre->as.string.bytes, pre->as.string.n_bytes);
-        name[pre->as.string.n_bytes] = '\0';
+    if (name != NULL && name->kind != AG_GGUF_STRING) {
+        return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.pre is no string", ag_gguf_path(gguf));
     }
-    patterns = ag_splitter_known(name, &n_patterns, &tokenizer->ignore_merges);
-    if (patterns == NULL) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "%s: pre-tokenizer \"%s\" is not known (known: %s)",
-                       ag_gguf_path(gguf), name, ag_splitter_names());
+    status = name != NULL ? ag_pre_tokenizer_find(ag_gguf_path(gguf), name->as.string.bytes,
+                                                  name->as.string.n_bytes, pre_p)
+                          : ag_pre_tokenizer_find(ag_gguf_path(gguf), "gpt-2", 5, pre_p);
+    if (status == AG_OK) {
+        tokenizer->ignore_merges = (*pre_p)->ignore_merges;
+        status = ag_splitter_create((*pre_p)->rules, (*pre_p)->n_rules, &tokenizer->splitter);
     }
-    return ag_splitter_create(patterns, n_patterns, &tokenizer->splitter);
+    return status;
 }
 
-static int64_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer_t *tokenizer)
+static bool is_integer(const ag_gguf_value_t *value)
+{
+    return value != NULL && value->kind != AG_GGUF_STRING && value->kind != AG_GGUF_ARRAY &&
+           value->kind != AG_GGUF_F32 && value->kind != AG_GGUF_F64;
+}
+
+/* The id that a key names; -1: none, or none of the vocabulary. */
+static int32_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer_t *tokenizer)
 {
     const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
-    bool number = value != NULL && value->kind != AG_GGUF_STRING && value->kind != AG_GGUF_ARRAY &&
-                  value->kind != AG_GGUF_F32 && value->kind != AG_GGUF_F64;
 
-    return number && value->as.integer >= 0 &&
+    return is_integer(value) && value->as.integer >= 0 &&
                    value->as.integer < (int64_t)ag_tokenizer_size(tokenizer)
-               ? value->as.integer
+               ? (int32_t)value->as.integer
                : -1;
 }
 
-static ag_status_t read_special(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+static ag_status_t read_special(const ag_gguf_t *gguf, const ag_pre_tokenizer_t *pre,
+                                ag_tokenizer_t *tokenizer)
 {
     static const char *const ends[] = {"tokenizer.ggml.eos_token_id",
                                        "tokenizer.ggml.eot_token_id"};
@@ -112,13 +132,10 @@ static ag_status_t read_special(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer
     ag_status_t status = AG_OK;
 
     for (int i = 0; i < 2 && status == AG_OK; i++) {
-        int32_t id = (int32_t)get_id(gguf, ends[i], tokenizer);
-
-        status = id >= 0 ? ag_array_append(&tokenizer->ends, &id, 1) : AG_OK;
+        status = ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
     }
-    /* llama.cpp adds it for Llama 3 where the file does not say */
-    if (add_bos != NULL ? add_bos->as.integer != 0 : tokenizer->ignore_merges) {
-        tokenizer->bos = (int32_t)get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
+    if (is_integer(add_bos) ? add_bos->as.integer != 0 : pre->adds_bos) {
+        tokenizer->bos = get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
     }
     if (status == AG_OK && chat != NULL && chat->kind == AG_GGUF_STRING) {
         tokenizer->chat_template = strndup(chat->as.string.bytes, chat->as.string.n_bytes);
@@ -133,23 +150,25 @@ ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t
 {
     const ag_gguf_t *gguf = ag_model_files_gguf(files);
     const ag_gguf_value_t *algorithm = ag_gguf_get(gguf, "tokenizer.ggml.model");
+    const ag_pre_tokenizer_t *pre;
     ag_status_t status;
 
     if (!is_text(algorithm, "gpt2")) {
         bool named = algorithm != NULL && algorithm->kind == AG_GGUF_STRING;
+        size_t n = named ? algorithm->as.string.n_bytes : 0;
 
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: tokenizer \"%.*s\" is not known (known: gpt2, which "
                        "is byte-level BPE)",
-                       ag_gguf_path(gguf), named ? (int)(algorithm->as.string.n_bytes & 63) : 0,
+                       ag_gguf_path(gguf), (int)(n < 64 ? n : 64),
                        named ? algorithm->as.string.bytes : "");
     }
     status = read_tokens(gguf, tokenizer);
     if (status == AG_OK) {
-        status = read_splitter(gguf, tokenizer);
+        status = read_splitter(gguf, tokenizer, &pre);
     }
     if (status == AG_OK) {
         status = read_merges(gguf, tokenizer);
     }
-    return status == AG_OK ? read_special(gguf, tokenizer) : status;
+    return status == AG_OK ? read_special(gguf, pre, tokenizer) : status;
 }

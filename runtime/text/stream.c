@@ -15,16 +15,21 @@ void ag_text_stream_fini(ag_text_stream_t *stream)
     ag_array_fini(&stream->held);
 }
 
-/* Where the first stop text begins; n_bytes where there is none. */
+/* Where the stop text begins that is the first to be complete; n_bytes where none is. */
 static size_t find_stop(const ag_text_stream_t *stream, const char *bytes, size_t n_bytes)
 {
-    for (size_t at = 0; at < n_bytes; at++) {
+    for (size_t end = 1; end <= n_bytes; end++) {
+        size_t longest = 0;
+
         for (uint32_t i = 0; i < stream->n_stops; i++) {
             size_t n = strlen(stream->stops[i]);
 
-            if (n <= n_bytes - at && memcmp(bytes + at, stream->stops[i], n) == 0) {
-                return at;
+            if (n > longest && n <= end && memcmp(bytes + end - n, stream->stops[i], n) == 0) {
+                longest = n;
             }
+        }
+        if (longest > 0) {
+            return end - longest;
         }
     }
     return n_bytes;

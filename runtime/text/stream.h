@@ -17,8 +17,9 @@ void ag_text_stream_fini(ag_text_stream_t *stream);
 
 /**
  * Bytes of the next token. What is certain is appended to text as valid UTF-8, invalid bytes as
- * U+FFFD. When a stop text is complete (the one that begins first), text before it is given out and
- * stream->stopped is set.
+ * U+FFFD. When a stop text is complete (the first to be; of several at one byte, the longest), text
+ * before it is given out and stream->stopped is set. How the bytes are cut into tokens makes no
+ * difference.
  */
 ag_status_t ag_text_stream_push(ag_text_stream_t *stream, const char *bytes, size_t n_bytes,
                                 ag_array_t *text);

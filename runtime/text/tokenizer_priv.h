@@ -3,35 +3,40 @@
 
 #include "runtime/text/tokenizer.h"
 
+enum { AG_NO_ID = 0xffffffffu };
+
+enum {
+    AG_PIECE_WORD = 1,     /* in the vocabulary that merges work on */
+    AG_PIECE_ADDED = 2,    /* recognised in text before anything else */
+    AG_PIECE_SPECIAL = 4,  /* and that only where special tokens are asked for; not shown */
+    AG_PIECE_LATE = 8,     /* looked for between the other added tokens, not beside them */
+    AG_PIECE_L_STRIP = 16, /* swallows the white space before it */
+    AG_PIECE_R_STRIP = 32, /* and after it */
+};
+
 typedef struct ag_piece {
     uint32_t offset, n_bytes; /* in the pool of bytes */
-    uint8_t added;            /* recognised in text before anything else */
-    uint8_t special;          /* and only where special tokens are asked for; not shown */
-    uint8_t strips;           /* AG_STRIP_* */
+    unsigned flags;           /* AG_PIECE_* */
 } ag_piece_t;
 
-enum { AG_STRIP_LEFT = 1, AG_STRIP_RIGHT = 2 };
-
-/* A hash table from 64-bit keys to two numbers; open addressing, never shrinks. */
-typedef struct ag_pair_slot {
-    uint64_t key;      /* left id << 32 | right id */
-    uint32_t rank, id; /* id AG_NO_ID: empty */
-} ag_pair_slot_t;
-
-enum { AG_NO_ID = 0xffffffffu };
+typedef struct ag_merge {
+    uint32_t left, right, id;
+} ag_merge_t;
 
 /* The regular expressions that cut text into words, applied one after the other. */
 typedef struct ag_splitter ag_splitter_t;
 
 struct ag_tokenizer {
-    ag_array_t pieces;      /* ag_piece_t by id */
-    ag_array_t bytes;       /* char: the pieces' bytes */
-    ag_array_t added;       /* uint32_t ids of added pieces, the longest first */
-    uint32_t byte_ids[256]; /* token of a single byte, or AG_NO_ID */
-    ag_pair_slot_t *pairs;  /* (n_pairs) merges */
-    size_t n_pairs;         /* a power of two */
-    uint32_t *words;        /* (n_words) ids by the hash of their bytes, or AG_NO_ID */
-    size_t n_words;         /* a power of two */
+    ag_array_t pieces;        /* ag_piece_t by id */
+    ag_array_t bytes;         /* char: the pieces' bytes */
+    ag_array_t added;         /* uint32_t ids of added pieces: by first byte, the longest first */
+    uint32_t added_from[257]; /* where those of a first byte begin in `added` */
+    uint32_t byte_ids[256];   /* token of a single byte, or AG_NO_ID */
+    ag_array_t merges;        /* ag_merge_t by rank */
+    uint32_t *pairs;          /* (n_pairs) ranks by the hash of left and right, or AG_NO_ID */
+    size_t n_pairs;           /* a power of two */
+    uint32_t *words;          /* (n_words) ids of words by the hash of their bytes, or AG_NO_ID */
+    size_t n_words;           /* a power of two */
     ag_splitter_t *splitter;
     bool ignore_merges; /* a word that is a token is that token */
     bool add_prefix_space;
@@ -45,63 +50,115 @@ static inline const ag_piece_t *ag_piece_at(const ag_tokenizer_t *tokenizer, uin
     return &AG_ITEMS(&tokenizer->pieces, ag_piece_t)[id];
 }
 
-/* Building (build.c). Texts of tokens are in GPT-2's byte alphabet unless added. */
+static inline const char *ag_piece_bytes(const ag_tokenizer_t *tokenizer, const ag_piece_t *piece)
+{
+    return AG_ITEMS(&tokenizer->bytes, char) + piece->offset;
+}
+
+/* Building (build.c): every token in order of ids, ag_build_words(), every merge by rank. */
 typedef struct ag_token_text {
-    const char *text;
+    const char *text; /* in GPT-2's byte alphabet unless added; NULL: an id without a token */
     size_t n_bytes;
-    bool added, special;
-    uint8_t strips;
+    unsigned flags; /* AG_PIECE_* */
 } ag_token_text_t;
 
-/** Ids must come in order; a gap is a token with no text. */
+/** @return AG_OK, AG_ERR_NOMEM, AG_ERR_UNSUPPORTED (more than 4 GiB of text). */
 ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *token);
 
-/** After all tokens: the tables to look them up by. */
-ag_status_t ag_build_tables(ag_tokenizer_t *tokenizer, size_t n_merges);
-
-/** A merge of two tokens, in the byte alphabet; rank is its number. One whose tokens are missing is
- * dropped. */
-ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
-                           const char *right, size_t n_right, uint32_t rank);
-
-/** The id whose bytes these are, AG_NO_ID where there is none. */
-uint32_t ag_word_id(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n_bytes);
-
-/** The id of a text in the byte alphabet, or of an added token's text. */
-uint32_t ag_text_id(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes);
-
-/* Cutting text into words (split.c). */
-ag_status_t ag_splitter_create(const char *const *patterns, size_t n_patterns,
-                               ag_splitter_t **splitter_p);
-void ag_splitter_destroy(ag_splitter_t *splitter);
+/** The tables to look tokens up by. @param n_merges  room for so many. */
+ag_status_t ag_build_words(ag_tokenizer_t *tokenizer, size_t n_merges);
 
 /**
- * The patterns of a pre-tokenizer by the name a GGUF gives it; NULL: not known.
- * @param ignore_merges_p  out: whether a word that is a token is that token, as such tokenizers
- * have it.
+ * Add the next merge, of two texts in the byte alphabet.
+ * @param known_p  out: false where one of the two, or both joined, is no word; it is left out then.
  */
-const char *const *ag_splitter_known(const char *name, size_t *n_patterns_p, bool *ignore_merges_p);
+ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
+                           const char *right, size_t n_right, bool *known_p);
 
-/** What the names are, for errors. */
-const char *ag_splitter_names(void);
+/** Add an end token, once. */
+ag_status_t ag_build_end(ag_tokenizer_t *tokenizer, int32_t id);
 
-/** GPT-2's expression. */
-extern const char ag_pattern_gpt2[];
+/** The word whose bytes these are, AG_NO_ID where there is none. */
+uint32_t ag_word_id(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n_bytes);
 
-/** Each numeric character alone. */
-extern const char ag_pattern_digits[];
+/** The added token of this text, else the word that it is in the byte alphabet; or AG_NO_ID. */
+uint32_t ag_text_id(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes);
+
+/** Where the rank of a pair stands in `pairs`, or would. */
+size_t ag_pair_slot(const ag_tokenizer_t *tokenizer, uint32_t left, uint32_t right);
+
+/* Added tokens (added.c). */
+
+/** What becomes of a text between added tokens. */
+typedef ag_status_t (*ag_between_fn_t)(const ag_tokenizer_t *tokenizer, void *arg, const char *text,
+                                       size_t n_bytes, ag_array_t *ids);
+
+/** Cut valid UTF-8 at added tokens: their ids are appended, `between` is called for the rest. */
+ag_status_t ag_added_cut(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
+                         unsigned flags, ag_between_fn_t between, void *arg, ag_array_t *ids);
+
+/* Cutting text into words (split.c). */
+typedef enum ag_cut {
+    AG_CUT_ISOLATED,      /* matches are words, and so is what lies between them */
+    AG_CUT_REMOVED,       /* matches are dropped */
+    AG_CUT_CONTIGUOUS,    /* neighbouring matches are one word */
+    AG_CUT_WITH_PREVIOUS, /* a match ends the word before it */
+    AG_CUT_WITH_NEXT,     /* a match begins the word after it */
+} ag_cut_t;               /* Hugging Face's SplitDelimiterBehavior */
+
+typedef struct ag_split_rule {
+    const char *pattern; /* Oniguruma's syntax, as Hugging Face's tokenizers have it */
+    bool literal;        /* no expression: the text itself */
+    bool invert;         /* what lies between matches counts as match */
+    ag_cut_t cut;
+} ag_split_rule_t;
+
+/** @return AG_OK, AG_ERR_NOMEM, AG_ERR_UNSUPPORTED (an expression that means nothing here). */
+ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
+                               ag_splitter_t **splitter_p);
+void ag_splitter_destroy(ag_splitter_t *splitter);
+size_t ag_splitter_bytes(const ag_splitter_t *splitter);
 
 typedef struct ag_word {
     size_t begin, end;
 } ag_word_t;
 
-/** Cut valid UTF-8. @param words  ag_word_t items, in order, covering the text. */
+/** Cut valid UTF-8. @param words  ag_word_t items are appended, in order, none empty. */
 ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, size_t n_bytes,
                               ag_array_t *words);
 
+/** GPT-2's expression. */
+extern const char ag_pattern_gpt2[];
+
+/* A pre-tokenizer that GGUF files name. */
+typedef struct ag_pre_tokenizer {
+    const char *name;
+    const ag_split_rule_t *rules;
+    size_t n_rules;
+    bool ignore_merges, adds_bos; /* what the name implies, where the file does not say */
+} ag_pre_tokenizer_t;
+
+/** By name; @return AG_OK, AG_ERR_UNSUPPORTED: lists the known ones. */
+ag_status_t ag_pre_tokenizer_find(const char *path, const char *name, size_t n_bytes,
+                                  const ag_pre_tokenizer_t **pre_p);
+
+/**
+ * An expression of Oniguruma's (Ruby's syntax) in PCRE2's syntax, NUL-terminated.
+ * @return AG_OK, AG_ERR_NOMEM, AG_ERR_UNSUPPORTED where the two differ in what is not translated.
+ */
+ag_status_t ag_pattern_translate(const char *pattern, ag_array_t *translated);
+
 /* Merging (bpe.c). */
-ag_status_t ag_bpe_encode(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n_bytes,
-                          ag_array_t *ids);
+typedef struct ag_bpe {
+    const ag_tokenizer_t *tokenizer;
+    ag_array_t symbols, heap; /* kept from word to word */
+} ag_bpe_t;
+
+void ag_bpe_init(ag_bpe_t *bpe, const ag_tokenizer_t *tokenizer);
+void ag_bpe_fini(ag_bpe_t *bpe);
+
+/** Append the ids of one word. */
+ag_status_t ag_bpe_encode(ag_bpe_t *bpe, const char *bytes, size_t n_bytes, ag_array_t *ids);
 
 /* The two kinds of files. */
 ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t *tokenizer);

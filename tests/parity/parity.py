@@ -162,10 +162,11 @@ def tokenizer():
 
 
 def tokenizers():
-    """tokenizer.json with the pre-tokenizers of GPT-2, Llama 3 and SmolLM; added tokens; a leading space."""
-    for name in ("gpt2", "prefix", "llama3", "smollm"):
-        source = os.path.join(DATA, "tokenizer", name)
-        with open(os.path.join(source, "cases.jsonl")) as file:
+    """tokenizer.json with the pre-tokenizers of GPT-2, Llama 3, SmolLM and every Split; added tokens; a leading space."""
+    sources = [(name, os.path.join(DATA, "tokenizer", name, "cases.jsonl"), os.path.join(DATA, "tokenizer", name))
+               for name in ("gpt2", "prefix", "llama3", "smollm", "removed", "splits")]
+    for name, cases, source in sources + [("tiny", os.path.join(DATA, "tokenizer", "tiny.jsonl"), TINY)]:
+        with open(cases) as file:
             lines = [json.loads(line) for line in file]
         with tempfile.TemporaryDirectory() as folder:
             for file in ("config.json", "model.safetensors"):
