@@ -35,6 +35,7 @@ typedef struct ag_value {
 /* A weight as this rank holds it: (rows, cols), or a vector (1, cols). */
 typedef struct ag_graph_param {
     ag_dtype_t dtype;    /* as held */
+    ag_packing_t packing;
     uint64_t rows, cols; /* of the slice; either may be 0 */
     uint64_t file_bytes; /* of the slice in the file's encoding */
     const void *data;    /* NULL until loaded */
@@ -116,6 +117,7 @@ typedef struct ag_graph_run {
     uint64_t thread_scratch_stride;
     const ag_yield_t *yield;
     struct ag_gemm_cache *gemm;
+    const ag_isa_t *isa;
 } ag_graph_run_t;
 
 /** A region function (runtime/base/team.h): arg is an ag_graph_run_t. */

@@ -55,6 +55,7 @@ static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
     const ag_graph_param_t *table = &run->params[node->weight];
     ag_embed_t embed = {
         .dtype = table->dtype,
+        .packing = table->packing,
         .vocab_begin = node->attr.embed.vocab_begin,
         .vocab_end = node->attr.embed.vocab_begin + table->rows,
         .width = table->cols,
@@ -111,6 +112,7 @@ static ag_linear_t linear_args(const ag_graph_param_t *params, const ag_node_t *
 
     return (ag_linear_t){
         .dtype = weight->dtype,
+        .packing = weight->packing,
         .n = weight->rows,
         .k = weight->cols,
         .weight = weight->data,
@@ -135,7 +137,7 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     uint64_t n_rows = rows_of(run, node->in[0]);
 
     if (n_rows > 0) {
-        ag_linear_choose(run->gemm, &linear, n_rows, run->graph->exact)
+        ag_linear_choose(run->gemm, run->isa, &linear, n_rows, run->graph->exact)
             ->run(context, &linear, data_of(run, node->in[0]), n_rows, data_of(run, node->out));
     }
 }

@@ -8,8 +8,6 @@ enum { GRAIN = 1024 };
 
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
 {
-    const ag_dtype_info_t *info = ag_dtype_info(embed->dtype);
-    uint64_t n_blocks = embed->width / info->block_elements;
     uint64_t begin, end;
 
     ag_worker_share(context->worker, context->step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
@@ -21,9 +19,8 @@ void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed
             memset(row, 0, embed->width * sizeof(float));
             continue;
         }
-        info->unpack((const unsigned char *)embed->table +
-                         (id - embed->vocab_begin) * n_blocks * info->block_bytes,
-                     row, n_blocks);
+        ag_packing_unpack_row(embed->packing, embed->dtype, embed->table, embed->width,
+                              id - embed->vocab_begin, row);
         for (uint64_t j = 0; embed->scale != 1.0f && j < embed->width; j++) {
             row[j] *= embed->scale;
         }

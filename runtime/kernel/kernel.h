@@ -7,6 +7,8 @@
 #pragma once
 
 #include "runtime/base/team.h"
+#include "runtime/kernel/isa.h"
+#include "runtime/kernel/packing.h"
 #include "runtime/kernel/step.h"
 #include "runtime/tensor/tensor.h"
 
@@ -22,14 +24,16 @@ typedef struct ag_kernel_context {
     const ag_step_t *step;
     void *scratch; /* this thread's own, as much as the kernel asked for, 64-byte aligned */
     struct ag_gemm_cache *gemm; /* runtime/kernel/gemm.h; NULL: no oneDNN */
+    const ag_isa_t *isa;        /* NULL: plain C alone */
 } ag_kernel_context_t;
 
 /* y = x * w^T + bias: one linear layer's slice on one rank. */
 typedef struct ag_linear {
-    ag_dtype_t dtype;   /* of the weight */
+    ag_dtype_t dtype; /* of the weight */
+    ag_packing_t packing;
     uint64_t n;         /* output columns held; may be 0 */
     uint64_t k;         /* input columns held; 0 gives bias or zeros */
-    const void *weight; /* (n, k) rows of whole blocks */
+    const void *weight; /* (n, k) */
     const float *bias;  /* (n) or NULL */
 } ag_linear_t;
 
@@ -37,8 +41,8 @@ typedef struct ag_linear {
 typedef struct ag_linear_impl {
     const char *name;
     /** May it take this weight with this many rows? exact: the result must be a float32 product. */
-    bool (*can)(const struct ag_gemm_cache *gemm, const ag_linear_t *linear, uint64_t n_rows,
-                bool exact);
+    bool (*can)(const struct ag_gemm_cache *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
+                uint64_t n_rows, bool exact);
     /** y (rows, n) from x (rows, k). Thread t takes its panels of output columns. */
     void (*run)(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                 uint64_t n_rows, float *y);
@@ -46,8 +50,9 @@ typedef struct ag_linear_impl {
     size_t (*scratch_bytes)(const ag_linear_t *linear);
 } ag_linear_impl_t;
 
-/** The implementation for (weight, rows); never NULL: `reference` can do all. gemm may be NULL. */
-const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm,
+/** The implementation for (weight, rows); never NULL: `reference` can do all. gemm and isa may be
+ * NULL. */
+const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm, const ag_isa_t *isa,
                                          const ag_linear_t *linear, uint64_t n_rows, bool exact);
 
 /** Most scratch that an implementation which may be chosen needs, on any machine. */
@@ -56,6 +61,7 @@ size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, boo
 /* Rows of an embedding table that is cut by vocabulary: ids outside give zero rows. */
 typedef struct ag_embed {
     ag_dtype_t dtype;
+    ag_packing_t packing;
     uint64_t vocab_begin, vocab_end; /* ids held */
     uint64_t width;
     float scale;       /* multiplies every row; 1 for most models */

@@ -7,6 +7,7 @@
 /* Output columns are cut here whatever the number of threads, so that bits do not depend on it. */
 enum { AG_PANEL_COLUMNS = 64, AG_LANES = 16 };
 
+extern const ag_linear_impl_t ag_linear_r16;
 extern const ag_linear_impl_t ag_linear_onednn;
 extern const ag_linear_impl_t ag_linear_unpack_gemm;
 extern const ag_linear_impl_t ag_linear_reference;

@@ -4,6 +4,7 @@
 #include "runtime/kernel/kernel_priv.h"
 
 static const ag_linear_impl_t *const impls[] = {
+    &ag_linear_r16,
     &ag_linear_onednn,
     &ag_linear_unpack_gemm,
     &ag_linear_reference,
@@ -11,11 +12,11 @@ static const ag_linear_impl_t *const impls[] = {
 
 enum { N_IMPLS = sizeof(impls) / sizeof(impls[0]) };
 
-const ag_linear_impl_t *ag_linear_choose(const ag_gemm_cache_t *gemm, const ag_linear_t *linear,
-                                         uint64_t n_rows, bool exact)
+const ag_linear_impl_t *ag_linear_choose(const ag_gemm_cache_t *gemm, const ag_isa_t *isa,
+                                         const ag_linear_t *linear, uint64_t n_rows, bool exact)
 {
     for (int i = 0; i < N_IMPLS; i++) {
-        if (impls[i]->can(gemm, linear, n_rows, exact)) {
+        if (impls[i]->can(gemm, isa, linear, n_rows, exact)) {
             return impls[i];
         }
     }

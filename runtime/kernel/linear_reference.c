@@ -10,8 +10,10 @@
  */
 #include "runtime/kernel/kernel_priv.h"
 
-static bool can(const ag_gemm_cache_t *gemm, const ag_linear_t *linear, uint64_t n_rows, bool exact)
+static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
+                uint64_t n_rows, bool exact)
 {
+    (void)isa;
     (void)gemm;
     (void)linear;
     (void)n_rows;
@@ -22,19 +24,14 @@ static bool can(const ag_gemm_cache_t *gemm, const ag_linear_t *linear, uint64_t
 static void run_column(const ag_linear_t *linear, const float *x, uint64_t n_rows, float *row,
                        uint64_t column, float *y)
 {
-    const ag_dtype_info_t *info = ag_dtype_info(linear->dtype);
-    uint64_t n_blocks = linear->k / info->block_elements;
-    const unsigned char *src = linear->weight;
     float bias = linear->bias != NULL ? linear->bias[column] : 0.0f;
     const float *weights = row;
 
-    if (n_blocks > 0) { /* a weight without columns may be NULL */
-        src += column * n_blocks * info->block_bytes;
-    }
-    if (linear->dtype == AG_F32) {
-        weights = (const float *)(const void *)src;
+    if (linear->dtype == AG_F32 && linear->k > 0) { /* else the weight may be NULL */
+        weights = (const float *)linear->weight + column * linear->k;
     } else {
-        info->unpack(src, row, n_blocks);
+        ag_packing_unpack_row(linear->packing, linear->dtype, linear->weight, linear->k, column,
+                              row);
     }
     for (uint64_t i = 0; i < n_rows; i++) {
         y[i * linear->n + column] = ag_dot(x + i * linear->k, weights, linear->k) + bias;

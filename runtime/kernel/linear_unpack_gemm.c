@@ -11,8 +11,10 @@
 
 enum { ROWS_AT_ONCE = 256, FEWEST_ROWS = 5 }; /* fewer: the reference is faster (bench_linear) */
 
-static bool can(const ag_gemm_cache_t *gemm, const ag_linear_t *linear, uint64_t n_rows, bool exact)
+static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
+                uint64_t n_rows, bool exact)
 {
+    (void)isa;
     return gemm != NULL && !exact && linear->dtype != AG_F32 && linear->k > 0 &&
            n_rows >= FEWEST_ROWS && ag_gemm_is_fast(gemm, AG_GEMM_BF16);
 }
@@ -27,13 +29,9 @@ static void to_bf16(const float *src, uint64_t n, uint16_t *dst)
 static void unpack_panel(const ag_linear_t *linear, uint64_t column, uint64_t n, float *row,
                          uint16_t *panel)
 {
-    const ag_dtype_info_t *info = ag_dtype_info(linear->dtype);
-    uint64_t n_blocks = linear->k / info->block_elements;
-    const unsigned char *src =
-        (const unsigned char *)linear->weight + column * n_blocks * info->block_bytes;
-
     for (uint64_t i = 0; i < n; i++) {
-        info->unpack(src + i * n_blocks * info->block_bytes, row, n_blocks);
+        ag_packing_unpack_row(linear->packing, linear->dtype, linear->weight, linear->k, column + i,
+                              row);
         to_bf16(row, linear->k, panel + i * linear->k);
     }
 }

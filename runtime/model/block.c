@@ -127,8 +127,13 @@ ag_status_t ag_block_embed(const ag_block_t *block, ag_graph_t *graph)
     emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
     const ag_spec_t *spec = spec_of(&emit);
     const ag_shard_t *shard = block->shard;
-    int32_t table = rows_param(&emit, AG_ROLE_EMBED, 0, spec->vocab, shard->vocab_begin,
-                               shard->vocab_end, spec->hidden);
+    int32_t table = param(&emit, AG_ROLE_EMBED, 0,
+                          &(ag_slice_t){.rows = spec->vocab,
+                                        .cols = spec->hidden,
+                                        .row_begin = shard->vocab_begin,
+                                        .row_end = shard->vocab_end,
+                                        .col_end = spec->hidden,
+                                        .is_looked_up = true});
 
     add_node(&emit, &(ag_node_t){.kind = AG_NODE_EMBED,
                                  .in = {AG_NO_VALUE, AG_NO_VALUE},

@@ -74,27 +74,44 @@ static bool same_slice(const ag_param_t *param, const ag_graph_param_t *held,
            held->cols == other_held->cols;
 }
 
+/* One slice after the other; how a slice is held may change until the last has been asked for. */
+static void place_params(ag_params_t *params)
+{
+    params->bytes = 0;
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        const ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+
+        AG_ITEMS(&params->items, ag_param_t)[i].offset_bytes = params->bytes;
+        params->bytes += ag_packing_bytes(held->packing, held->dtype, held->rows, held->cols);
+        params->bytes = (params->bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    }
+}
+
 static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
                                 const ag_graph_param_t *held, int32_t *param_p)
 {
-    const ag_dtype_info_t *info = ag_dtype_info(held->dtype);
     ag_status_t status;
 
     for (size_t i = 0; i < params->items.n_items; i++) {
-        if (same_slice(&AG_ITEMS(&params->items, ag_param_t)[i],
-                       &AG_ITEMS(&params->held, ag_graph_param_t)[i], param, held)) {
+        ag_graph_param_t *other = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+
+        if (same_slice(&AG_ITEMS(&params->items, ag_param_t)[i], other, param, held)) {
             *param_p = (int32_t)i;
+            if (held->packing != AG_PACKING_ROWS && other->packing != held->packing) {
+                other->packing = held->packing;
+                place_params(params);
+            }
             return AG_OK;
         }
     }
-    param->offset_bytes = params->bytes;
-    params->bytes += held->rows * (held->cols / info->block_elements * info->block_bytes);
-    params->bytes = (params->bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
     status = ag_array_append(&params->items, param, 1);
     if (status == AG_OK) {
         status = ag_array_append(&params->held, held, 1);
     }
-    *param_p = (int32_t)params->items.n_items - 1;
+    if (status == AG_OK) {
+        *param_p = (int32_t)params->items.n_items - 1;
+        place_params(params);
+    }
     return status;
 }
 
@@ -120,6 +137,9 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
     param.head_dim = ag_spec_layer(model->spec, layer)->head_dim;
     held.rows = slice->rows == 0 ? 1 : slice->row_end - slice->row_begin;
     held.dtype = params->exact || slice->rows == 0 ? AG_F32 : param.tensor->dtype;
+    held.packing = params->exact || slice->rows == 0 || slice->is_looked_up
+                       ? AG_PACKING_ROWS
+                       : ag_packing_choose(held.dtype, held.cols);
     held.file_bytes = held.rows * (held.cols / info->block_elements * info->block_bytes);
     return append_param(params, &param, &held, param_p);
 }
@@ -169,19 +189,35 @@ static void store_piece(const ag_param_t *param, const ag_graph_param_t *held, u
                         const piece_t *piece, unsigned char *dst)
 {
     const ag_dtype_info_t *from = ag_dtype_info(param->tensor->dtype);
-    uint64_t n_blocks = n_cols / from->block_elements;
-    uint64_t dst_row_bytes = ag_dtype_bytes(held->dtype, n_cols);
+    const ag_packing_info_t *packing = ag_packing_info(held->packing);
+    uint64_t group_bytes = packing->group_bytes(held->dtype, n_cols);
 
-    for (uint64_t i = 0; i < piece->n_rows; i++) {
-        uint64_t source = source_row(param, piece->first_row + i) - piece->first_row;
-        const unsigned char *src = piece->bytes + source * piece->row_bytes;
+    for (uint64_t i = 0; i < piece->n_rows; i += packing->group_rows, dst += group_bytes) {
+        const unsigned char *rows[AG_PACKING_MAX_ROWS] = {NULL};
 
+        for (uint64_t r = 0; r < packing->group_rows && i + r < piece->n_rows; r++) {
+            uint64_t source = source_row(param, piece->first_row + i + r) - piece->first_row;
+
+            rows[r] = piece->bytes + source * piece->row_bytes;
+        }
         if (held->dtype == param->tensor->dtype) {
-            memcpy(dst + i * dst_row_bytes, src, dst_row_bytes);
+            packing->pack(held->dtype, rows, n_cols, dst);
         } else {
-            from->unpack(src, (float *)(void *)(dst + i * dst_row_bytes), n_blocks);
+            from->unpack(rows[0], (float *)(void *)dst, n_cols / from->block_elements);
         }
     }
+}
+
+/* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
+static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *held)
+{
+    uint64_t head = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+    uint64_t group = ag_packing_info(held->packing)->group_rows, rows = head;
+
+    while (rows % group != 0) {
+        rows += head;
+    }
+    return rows;
 }
 
 static ag_status_t load_param(const ag_model_t *model, const ag_param_t *param,
@@ -195,7 +231,9 @@ static ag_status_t load_param(const ag_model_t *model, const ag_param_t *param,
     uint64_t n_cols = vector ? 1 : held->cols;
     uint64_t first_row = vector ? param->col_begin : param->row_begin;
     uint64_t file_cols = vector ? 1 : tensor->dims[1];
-    uint64_t align = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+    uint64_t align = rows_together(param, held);
+    const ag_packing_info_t *packing = ag_packing_info(held->packing);
+    uint64_t group_bytes = packing->group_bytes(held->dtype, n_cols);
     piece_t piece = {
         .row_bytes = ag_dtype_bytes(tensor->dtype, n_cols),
         .skip_bytes = vector ? 0 : ag_dtype_bytes(tensor->dtype, param->col_begin),
@@ -218,7 +256,7 @@ static ag_status_t load_param(const ag_model_t *model, const ag_param_t *param,
         if (status != AG_OK) {
             return status;
         }
-        store_piece(param, held, n_cols, &piece, dst + ag_dtype_bytes(held->dtype, done * n_cols));
+        store_piece(param, held, n_cols, &piece, dst + done / packing->group_rows * group_bytes);
     }
     return AG_OK;
 }
@@ -230,8 +268,7 @@ uint64_t ag_params_load_bytes(const ag_params_t *params)
     for (size_t i = 0; i < params->items.n_items; i++) {
         const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
         const ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
-        /* the rows that must be read together */
-        uint64_t n_rows = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+        uint64_t n_rows = rows_together(param, held);
         uint64_t n_cols = param->tensor->n_dims == 1 ? 1 : held->cols;
         uint64_t piece_bytes = n_rows * ag_dtype_bytes(param->tensor->dtype, n_cols);
 

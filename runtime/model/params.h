@@ -30,10 +30,12 @@ static inline const ag_graph_param_t *ag_params_held(const ag_params_t *params)
 typedef struct ag_slice {
     uint64_t rows, cols;
     uint64_t row_begin, row_end, col_begin, col_end;
+    bool is_looked_up; /* rows of it are taken: no linear layer multiplies by it, or another asks */
 } ag_slice_t;
 
 /**
- * Ask for a slice; a slice that is already asked for is given again (tied embeddings).
+ * Ask for a slice; a slice that is already asked for is given again (tied embeddings). Offsets of
+ * slices and params->bytes hold once all have been asked for.
  * @return AG_OK; AG_ERR_FORMAT: the tensor is missing or has another shape (named, with both);
  *         AG_ERR_UNSUPPORTED: the slice would cut through a block of the weight's encoding.
  */
@@ -42,7 +44,7 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
 
 /**
  * Read every slice into base (params->bytes), reading no byte that is not held but for the parts of
- * an encoding block, and set the params' data.
+ * an encoding block, pack it, and set the params' data.
  */
 ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, unsigned char *base);
 

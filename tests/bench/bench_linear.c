@@ -105,7 +105,7 @@ static void bench_size(ag_dtype_t dtype, const uint64_t size[2], unsigned n_thre
         exit(1);
     }
     for (int i = 0; i < N_IMPLS; i++) {
-        if (!impls[i]->can(gemm, &bench.linear, MOST_ROWS, impls[i] == &ag_linear_onednn)) {
+        if (!impls[i]->can(gemm, NULL, &bench.linear, MOST_ROWS, impls[i] == &ag_linear_onednn)) {
             continue;
         }
         printf("%-5s %5u x %-6u %u thr  %-12s", ag_dtype_info(dtype)->name, (unsigned)size[0],

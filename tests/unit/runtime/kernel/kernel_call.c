@@ -38,7 +38,8 @@ static void run_region(void *arg, const ag_worker_t *worker)
                                    .yield = worker->thread == 0 ? &yield : NULL,
                                    .step = run->call->step,
                                    .scratch = run->scratch[worker->thread],
-                                   .gemm = run->call->gemm};
+                                   .gemm = run->call->gemm,
+                                   .isa = run->call->isa};
 
     run->call->fn(&context, run->call->arg, run->y);
 }

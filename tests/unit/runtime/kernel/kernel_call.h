@@ -9,6 +9,7 @@ typedef struct kernel_call {
     const ag_step_t *step; /* NULL: the kernel needs none */
     size_t scratch_bytes;
     ag_gemm_cache_t *gemm;   /* for MOST_THREADS threads */
+    const ag_isa_t *isa;     /* NULL: plain C */
     const float *y_at_first; /* what y holds before; NULL: what no kernel writes */
     bool yields;             /* one thread must look at communication while it works */
 } kernel_call_t;

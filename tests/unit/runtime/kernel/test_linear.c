@@ -105,12 +105,12 @@ static void check_case(ag_gemm_cache_t *gemm, ag_dtype_t dtype, uint64_t n, uint
 
     c.linear.bias = seed % 2 == 0 ? bias : NULL;
     for (int i = 0; i < N_IMPLS; i++) {
-        if (impls[i]->can(gemm, &c.linear, MANY_ROWS, impls[i] == &ag_linear_onednn)) {
+        if (impls[i]->can(gemm, NULL, &c.linear, MANY_ROWS, impls[i] == &ag_linear_onednn)) {
             check_impl(&c, weights, gemm, impls[i], impls[i]->scratch_bytes(&c.linear));
         }
     }
     for (int exact = 0; exact < 2 && n_rows > 0; exact++) {
-        check_impl(&c, weights, gemm, ag_linear_choose(gemm, &c.linear, n_rows, exact != 0),
+        check_impl(&c, weights, gemm, ag_linear_choose(gemm, NULL, &c.linear, n_rows, exact != 0),
                    ag_linear_scratch_bytes(&c.linear, n_rows, exact != 0));
     }
     free(weight);
@@ -201,7 +201,7 @@ Test(linear, exact_products_never_round_weights_or_inputs)
     cr_assert_eq(ag_gemm_cache_create(1, &gemm), AG_OK);
     for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
         ag_linear_t linear = {.dtype = (ag_dtype_t)dtype, .n = 64, .k = 256};
-        const ag_linear_impl_t *chosen = ag_linear_choose(gemm, &linear, MANY_ROWS, true);
+        const ag_linear_impl_t *chosen = ag_linear_choose(gemm, NULL, &linear, MANY_ROWS, true);
 
         cr_expect(chosen == &ag_linear_onednn || chosen == &ag_linear_reference, "%s: %s",
                   ag_dtype_info(linear.dtype)->name, chosen->name);
@@ -217,10 +217,11 @@ Test(linear, many_rows_go_to_onednn_where_it_is_fast)
 
     cr_assert_eq(ag_gemm_cache_create(1, &gemm), AG_OK);
     if (ag_gemm_is_fast(gemm, AG_GEMM_F32)) {
-        cr_expect_eq(ag_linear_choose(gemm, &plain, MANY_ROWS, true), &ag_linear_onednn);
+        cr_expect_eq(ag_linear_choose(gemm, NULL, &plain, MANY_ROWS, true), &ag_linear_onednn);
     }
     if (ag_gemm_is_fast(gemm, AG_GEMM_BF16)) {
-        cr_expect_eq(ag_linear_choose(gemm, &packed, MANY_ROWS, false), &ag_linear_unpack_gemm);
+        cr_expect_eq(ag_linear_choose(gemm, NULL, &packed, MANY_ROWS, false),
+                     &ag_linear_unpack_gemm);
     }
     ag_gemm_cache_destroy(gemm);
 }
@@ -230,6 +231,6 @@ Test(linear, without_onednn_the_reference_takes_all)
     for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
         ag_linear_t linear = {.dtype = (ag_dtype_t)dtype, .n = 64, .k = 256};
 
-        cr_expect_eq(ag_linear_choose(NULL, &linear, MANY_ROWS, false), &ag_linear_reference);
+        cr_expect_eq(ag_linear_choose(NULL, NULL, &linear, MANY_ROWS, false), &ag_linear_reference);
     }
 }

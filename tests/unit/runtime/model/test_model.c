@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,73 @@ Test(params, a_slice_asked_for_twice_is_held_once_and_a_wrong_shape_is_named)
     cr_expect(strstr(ag_error(), "(307, 72)") && strstr(ag_error(), "(308, 72)"), "%s", ag_error());
     ag_params_fini(&params);
     ag_model_close(model);
+}
+
+/* (rows, cols) floats of a slice, unpacked from how it is held; free() them. */
+static float *load_slice(const ag_model_t *model, ag_role_t role, const ag_slice_t *slice,
+                         bool exact, ag_packing_t packing)
+{
+    uint64_t n_rows = slice->row_end - slice->row_begin;
+    float *rows = malloc(n_rows * slice->cols * sizeof(float));
+    ag_slice_t looked_up = *slice;
+    const ag_graph_param_t *held;
+    unsigned char *memory;
+    ag_params_t params;
+    int32_t first, second;
+
+    looked_up.is_looked_up = true;
+    ag_params_init(&params, exact);
+    cr_assert_eq(ag_params_add(&params, model, role, 0, &looked_up, &first), AG_OK, "%s",
+                 ag_error());
+    cr_assert_eq(ag_params_add(&params, model, role, 0, slice, &second), AG_OK);
+    cr_assert_eq(first, second);
+    memory = aligned_alloc(64, params.bytes);
+    cr_assert(memory != NULL && rows != NULL);
+    cr_assert_eq(ag_params_load(&params, model, memory), AG_OK, "%s", ag_error());
+    held = ag_params_held(&params);
+    cr_assert_eq(held->packing, packing);
+    for (uint64_t i = 0; i < n_rows; i++) {
+        ag_packing_unpack_row(held->packing, held->dtype, held->data, slice->cols, i,
+                              rows + i * slice->cols);
+    }
+    free(memory);
+    ag_params_fini(&params);
+    return rows;
+}
+
+/* Of tables, and of query rows, which some files hold in another order. */
+Test(params, a_slice_that_a_linear_layer_shares_is_packed_and_keeps_its_rows)
+{
+    static const char *const files[] = {"gguf_q8_0/model.gguf", "gguf_q4_0/model.gguf",
+                                        "gguf_f16_linear/model.gguf", "gguf_k/model.gguf"};
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        char path[512];
+        ag_model_t *model;
+
+        snprintf(path, sizeof(path), AG_TEST_DATA "/variants/%s", files[i]);
+        cr_assert_eq(ag_model_open(path, &model), AG_OK, "%s", ag_error());
+        for (int q = 0; q < 2; q++) {
+            const ag_layer_spec_t *layer = ag_spec_layer(model->spec, 0);
+            uint64_t heads = layer->n_heads * (uint64_t)layer->head_dim;
+            uint64_t rows = q == 1 ? heads : model->spec->vocab;
+            ag_slice_t slice = {.rows = rows,
+                                .cols = model->spec->hidden,
+                                .row_begin = q == 1 ? layer->head_dim : 5,
+                                .row_end = rows,
+                                .col_end = model->spec->hidden};
+            ag_role_t role = q == 1 ? AG_ROLE_Q : AG_ROLE_EMBED;
+            float *packed = load_slice(model, role, &slice, false, AG_PACKING_R16);
+            float *exact = load_slice(model, role, &slice, true, AG_PACKING_ROWS);
+
+            cr_expect_eq(
+                memcmp(packed, exact, (rows - slice.row_begin) * slice.cols * sizeof(float)), 0,
+                "%s, role %d", files[i], (int)role);
+            free(packed);
+            free(exact);
+        }
+        ag_model_close(model);
+    }
 }
 
 /* A column slice has just its columns: compared with the whole tensor. */

@@ -1,0 +1,15 @@
+/* Kernels as one instruction set has them: a name carries the set that it is compiled for. */
+#pragma once
+
+#include "runtime/kernel/isa_priv.h"
+
+#define AG_ISA_JOIN_(name, isa) name##_##isa
+#define AG_ISA_JOIN(name, isa) AG_ISA_JOIN_(name, isa)
+/* AG_ISA: base, avx2 or avx512, from the build */
+#define AG_ISA_FN(name) AG_ISA_JOIN(name, AG_ISA)
+
+/* LINEAR by type of weight. */
+extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q8_0), AG_ISA_FN(ag_r16_q4_0);
+extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1), AG_ISA_FN(ag_r16_q5_0);
+extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k), AG_ISA_FN(ag_r16_q6_k);
+extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16), AG_ISA_FN(ag_r16_f16);

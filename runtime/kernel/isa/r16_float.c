@@ -1,0 +1,143 @@
+/*
+ * LINEAR over 16-bit floats, 16 rows of the weight side by side.
+ *
+ *     bf16: x is rounded to bf16 too; a lane's two columns are multiplied and summed at once
+ *     f16:  x stays float32
+ *
+ * A prepared row of x stands beside the other rows of its tile: column after column (f16), or pair
+ * after pair of columns (bf16), 4 bytes for each row.
+ */
+#include "runtime/kernel/isa/r16_run.h"
+
+AG_INLINE void tile_bf16(const uint8_t *quants, uint64_t k, const uint8_t *x, const int n_rows,
+                         float *out)
+{
+    for (int part = 0; part < AG_VEC_PARTS; part++) {
+        ag_vec_f_t sums[AG_TILE_ROWS];
+
+        for (int r = 0; r < n_rows; r++) {
+            sums[r] = ag_vec_splat_f(0);
+        }
+        for (uint64_t i = 0; i < (k + 1) / 2; i++) {
+            ag_vec_b_t w = ag_vec_load_b(quants + i * AG_R16_VECTOR + part * AG_VEC_BYTES);
+
+            for (int r = 0; r < n_rows; r++) {
+                sums[r] = ag_vec_dot2_bf16(
+                    sums[r], w, ag_vec_splat_bytes(x + 4 * (i * (uint64_t)n_rows + (uint64_t)r)));
+            }
+        }
+        for (int r = 0; r < n_rows; r++) {
+            ag_vec_store_f(out + r * AG_GROUP_ROWS + part * AG_VEC_LANES, sums[r]);
+        }
+    }
+}
+
+AG_INLINE void tile_f16(const uint8_t *quants, uint64_t k, const uint8_t *x, const int n_rows,
+                        float *out)
+{
+    for (int part = 0; part < AG_VEC_PARTS; part++) {
+        ag_vec_f_t sums[AG_TILE_ROWS];
+
+        for (int r = 0; r < n_rows; r++) {
+            sums[r] = ag_vec_splat_f(0);
+        }
+        for (uint64_t i = 0; i < k; i++) {
+            ag_vec_f_t w =
+                ag_vec_load_f16(quants + 2 * (i * AG_GROUP_ROWS) + 2 * part * AG_VEC_LANES);
+
+            for (int r = 0; r < n_rows; r++) {
+                const uint8_t *at = x + 4 * (i * (uint64_t)n_rows + (uint64_t)r);
+
+                sums[r] = ag_vec_fma(w, (ag_vec_f_t)ag_vec_splat_bytes(at), sums[r]);
+            }
+        }
+        for (int r = 0; r < n_rows; r++) {
+            ag_vec_store_f(out + r * AG_GROUP_ROWS + part * AG_VEC_LANES, sums[r]);
+        }
+    }
+}
+
+/* A constant number of rows, so that sums stay in registers. */
+#define TILE_OF(type)                                                                              \
+    static void tile_of_##type(const uint8_t *quants, const uint8_t *scales, uint64_t k,           \
+                               const uint8_t *x, uint64_t n_rows, float *out)                      \
+    {                                                                                              \
+        (void)scales;                                                                              \
+        switch (n_rows) {                                                                          \
+        case 8:                                                                                    \
+            tile_##type(quants, k, x, 8, out);                                                     \
+            break;                                                                                 \
+        case 4:                                                                                    \
+            tile_##type(quants, k, x, 4, out);                                                     \
+            break;                                                                                 \
+        case 2:                                                                                    \
+            tile_##type(quants, k, x, 2, out);                                                     \
+            break;                                                                                 \
+        default:                                                                                   \
+            tile_##type(quants, k, x, 1, out);                                                     \
+            break;                                                                                 \
+        }                                                                                          \
+    }
+
+TILE_OF(bf16)
+TILE_OF(f16)
+#undef TILE_OF
+
+static uint64_t bf16_x_bytes(uint64_t k)
+{
+    return (k + 1) / 2 * 4;
+}
+
+static void bf16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
+{
+    uint32_t *pairs = dst;
+    uint64_t n;
+
+    for (uint64_t row = 0; row < n_rows; row += n, pairs += n * ((k + 1) / 2)) {
+        n = ag_tile_rows(n_rows - row);
+        for (uint64_t r = 0; r < n; r++) {
+            const float *src = x + (row + r) * k;
+
+            for (uint64_t i = 0; i < k / 2; i++) {
+                pairs[i * n + r] = (uint32_t)ag_f32_to_bf16(src[2 * i]) |
+                                   (uint32_t)ag_f32_to_bf16(src[2 * i + 1]) << 16;
+            }
+            if (k % 2 != 0) {
+                pairs[k / 2 * n + r] = ag_f32_to_bf16(src[k - 1]);
+            }
+        }
+    }
+}
+
+static void bf16_run(const ag_r16_run_t *run)
+{
+    ag_r16_run_tiles(run, AG_BF16, bf16_x_bytes(run->k), tile_of_bf16);
+}
+
+static uint64_t f16_x_bytes(uint64_t k)
+{
+    return k * sizeof(float);
+}
+
+static void f16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
+{
+    float *floats = dst;
+    uint64_t n;
+
+    for (uint64_t row = 0; row < n_rows; row += n, floats += n * k) {
+        n = ag_tile_rows(n_rows - row);
+        for (uint64_t r = 0; r < n; r++) {
+            for (uint64_t i = 0; i < k; i++) {
+                floats[i * n + r] = x[(row + r) * k + i];
+            }
+        }
+    }
+}
+
+static void f16_run(const ag_r16_run_t *run)
+{
+    ag_r16_run_tiles(run, AG_F16, f16_x_bytes(run->k), tile_of_f16);
+}
+
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16) = {bf16_x_bytes, bf16_prepare, bf16_run};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_f16) = {f16_x_bytes, f16_prepare, f16_run};

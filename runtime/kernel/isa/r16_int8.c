@@ -1,0 +1,234 @@
+/* LINEAR over weights on an integer grid: x is brought to int8 with a scale for 32 columns,
+ * products are of integers. What belongs to one type is its way to unpack quants and to read
+ * scales. */
+#include "runtime/kernel/isa/r16_run.h"
+
+enum { HALVES = 2 * AG_GROUP_ROWS, PART_HALVES = 2 * AG_VEC_LANES };
+
+/* Below it a row's block is zero: 127 divided by it would not be finite. */
+#define LEAST_MAXIMUM 0x1p-110f
+
+/* What is stored for a tile's rows beside the int8: r16_tile.inc. */
+typedef struct x_form {
+    int offset;
+    int n_scales; /* of the weight, for 32 columns: 1 or 2 */
+    int has_min;
+} x_form_t;
+
+/* 32 floats to int8 in [-127, 127]; two sums of 16. */
+AG_INLINE float quantize_block(const float *x, int8_t *q, int32_t sums[2])
+{
+    float largest[AG_GROUP_ROWS] = {0}, inverse;
+
+    for (int i = 0; i < 32; i++) {
+        float size = x[i] < 0 ? -x[i] : x[i];
+
+        largest[i % 16] = size > largest[i % 16] ? size : largest[i % 16];
+    }
+    for (int half = 8; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            largest[i] = largest[i] > largest[i + half] ? largest[i] : largest[i + half];
+        }
+    }
+    inverse = largest[0] > LEAST_MAXIMUM ? 127.0f / largest[0] : 0.0f;
+    sums[0] = sums[1] = 0;
+    for (int i = 0; i < 32; i++) {
+        /* adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits */
+        float shifted = x[i] * inverse + 0x1.8p23f;
+        int32_t bits;
+
+        memcpy(&bits, &shifted, sizeof(bits));
+        q[i] = (int8_t)(bits & 255);
+    }
+    for (int i = 0; i < 16; i++) {
+        sums[0] += q[i];
+        sums[1] += q[i + 16];
+    }
+    return largest[0] > LEAST_MAXIMUM ? largest[0] / 127.0f : 0.0f;
+}
+
+static void quantize(const float *x, uint64_t n_rows, uint64_t k, const x_form_t *form,
+                     uint8_t *dst)
+{
+    uint64_t x_row = 36 + 4 * (uint64_t)form->n_scales, n;
+
+    for (uint64_t row = 0; row < n_rows; row += n) {
+        n = ag_tile_rows(n_rows - row);
+        for (uint64_t b = 0; b < k / 32; b++, dst += n * x_row) {
+            for (uint64_t r = 0; r < n; r++) {
+                uint8_t *last = dst + 36 * n + 4 * (uint64_t)form->n_scales * r;
+                int32_t sums[2], begin[2];
+                float scale =
+                    quantize_block(x + (row + r) * k + 32 * b, (int8_t *)(dst + 32 * r), sums);
+
+                memcpy(dst + 32 * n + 4 * r, &scale, 4);
+                if (form->has_min) {
+                    float sum = scale * (float)(sums[0] + sums[1]);
+
+                    memcpy(last, &sum, 4);
+                } else {
+                    begin[0] = -form->offset * (form->n_scales == 2 ? sums[0] : sums[0] + sums[1]);
+                    begin[1] = -form->offset * sums[1];
+                    memcpy(last, begin, 4 * (size_t)form->n_scales);
+                }
+            }
+        }
+    }
+}
+
+/* Quants of a part of 16 rows: 8 vectors, AG_R16_VECTOR bytes apart in memory. */
+
+AG_INLINE void weights_8_bits(const uint8_t *quants, ag_vec_b_t w[8])
+{
+    for (int j = 0; j < 8; j++) {
+        w[j] = ag_vec_load_b(quants + j * AG_R16_VECTOR);
+        if (AG_VEC_BYTE_OFFSET != 0) {
+            w[j] ^= 128;
+        }
+    }
+}
+
+AG_INLINE void weights_4_bits(const uint8_t *quants, ag_vec_b_t w[8])
+{
+    for (int j = 0; j < 4; j++) {
+        ag_vec_b_t both = ag_vec_load_b(quants + j * AG_R16_VECTOR);
+
+        w[j] = ag_vec_bits(both, 0, 15);
+        w[j + 4] = ag_vec_bits(both, 4, 15);
+    }
+}
+
+AG_INLINE void weights_5_bits(const uint8_t *quants, ag_vec_b_t w[8])
+{
+    ag_vec_b_t high = ag_vec_load_b(quants + 4 * AG_R16_VECTOR);
+
+    weights_4_bits(quants, w);
+    for (int j = 0; j < 8; j++) {
+        w[j] |= ag_vec_bits(high, j - 4, 16);
+    }
+}
+
+AG_INLINE void weights_6_bits(const uint8_t *quants, ag_vec_b_t w[8])
+{
+    weights_4_bits(quants, w);
+    for (int v = 0; v < 2; v++) {
+        ag_vec_b_t high = ag_vec_load_b(quants + (4 + v) * AG_R16_VECTOR);
+
+        for (int i = 0; i < 4; i++) {
+            w[4 * v + i] |= ag_vec_bits(high, 2 * i - 4, 48);
+        }
+    }
+}
+
+/* Scales of a part of 16 rows for the b-th 32 columns. */
+
+AG_INLINE void scale_of_32(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+                           ag_vec_f_t *m)
+{
+    (void)m;
+    d[0] = ag_vec_load_f16(scales + b * HALVES + part * PART_HALVES);
+}
+
+AG_INLINE void scale_and_min_of_32(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+                                   ag_vec_f_t *m)
+{
+    d[0] = ag_vec_load_f16(scales + 2 * b * HALVES + part * PART_HALVES);
+    *m = ag_vec_load_f16(scales + (2 * b + 1) * HALVES + part * PART_HALVES);
+}
+
+AG_INLINE void scales_of_q4_k(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+                              ag_vec_f_t *m)
+{
+    const uint8_t *of = scales + b / 8 * (2 * HALVES + 16 * AG_GROUP_ROWS);
+    const uint8_t *small = of + 2 * HALVES + b % 8 * AG_GROUP_ROWS + part * AG_VEC_LANES;
+
+    d[0] = ag_vec_load_f16(of + part * PART_HALVES) * ag_vec_load_u8(small);
+    *m = ag_vec_load_f16(of + HALVES + part * PART_HALVES) *
+         -ag_vec_load_u8(small + 8 * AG_GROUP_ROWS);
+}
+
+AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+                              ag_vec_f_t *m)
+{
+    const uint8_t *of = scales + b / 8 * (HALVES + 16 * AG_GROUP_ROWS);
+    const int8_t *small =
+        (const int8_t *)of + HALVES + 2 * (b % 8) * AG_GROUP_ROWS + part * AG_VEC_LANES;
+    ag_vec_f_t scale = ag_vec_load_f16(of + part * PART_HALVES);
+
+    (void)m;
+    d[0] = scale * ag_vec_load_s8(small);
+    d[1] = scale * ag_vec_load_s8(small + AG_GROUP_ROWS);
+}
+
+#define TILE_NAME(name) name##_q8_0
+#define TILE_DTYPE AG_Q8_0
+#define TILE_BITS 8
+#define TILE_OFFSET AG_VEC_BYTE_OFFSET
+#define TILE_HAS_MIN 0
+#define TILE_SCALES 1
+#define TILE_COLS_BYTES 512
+#define TILE_WEIGHTS weights_8_bits
+#define TILE_READ_SCALES scale_of_32
+#include "runtime/kernel/isa/r16_tile.inc"
+
+#define TILE_NAME(name) name##_q4_0
+#define TILE_DTYPE AG_Q4_0
+#define TILE_BITS 4
+#define TILE_OFFSET 8
+#define TILE_HAS_MIN 0
+#define TILE_SCALES 1
+#define TILE_COLS_BYTES 256
+#define TILE_WEIGHTS weights_4_bits
+#define TILE_READ_SCALES scale_of_32
+#include "runtime/kernel/isa/r16_tile.inc"
+
+#define TILE_NAME(name) name##_q4_1
+#define TILE_DTYPE AG_Q4_1
+#define TILE_BITS 4
+#define TILE_OFFSET 0
+#define TILE_HAS_MIN 1
+#define TILE_SCALES 1
+#define TILE_COLS_BYTES 256
+#define TILE_WEIGHTS weights_4_bits
+#define TILE_READ_SCALES scale_and_min_of_32
+#include "runtime/kernel/isa/r16_tile.inc"
+
+#define TILE_NAME(name) name##_q5_0
+#define TILE_DTYPE AG_Q5_0
+#define TILE_BITS 5
+#define TILE_OFFSET 16
+#define TILE_HAS_MIN 0
+#define TILE_SCALES 1
+#define TILE_COLS_BYTES 320
+#define TILE_WEIGHTS weights_5_bits
+#define TILE_READ_SCALES scale_of_32
+#include "runtime/kernel/isa/r16_tile.inc"
+
+#define TILE_NAME(name) name##_q4_k
+#define TILE_DTYPE AG_Q4_K
+#define TILE_BITS 4
+#define TILE_OFFSET 0
+#define TILE_HAS_MIN 1
+#define TILE_SCALES 1
+#define TILE_COLS_BYTES 256
+#define TILE_WEIGHTS weights_4_bits
+#define TILE_READ_SCALES scales_of_q4_k
+#include "runtime/kernel/isa/r16_tile.inc"
+
+#define TILE_NAME(name) name##_q6_k
+#define TILE_DTYPE AG_Q6_K
+#define TILE_BITS 6
+#define TILE_OFFSET 32
+#define TILE_HAS_MIN 0
+#define TILE_SCALES 2
+#define TILE_COLS_BYTES 384
+#define TILE_WEIGHTS weights_6_bits
+#define TILE_READ_SCALES scales_of_q6_k
+#include "runtime/kernel/isa/r16_tile.inc"
+
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q8_0) = {x_bytes_q8_0, prepare_q8_0, run_q8_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_0) = {x_bytes_q4_0, prepare_q4_0, run_q4_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1) = {x_bytes_q4_1, prepare_q4_1, run_q4_1};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q5_0) = {x_bytes_q5_0, prepare_q5_0, run_q5_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k) = {x_bytes_q4_k, prepare_q4_k, run_q4_k};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q6_k) = {x_bytes_q6_k, prepare_q6_k, run_q6_k};

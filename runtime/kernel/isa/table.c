@@ -1,0 +1,37 @@
+/* What this build of the kernels is, and whether the machine can run it. */
+#include "runtime/kernel/isa/kernels.h"
+
+#define AG_ISA_TEXT_(isa) #isa
+#define AG_ISA_TEXT(isa) AG_ISA_TEXT_(isa)
+
+/* All that the compiler was told it may use: x86-64-v4 with VNNI and BF16, x86-64-v3. */
+static bool supported(void)
+{
+#if defined(__AVX512F__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512bf16");
+#elif defined(__AVX2__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2");
+#else
+    return true;
+#endif
+}
+
+const ag_isa_t AG_ISA_FN(ag_isa) = {
+    .name = AG_ISA_TEXT(AG_ISA),
+    .supported = supported,
+    .r16 =
+        {
+            [AG_Q8_0] = &AG_ISA_FN(ag_r16_q8_0),
+            [AG_Q4_0] = &AG_ISA_FN(ag_r16_q4_0),
+            [AG_Q4_1] = &AG_ISA_FN(ag_r16_q4_1),
+            [AG_Q5_0] = &AG_ISA_FN(ag_r16_q5_0),
+            [AG_Q4_K] = &AG_ISA_FN(ag_r16_q4_k),
+            [AG_Q6_K] = &AG_ISA_FN(ag_r16_q6_k),
+            [AG_BF16] = &AG_ISA_FN(ag_r16_bf16),
+            [AG_F16] = &AG_ISA_FN(ag_r16_f16),
+        },
+};

@@ -1,0 +1,242 @@
+/*
+ * Vectors of the width that the instruction set at hand has, and the functions that differ between
+ * instruction sets. Arithmetic is written with the compiler's vector extensions. Types of another
+ * width than the machine's are slow (GCC splits them through memory), so 16 rows side by side are
+ * AG_VEC_PARTS vectors. Files of this folder are compiled once per instruction set, without
+ * contraction: a fused product is asked for by ag_vec_fma().
+ */
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define AG_VEC_BYTES 64
+#elif defined(__AVX2__)
+#define AG_VEC_BYTES 32
+#else
+#define AG_VEC_BYTES 16
+#endif
+
+enum {
+    AG_VEC_LANES = AG_VEC_BYTES / 4, /* of 32 bits */
+    AG_GROUP_ROWS = 16,
+    AG_VEC_PARTS = AG_GROUP_ROWS / AG_VEC_LANES,
+};
+
+typedef float ag_vec_f_t __attribute__((vector_size(AG_VEC_BYTES)));
+typedef int32_t ag_vec_i_t __attribute__((vector_size(AG_VEC_BYTES)));
+typedef uint32_t ag_vec_u_t __attribute__((vector_size(AG_VEC_BYTES)));
+typedef uint8_t ag_vec_b_t __attribute__((vector_size(AG_VEC_BYTES)));
+
+#define AG_INLINE static inline __attribute__((always_inline))
+
+AG_INLINE ag_vec_b_t ag_vec_load_b(const void *bytes)
+{
+    ag_vec_b_t v;
+
+    memcpy(&v, bytes, sizeof(v));
+    return v;
+}
+
+AG_INLINE ag_vec_f_t ag_vec_load_f(const void *floats)
+{
+    ag_vec_f_t v;
+
+    memcpy(&v, floats, sizeof(v));
+    return v;
+}
+
+AG_INLINE void ag_vec_store_f(float *floats, ag_vec_f_t v)
+{
+    memcpy(floats, &v, sizeof(v));
+}
+
+AG_INLINE ag_vec_f_t ag_vec_splat_f(float x)
+{
+    return (ag_vec_f_t){0} + x;
+}
+
+AG_INLINE ag_vec_i_t ag_vec_splat_i(int32_t x)
+{
+    return (ag_vec_i_t){0} + x;
+}
+
+/** Four bytes, or two halves, in every lane. */
+AG_INLINE ag_vec_i_t ag_vec_splat_bytes(const void *four)
+{
+    int32_t x;
+
+    memcpy(&x, four, sizeof(x));
+    return ag_vec_splat_i(x);
+}
+
+/** (bytes >> shift) & mask, where no bit that mask keeps comes from the next byte. */
+AG_INLINE ag_vec_b_t ag_vec_bits(ag_vec_b_t bytes, int shift, uint8_t mask)
+{
+    ag_vec_u_t v = (ag_vec_u_t)bytes;
+
+    return (ag_vec_b_t)(shift >= 0 ? v >> shift : v << -shift) & mask;
+}
+
+AG_INLINE ag_vec_f_t ag_vec_to_f(ag_vec_i_t v)
+{
+    return __builtin_convertvector(v, ag_vec_f_t);
+}
+
+/** x * y + z, rounded once where the machine can. */
+AG_INLINE ag_vec_f_t ag_vec_fma(ag_vec_f_t x, ag_vec_f_t y, ag_vec_f_t z)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_f_t)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+#elif defined(__FMA__)
+    return (ag_vec_f_t)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
+#else
+    return x * y + z;
+#endif
+}
+
+/** AG_VEC_LANES IEEE halves. */
+AG_INLINE ag_vec_f_t ag_vec_load_f16(const void *halves)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_f_t)_mm512_cvtph_ps(_mm256_loadu_si256(halves));
+#elif defined(__F16C__)
+    return (ag_vec_f_t)_mm256_cvtph_ps(_mm_loadu_si128(halves));
+#else
+    uint16_t h[AG_VEC_LANES];
+    ag_vec_u_t bits;
+    ag_vec_f_t magnitude;
+
+    memcpy(h, halves, sizeof(h));
+    for (int i = 0; i < AG_VEC_LANES; i++) {
+        bits[i] = h[i];
+    }
+    /* the exponent is rebased by a product, which also makes subnormals right; infinity would not
+     * be: halves above 65504 keep their bits */
+    magnitude = (ag_vec_f_t)((bits & 0x7fffu) << 13) * 0x1p112f;
+    bits = (bits & 0x8000u) << 16 | ((ag_vec_u_t)((bits & 0x7c00u) == 0x7c00u) & 0x7f800000u) |
+           (ag_vec_u_t)magnitude;
+    return (ag_vec_f_t)bits;
+#endif
+}
+
+/** AG_VEC_LANES bytes, unsigned. */
+AG_INLINE ag_vec_f_t ag_vec_load_u8(const uint8_t *bytes)
+{
+#if defined(__AVX512F__)
+    return ag_vec_to_f(
+        (ag_vec_i_t)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)bytes)));
+#elif defined(__AVX2__)
+    return ag_vec_to_f(
+        (ag_vec_i_t)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)bytes)));
+#else
+    return ag_vec_to_f((ag_vec_i_t){bytes[0], bytes[1], bytes[2], bytes[3]});
+#endif
+}
+
+/** AG_VEC_LANES bytes, signed. */
+AG_INLINE ag_vec_f_t ag_vec_load_s8(const int8_t *bytes)
+{
+#if defined(__AVX512F__)
+    return ag_vec_to_f(
+        (ag_vec_i_t)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)bytes)));
+#elif defined(__AVX2__)
+    return ag_vec_to_f(
+        (ag_vec_i_t)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)bytes)));
+#else
+    return ag_vec_to_f((ag_vec_i_t){bytes[0], bytes[1], bytes[2], bytes[3]});
+#endif
+}
+
+/*
+ * Products of unsigned bytes below 2^7 with signed ones in [-127, 127], summed by four: lane i of
+ * the sum gets w[4i] * x[4i] + .. + w[4i + 3] * x[4i + 3].
+ */
+#if defined(__AVX512VNNI__)
+AG_INLINE ag_vec_i_t ag_vec_dot4(ag_vec_i_t sum, ag_vec_b_t w, ag_vec_i_t x)
+{
+    return (ag_vec_i_t)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
+}
+#elif defined(__SSE2__) && !defined(__AVX2__)
+AG_INLINE ag_vec_i_t ag_vec_dot4(ag_vec_i_t sum, ag_vec_b_t w, ag_vec_i_t x)
+{
+    const __m128i low = _mm_set1_epi16(255);
+    __m128i w_even = _mm_and_si128((__m128i)w, low), w_odd = _mm_srli_epi16((__m128i)w, 8);
+    __m128i x_even = _mm_srai_epi16(_mm_slli_epi16((__m128i)x, 8), 8);
+    __m128i x_odd = _mm_srai_epi16((__m128i)x, 8);
+
+    return sum + (ag_vec_i_t)_mm_madd_epi16(w_even, x_even) +
+           (ag_vec_i_t)_mm_madd_epi16(w_odd, x_odd);
+}
+#elif !defined(__AVX2__)
+AG_INLINE ag_vec_i_t ag_vec_dot4(ag_vec_i_t sum, ag_vec_b_t w, ag_vec_i_t x)
+{
+    int8_t signed_bytes[AG_VEC_BYTES];
+
+    memcpy(signed_bytes, &x, sizeof(signed_bytes));
+    for (int i = 0; i < AG_VEC_BYTES; i++) {
+        sum[i / 4] += (int32_t)w[i] * signed_bytes[i];
+    }
+    return sum;
+}
+#endif
+
+/**
+ * The same over n vectors of weights and n times four bytes of x, for weights of n_bits bits. Sums
+ * of eight bits stay exact everywhere: AVX2's sum of two products saturates at 16 bits, so weights
+ * of 8 bits are multiplied by their absolute value there (offset 0 below).
+ */
+AG_INLINE ag_vec_i_t ag_vec_dot(ag_vec_i_t sum, const ag_vec_b_t *w, const int8_t *x, int n,
+                                int n_bits)
+{
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+    /* how many sums of two products 16 bits hold */
+    const int most = n_bits > 7 ? 1 : 32767 / (2 * 127 * ((1 << n_bits) - 1));
+
+    for (int i = 0; i < n; i += most) {
+        __m256i pairs = _mm256_setzero_si256();
+
+        for (int j = i; j < n && j < i + most; j++) {
+            __m256i a = (__m256i)w[j], b = (__m256i)ag_vec_splat_bytes(x + 4 * j);
+
+            if (n_bits > 7) {
+                b = _mm256_sign_epi8(b, a);
+                a = _mm256_abs_epi8(a);
+            }
+            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(a, b));
+        }
+        sum += (ag_vec_i_t)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    }
+    return sum;
+#else
+    (void)n_bits;
+    for (int i = 0; i < n; i++) {
+        sum = ag_vec_dot4(sum, w[i], ag_vec_splat_bytes(x + 4 * i));
+    }
+    return sum;
+#endif
+}
+
+/** Whether bytes are held unsigned, as value + 128, by the dot product over 8 bits. */
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+enum { AG_VEC_BYTE_OFFSET = 0 };
+#else
+enum { AG_VEC_BYTE_OFFSET = 128 };
+#endif
+
+/** Products of pairs of bfloat16, summed by two into float32. */
+AG_INLINE ag_vec_f_t ag_vec_dot2_bf16(ag_vec_f_t sum, ag_vec_b_t w, ag_vec_i_t x)
+{
+#if defined(__AVX512BF16__)
+    return (ag_vec_f_t)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
+#else
+    ag_vec_u_t a = (ag_vec_u_t)w, b = (ag_vec_u_t)x;
+
+    sum = ag_vec_fma((ag_vec_f_t)(a << 16), (ag_vec_f_t)(b << 16), sum);
+    return ag_vec_fma((ag_vec_f_t)(a & 0xffff0000u), (ag_vec_f_t)(b & 0xffff0000u), sum);
+#endif
+}

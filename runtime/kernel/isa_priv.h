@@ -1,0 +1,36 @@
+/* The table that runtime/kernel/isa is compiled to, once for each instruction set. */
+#pragma once
+
+#include "runtime/kernel/isa.h"
+#include "runtime/kernel/r16_priv.h"
+
+/* Some columns of y = x * w^T + bias on one thread; w is packed as r16. */
+typedef struct ag_r16_run {
+    const unsigned char *weight; /* all groups */
+    uint64_t k, n;
+    uint64_t group_begin, group_end; /* of 16 columns of y, to compute */
+    const void *x;                   /* n_rows, prepared */
+    uint64_t n_rows;
+    const float *bias; /* (n) or NULL */
+    float *y;          /* (n_rows, n) */
+} ag_r16_run_t;
+
+/* LINEAR over one type of weight. */
+typedef struct ag_r16_kernel {
+    /** Bytes of a prepared row of x. */
+    uint64_t (*x_bytes)(uint64_t k);
+    /** Bring rows of x (n_rows, k) into the form that run reads. */
+    void (*prepare)(const float *x, uint64_t n_rows, uint64_t k, void *dst);
+    void (*run)(const ag_r16_run_t *run);
+} ag_r16_kernel_t;
+
+struct ag_isa {
+    const char *name;
+    bool (*supported)(void);
+    const ag_r16_kernel_t *r16[AG_N_DTYPES]; /* NULL where a type has no such packing */
+};
+
+extern const ag_isa_t ag_isa_base;
+#if defined(__x86_64__)
+extern const ag_isa_t ag_isa_avx2, ag_isa_avx512;
+#endif

@@ -1,0 +1,76 @@
+/*
+ * LINEAR over weights packed as r16, with the instruction set's kernels:
+ *
+ *     for as many rows of x as stay in L2, prepared (int8 with scales, or bf16): once per thread
+ *         for each of my groups of 16 columns: read once
+ *             for each tile of up to 8 rows: runtime/kernel/isa
+ *
+ * It moves the weight once for each such number of rows; 2 * rows * n * k operations. A column is
+ * summed in one order whatever the tile, so bits depend on the instruction set alone.
+ */
+#include "runtime/kernel/isa_priv.h"
+#include "runtime/kernel/kernel_priv.h"
+
+enum { X_BYTES = 384 * 1024, ROWS_GRAIN = 8, YIELD_OPS = 1 << 24 };
+
+static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
+                uint64_t n_rows, bool exact)
+{
+    (void)gemm;
+    (void)n_rows;
+    return isa != NULL && !exact && linear->packing == AG_PACKING_R16 && linear->k > 0;
+}
+
+/* Rows of x whose prepared form is to stay in L2. */
+static uint64_t rows_at_once(uint64_t x_bytes)
+{
+    uint64_t n = X_BYTES / x_bytes / ROWS_GRAIN * ROWS_GRAIN;
+
+    return n > 0 ? n : ROWS_GRAIN;
+}
+
+static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
+                uint64_t n_rows, float *y)
+{
+    const ag_r16_kernel_t *kernel = context->isa->r16[linear->dtype];
+    uint64_t most = rows_at_once(kernel->x_bytes(linear->k)), begin, end;
+
+    ag_worker_share(context->worker, linear->n, AG_R16_ROWS, &begin, &end);
+    if (begin == end) {
+        return;
+    }
+    for (uint64_t row = 0; row < n_rows; row += most) {
+        uint64_t m = n_rows - row < most ? n_rows - row : most;
+        uint64_t groups = YIELD_OPS / (2 * AG_R16_ROWS * m * linear->k) + 1;
+        ag_r16_run_t args = {.weight = linear->weight,
+                             .k = linear->k,
+                             .n = linear->n,
+                             .group_end = begin / AG_R16_ROWS,
+                             .x = context->scratch,
+                             .n_rows = m,
+                             .bias = linear->bias,
+                             .y = y + row * linear->n};
+
+        kernel->prepare(x + row * linear->k, m, linear->k, context->scratch);
+        while (args.group_end * AG_R16_ROWS < end) {
+            args.group_begin = args.group_end;
+            args.group_end += groups;
+            if (args.group_end * AG_R16_ROWS > end) {
+                args.group_end = (end + AG_R16_ROWS - 1) / AG_R16_ROWS;
+            }
+            kernel->run(&args);
+            ag_kernel_yield(context);
+        }
+    }
+}
+
+/* No type's row of x takes more than 4 bytes a column, rounded up to pairs. */
+static size_t scratch_bytes(const ag_linear_t *linear)
+{
+    uint64_t most = ROWS_GRAIN * (linear->k + 1) * sizeof(float);
+
+    return linear->packing != AG_PACKING_R16 ? 0 : ag_align_up(most > X_BYTES ? most : X_BYTES);
+}
+
+const ag_linear_impl_t ag_linear_r16 = {
+    .name = "r16", .can = can, .run = run, .scratch_bytes = scratch_bytes};

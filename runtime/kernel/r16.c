@@ -1,0 +1,353 @@
+/* Encoded rows to groups of 16 and back. Layouts of the file are ggml's (ggml-common.h); decoding
+ * gives its bits: this file is compiled without contraction. */
+#include "runtime/kernel/r16_priv.h"
+
+#include <string.h>
+
+enum { HALVES = 2 * AG_R16_ROWS }; /* bytes of 16 halves */
+
+#define EACH_BYTE 0x01010101u
+
+static uint32_t word_at(const uint8_t *bytes)
+{
+    uint32_t word;
+
+    memcpy(&word, bytes, sizeof(word));
+    return word;
+}
+
+static uint8_t *lane(uint8_t *vectors, uint32_t vector, uint32_t row)
+{
+    return vectors + vector * AG_R16_VECTOR + 4 * row;
+}
+
+static const uint8_t *const_lane(const uint8_t *vectors, uint32_t vector, uint32_t row)
+{
+    return vectors + vector * AG_R16_VECTOR + 4 * row;
+}
+
+static float half_at(const uint8_t *halves, uint32_t row)
+{
+    uint16_t half;
+
+    memcpy(&half, halves + 2 * row, sizeof(half));
+    return ag_f16_to_f32(half);
+}
+
+/* 32 values of 4 bits from the lanes of 4 vectors. */
+static void read_nibbles(const uint8_t *quants, uint32_t row, uint8_t values[32])
+{
+    for (uint32_t i = 0; i < 16; i++) {
+        uint8_t byte = const_lane(quants, i / 4, row)[i % 4];
+
+        values[i] = byte & 15;
+        values[i + 16] = byte >> 4;
+    }
+}
+
+static void pack_q8_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 34) {
+        memcpy(scales + b * HALVES + 2 * row, src, 2);
+        for (uint32_t j = 0; j < 8; j++) {
+            memcpy(lane(quants + b * 512, j, row), src + 2 + 4 * j, 4);
+        }
+    }
+}
+
+static void unpack_q8_0(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    for (uint64_t i = 0; i < n_cols; i++) {
+        int8_t q = (int8_t)const_lane(quants + i / 32 * 512, i % 32 / 4, row)[i % 4];
+
+        dst[i] = (float)q * half_at(scales + i / 32 * HALVES, row);
+    }
+}
+
+/* @param head  bytes of a block before its nibbles: the scale, and the minimum */
+static void pack_4_bits(const uint8_t *src, uint64_t n_cols, uint32_t row, uint32_t head,
+                        uint8_t *quants, uint8_t *scales)
+{
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += head + 16) {
+        for (uint32_t i = 0; i < head / 2; i++) {
+            memcpy(scales + (b * head / 2 + i) * HALVES + 2 * row, src + 2 * i, 2);
+        }
+        for (uint32_t j = 0; j < 4; j++) {
+            memcpy(lane(quants + b * 256, j, row), src + head + 4 * j, 4);
+        }
+    }
+}
+
+static void pack_q4_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    pack_4_bits(src, n_cols, row, 2, quants, scales);
+}
+
+static void pack_q4_1(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    pack_4_bits(src, n_cols, row, 4, quants, scales);
+}
+
+static void unpack_q4_0(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    uint8_t q[32];
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        float d = half_at(scales + b * HALVES, row);
+
+        read_nibbles(quants + b * 256, row, q);
+        for (int i = 0; i < 32; i++) {
+            dst[i] = (float)(q[i] - 8) * d;
+        }
+    }
+}
+
+static void unpack_q4_1(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    uint8_t q[32];
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        float d = half_at(scales + 2 * b * HALVES, row);
+        float m = half_at(scales + (2 * b + 1) * HALVES, row);
+
+        read_nibbles(quants + b * 256, row, q);
+        for (int i = 0; i < 32; i++) {
+            dst[i] = (float)q[i] * d + m;
+        }
+    }
+}
+
+/* Bits 0, 4, .. 28 of a word to bits 0 to 7. */
+static uint8_t gather_fourths(uint32_t x)
+{
+    x &= 0x11111111u;
+    x = (x | x >> 3) & 0x03030303u;
+    x = (x | x >> 6) & 0x000f000fu;
+    return (uint8_t)(x | x >> 12);
+}
+
+static void pack_q5_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 22) {
+        uint8_t *block = quants + b * 320;
+        uint32_t high = word_at(src + 2);
+
+        memcpy(scales + b * HALVES + 2 * row, src, 2);
+        for (uint32_t j = 0; j < 4; j++) {
+            memcpy(lane(block, j, row), src + 6 + 4 * j, 4);
+            lane(block, 4, row)[j] = gather_fourths(high >> j);
+        }
+    }
+}
+
+static void unpack_q5_0(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    uint8_t q[32];
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        const uint8_t *high = const_lane(quants + b * 320, 4, row);
+        float d = half_at(scales + b * HALVES, row);
+
+        read_nibbles(quants + b * 320, row, q);
+        for (int i = 0; i < 32; i++) {
+            dst[i] = (float)((q[i] | (high[i % 4] >> (i / 4) & 1) << 4) - 16) * d;
+        }
+    }
+}
+
+/* The j-th of eight 6-bit scales and minimums that share 12 bytes. */
+static void read_k4_scale(const uint8_t *packed, uint32_t j, uint8_t *scale_p, uint8_t *min_p)
+{
+    if (j < 4) {
+        *scale_p = packed[j] & 63;
+        *min_p = packed[j + 4] & 63;
+    } else {
+        *scale_p = (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4);
+        *min_p = (uint8_t)(packed[j + 4] >> 4 | (packed[j] >> 6) << 4);
+    }
+}
+
+enum { Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS, Q6_K_SCALES = HALVES + 16 * AG_R16_ROWS };
+
+/* In the file low and high nibbles of 32 bytes are two blocks of 32; here, halves of one. */
+static void pack_q4_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    for (uint64_t b = 0; b < n_cols / 256; b++, src += 144, scales += Q4_K_SCALES, quants += 2048) {
+        memcpy(scales + 2 * row, src, 2);
+        memcpy(scales + HALVES + 2 * row, src + 2, 2);
+        for (uint32_t j = 0; j < 8; j++) {
+            uint8_t *small = scales + 2 * HALVES + row;
+
+            read_k4_scale(src + 4, j, &small[j * AG_R16_ROWS], &small[(8 + j) * AG_R16_ROWS]);
+        }
+        for (uint32_t j = 0; j < 16; j++) {
+            const uint8_t *q = src + 16 + 32 * (j / 4) + 4 * (j % 4);
+            uint32_t first = word_at(q), second = word_at(q + 16), mask = 15 * EACH_BYTE;
+            uint32_t low = (first & mask) | (second & mask) << 4;
+            uint32_t high = (first >> 4 & mask) | (second & ~mask);
+
+            memcpy(lane(quants + j / 4 * 512, j % 4, row), &low, 4);
+            memcpy(lane(quants + j / 4 * 512 + 256, j % 4, row), &high, 4);
+        }
+    }
+}
+
+static void unpack_q4_k(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    uint8_t q[32];
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        const uint8_t *of = scales + b / 8 * Q4_K_SCALES;
+        const uint8_t *small = of + 2 * HALVES + b % 8 * AG_R16_ROWS + row;
+        float d = half_at(of, row) * (float)small[0];
+        float m = half_at(of + HALVES, row) * (float)small[8 * AG_R16_ROWS];
+
+        read_nibbles(quants + b * 256, row, q);
+        for (int i = 0; i < 32; i++) {
+            dst[i] = d * (float)q[i] - m;
+        }
+    }
+}
+
+/* Quarter c of 128 values: nibbles of 32 bytes out of 64, and bits 2c, 2c + 1 of 32 bytes. */
+static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    for (uint64_t b = 0; b < n_cols / 256; b++, src += 210, scales += Q6_K_SCALES) {
+        memcpy(scales + 2 * row, src + 208, 2);
+        for (uint32_t j = 0; j < 16; j++) {
+            scales[HALVES + j * AG_R16_ROWS + row] = src[192 + j];
+        }
+        for (uint32_t s = 0; s < 8; s++, quants += 384) {
+            const uint8_t *low = src + 64 * (s / 4) + 32 * (s % 2);
+            const uint8_t *high = src + 128 + 32 * (s / 4);
+            uint32_t shift = s % 4 / 2 * 4, bits[2] = {0, 0};
+
+            for (uint32_t i = 0; i < 4; i++) {
+                uint32_t first = word_at(low + 4 * i) >> shift & 15 * EACH_BYTE;
+                uint32_t second = word_at(low + 16 + 4 * i) >> shift & 15 * EACH_BYTE;
+                uint32_t both = first | second << 4;
+
+                memcpy(lane(quants, i, row), &both, 4);
+                bits[0] |= (word_at(high + 4 * i) >> 2 * (s % 4) & 3 * EACH_BYTE) << 2 * i;
+                bits[1] |= (word_at(high + 16 + 4 * i) >> 2 * (s % 4) & 3 * EACH_BYTE) << 2 * i;
+            }
+            memcpy(lane(quants, 4, row), &bits[0], 4);
+            memcpy(lane(quants, 5, row), &bits[1], 4);
+        }
+    }
+}
+
+static void unpack_q6_k(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    uint8_t q[32];
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, quants += 384, dst += 32) {
+        const uint8_t *of = scales + b / 8 * Q6_K_SCALES;
+        float d = half_at(of, row);
+
+        read_nibbles(quants, row, q);
+        for (uint32_t i = 0; i < 32; i++) {
+            int8_t scale = (int8_t)of[HALVES + (2 * (b % 8) + i / 16) * AG_R16_ROWS + row];
+            int high = const_lane(quants, 4 + i / 16, row)[i % 4] >> 2 * (i % 16 / 4) & 3;
+
+            dst[i] = d * (float)scale * (float)((q[i] | high << 4) - 32);
+        }
+    }
+}
+
+static void pack_bf16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                      uint8_t *scales)
+{
+    (void)scales;
+    for (uint64_t i = 0; i < n_cols; i++) {
+        memcpy(quants + i / 2 * AG_R16_VECTOR + 4 * row + 2 * (i % 2), src + 2 * i, 2);
+    }
+}
+
+static void unpack_bf16(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                        float *dst)
+{
+    (void)scales;
+    for (uint64_t i = 0; i < n_cols; i++) {
+        uint16_t bits;
+
+        memcpy(&bits, quants + i / 2 * AG_R16_VECTOR + 4 * row + 2 * (i % 2), 2);
+        dst[i] = ag_bf16_to_f32(bits);
+    }
+}
+
+static void pack_f16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
+                     uint8_t *scales)
+{
+    (void)scales;
+    for (uint64_t i = 0; i < n_cols; i++) {
+        memcpy(quants + i * HALVES + 2 * row, src + 2 * i, 2);
+    }
+}
+
+static void unpack_f16(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
+                       float *dst)
+{
+    (void)scales;
+    for (uint64_t i = 0; i < n_cols; i++) {
+        dst[i] = half_at(quants + i * HALVES, row);
+    }
+}
+
+const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
+    [AG_Q8_0] = {32, 512, HALVES, pack_q8_0, unpack_q8_0},
+    [AG_Q4_0] = {32, 256, HALVES, pack_q4_0, unpack_q4_0},
+    [AG_Q4_1] = {32, 256, 2 * HALVES, pack_q4_1, unpack_q4_1},
+    [AG_Q5_0] = {32, 320, HALVES, pack_q5_0, unpack_q5_0},
+    [AG_Q4_K] = {256, 2048, Q4_K_SCALES, pack_q4_k, unpack_q4_k},
+    [AG_Q6_K] = {256, 3072, Q6_K_SCALES, pack_q6_k, unpack_q6_k},
+    [AG_BF16] = {2, AG_R16_VECTOR, 0, pack_bf16, unpack_bf16},
+    [AG_F16] = {1, HALVES, 0, pack_f16, unpack_f16},
+};
+
+bool ag_r16_can(ag_dtype_t dtype, uint64_t cols)
+{
+    return ag_r16_types[dtype].block_cols != 0 && cols % ag_dtype_info(dtype)->block_elements == 0;
+}
+
+uint64_t ag_r16_group_bytes(ag_dtype_t dtype, uint64_t cols)
+{
+    const ag_r16_type_t *type = &ag_r16_types[dtype];
+    uint64_t bytes = ag_r16_blocks(type, cols) * (type->quant_bytes + type->scale_bytes);
+
+    return (bytes + AG_R16_ALIGN - 1) / AG_R16_ALIGN * AG_R16_ALIGN;
+}
+
+void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t cols,
+                 unsigned char *group)
+{
+    const ag_r16_type_t *type = &ag_r16_types[dtype];
+    uint8_t *scales = group + ag_r16_blocks(type, cols) * type->quant_bytes;
+
+    memset(group, 0, ag_r16_group_bytes(dtype, cols));
+    for (uint32_t r = 0; r < AG_R16_ROWS; r++) {
+        if (rows[r] != NULL) {
+            type->pack(rows[r], cols, r, group, scales);
+        }
+    }
+}
+
+void ag_r16_unpack(ag_dtype_t dtype, const unsigned char *group, uint64_t cols, uint32_t row,
+                   float *dst)
+{
+    const ag_r16_type_t *type = &ag_r16_types[dtype];
+
+    type->unpack(group, group + ag_r16_blocks(type, cols) * type->quant_bytes, cols, row, dst);
+}
