@@ -15,36 +15,30 @@ typedef struct x_form {
     int has_min;
 } x_form_t;
 
-/* 32 floats to int8 in [-127, 127]; two sums of 16. */
+enum { BLOCK_VECS = 32 / AG_VEC_LANES };
+
+/* 32 floats to int8 in [-127, 127] and a scale; sums of the first and of the last 16. */
 AG_INLINE float quantize_block(const float *x, int8_t *q, int32_t sums[2])
 {
-    float largest[AG_GROUP_ROWS] = {0}, inverse;
+    ag_vec_f_t v[BLOCK_VECS], size = ag_vec_splat_f(0);
+    ag_vec_i_t lanes[2] = {ag_vec_splat_i(0), ag_vec_splat_i(0)};
+    float largest, inverse;
 
-    for (int i = 0; i < 32; i++) {
-        float size = x[i] < 0 ? -x[i] : x[i];
+    for (int i = 0; i < BLOCK_VECS; i++) {
+        v[i] = ag_vec_load_f(x + i * AG_VEC_LANES);
+        size = ag_vec_max(ag_vec_abs(v[i]), size);
+    }
+    largest = ag_vec_largest(size);
+    inverse = largest > LEAST_MAXIMUM ? 127.0f / largest : 0.0f;
+    for (int i = 0; i < BLOCK_VECS; i++) {
+        ag_vec_i_t rounded = ag_vec_round(v[i] * inverse);
 
-        largest[i % 16] = size > largest[i % 16] ? size : largest[i % 16];
+        ag_vec_store_s8(q + i * AG_VEC_LANES, rounded);
+        lanes[i / (BLOCK_VECS / 2)] += rounded;
     }
-    for (int half = 8; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            largest[i] = largest[i] > largest[i + half] ? largest[i] : largest[i + half];
-        }
-    }
-    inverse = largest[0] > LEAST_MAXIMUM ? 127.0f / largest[0] : 0.0f;
-    sums[0] = sums[1] = 0;
-    for (int i = 0; i < 32; i++) {
-        /* adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits */
-        float shifted = x[i] * inverse + 0x1.8p23f;
-        int32_t bits;
-
-        memcpy(&bits, &shifted, sizeof(bits));
-        q[i] = (int8_t)(bits & 255);
-    }
-    for (int i = 0; i < 16; i++) {
-        sums[0] += q[i];
-        sums[1] += q[i + 16];
-    }
-    return largest[0] > LEAST_MAXIMUM ? largest[0] / 127.0f : 0.0f;
+    sums[0] = ag_vec_sum_i(lanes[0]);
+    sums[1] = ag_vec_sum_i(lanes[1]);
+    return largest > LEAST_MAXIMUM ? largest / 127.0f : 0.0f;
 }
 
 static void quantize(const float *x, uint64_t n_rows, uint64_t k, const x_form_t *form,

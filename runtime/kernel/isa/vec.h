@@ -99,6 +99,77 @@ AG_INLINE ag_vec_f_t ag_vec_fma(ag_vec_f_t x, ag_vec_f_t y, ag_vec_f_t z)
 #endif
 }
 
+AG_INLINE ag_vec_f_t ag_vec_abs(ag_vec_f_t v)
+{
+    return (ag_vec_f_t)((ag_vec_u_t)v & 0x7fffffffu);
+}
+
+/** The larger of two, lane by lane; of a NaN, either. */
+AG_INLINE ag_vec_f_t ag_vec_max(ag_vec_f_t x, ag_vec_f_t y)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_f_t)_mm512_max_ps((__m512)x, (__m512)y);
+#elif defined(__AVX2__)
+    return (ag_vec_f_t)_mm256_max_ps((__m256)x, (__m256)y);
+#else
+    ag_vec_i_t larger = x > y;
+
+    return (ag_vec_f_t)((larger & (ag_vec_i_t)x) | (~larger & (ag_vec_i_t)y));
+#endif
+}
+
+AG_INLINE float ag_vec_largest(ag_vec_f_t v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    float largest = v[0];
+
+    for (int i = 1; i < AG_VEC_LANES; i++) {
+        largest = v[i] > largest ? v[i] : largest;
+    }
+    return largest;
+#endif
+}
+
+AG_INLINE int32_t ag_vec_sum_i(ag_vec_i_t v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_epi32((__m512i)v);
+#else
+    int32_t sum = 0;
+
+    for (int i = 0; i < AG_VEC_LANES; i++) {
+        sum += v[i];
+    }
+    return sum;
+#endif
+}
+
+/** Integers in [-128, 127] as bytes. */
+AG_INLINE void ag_vec_store_s8(int8_t *bytes, ag_vec_i_t v)
+{
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)(void *)bytes, _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(__AVX2__)
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v),
+                                    _mm256_extracti128_si256((__m256i)v, 1));
+
+    _mm_storel_epi64((__m128i *)(void *)bytes, _mm_packs_epi16(words, words));
+#else
+    for (int i = 0; i < AG_VEC_LANES; i++) {
+        bytes[i] = (int8_t)v[i];
+    }
+#endif
+}
+
+/** To the nearest integer, to even between two; |v| below 2^21. */
+AG_INLINE ag_vec_i_t ag_vec_round(ag_vec_f_t v)
+{
+    /* the sum has the integer in its low bits */
+    return (ag_vec_i_t)(v + 0x1.8p23f) - 0x4b400000;
+}
+
 /** AG_VEC_LANES IEEE halves. */
 AG_INLINE ag_vec_f_t ag_vec_load_f16(const void *halves)
 {
