@@ -7,14 +7,15 @@
  *             running maximum and sum; what was gathered so far is scaled when the maximum grows
  *
  * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair
- * seen. Pieces (tile, KV head) go to threads in turn: later tiles see more.
+ * seen. Tiles go to threads in turn, for later ones see more.
  */
 #include <math.h>
 #include <string.h>
 
+#include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
-enum { ROWS_AT_ONCE = 16 };
+enum { ROWS_AT_ONCE = 16, MANY_TILES = 8 };
 
 static uint64_t head_floats(const ag_kv_t *kv)
 {
@@ -50,19 +51,21 @@ void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, 
         uint32_t position = (uint32_t)step->positions[r];
         int32_t block = step->block_tables[(uint64_t)sequence_of(step, r) * step->table_stride +
                                            position / kv->block_tokens];
-        uint64_t offset = (uint64_t)(position % kv->block_tokens) * kv->head_dim;
+        uint64_t within = position % kv->block_tokens;
 
         for (uint32_t part = 0; part < 2 * kv->n_kv_heads; part++) {
-            uint32_t head = part / 2;
-            const float *src = (part % 2 == 0 ? k : v) + r * width + (uint64_t)head * kv->head_dim;
-            unsigned char *dst = block_part(kv, block, part % 2, head);
+            bool is_key = part % 2 == 0;
+            const float *src = (is_key ? k : v) + r * width + (uint64_t)(part / 2) * kv->head_dim;
+            void *dst = block_part(kv, block, part % 2, part / 2);
+            uint64_t first = is_key ? within : within * kv->head_dim;
+            uint64_t stride = is_key ? kv->block_tokens : 1;
 
-            if (kv->dtype == AG_F32) {
-                memcpy((float *)(void *)dst + offset, src, kv->head_dim * sizeof(float));
-                continue;
-            }
             for (uint32_t i = 0; i < kv->head_dim; i++) {
-                ((uint16_t *)(void *)dst)[offset + i] = ag_f32_to_f16(src[i]);
+                if (kv->dtype == AG_F32) {
+                    ((float *)dst)[first + i * stride] = src[i];
+                } else {
+                    ((uint16_t *)dst)[first + i * stride] = ag_f32_to_f16(src[i]);
+                }
             }
         }
     }
@@ -78,10 +81,21 @@ typedef struct piece {
     float *maximum, *sum; /* (rows, heads) */
 } piece_t;
 
-static void load_part(const ag_kv_t *kv, int32_t block, uint32_t which, uint32_t head,
-                      uint32_t n_positions, float *dst)
+/* The first positions of a block to (position, head_dim) float32. */
+static void load_block(const ag_kv_t *kv, int32_t block, const piece_t *piece, uint32_t n_positions)
 {
-    ag_dtype_info(kv->dtype)->unpack(block_part(kv, block, which, head), dst,
+    const void *keys = block_part(kv, block, 0, piece->kv_head);
+
+    for (uint64_t d = 0; d < kv->head_dim; d++) {
+        for (uint64_t i = 0; i < n_positions; i++) {
+            uint64_t at = d * kv->block_tokens + i;
+
+            piece->keys[i * kv->head_dim + d] = kv->dtype == AG_F32
+                                                    ? ((const float *)keys)[at]
+                                                    : ag_f16_to_f32(((const uint16_t *)keys)[at]);
+        }
+    }
+    ag_dtype_info(kv->dtype)->unpack(block_part(kv, block, 1, piece->kv_head), piece->values,
                                      (uint64_t)n_positions * kv->head_dim);
 }
 
@@ -135,6 +149,44 @@ static void run_block(const ag_kernel_context_t *context, const ag_attention_t *
     }
 }
 
+/* Exact products are float32's, in plain C. */
+static bool has_kernel(const ag_kernel_context_t *context, const ag_kv_t *kv)
+{
+    return context->isa != NULL && kv->dtype == AG_F16 && kv->block_tokens == AG_ATTEND_POSITIONS;
+}
+
+/* The same by the instruction set's kernel: rows and heads of the piece, a few at a time. */
+static void attend_block(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                         const ag_kv_t *kv, const piece_t *piece, int32_t block, const float *q,
+                         uint32_t first_position)
+{
+    uint64_t n_heads = piece->head_end - piece->head_begin;
+    uint64_t n = (piece->row_end - piece->row_begin) * n_heads;
+    ag_attend_t args = {.keys = block_part(kv, block, 0, piece->kv_head),
+                        .values = block_part(kv, block, 1, piece->kv_head),
+                        .head_dim = kv->head_dim,
+                        .scale = attention->scale};
+
+    for (uint64_t at = 0; at < n; at++) {
+        uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
+        uint32_t position = (uint32_t)context->step->positions[row];
+
+        if (position >= first_position) {
+            uint32_t seen = position + 1 - first_position, i = args.n_rows++;
+
+            args.q[i] = q + (row * attention->n_heads + head) * kv->head_dim;
+            args.n_positions[i] = seen < AG_ATTEND_POSITIONS ? seen : AG_ATTEND_POSITIONS;
+            args.gathered[i] = piece->gathered + at * kv->head_dim;
+            args.maximum[i] = &piece->maximum[at];
+            args.sum[i] = &piece->sum[at];
+        }
+        if (args.n_rows == AG_ATTEND_ROWS || (at + 1 == n && args.n_rows > 0)) {
+            context->isa->attend(&args);
+            args.n_rows = 0;
+        }
+    }
+}
+
 static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *attention,
                       const ag_kv_t *kv, const piece_t *piece, const float *q, float *y)
 {
@@ -152,9 +204,12 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
     for (uint32_t first = 0; first <= last; first += kv->block_tokens) {
         uint32_t n = last + 1 - first < kv->block_tokens ? last + 1 - first : kv->block_tokens;
 
-        load_part(kv, table[first / kv->block_tokens], 0, piece->kv_head, n, piece->keys);
-        load_part(kv, table[first / kv->block_tokens], 1, piece->kv_head, n, piece->values);
-        run_block(context, attention, kv, piece, q, first);
+        if (has_kernel(context, kv)) {
+            attend_block(context, attention, kv, piece, table[first / kv->block_tokens], q, first);
+        } else {
+            load_block(kv, table[first / kv->block_tokens], piece, n);
+            run_block(context, attention, kv, piece, q, first);
+        }
     }
     for (uint64_t at = 0; at < n_sums; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
@@ -211,30 +266,58 @@ static void find_heads(const ag_attention_t *attention, piece_t *piece)
     }
 }
 
+/* Some query heads of a tile: the KV heads that they use, one after the other. */
+static void run_tile(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                     const ag_kv_t *kv, piece_t *piece, uint64_t head_begin, uint64_t head_end,
+                     const float *q, float *y)
+{
+    for (piece->kv_head = 0; piece->kv_head < kv->n_kv_heads; piece->kv_head++) {
+        find_heads(attention, piece);
+        piece->head_begin = piece->head_begin > head_begin ? piece->head_begin : head_begin;
+        piece->head_end = piece->head_end < head_end ? piece->head_end : head_end;
+        if (piece->head_begin < piece->head_end) {
+            run_piece(context, attention, kv, piece, q, y);
+            ag_kernel_yield(context);
+        }
+    }
+}
+
+static uint64_t count_tiles(const ag_step_t *step)
+{
+    uint64_t n = 0;
+
+    for (uint32_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        n += ((uint64_t)(step->row_begin[s + 1] - step->row_begin[s]) + ROWS_AT_ONCE - 1) /
+             ROWS_AT_ONCE;
+    }
+    return n;
+}
+
+/* Many tiles go to the threads in turn; of few, every thread takes its share of the query heads. */
 void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
                          const ag_kv_t *kv, const float *q, float *y)
 {
+    const ag_worker_t *worker = context->worker;
     const ag_step_t *step = context->step;
-    uint64_t number = 0;
+    bool by_tiles = count_tiles(step) >= MANY_TILES * worker->n_threads;
+    uint64_t number = 0, head_begin = 0, head_end = attention->n_heads;
     piece_t piece;
 
     split_scratch(attention, kv, context->scratch, &piece);
+    if (!by_tiles) {
+        ag_worker_share(worker, attention->n_heads, 1, &head_begin, &head_end);
+    }
     for (uint32_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
         uint64_t end = (uint64_t)step->row_begin[s + 1];
 
         for (uint64_t row = (uint64_t)step->row_begin[s]; row < end; row += ROWS_AT_ONCE) {
-            for (uint32_t head = 0; head < kv->n_kv_heads; head++) {
-                if (number++ % context->worker->n_threads != context->worker->thread) {
-                    continue;
-                }
-                piece.sequence = s;
-                piece.kv_head = head;
-                piece.row_begin = row;
-                piece.row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
-                find_heads(attention, &piece);
-                run_piece(context, attention, kv, &piece, q, y);
-                ag_kernel_yield(context);
+            if (by_tiles && number++ % worker->n_threads != worker->thread) {
+                continue;
             }
+            piece.sequence = s;
+            piece.row_begin = row;
+            piece.row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
+            run_tile(context, attention, kv, &piece, head_begin, head_end, q, y);
         }
     }
 }

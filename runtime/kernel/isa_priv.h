@@ -24,10 +24,26 @@ typedef struct ag_r16_kernel {
     void (*run)(const ag_r16_run_t *run);
 } ag_r16_kernel_t;
 
+/* Some query rows, which share a KV head, against a block of the cache. */
+enum { AG_ATTEND_ROWS = 8, AG_ATTEND_POSITIONS = 32 };
+
+typedef struct ag_attend {
+    const void *keys;   /* (head_dim, AG_ATTEND_POSITIONS) float16 */
+    const void *values; /* (AG_ATTEND_POSITIONS, head_dim) float16 */
+    uint32_t head_dim;
+    float scale;
+    uint32_t n_rows;
+    const float *q[AG_ATTEND_ROWS];       /* (head_dim) */
+    uint32_t n_positions[AG_ATTEND_ROWS]; /* that the row sees: 1 or more */
+    float *gathered[AG_ATTEND_ROWS];      /* (head_dim) sum of weights times values */
+    float *maximum[AG_ATTEND_ROWS], *sum[AG_ATTEND_ROWS];
+} ag_attend_t;
+
 struct ag_isa {
     const char *name;
     bool (*supported)(void);
     const ag_r16_kernel_t *r16[AG_N_DTYPES]; /* NULL where a type has no such packing */
+    void (*attend)(const ag_attend_t *args);
 };
 
 extern const ag_isa_t ag_isa_base;

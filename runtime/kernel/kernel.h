@@ -93,7 +93,8 @@ typedef struct ag_rope {
 void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, float *x,
                     uint64_t row_stride); /* x: (tokens, row_stride), heads at its first columns */
 
-/* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, block_tokens, head_dim), keys first. */
+/* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, ...), keys first: (head_dim,
+ * block_tokens), then values: (block_tokens, head_dim). */
 typedef struct ag_kv {
     ag_dtype_t dtype;    /* AG_F32 or AG_F16 */
     uint32_t n_kv_heads; /* held by this rank */

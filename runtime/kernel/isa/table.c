@@ -34,4 +34,5 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
             [AG_BF16] = &AG_ISA_FN(ag_r16_bf16),
             [AG_F16] = &AG_ISA_FN(ag_r16_f16),
         },
+    .attend = AG_ISA_FN(ag_attend),
 };

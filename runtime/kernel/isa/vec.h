@@ -146,6 +146,19 @@ AG_INLINE int32_t ag_vec_sum_i(ag_vec_i_t v)
 #endif
 }
 
+AG_INLINE float ag_vec_sum(ag_vec_f_t v)
+{
+    float sums[AG_VEC_LANES];
+
+    memcpy(sums, &v, sizeof(sums));
+    for (int half = AG_VEC_LANES / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            sums[i] += sums[i + half];
+        }
+    }
+    return sums[0];
+}
+
 /** Integers in [-128, 127] as bytes. */
 AG_INLINE void ag_vec_store_s8(int8_t *bytes, ag_vec_i_t v)
 {
@@ -310,4 +323,30 @@ AG_INLINE ag_vec_f_t ag_vec_dot2_bf16(ag_vec_f_t sum, ag_vec_b_t w, ag_vec_i_t x
     sum = ag_vec_fma((ag_vec_f_t)(a << 16), (ag_vec_f_t)(b << 16), sum);
     return ag_vec_fma((ag_vec_f_t)(a & 0xffff0000u), (ag_vec_f_t)(b & 0xffff0000u), sum);
 #endif
+}
+
+#define AG_VEC_INFINITY __builtin_inff()
+
+/**
+ * e^x, to two units in the last place; 0 below -87. Cody and Waite's reduction to |r| <= ln 2 / 2,
+ * then Cephes' polynomial.
+ */
+AG_INLINE ag_vec_f_t ag_vec_exp(ag_vec_f_t x)
+{
+    ag_vec_f_t least = ag_vec_splat_f(-87.0f), most = ag_vec_splat_f(88.0f);
+    ag_vec_i_t seen = x > least, whole;
+    ag_vec_f_t clipped = -ag_vec_max(-ag_vec_max(x, least), -most), n, r, p;
+
+    whole = ag_vec_round(clipped * 1.44269504f);
+    n = ag_vec_to_f(whole);
+    r = ag_vec_fma(n, ag_vec_splat_f(-0x1.63p-1f), clipped);
+    r = ag_vec_fma(n, ag_vec_splat_f(0x1.bd0106p-13f), r);
+    p = ag_vec_splat_f(1.9875691500e-4f);
+    p = ag_vec_fma(p, r, ag_vec_splat_f(1.3981999507e-3f));
+    p = ag_vec_fma(p, r, ag_vec_splat_f(8.3334519073e-3f));
+    p = ag_vec_fma(p, r, ag_vec_splat_f(4.1665795894e-2f));
+    p = ag_vec_fma(p, r, ag_vec_splat_f(1.6666665459e-1f));
+    p = ag_vec_fma(p, r, ag_vec_splat_f(5.0000001201e-1f));
+    p = ag_vec_fma(p, r * r, r + 1.0f);
+    return (ag_vec_f_t)((ag_vec_i_t)(p * (ag_vec_f_t)((whole + 127) << 23)) & seen);
 }

@@ -128,13 +128,15 @@ static void free_case(attention_case_t *c)
 
 /* Where a key's (0) or value's (1) element is, by the layout that kernel.h gives. */
 static size_t place(const attention_case_t *c, uint32_t s, uint32_t position, uint32_t which,
-                    uint32_t head)
+                    uint32_t head, uint32_t d)
 {
     size_t block = (size_t)c->tables[s * c->step.table_stride + position / c->kv.block_tokens];
 
-    return (((block * 2 + which) * c->kv.n_kv_heads + head) * c->kv.block_tokens +
-            position % c->kv.block_tokens) *
-           c->kv.head_dim;
+    size_t first =
+        ((block * 2 + which) * c->kv.n_kv_heads + head) * c->kv.block_tokens * c->kv.head_dim;
+
+    return first + (which == 0 ? d * c->kv.block_tokens + position % c->kv.block_tokens
+                               : position % c->kv.block_tokens * c->kv.head_dim + d);
 }
 
 static float rounded(const attention_case_t *c, float value)
@@ -160,8 +162,8 @@ static void put_positions(const attention_case_t *c, void *cache, uint32_t s, ui
             size_t from = ((size_t)p * c->kv.n_kv_heads + h) * c->kv.head_dim;
 
             for (uint32_t d = 0; d < c->kv.head_dim; d++) {
-                put(c, cache, place(c, s, p, 0, h) + d, c->keys[s][from + d]);
-                put(c, cache, place(c, s, p, 1, h) + d, c->values[s][from + d]);
+                put(c, cache, place(c, s, p, 0, h, d), c->keys[s][from + d]);
+                put(c, cache, place(c, s, p, 1, h, d), c->values[s][from + d]);
             }
         }
     }
@@ -243,32 +245,50 @@ static void expect_head(const attention_case_t *c, const float *y, uint32_t s, u
     free(weights);
 }
 
-static void check_shape(const shape_t *shape)
+static void check_attention(const attention_case_t *c, const ag_isa_t *isa, const char *what)
 {
-    attention_case_t c;
-    char what[160];
-    float *y;
-
-    make_case(&c, shape);
-    snprintf(what, sizeof(what), "%s, %u:%u heads of %u, blocks of %u, %u sequences, seed %u",
-             ag_dtype_info(shape->dtype)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
-             shape->block_tokens, shape->n_sequences, (unsigned)shape->seed);
-    check_append(&c, what);
-    y = kernel_call(
+    const shape_t *shape = &c->shape;
+    float *y = kernel_call(
         &(kernel_call_t){.fn = run_attention,
-                         .arg = &c,
-                         .step = &c.step,
-                         .scratch_bytes = ag_attention_scratch_bytes(&c.attention, &c.kv),
-                         .yields = c.step.counts[AG_COUNT_TOKENS] > 0},
-        c.step.counts[AG_COUNT_TOKENS] * shape->n_heads * shape->head_dim, what);
+                         .arg = c,
+                         .step = &c->step,
+                         .isa = isa,
+                         .scratch_bytes = ag_attention_scratch_bytes(&c->attention, &c->kv),
+                         .yields = c->step.counts[AG_COUNT_TOKENS] > 0},
+        c->step.counts[AG_COUNT_TOKENS] * shape->n_heads * shape->head_dim, what);
+
     for (uint32_t s = 0; s < shape->n_sequences; s++) {
-        for (int32_t row = c.row_begin[s]; row < c.row_begin[s + 1]; row++) {
+        for (int32_t row = c->row_begin[s]; row < c->row_begin[s + 1]; row++) {
             for (uint32_t h = 0; h < shape->n_heads; h++) {
-                expect_head(&c, y, s, (uint64_t)row, h, what);
+                expect_head(c, y, s, (uint64_t)row, h, what);
             }
         }
     }
     free(y);
+}
+
+static void check_shape(const shape_t *shape)
+{
+    static const char *const isa_names[] = {NULL, "base", "avx2", "avx512"};
+    enum { N_ISA_NAMES = 4 };
+    attention_case_t c;
+    char what[200];
+    int n_chars;
+
+    make_case(&c, shape);
+    n_chars = snprintf(
+        what, sizeof(what) - 16, "%s, %u:%u heads of %u, blocks of %u, %u sequences, seed %u, ",
+        ag_dtype_info(shape->dtype)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
+        shape->block_tokens, shape->n_sequences, (unsigned)shape->seed);
+    check_append(&c, what);
+    for (int i = 0; i < N_ISA_NAMES; i++) {
+        const ag_isa_t *isa = NULL;
+
+        if (isa_names[i] == NULL || ag_isa_find(isa_names[i], &isa) == AG_OK) {
+            strcpy(what + n_chars, isa_names[i] == NULL ? ", plain C" : isa_names[i]);
+            check_attention(&c, isa, what);
+        }
+    }
     free_case(&c);
 }
 
@@ -283,6 +303,8 @@ static void check_type(ag_dtype_t dtype)
         {dtype, 5, 1, 33, 7, 2, {6, 7}, {16, 15}, 5},
         {dtype, 1, 1, 1, 1, 1, {3}, {2}, 6},
         {dtype, 16, 2, 8, 16, 3, {15, 16, 100}, {0, 1, 0}, 7}, /* sequences without rows */
+        {dtype, 12, 3, 40, 32, 2, {0, 90}, {70, 20}, 8},
+        {dtype, 7, 1, 100, 32, 1, {131}, {3}, 9},
     };
 
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
