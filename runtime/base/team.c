@@ -13,13 +13,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEFAULT_SPIN_US = 100, CACHE_LINE = 64, CHECK_EVERY = 64 };
+enum { DEFAULT_SPIN_US = 100, CACHE_LINE = 64, CHECK_EVERY = 32, NOWHERE = -1 };
 
 /* A word that threads wait on: they spin, then sleep; who changes it wakes them. */
 typedef struct gate {
     _Alignas(CACHE_LINE) atomic_uint value;
     atomic_uint n_sleeping;
 } gate_t;
+
+/* The core that a thread was on when it last went on; on a line of its own. */
+typedef struct place {
+    _Alignas(CACHE_LINE) atomic_int core;
+} place_t;
 
 struct ag_team {
     unsigned n_threads;
@@ -33,6 +38,7 @@ struct ag_team {
     gate_t barrier;  /* generation of the barrier */
     _Alignas(CACHE_LINE) atomic_uint n_arrived;
     pthread_t *threads; /* (n_threads - 1) */
+    place_t *places;    /* (n_threads) */
 };
 
 typedef struct start_info {
@@ -62,28 +68,53 @@ static void futex(atomic_uint *word, int operation, unsigned value)
     syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
-/* Wait until the gate's value is no longer `old`. */
-static void gate_wait(const ag_team_t *team, gate_t *gate, unsigned old)
+/*
+ * Does another thread of the team stand on this one's core? It cannot get on while this one spins.
+ * Sleeping gives it the core; a yield would often give it to a stranger, for a whole time slice.
+ */
+static bool is_in_the_way(const ag_team_t *team, unsigned thread)
+{
+    int core = sched_getcpu();
+
+    for (unsigned i = 0; i < team->n_threads; i++) {
+        if (i != thread &&
+            atomic_load_explicit(&team->places[i].core, memory_order_relaxed) == core) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Spin until the gate's value is no longer `old`; false where it is time to sleep. */
+static bool gate_spin(const ag_team_t *team, unsigned thread, gate_t *gate, unsigned old)
 {
     uint64_t end_ns = 0;
 
     for (unsigned i = 1; atomic_load_explicit(&gate->value, memory_order_acquire) == old; i++) {
-        if (i % CHECK_EVERY != 0) {
-            relax();
-            continue;
-        }
-        if (end_ns == 0) {
-            end_ns = now_ns() + team->spin_ns;
-        } else if (now_ns() >= end_ns) {
-            atomic_fetch_add(&gate->n_sleeping, 1);
-            if (atomic_load(&gate->value) == old) {
-                futex(&gate->value, FUTEX_WAIT, old);
+        relax();
+        if (i % CHECK_EVERY == 0) {
+            uint64_t at_ns = now_ns();
+
+            end_ns = end_ns == 0 ? at_ns + team->spin_ns : end_ns;
+            if (at_ns >= end_ns || is_in_the_way(team, thread)) {
+                return false;
             }
-            atomic_fetch_sub(&gate->n_sleeping, 1);
-        } else {
-            sched_yield(); /* who is waited for may be waiting for this core */
         }
     }
+    return true;
+}
+
+/* Wait until the gate's value is no longer `old`. */
+static void gate_wait(const ag_team_t *team, unsigned thread, gate_t *gate, unsigned old)
+{
+    while (!gate_spin(team, thread, gate, old)) {
+        atomic_fetch_add(&gate->n_sleeping, 1);
+        if (atomic_load(&gate->value) == old) {
+            futex(&gate->value, FUTEX_WAIT, old);
+        }
+        atomic_fetch_sub(&gate->n_sleeping, 1);
+    }
+    atomic_store_explicit(&team->places[thread].core, sched_getcpu(), memory_order_relaxed);
 }
 
 static void gate_wake(gate_t *gate)
@@ -101,7 +132,7 @@ static void *work(void *arg)
 
     free(arg);
     for (unsigned epoch = 0;; epoch++) {
-        gate_wait(team, &team->epoch, epoch);
+        gate_wait(team, info.thread, &team->epoch, epoch);
         if (team->stopping) {
             return NULL;
         }
@@ -151,9 +182,13 @@ ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p)
     team->n_started = 1;
     team->spin_ns = (opts->spin_us > 0 ? opts->spin_us : DEFAULT_SPIN_US) * 1000ull;
     team->threads = calloc(n_threads, sizeof(*team->threads));
-    if (team->threads == NULL) {
-        free(team);
-        return ag_fail_nomem("making a team", n_threads * sizeof(*team->threads));
+    team->places = aligned_alloc(CACHE_LINE, n_threads * sizeof(*team->places));
+    if (team->threads == NULL || team->places == NULL) {
+        ag_team_destroy(team);
+        return ag_fail_nomem("making a team", n_threads * sizeof(*team->places));
+    }
+    for (unsigned i = 0; i < n_threads; i++) {
+        atomic_init(&team->places[i].core, NOWHERE);
     }
     while (team->n_started < n_threads) {
         status = start_thread(team, team->n_started, opts->cores);
@@ -179,6 +214,7 @@ void ag_team_destroy(ag_team_t *team)
         pthread_join(team->threads[i - 1], NULL);
     }
     free(team->threads);
+    free(team->places);
     free(team);
 }
 
@@ -196,6 +232,7 @@ void ag_team_run(ag_team_t *team, ag_region_fn_t fn, void *arg)
         fn(arg, &worker);
         return;
     }
+    atomic_store_explicit(&team->places[0].core, sched_getcpu(), memory_order_relaxed);
     team->fn = fn;
     team->arg = arg;
     atomic_store(&team->finished.value, 0);
@@ -204,7 +241,7 @@ void ag_team_run(ag_team_t *team, ag_region_fn_t fn, void *arg)
     fn(arg, &worker);
     while ((n_finished = atomic_load_explicit(&team->finished.value, memory_order_acquire)) <
            team->n_threads - 1) {
-        gate_wait(team, &team->finished, n_finished);
+        gate_wait(team, 0, &team->finished, n_finished);
     }
 }
 
@@ -222,7 +259,7 @@ void ag_team_barrier(const ag_worker_t *worker)
         atomic_fetch_add(&team->barrier.value, 1);
         gate_wake(&team->barrier);
     } else {
-        gate_wait(team, &team->barrier, generation);
+        gate_wait(team, worker->thread, &team->barrier, generation);
     }
 }
 

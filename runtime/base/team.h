@@ -1,7 +1,7 @@
 /*
  * A team of threads that runs regions: the caller is thread 0 and works too. One region per
- * segment; barriers inside where a kernel reads what another thread wrote. Workers spin, then sleep
- * on a futex.
+ * segment; barriers inside where a kernel reads what another thread wrote. Who waits spins, then
+ * sleeps on a futex; where the thread that is waited for stands on the same core it sleeps at once.
  */
 #pragma once
 
