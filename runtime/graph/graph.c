@@ -121,7 +121,7 @@ void ag_graph_region(void *arg, const ag_worker_t *worker)
         .yield = run->yield,
         .step = run->step,
         .gemm = run->gemm,
-        .isa = run->isa,
+        .isa = run->graph->exact ? NULL : run->isa,
     };
 
     if (run->thread_scratch_stride > 0) {

@@ -2,9 +2,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
-enum { GRAIN = 1024 };
+enum { GRAIN = 256 };
 
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
 {
@@ -38,6 +39,8 @@ static float act(ag_act_t kind, float x)
         return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
     case AG_ACT_RELU:
         return x > 0 ? x : 0;
+    case AG_N_ACTS:
+        break;
     }
     return x;
 }
@@ -48,6 +51,10 @@ void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const floa
     uint64_t begin, end;
 
     ag_worker_share(context->worker, n_rows * width, GRAIN, &begin, &end);
+    if (context->isa != NULL && context->isa->glu[kind] != NULL) {
+        context->isa->glu[kind](gate + begin, up + begin, end - begin, y + begin);
+        return;
+    }
     for (uint64_t i = begin; i < end; i++) {
         y[i] = act(kind, gate[i]) * up[i];
     }

@@ -1,7 +1,7 @@
 /* The table that runtime/kernel/isa is compiled to, once for each instruction set. */
 #pragma once
 
-#include "runtime/kernel/isa.h"
+#include "runtime/kernel/kernel.h"
 #include "runtime/kernel/r16_priv.h"
 
 /* Some columns of y = x * w^T + bias on one thread; w is packed as r16. */
@@ -44,6 +44,9 @@ struct ag_isa {
     bool (*supported)(void);
     const ag_r16_kernel_t *r16[AG_N_DTYPES]; /* NULL where a type has no such packing */
     void (*attend)(const ag_attend_t *args);
+    /** y = act(gate) * up over n elements; NULL: plain C does it. y may be gate or up. */
+    void (*glu[AG_N_ACTS])(const float *gate, const float *up, uint64_t n, float *y);
+    float (*sum_squares)(const float *x, uint64_t n);
 };
 
 extern const ag_isa_t ag_isa_base;

@@ -24,7 +24,7 @@ typedef struct ag_kernel_context {
     const ag_step_t *step;
     void *scratch; /* this thread's own, as much as the kernel asked for, 64-byte aligned */
     struct ag_gemm_cache *gemm; /* runtime/kernel/gemm.h; NULL: no oneDNN */
-    const ag_isa_t *isa;        /* NULL: plain C alone */
+    const ag_isa_t *isa;        /* NULL: plain C alone, for exact products */
 } ag_kernel_context_t;
 
 /* y = x * w^T + bias: one linear layer's slice on one rank. */
@@ -122,7 +122,13 @@ void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_
                          const ag_kv_t *kv, const float *q, float *y);
 size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv);
 
-typedef enum ag_act { AG_ACT_SILU, AG_ACT_GELU_TANH, AG_ACT_GELU, AG_ACT_RELU } ag_act_t;
+typedef enum ag_act {
+    AG_ACT_SILU,
+    AG_ACT_GELU_TANH,
+    AG_ACT_GELU,
+    AG_ACT_RELU,
+    AG_N_ACTS,
+} ag_act_t;
 
 /** y = act(gate) * up, elementwise over (n_rows, width); y may be gate or up. */
 void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t act, const float *gate,

@@ -1,6 +1,7 @@
 /* Norms over rows: Zhang and Sennrich 2019 (RMS), Ba et al. 2016. Two passes over a row in L1. */
 #include <math.h>
 
+#include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
 static float mean_of(const float *x, uint64_t n)
@@ -31,6 +32,14 @@ static float mean_square(const float *x, uint64_t n, float mean)
     return (float)(sum / (double)n);
 }
 
+static float variance(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *row,
+                      float mean)
+{
+    return context->isa != NULL && norm->kind == AG_NORM_RMS
+               ? context->isa->sum_squares(row, norm->width) / (float)norm->width
+               : mean_square(row, norm->width, mean);
+}
+
 void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
                     uint64_t n_rows, float *y)
 {
@@ -41,7 +50,7 @@ void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, c
         const float *row = x + i * norm->width;
         float *out = y + i * norm->width;
         float mean = norm->kind == AG_NORM_LAYER ? mean_of(row, norm->width) : 0.0f;
-        float scale = 1.0f / sqrtf(mean_square(row, norm->width, mean) + norm->eps);
+        float scale = 1.0f / sqrtf(variance(context, norm, row, mean) + norm->eps);
 
         for (uint64_t j = 0; j < norm->width; j++) {
             out[j] = (row[j] - mean) * scale * norm->weight[j];

@@ -15,3 +15,6 @@ extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k), AG_ISA_FN(ag_r16_q6_k);
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16), AG_ISA_FN(ag_r16_f16);
 
 void AG_ISA_FN(ag_attend)(const ag_attend_t *args);
+void AG_ISA_FN(ag_glu_silu)(const float *gate, const float *up, uint64_t n, float *y);
+void AG_ISA_FN(ag_glu_gelu_tanh)(const float *gate, const float *up, uint64_t n, float *y);
+float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n);

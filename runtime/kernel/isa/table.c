@@ -35,4 +35,10 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
             [AG_F16] = &AG_ISA_FN(ag_r16_f16),
         },
     .attend = AG_ISA_FN(ag_attend),
+    .glu =
+        {
+            [AG_ACT_SILU] = AG_ISA_FN(ag_glu_silu),
+            [AG_ACT_GELU_TANH] = AG_ISA_FN(ag_glu_gelu_tanh),
+        },
+    .sum_squares = AG_ISA_FN(ag_sum_squares),
 };

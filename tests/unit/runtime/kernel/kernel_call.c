@@ -10,6 +10,14 @@
 static const unsigned team_sizes[] = {1, 2, 3, MOST_THREADS};
 enum { N_TEAMS = sizeof(team_sizes) / sizeof(team_sizes[0]), NOT_WRITTEN = 0xa5 };
 
+bool isa_at(int i, const ag_isa_t **isa_p)
+{
+    static const char *const names[N_ISAS] = {NULL, "base", "avx2", "avx512"};
+
+    *isa_p = NULL;
+    return names[i] == NULL || ag_isa_find(names[i], isa_p) == AG_OK;
+}
+
 void *take(size_t n_bytes)
 {
     void *bytes = malloc(n_bytes > 0 ? n_bytes : 1);

@@ -14,7 +14,10 @@ typedef struct kernel_call {
     bool yields;             /* one thread must look at communication while it works */
 } kernel_call_t;
 
-enum { MOST_THREADS = 5 };
+enum { MOST_THREADS = 5, N_ISAS = 4 };
+
+/** The i-th of plain C (NULL) and the instruction sets. @return whether this machine has it. */
+bool isa_at(int i, const ag_isa_t **isa_p);
 
 /**
  * Run the kernel on 1, 2, 3 and 5 threads and see that y (n floats) has the same bits each time.

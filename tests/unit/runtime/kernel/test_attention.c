@@ -269,8 +269,6 @@ static void check_attention(const attention_case_t *c, const ag_isa_t *isa, cons
 
 static void check_shape(const shape_t *shape)
 {
-    static const char *const isa_names[] = {NULL, "base", "avx2", "avx512"};
-    enum { N_ISA_NAMES = 4 };
     attention_case_t c;
     char what[200];
     int n_chars;
@@ -281,11 +279,11 @@ static void check_shape(const shape_t *shape)
         ag_dtype_info(shape->dtype)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
         shape->block_tokens, shape->n_sequences, (unsigned)shape->seed);
     check_append(&c, what);
-    for (int i = 0; i < N_ISA_NAMES; i++) {
-        const ag_isa_t *isa = NULL;
+    for (int i = 0; i < N_ISAS; i++) {
+        const ag_isa_t *isa;
 
-        if (isa_names[i] == NULL || ag_isa_find(isa_names[i], &isa) == AG_OK) {
-            strcpy(what + n_chars, isa_names[i] == NULL ? ", plain C" : isa_names[i]);
+        if (isa_at(i, &isa)) {
+            strcpy(what + n_chars, isa == NULL ? "plain C" : ag_isa_name(isa));
             check_attention(&c, isa, what);
         }
     }

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const isa_names[] = {"base", "avx2", "avx512"};
-enum { N_ISA_NAMES = 3, MOST_ROWS = 70 };
+enum { MOST_ROWS = 70 };
 
 /* (n, k) in the file's encoding -> packed, as large as said and no larger; free() it. */
 static unsigned char *pack(ag_dtype_t dtype, const unsigned char *rows, uint64_t n, uint64_t k)
@@ -188,15 +187,15 @@ static void check_case(ag_dtype_t dtype, uint64_t n, uint64_t k, uint64_t n_rows
         x[i] = seed % 3 == 0 ? 0 : x[i] * 1000; /* a block of zeros, a row far from the others */
     }
     round_x(dtype, x, n_rows * k, rounded);
-    for (int i = 0; i < N_ISA_NAMES; i++) {
+    for (int i = 0; i < N_ISAS; i++) {
         const ag_isa_t *isa;
         char what[128];
         float *y;
 
-        if (ag_isa_find(isa_names[i], &isa) != AG_OK) {
+        if (!isa_at(i, &isa) || isa == NULL) {
             continue;
         }
-        snprintf(what, sizeof(what), "%s, %s, n %llu, k %llu, %llu rows", isa_names[i],
+        snprintf(what, sizeof(what), "%s, %s, n %llu, k %llu, %llu rows", ag_isa_name(isa),
                  ag_dtype_info(dtype)->name, (unsigned long long)n, (unsigned long long)k,
                  (unsigned long long)n_rows);
         cr_expect(ag_linear_r16.can(NULL, isa, &c.linear, n_rows, false));
@@ -285,7 +284,7 @@ Test(r16, products_of_the_largest_bytes_do_not_saturate)
     packed = pack(AG_Q8_0, rows, N, K);
     ag_dtype_info(AG_Q8_0)->unpack(rows, weights, N * K / 32);
     round_x(AG_Q8_0, x, K, rounded);
-    for (int i = 0; i < N_ISA_NAMES; i++) {
+    for (int i = 0; i < N_ISAS; i++) {
         linear_case_t c = {.linear = {.dtype = AG_Q8_0,
                                       .packing = AG_PACKING_R16,
                                       .n = N,
@@ -295,14 +294,14 @@ Test(r16, products_of_the_largest_bytes_do_not_saturate)
                            .x = x};
         const ag_isa_t *isa;
 
-        if (ag_isa_find(isa_names[i], &isa) == AG_OK) {
+        if (isa_at(i, &isa) && isa != NULL) {
             kernel_call_t call = {.fn = run_r16,
                                   .arg = &c,
                                   .isa = isa,
                                   .scratch_bytes = ag_linear_r16.scratch_bytes(&c.linear)};
-            float *y = kernel_call(&call, N, isa_names[i]);
+            float *y = kernel_call(&call, N, ag_isa_name(isa));
 
-            expect_sums(&c, weights, rounded, y, isa_names[i]);
+            expect_sums(&c, weights, rounded, y, ag_isa_name(isa));
             free(y);
         }
     }

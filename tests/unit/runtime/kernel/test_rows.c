@@ -113,13 +113,14 @@ static void naive_norm(const ag_norm_t *norm, const float *x, double *y)
     }
 }
 
-static void check_norm(ag_norm_kind_t kind, uint64_t n_rows, uint64_t width, uint64_t seed)
+static void check_norm(const ag_isa_t *isa, ag_norm_kind_t kind, uint64_t n_rows, uint64_t width,
+                       uint64_t seed)
 {
     float *x = random_floats(seed, n_rows * width, 3), *weight = random_floats(seed + 1, width, 1);
     float *bias = random_floats(seed + 2, width, 1), *y, *in_place;
     double *expected = take(n_rows * width * sizeof(double));
     norm_case_t c = {{kind, width, 1e-5f, weight, seed % 2 == 0 ? bias : NULL}, x, n_rows};
-    kernel_call_t call = {.fn = run_norm, .arg = &c};
+    kernel_call_t call = {.fn = run_norm, .arg = &c, .isa = isa};
     char what[80];
 
     snprintf(what, sizeof(what), "norm %d of (%u, %u)", (int)kind, (unsigned)n_rows,
@@ -148,9 +149,13 @@ static void check_norm(ag_norm_kind_t kind, uint64_t n_rows, uint64_t width, uin
 Test(norm, both_kinds_equal_a_naive_loop_also_in_place)
 {
     for (uint64_t i = 0; i < N_SHAPES; i++) {
-        for (uint64_t seed = 20; seed < 22; seed++) {
-            check_norm(AG_NORM_RMS, shapes[i][0], shapes[i][1], seed);
-            check_norm(AG_NORM_LAYER, shapes[i][0], shapes[i][1], seed);
+        for (uint64_t seed = 20; seed < 22 + N_ISAS; seed++) {
+            const ag_isa_t *isa;
+
+            if (isa_at((int)(seed % N_ISAS), &isa)) {
+                check_norm(isa, AG_NORM_RMS, shapes[i][0], shapes[i][1], seed);
+                check_norm(isa, AG_NORM_LAYER, shapes[i][0], shapes[i][1], seed);
+            }
         }
     }
 }
@@ -276,6 +281,8 @@ static double naive_act(ag_act_t act, double x)
         return x / 2 * (1 + erf(x / sqrt(2)));
     case AG_ACT_RELU:
         return fmax(x, 0);
+    case AG_N_ACTS:
+        break;
     }
     return NAN;
 }
@@ -313,13 +320,19 @@ Test(glu, every_activation_equals_a_naive_loop_also_in_place)
         float *gate = random_floats(41, n, 12), *up = random_floats(42, n, 1);
         double *expected = take(n * sizeof(double));
 
-        for (int act = AG_ACT_SILU; act <= AG_ACT_RELU; act++) {
+        for (int act = AG_ACT_SILU; act < AG_N_ACTS; act++) {
             pair_case_t c = {gate, up, shapes[i][0], shapes[i][1], (ag_act_t)act};
 
             for (uint64_t j = 0; j < n; j++) {
                 expected[j] = naive_act((ag_act_t)act, (double)gate[j]) * (double)up[j];
             }
-            check_pair((kernel_call_t){.fn = run_glu}, &c, expected, 2e-6, "glu");
+            for (int isa = 0; isa < N_ISAS; isa++) {
+                kernel_call_t call = {.fn = run_glu};
+
+                if (isa_at(isa, &call.isa)) {
+                    check_pair(call, &c, expected, 2e-6, "glu");
+                }
+            }
         }
         free(gate);
         free(up);
@@ -331,13 +344,19 @@ Test(glu, activations_of_large_values_stay_finite)
 {
     const float gate[2] = {-200, 200}, up[2] = {1, 1};
 
-    for (int act = AG_ACT_SILU; act <= AG_ACT_RELU; act++) {
+    for (int act = AG_ACT_SILU; act < AG_N_ACTS; act++) {
         pair_case_t c = {gate, up, 1, 2, (ag_act_t)act};
-        float *y = kernel_call(&(kernel_call_t){.fn = run_glu, .arg = &c}, 2, "large");
+        kernel_call_t call = {.fn = run_glu, .arg = &c};
 
-        cr_expect_float_eq(y[0], 0.0f, 1e-30f, "activation %d", act);
-        cr_expect_eq(y[1], 200.0f, "activation %d", act);
-        free(y);
+        for (int isa = 0; isa < N_ISAS; isa++) {
+            if (isa_at(isa, &call.isa)) {
+                float *y = kernel_call(&call, 2, "large");
+
+                cr_expect_float_eq(y[0], 0.0f, 1e-30f, "activation %d", act);
+                cr_expect_eq(y[1], 200.0f, "activation %d", act);
+                free(y);
+            }
+        }
     }
 }
 
