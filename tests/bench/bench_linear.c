@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { MOST_ROWS = 512, MOST_THREADS = 16, COLD_BYTES = 96 << 20 };
 
@@ -48,7 +49,9 @@ typedef struct limits {
 
 static void *take(size_t n_bytes)
 {
-    void *bytes = aligned_alloc(4096, (n_bytes + 4096) / 4096 * 4096);
+    const size_t page = 2 << 20;
+    void *bytes = aligned_alloc(page, (n_bytes / page + 1) * page);
+    madvise(bytes, n_bytes, MADV_HUGEPAGE); /* as ag_region_map() */
 
     if (bytes == NULL) {
         fprintf(stderr, "bench_linear: no memory for %zu bytes\n", n_bytes);
