@@ -29,25 +29,45 @@ static void sort_into_streams(ag_dag_t *dag)
     }
 }
 
+static ag_status_t check(const ag_dag_t *dag, const uint8_t *streams, const uint32_t *dep_begin,
+                         const uint32_t *deps)
+{
+    if (dag->n_streams == 0 || dag->n_streams > AG_MAX_STREAMS) {
+        return ag_fail(AG_ERR_INVALID, "a dag of %u streams (1 to %d can be had)", dag->n_streams,
+                       AG_MAX_STREAMS);
+    }
+    if (dep_begin[0] != 0) {
+        return ag_fail(AG_ERR_INVALID, "the dependencies of a dag begin at %u", dep_begin[0]);
+    }
+    for (uint32_t i = 0; i < dag->n_ops; i++) {
+        if (streams[i] >= dag->n_streams) {
+            return ag_fail(AG_ERR_INVALID, "operation %u of a dag is on stream %u of %u", i,
+                           streams[i], dag->n_streams);
+        }
+        if (dep_begin[i] > dep_begin[i + 1]) {
+            return ag_fail(AG_ERR_INVALID,
+                           "the dependencies of operation %u of a dag end before they begin", i);
+        }
+    }
+    for (uint32_t i = 0; i < dag->n_ops; i++) {
+        for (uint32_t d = dep_begin[i]; d < dep_begin[i + 1]; d++) {
+            if (deps[d] >= dag->n_ops) {
+                return ag_fail(AG_ERR_INVALID, "operation %u of a dag of %u waits for operation %u",
+                               i, dag->n_ops, deps[d]);
+            }
+        }
+    }
+    return AG_OK;
+}
+
 ag_status_t ag_dag_init(uint32_t n_ops, uint32_t n_streams, const uint8_t *streams,
                         const uint32_t *dep_begin, const uint32_t *deps, ag_dag_t *dag_p)
 {
     ag_dag_t dag = {.n_ops = n_ops, .n_streams = n_streams};
+    ag_status_t status = check(&dag, streams, dep_begin, deps);
 
-    if (n_streams == 0 || n_streams > AG_MAX_STREAMS) {
-        return ag_fail(AG_ERR_INVALID, "a dag of %u streams (1 to %d can be had)", n_streams,
-                       AG_MAX_STREAMS);
-    }
-    for (uint32_t i = 0; i < n_ops; i++) {
-        if (streams[i] >= n_streams || dep_begin[i] > dep_begin[i + 1]) {
-            return ag_fail(AG_ERR_INVALID, "operation %u of a dag is malformed", i);
-        }
-    }
-    for (uint32_t i = 0; i < dep_begin[n_ops]; i++) {
-        if (deps[i] >= n_ops) {
-            return ag_fail(AG_ERR_INVALID, "a dag of %u operations waits for operation %u", n_ops,
-                           deps[i]);
-        }
+    if (status != AG_OK) {
+        return status;
     }
     dag.streams = copy_of(streams, n_ops);
     dag.dep_begin = copy_of(dep_begin, ((size_t)n_ops + 1) * sizeof(*dep_begin));

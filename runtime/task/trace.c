@@ -1,6 +1,7 @@
 #include "runtime/task/trace.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,30 +43,58 @@ void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event)
     }
 }
 
+/* The times of a trace are microseconds, with three digits behind the point. */
+static void write_us(FILE *file, const char *key, uint64_t ns)
+{
+    fprintf(file, ",\"%s\":%" PRIu64 ".%03u", key, ns / 1000, (unsigned)(ns % 1000));
+}
+
+static void write_string(FILE *file, const char *text)
+{
+    fputc('"', file);
+    for (; *text != '\0'; text++) {
+        unsigned char byte = (unsigned char)*text;
+
+        if (byte == '"' || byte == '\\') {
+            fprintf(file, "\\%c", byte);
+        } else if (byte < 0x20) {
+            fprintf(file, "\\u%04x", byte);
+        } else {
+            fputc(byte, file);
+        }
+    }
+    fputc('"', file);
+}
+
+static void write_event(FILE *file, uint32_t rank, const ag_trace_event_t *event)
+{
+    fprintf(file, "{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"name\":", rank, event->track);
+    write_string(file, event->name);
+    write_us(file, "ts", event->begin_ns);
+    write_us(file, "dur", event->end_ns - event->begin_ns);
+    fprintf(file, ",\"args\":{\"detail\":%u}},\n", event->detail);
+}
+
 ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,
                            const char *const *track_names, uint32_t n_tracks)
 {
-    fprintf(
-        file,
-        "{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"rank %u\"}},\n",
-        rank, rank);
+    fprintf(file,
+            "{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\","
+            "\"args\":{\"name\":\"rank %u\"}},\n",
+            rank, rank);
     for (uint32_t i = 0; i < n_tracks; i++) {
         fprintf(file,
                 "{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\","
-                "\"args\":{\"name\":\"%s\"}},\n",
-                rank, i, track_names[i]);
+                "\"args\":{\"name\":",
+                rank, i);
+        write_string(file, track_names[i]);
+        fputs("}},\n", file);
     }
     for (size_t i = 0; i < ag_ring_size(&trace->ring); i++) {
-        const ag_trace_event_t *event = ag_ring_at(&trace->ring, i);
-
-        fprintf(file,
-                "{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"name\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,"
-                "\"args\":{\"detail\":%u}},\n",
-                rank, event->track, event->name, (double)event->begin_ns / 1e3,
-                (double)(event->end_ns - event->begin_ns) / 1e3, event->detail);
+        write_event(file, rank, ag_ring_at(&trace->ring, i));
     }
-    if (ferror(file)) {
-        return ag_fail(AG_ERR_IO, "writing the trace of rank %u: %s", rank, strerror(errno));
+    if (fflush(file) != 0 || ferror(file)) {
+        return ag_fail(AG_ERR_IO, "writing the trace: %s", strerror(errno));
     }
     return AG_OK;
 }

@@ -22,9 +22,10 @@ void ag_trace_destroy(ag_trace_t *trace); /* NULL is allowed */
 void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event); /* trace may be NULL */
 
 /**
- * Append the events of one rank as JSON objects, each followed by ",\n" (the array's brackets are
- * the caller's, so that ranks can share a file).
+ * Append the events of one rank, oldest first, as JSON objects, each followed by ",\n" (the array's
+ * brackets are the caller's, so that ranks can share a file), and flush them.
  * @param track_names  (n_tracks) what the streams are called.
+ * @return AG_OK, AG_ERR_IO: the file did not take all of it.
  */
 ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,
                            const char *const *track_names, uint32_t n_tracks);
