@@ -155,6 +155,18 @@ static bool has_kernel(const ag_kernel_context_t *context, const ag_kv_t *kv)
     return context->isa != NULL && kv->dtype == AG_F16 && kv->block_tokens == AG_ATTEND_POSITIONS;
 }
 
+/* Bring the next block near: few rows are too little work for the processor to fetch it in time. */
+static void call_block(const ag_kv_t *kv, int32_t block, uint32_t head)
+{
+    for (uint32_t which = 0; which < 2; which++) {
+        const unsigned char *part = block_part(kv, block, which, head);
+
+        for (uint64_t i = 0; i < head_floats(kv) * sizeof(uint16_t); i += 64) {
+            __builtin_prefetch(part + i, 0, 2);
+        }
+    }
+}
+
 /* The same by the instruction set's kernel: rows and heads of the piece, a few at a time. */
 static void attend_block(const ag_kernel_context_t *context, const ag_attention_t *attention,
                          const ag_kv_t *kv, const piece_t *piece, int32_t block, const float *q,
@@ -205,6 +217,9 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
         uint32_t n = last + 1 - first < kv->block_tokens ? last + 1 - first : kv->block_tokens;
 
         if (has_kernel(context, kv)) {
+            if (first + kv->block_tokens <= last) {
+                call_block(kv, table[first / kv->block_tokens + 1], piece->kv_head);
+            }
             attend_block(context, attention, kv, piece, table[first / kv->block_tokens], q, first);
         } else {
             load_block(kv, table[first / kv->block_tokens], piece, n);
