@@ -1,0 +1,168 @@
+/*
+ * Some query rows against a block of 32 positions of float16 keys and values:
+ *
+ *     scores (rows, 32): for each dimension, 32 keys times each row's element
+ *     each row's running maximum and sum (Milakov and Gimelshein 2018)
+ *     gathered (rows, head_dim) = gathered * rescale + weights (rows, 32) * values
+ *
+ * Keys stand dimension by dimension, so that a lane is a position; of values a lane is a dimension:
+ * no sum is horizontal. A row's sums run in one order whatever rows stand beside it.
+ */
+#include "runtime/kernel/isa/kernels.h"
+#include "runtime/kernel/isa/vec.h"
+
+enum {
+    POSITIONS = AG_ATTEND_POSITIONS,
+    PAIR = 2 * AG_VEC_LANES, /* lanes of two vectors: with as many rows they fill the registers */
+    ROWS = AG_VEC_BYTES == 64 ? 8 : 4,
+};
+
+/* Of n rows, a constant: scores with the keys of two vectors' positions. */
+AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t position,
+                          float (*scores)[POSITIONS])
+{
+    const uint16_t *keys = (const uint16_t *)args->keys + position;
+    ag_vec_f_t sums[ROWS][2];
+
+    for (int r = 0; r < n; r++) {
+        sums[r][0] = sums[r][1] = ag_vec_splat_f(0);
+    }
+    for (uint32_t d = 0; d < args->head_dim; d++, keys += POSITIONS) {
+        ag_vec_f_t low = ag_vec_load_f16(keys), high = ag_vec_load_f16(keys + AG_VEC_LANES);
+
+        for (int r = 0; r < n; r++) {
+            ag_vec_f_t q = ag_vec_splat_f(args->q[row + (uint32_t)r][d]);
+
+            sums[r][0] = ag_vec_fma(low, q, sums[r][0]);
+            sums[r][1] = ag_vec_fma(high, q, sums[r][1]);
+        }
+    }
+    for (int r = 0; r < n; r++) {
+        ag_vec_store_f(&scores[r][position], sums[r][0] * ag_vec_splat_f(args->scale));
+        ag_vec_store_f(&scores[r][position + AG_VEC_LANES],
+                       sums[r][1] * ag_vec_splat_f(args->scale));
+    }
+}
+
+/* Scores of a row to weights, by its new maximum. @return what is gathered so far shrinks by. */
+static float weigh(const ag_attend_t *args, uint32_t row, float *scores)
+{
+    ag_vec_f_t largest = ag_vec_splat_f(*args->maximum[row]), sum = ag_vec_splat_f(0);
+    float maximum, rescale;
+
+    for (uint32_t i = args->n_positions[row]; i < POSITIONS; i++) {
+        scores[i] = -AG_VEC_INFINITY;
+    }
+    for (uint32_t i = 0; i < POSITIONS; i += AG_VEC_LANES) {
+        largest = ag_vec_max(ag_vec_load_f(scores + i), largest);
+    }
+    maximum = ag_vec_largest(largest);
+    rescale = maximum == *args->maximum[row]
+                  ? 1.0f
+                  : ag_vec_exp(ag_vec_splat_f(*args->maximum[row] - maximum))[0];
+    for (uint32_t i = 0; i < POSITIONS; i += AG_VEC_LANES) {
+        ag_vec_f_t weights = ag_vec_exp(ag_vec_load_f(scores + i) - ag_vec_splat_f(maximum));
+
+        sum += weights;
+        ag_vec_store_f(scores + i, weights);
+    }
+    *args->maximum[row] = maximum;
+    *args->sum[row] = *args->sum[row] * rescale + ag_vec_sum(sum);
+    return rescale;
+}
+
+/* Of n rows, a constant: two vectors' dimensions. */
+AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t d,
+                           uint32_t n_positions, float (*weights)[POSITIONS], const float *rescale)
+{
+    const uint16_t *values = (const uint16_t *)args->values + d;
+    ag_vec_f_t sums[ROWS][2];
+
+    for (int r = 0; r < n; r++) {
+        const float *gathered = args->gathered[row + (uint32_t)r] + d;
+
+        sums[r][0] = ag_vec_load_f(gathered) * ag_vec_splat_f(rescale[r]);
+        sums[r][1] = ag_vec_load_f(gathered + AG_VEC_LANES) * ag_vec_splat_f(rescale[r]);
+    }
+    for (uint32_t i = 0; i < n_positions; i++, values += args->head_dim) {
+        ag_vec_f_t low = ag_vec_load_f16(values), high = ag_vec_load_f16(values + AG_VEC_LANES);
+
+        for (int r = 0; r < n; r++) {
+            ag_vec_f_t weight = ag_vec_splat_f(weights[r][i]);
+
+            sums[r][0] = ag_vec_fma(low, weight, sums[r][0]);
+            sums[r][1] = ag_vec_fma(high, weight, sums[r][1]);
+        }
+    }
+    for (int r = 0; r < n; r++) {
+        float *gathered = args->gathered[row + (uint32_t)r] + d;
+
+        ag_vec_store_f(gathered, sums[r][0]);
+        ag_vec_store_f(gathered + AG_VEC_LANES, sums[r][1]);
+    }
+}
+
+/* The dimensions that two vectors do not divide. */
+static void gather_rest(const ag_attend_t *args, uint32_t row, int n, uint32_t d,
+                        uint32_t n_positions, float (*weights)[POSITIONS], const float *rescale)
+{
+    for (; d < args->head_dim; d++) {
+        for (int r = 0; r < n; r++) {
+            float *gathered = args->gathered[row + (uint32_t)r] + d;
+
+            *gathered *= rescale[r];
+            for (uint32_t i = 0; i < n_positions; i++) {
+                *gathered +=
+                    weights[r][i] *
+                    ag_f16_to_f32(((const uint16_t *)args->values)[i * args->head_dim + d]);
+            }
+        }
+    }
+}
+
+AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
+{
+    float scores[ROWS][POSITIONS], rescale[ROWS];
+    uint32_t n_positions = 0, d = 0;
+
+    for (int r = 0; r < n; r++) {
+        uint32_t seen = args->n_positions[row + (uint32_t)r];
+
+        n_positions = seen > n_positions ? seen : n_positions;
+    }
+    for (uint32_t i = 0; i < n_positions; i += PAIR) {
+        score_pair(args, row, n, i, scores);
+    }
+    for (int r = 0; r < n; r++) {
+        rescale[r] = weigh(args, row + (uint32_t)r, scores[r]);
+    }
+    for (; d + PAIR <= args->head_dim; d += PAIR) {
+        gather_pair(args, row, n, d, n_positions, scores, rescale);
+    }
+    gather_rest(args, row, n, d, n_positions, scores, rescale);
+}
+
+void AG_ISA_FN(ag_attend)(const ag_attend_t *args)
+{
+    uint32_t row = 0;
+
+    for (; row + ROWS <= args->n_rows; row += ROWS) {
+        attend_rows(args, row, ROWS);
+    }
+    switch (args->n_rows - row) {
+#define REST(n)                                                                                    \
+    case n:                                                                                        \
+        attend_rows(args, row, n < ROWS ? n : 1);                                                  \
+        break
+        REST(1);
+        REST(2);
+        REST(3);
+        REST(4);
+        REST(5);
+        REST(6);
+        REST(7);
+#undef REST
+    default:
+        break;
+    }
+}
