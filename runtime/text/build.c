@@ -105,7 +105,9 @@ ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *tok
     if (status == AG_OK) {
         status = resolve(tokenizer, &piece);
     }
-    if (status == AG_OK && (piece.flags & AG_PIECE_ADDED) && piece.n_bytes > 0) {
+    /* what is no UTF-8 never stands in text, and must not cut a character of it */
+    if (status == AG_OK && (piece.flags & AG_PIECE_ADDED) && piece.n_bytes > 0 &&
+        ag_utf8_valid(token->text, token->n_bytes)) {
         status = ag_array_append(&tokenizer->added, &id, 1);
     }
     return status == AG_OK ? ag_array_append(&tokenizer->pieces, &piece, 1) : status;
@@ -272,11 +274,10 @@ size_t ag_pair_slot(const ag_tokenizer_t *tokenizer, uint32_t left, uint32_t rig
     }
 }
 
-ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
-                           const char *right, size_t n_right, bool *known_p)
+ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const ag_merge_text_t *text, bool *known_p)
 {
-    ag_merge_t merge = {.left = alphabet_id(tokenizer, left, n_left),
-                        .right = alphabet_id(tokenizer, right, n_right)};
+    ag_merge_t merge = {.left = alphabet_id(tokenizer, text->left, text->n_left),
+                        .right = alphabet_id(tokenizer, text->right, text->n_right)};
     uint32_t rank = (uint32_t)tokenizer->merges.n_items;
     const ag_piece_t *a, *b;
     ag_status_t status;
@@ -302,8 +303,8 @@ ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n
     }
     *known_p = true;
     at = ag_pair_slot(tokenizer, merge.left, merge.right);
-    if (tokenizer->pairs[at] != AG_NO_ID) {
-        return AG_OK; /* the first of equals counts */
+    if (tokenizer->pairs[at] != AG_NO_ID && !text->last_counts) {
+        return AG_OK;
     }
     status = ag_array_append(&tokenizer->merges, &merge, 1);
     if (status == AG_OK) {
@@ -312,8 +313,9 @@ ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n
     return status;
 }
 
-ag_status_t ag_build_end(ag_tokenizer_t *tokenizer, int32_t id)
+void ag_build_end(ag_tokenizer_t *tokenizer, int64_t id)
 {
-    return id < 0 || ag_tokenizer_is_end(tokenizer, id) ? AG_OK
-                                                        : ag_array_append(&tokenizer->ends, &id, 1);
+    if (id >= 0 && id < (int64_t)ag_tokenizer_size(tokenizer)) {
+        AG_ITEMS(&tokenizer->pieces, ag_piece_t)[id].flags |= AG_PIECE_END;
+    }
 }

@@ -28,24 +28,41 @@ typedef struct shorthand {
     "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}"                 \
     "\\x{3001}-\\x{10ffff}"
 #define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/* outside of brackets Oniguruma counts the numbers of Latin-1, too */
+#define WORDS_ALONE WORDS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 static const shorthand_t shorthands[] = {
     {'s', SPACES, "[" SPACES "]"}, /* PCRE2 counts U+180E too */
     {'S', OTHERS, "[^" SPACES "]"},
-    {'w', WORDS, "[" WORDS "]"}, /* PCRE2 leaves out marks and connectors */
-    {'W', NULL, "[^" WORDS "]"},
+    {'w', WORDS, "[" WORDS_ALONE "]"}, /* PCRE2 leaves out marks and connectors */
+    {'W', NULL, "[^" WORDS_ALONE "]"},
     {'h', "0-9A-Fa-f", "[0-9A-Fa-f]"}, /* horizontal space to PCRE2 */
     {'H', NULL, "[^0-9A-Fa-f]"},
-    {'b', "\\b", NULL}, /* a backspace; a boundary of words that PCRE2 sees otherwise */
-    {'B', NULL, NULL},
-    {'G', NULL, NULL},
-    {'g', NULL, NULL},
-    {'C', NULL, NULL},
-    {'E', NULL, NULL},
-    {'Q', NULL, NULL},
-    {'y', NULL, NULL},
-    {'Y', NULL, NULL},
-    {'O', NULL, NULL},
+    {'v', "\\x{b}", "\\x{b}"}, /* any vertical space to PCRE2 */
+    {'b', "\\b", NULL},        /* a backspace; a boundary of words that PCRE2 sees otherwise */
+};
+
+/* The same to both. */
+static const char same_letters[] = "dDntrfaeAzZRXN";
+
+/* [:name:], which Oniguruma takes from Unicode's properties and PCRE2 from general categories. */
+typedef struct posix_class {
+    const char *name, *members;
+} posix_class_t;
+
+static const posix_class_t posix_classes[] = {
+    {"[:alpha:]", "\\p{Alphabetic}"},
+    {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
+    {"[:upper:]", "\\p{Uppercase}"},
+    {"[:lower:]", "\\p{Lowercase}"},
+    {"[:digit:]", "\\p{Nd}"},
+    {"[:xdigit:]", "0-9A-Fa-f"},
+    {"[:punct:]", "\\p{P}\\p{S}"},
+    {"[:cntrl:]", "\\p{Cc}"},
+    {"[:space:]", SPACES},
+    {"[:blank:]", "\\t\\p{Zs}"},
+    {"[:word:]", WORDS},
+    {"[:ascii:]", "\\x{0}-\\x{7f}"},
 };
 
 static ag_status_t refuse(const translation_t *t, const char *what)
@@ -96,9 +113,45 @@ static ag_status_t translate_property(translation_t *t)
     return status == AG_OK ? emit(t, "}") : status;
 }
 
+/* Digits after \x and \u. @return false: a byte of a longer character, or none that is known. */
+static bool is_code(const char *at)
+{
+    size_t n = strspn(at + 2, "0123456789abcdefABCDEF");
+
+    return at[1] == 'u' ? n >= 4 : n == 1 || (n >= 2 && at[2] <= '7');
+}
+
+static ag_status_t translate_code(translation_t *t)
+{
+    const char *digits = t->at + 2;
+    size_t n_bytes = strcspn(t->at, "}");
+    ag_status_t status;
+
+    if (t->at[1] == 'x' && *digits == '{') {
+        return t->at[n_bytes] == '}' ? copy(t, n_bytes + 1) : refuse(t, "an unclosed brace");
+    }
+    if (!is_code(t->at)) {
+        return refuse(t, "a number that is no code point");
+    }
+    if (t->at[1] == 'x') {
+        return copy(t, 2); /* and its digits, as they come */
+    }
+    t->at += 6;
+    status = emit(t, "\\x{");
+    if (status == AG_OK) {
+        status = ag_array_append(t->out, digits, 4);
+    }
+    return status == AG_OK ? emit(t, "}") : status;
+}
+
+static bool is_alphanumeric(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
 static ag_status_t translate_escape(translation_t *t)
 {
-    char letter = t->at[1];
+    char letter = t->at[1], name[] = {'\\', letter, '\0'};
 
     if (letter == '\0') {
         return refuse(t, "a backslash at its end");
@@ -107,8 +160,6 @@ static ag_status_t translate_escape(translation_t *t)
         const char *meaning = t->in_class ? shorthands[i].members : shorthands[i].outside;
 
         if (shorthands[i].letter == letter) {
-            char name[] = {'\\', letter, '\0'};
-
             t->at += 2;
             return meaning != NULL ? emit(t, meaning) : refuse(t, name);
         }
@@ -116,20 +167,22 @@ static ag_status_t translate_escape(translation_t *t)
     if ((letter == 'p' || letter == 'P') && t->at[2] == '{') {
         return translate_property(t);
     }
-    if (letter == 'x' && t->at[2] == '{') {
-        const char *end = strchr(t->at, '}');
-
-        return end != NULL ? copy(t, (size_t)(end - t->at) + 1) : refuse(t, "an unclosed brace");
+    if (letter == 'x' || letter == 'u') {
+        return translate_code(t);
     }
-    return copy(t, 2);
+    return !is_alphanumeric(letter) || strchr(same_letters, letter) != NULL ? copy(t, 2)
+                                                                            : refuse(t, name);
 }
 
 static ag_status_t translate_in_class(translation_t *t)
 {
-    if (t->at[0] == '[' && t->at[1] == ':') {
-        const char *end = strstr(t->at, ":]");
+    for (size_t i = 0; i < sizeof(posix_classes) / sizeof(posix_classes[0]); i++) {
+        size_t n = strlen(posix_classes[i].name);
 
-        return end != NULL ? copy(t, (size_t)(end - t->at) + 2) : refuse(t, "an unclosed [:");
+        if (strncmp(t->at, posix_classes[i].name, n) == 0) {
+            t->at += n;
+            return emit(t, posix_classes[i].members);
+        }
     }
     if (t->at[0] == '[') {
         return refuse(t, "a bracket within brackets");
@@ -168,11 +221,29 @@ static ag_status_t translate_interval(translation_t *t)
     return copy(t, n);
 }
 
+/*
+ * What begins with (?. An option that stands alone reaches over alternatives in Oniguruma only:
+ * a(?i)b|c is a(?i:b|c) there; at the very beginning both mean the same.
+ */
+static ag_status_t translate_group(translation_t *t)
+{
+    const char *kind = t->at + 2;
+    bool is_option = strncmp(kind, "i:", 2) == 0 || strncmp(kind, "-i:", 3) == 0;
+
+    if (is_option || (strncmp(kind, "i)", 2) == 0 && t->at == t->pattern)) {
+        return copy(t, strcspn(t->at, ":)") + 1);
+    }
+    return *kind != '\0' && strchr(":=!><", *kind) != NULL ? copy(t, 3)
+                                                           : refuse(t, "a group of another kind");
+}
+
 static ag_status_t translate_outside(translation_t *t)
 {
     if (t->at[0] == '[') {
+        size_t n = t->at[1] == '^' ? 2 : 1;
+
         t->in_class = true;
-        return copy(t, t->at[1] == '^' ? 2 : 1);
+        return t->at[n] != ']' ? copy(t, n) : refuse(t, "a bracket that closes at once");
     }
     if (t->at[0] == '{') {
         return translate_interval(t);
@@ -180,14 +251,7 @@ static ag_status_t translate_outside(translation_t *t)
     if (t->at[0] == '(' && t->at[1] == '*') {
         return refuse(t, "a verb");
     }
-    if (t->at[0] == '(' && t->at[1] == '?') {
-        size_t n_flags = strspn(t->at + 2, "imsxWDSPy-");
-
-        if (n_flags > 0 && strcspn(t->at + 2, "mWDSPy") < n_flags) {
-            return refuse(t, "an option other than i and x");
-        }
-    }
-    return copy(t, 1);
+    return t->at[0] == '(' && t->at[1] == '?' ? translate_group(t) : copy(t, 1);
 }
 
 ag_status_t ag_pattern_translate(const char *pattern, ag_array_t *translated)

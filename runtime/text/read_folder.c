@@ -104,27 +104,55 @@ static ag_status_t read_tokens(reading_t *reading, const ag_json_t *vocabulary)
     return status;
 }
 
-static ag_status_t read_merge(reading_t *reading, const ag_json_t *merge, size_t number)
+/* Is the text a word of the file's vocabulary, though it may be none that bytes can become? */
+static bool is_listed(const ag_json_t *vocabulary, const char *left, size_t n_left,
+                      const char *right, size_t n_right)
 {
-    size_t n_left = 0, n_right = 0, n_text;
-    const char *text = ag_json_string(merge, &n_text), *left = NULL, *right = NULL, *space;
+    ag_array_t text = AG_ARRAY(char);
+    bool listed = ag_array_append(&text, left, n_left) == AG_OK &&
+                  ag_array_append(&text, right, n_right) == AG_OK &&
+                  ag_array_append(&text, "", 1) == AG_OK &&
+                  ag_json_get(vocabulary, text.items) != NULL;
+
+    ag_array_fini(&text);
+    return listed;
+}
+
+/* A merge of words outside of the byte alphabet is in order; it can never be made. */
+static bool is_idle(const ag_json_t *vocabulary, const ag_merge_text_t *merge)
+{
+    return is_listed(vocabulary, merge->left, merge->n_left, "", 0) &&
+           is_listed(vocabulary, "", 0, merge->right, merge->n_right) &&
+           is_listed(vocabulary, merge->left, merge->n_left, merge->right, merge->n_right);
+}
+
+static ag_status_t read_merge(reading_t *reading, const ag_json_t *vocabulary,
+                              const ag_json_t *merge, size_t number)
+{
+    ag_merge_text_t parts = {.last_counts = true}; /* as in Hugging Face's table of pairs */
+    size_t n_text;
+    const char *text = ag_json_string(merge, &n_text), *space;
     bool known = false;
     ag_status_t status = AG_OK;
 
+    if (text != NULL && strncmp(text, "#version", 8) == 0) {
+        return AG_OK; /* the first line of the merges.txt that it came from */
+    }
     if (text != NULL) { /* "a b" */
         space = n_text > 1 ? memchr(text + 1, ' ', n_text - 1) : NULL;
         if (space != NULL) {
-            left = text;
-            n_left = (size_t)(space - text);
-            right = space + 1;
-            n_right = n_text - n_left - 1;
+            parts.left = text;
+            parts.n_left = (size_t)(space - text);
+            parts.right = space + 1;
+            parts.n_right = n_text - parts.n_left - 1;
         }
     } else { /* ["a", "b"] */
-        left = ag_json_string(ag_json_at(merge, 0), &n_left);
-        right = ag_json_string(ag_json_at(merge, 1), &n_right);
+        parts.left = ag_json_string(ag_json_at(merge, 0), &parts.n_left);
+        parts.right = ag_json_string(ag_json_at(merge, 1), &parts.n_right);
     }
-    if (left != NULL && right != NULL) {
-        status = ag_build_merge(reading->tokenizer, left, n_left, right, n_right, &known);
+    if (parts.left != NULL && parts.right != NULL) {
+        status = ag_build_merge(reading->tokenizer, &parts, &known);
+        known = known || is_idle(vocabulary, &parts);
     }
     return status != AG_OK || known
                ? status
@@ -183,7 +211,7 @@ static ag_status_t read_model(reading_t *reading)
         status = ag_build_words(reading->tokenizer, ag_json_size(merges));
     }
     for (size_t i = 0; i < ag_json_size(merges) && status == AG_OK; i++) {
-        status = read_merge(reading, ag_json_at(merges, i), i);
+        status = read_merge(reading, vocabulary, ag_json_at(merges, i), i);
     }
     reading->tokenizer->ignore_merges = ag_json_bool(ag_json_get(model, "ignore_merges"), false);
     return status == AG_OK ? read_unknown(reading, model) : status;
@@ -330,20 +358,14 @@ static int32_t find_bos(const reading_t *reading, const ag_json_t *mine)
 }
 
 /* One id, or a list of them. */
-static ag_status_t add_ends(ag_tokenizer_t *tokenizer, const ag_json_t *ids)
+static void add_ends(ag_tokenizer_t *tokenizer, const ag_json_t *ids)
 {
     bool is_list = ag_json_kind(ids) == AG_JSON_ARRAY;
     size_t n = is_list ? ag_json_size(ids) : 1;
-    ag_status_t status = AG_OK;
 
-    for (size_t i = 0; i < n && status == AG_OK; i++) {
-        int64_t id = ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1);
-
-        if (id >= 0 && id < (int64_t)ag_tokenizer_size(tokenizer)) {
-            status = ag_build_end(tokenizer, (int32_t)id);
-        }
+    for (size_t i = 0; i < n; i++) {
+        ag_build_end(tokenizer, ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1));
     }
-    return status;
 }
 
 /* A template is a text, or a list of named ones of which "default" counts. */
@@ -412,16 +434,10 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
         return status;
     }
     tokenizer->bos = find_bos(reading, mine);
-    status = add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
-    if (status == AG_OK) {
-        status = add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));
-    }
-    if (status == AG_OK) {
-        status = ag_build_end(tokenizer, id_of(tokenizer, ag_json_get(mine, "eos_token")));
-    }
-    if (status == AG_OK) {
-        status = read_template_file(files, tokenizer);
-    }
+    add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
+    add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));
+    ag_build_end(tokenizer, id_of(tokenizer, ag_json_get(mine, "eos_token")));
+    status = read_template_file(files, tokenizer);
     if (status == AG_OK && tokenizer->chat_template == NULL) {
         status = keep_template(tokenizer, ag_json_get(mine, "chat_template"));
     }

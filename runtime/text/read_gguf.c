@@ -14,14 +14,22 @@ static bool is_text(const ag_gguf_value_t *value, const char *text)
            memcmp(value->as.string.bytes, text, value->as.string.n_bytes) == 0;
 }
 
+static bool is_integer(ag_gguf_kind_t kind)
+{
+    return kind != AG_GGUF_STRING && kind != AG_GGUF_ARRAY && kind != AG_GGUF_F32 &&
+           kind != AG_GGUF_F64;
+}
+
 static const ag_gguf_value_t *get_array(const ag_gguf_t *gguf, const char *key, bool strings)
 {
     const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
-    bool good = value != NULL && value->kind == AG_GGUF_ARRAY &&
-                (value->as.array.kind == AG_GGUF_STRING) == strings &&
-                value->as.array.kind != AG_GGUF_ARRAY;
+    ag_gguf_kind_t kind;
 
-    return good ? value : NULL;
+    if (value == NULL || value->kind != AG_GGUF_ARRAY) {
+        return NULL;
+    }
+    kind = value->as.array.kind;
+    return strings ? (kind == AG_GGUF_STRING ? value : NULL) : is_integer(kind) ? value : NULL;
 }
 
 static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
@@ -79,8 +87,12 @@ static ag_status_t read_merges(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
         if (space == NULL) {
             return ag_fail(AG_ERR_FORMAT, "%s: merge %zu is not two tokens", ag_gguf_path(gguf), i);
         }
-        status = ag_build_merge(tokenizer, text, (size_t)(space - text), space + 1,
-                                n_bytes - (size_t)(space - text) - 1, &known);
+        status = ag_build_merge(tokenizer,
+                                &(ag_merge_text_t){.left = text,
+                                                   .n_left = (size_t)(space - text),
+                                                   .right = space + 1,
+                                                   .n_right = n_bytes - (size_t)(space - text) - 1},
+                                &known);
     }
     return status;
 }
@@ -105,18 +117,12 @@ static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenize
     return status;
 }
 
-static bool is_integer(const ag_gguf_value_t *value)
-{
-    return value != NULL && value->kind != AG_GGUF_STRING && value->kind != AG_GGUF_ARRAY &&
-           value->kind != AG_GGUF_F32 && value->kind != AG_GGUF_F64;
-}
-
 /* The id that a key names; -1: none, or none of the vocabulary. */
 static int32_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer_t *tokenizer)
 {
     const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
 
-    return is_integer(value) && value->as.integer >= 0 &&
+    return value != NULL && is_integer(value->kind) && value->as.integer >= 0 &&
                    value->as.integer < (int64_t)ag_tokenizer_size(tokenizer)
                ? (int32_t)value->as.integer
                : -1;
@@ -131,10 +137,10 @@ static ag_status_t read_special(const ag_gguf_t *gguf, const ag_pre_tokenizer_t 
     const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
     ag_status_t status = AG_OK;
 
-    for (int i = 0; i < 2 && status == AG_OK; i++) {
-        status = ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
+    for (int i = 0; i < 2; i++) {
+        ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
     }
-    if (is_integer(add_bos) ? add_bos->as.integer != 0 : pre->adds_bos) {
+    if (add_bos != NULL && is_integer(add_bos->kind) ? add_bos->as.integer != 0 : pre->adds_bos) {
         tokenizer->bos = get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
     }
     if (status == AG_OK && chat != NULL && chat->kind == AG_GGUF_STRING) {

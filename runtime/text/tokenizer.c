@@ -18,7 +18,6 @@ ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **to
     tokenizer->bytes = AG_ARRAY(char);
     tokenizer->added = AG_ARRAY(uint32_t);
     tokenizer->merges = AG_ARRAY(ag_merge_t);
-    tokenizer->ends = AG_ARRAY(int32_t);
     tokenizer->bos = -1;
     status = ag_model_files_gguf(files) != NULL ? ag_tokenizer_read_gguf(files, tokenizer)
                                                 : ag_tokenizer_read_folder(files, tokenizer);
@@ -37,7 +36,6 @@ void ag_tokenizer_close(ag_tokenizer_t *tokenizer)
         ag_array_fini(&tokenizer->bytes);
         ag_array_fini(&tokenizer->added);
         ag_array_fini(&tokenizer->merges);
-        ag_array_fini(&tokenizer->ends);
         free(tokenizer->pairs);
         free(tokenizer->words);
         free(tokenizer->chat_template);
@@ -60,7 +58,6 @@ uint64_t ag_tokenizer_bytes(const ag_tokenizer_t *tokenizer)
 {
     return sizeof(*tokenizer) + array_bytes(&tokenizer->pieces) + array_bytes(&tokenizer->bytes) +
            array_bytes(&tokenizer->added) + array_bytes(&tokenizer->merges) +
-           array_bytes(&tokenizer->ends) +
            (tokenizer->n_pairs + tokenizer->n_words) * sizeof(uint32_t) +
            ag_splitter_bytes(tokenizer->splitter) +
            (tokenizer->chat_template != NULL ? strlen(tokenizer->chat_template) + 1 : 0);
@@ -73,12 +70,8 @@ int32_t ag_tokenizer_bos(const ag_tokenizer_t *tokenizer)
 
 bool ag_tokenizer_is_end(const ag_tokenizer_t *tokenizer, int32_t id)
 {
-    for (size_t i = 0; i < tokenizer->ends.n_items; i++) {
-        if (AG_ITEMS(&tokenizer->ends, int32_t)[i] == id) {
-            return true;
-        }
-    }
-    return false;
+    return id >= 0 && (uint32_t)id < ag_tokenizer_size(tokenizer) &&
+           (ag_piece_at(tokenizer, (uint32_t)id)->flags & AG_PIECE_END);
 }
 
 const char *ag_tokenizer_chat_template(const ag_tokenizer_t *tokenizer)

@@ -12,6 +12,7 @@ enum {
     AG_PIECE_LATE = 8,     /* looked for between the other added tokens, not beside them */
     AG_PIECE_L_STRIP = 16, /* swallows the white space before it */
     AG_PIECE_R_STRIP = 32, /* and after it */
+    AG_PIECE_END = 64,     /* ends an answer */
 };
 
 typedef struct ag_piece {
@@ -41,7 +42,6 @@ struct ag_tokenizer {
     bool ignore_merges; /* a word that is a token is that token */
     bool add_prefix_space;
     int32_t bos;
-    ag_array_t ends; /* int32_t */
     char *chat_template;
 };
 
@@ -68,15 +68,20 @@ ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *tok
 /** The tables to look tokens up by. @param n_merges  room for so many. */
 ag_status_t ag_build_words(ag_tokenizer_t *tokenizer, size_t n_merges);
 
+typedef struct ag_merge_text {
+    const char *left, *right; /* in the byte alphabet */
+    size_t n_left, n_right;
+    bool last_counts; /* a pair that came before has the rank of this one, not its own */
+} ag_merge_text_t;
+
 /**
- * Add the next merge, of two texts in the byte alphabet.
+ * Add the next merge.
  * @param known_p  out: false where one of the two, or both joined, is no word; it is left out then.
  */
-ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const char *left, size_t n_left,
-                           const char *right, size_t n_right, bool *known_p);
+ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const ag_merge_text_t *text, bool *known_p);
 
-/** Add an end token, once. */
-ag_status_t ag_build_end(ag_tokenizer_t *tokenizer, int32_t id);
+/** Mark an end token; an id that the tokenizer does not know is passed over. */
+void ag_build_end(ag_tokenizer_t *tokenizer, int64_t id);
 
 /** The word whose bytes these are, AG_NO_ID where there is none. */
 uint32_t ag_word_id(const ag_tokenizer_t *tokenizer, const char *bytes, size_t n_bytes);

@@ -1,0 +1,148 @@
+/* Cutting text into words. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "make_text.h"
+
+static void expect_words(const ag_split_rule_t *rules, size_t n_rules, const char *text,
+                         const char *expected)
+{
+    ag_array_t words = AG_ARRAY(ag_word_t), joined = AG_ARRAY(char);
+    ag_splitter_t *splitter;
+
+    cr_assert_eq(ag_splitter_create(rules, n_rules, &splitter), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), &words), AG_OK);
+    for (size_t i = 0; i < words.n_items; i++) {
+        const ag_word_t *word = &AG_ITEMS(&words, ag_word_t)[i];
+
+        cr_expect_lt(word->begin, word->end, "an empty word");
+        cr_assert_eq(ag_array_append(&joined, "|", i > 0), AG_OK);
+        cr_assert_eq(ag_array_append(&joined, text + word->begin, word->end - word->begin), AG_OK);
+    }
+    cr_assert_eq(ag_array_append(&joined, "", 1), AG_OK);
+    cr_expect_str_eq(joined.items, expected, "\"%s\" is cut to %s, not %s", text,
+                     AG_ITEMS(&joined, char), expected);
+    ag_splitter_destroy(splitter);
+    ag_array_fini(&words);
+    ag_array_fini(&joined);
+}
+
+/* The words that PyPI's tokenizers 0.23.3 gives. */
+Test(split, matches_become_words_as_the_behavior_says)
+{
+    static const struct {
+        ag_cut_t cut;
+        bool invert;
+        const char *words; /* of "--a-b--", cut at - */
+    } rows[] = {
+        {AG_CUT_ISOLATED, false, "-|-|a|-|b|-|-"},
+        {AG_CUT_ISOLATED, true, "-|-|a|-|b|-|-"},
+        {AG_CUT_REMOVED, false, "a|b"},
+        {AG_CUT_REMOVED, true, "-|-|-|-|-"},
+        {AG_CUT_CONTIGUOUS, false, "--|a|-|b|--"},
+        {AG_CUT_CONTIGUOUS, true, "--|a|-|b|--"},
+        {AG_CUT_WITH_PREVIOUS, false, "-|-|a-|b-|-"},
+        {AG_CUT_WITH_PREVIOUS, true, "-|-a|-b|-|-"},
+        {AG_CUT_WITH_NEXT, false, "-|-a|-b|-|-"},
+        {AG_CUT_WITH_NEXT, true, "-|-|a-|b-|-"},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        expect_words(
+            &(ag_split_rule_t){.pattern = "-", .cut = rows[i].cut, .invert = rows[i].invert}, 1,
+            "--a-b--", rows[i].words);
+    }
+}
+
+Test(split, a_match_of_nothing_cuts)
+{
+    expect_words(&(ag_split_rule_t){.pattern = "(?=[A-Z])"}, 1, "HelloWorld", "Hello|World");
+    expect_words(&(ag_split_rule_t){.pattern = "x*"}, 1, "axxb", "a|xx|b");
+    expect_words(&(ag_split_rule_t){.pattern = "x*"}, 1, "\xe4\xb8\xad\xf0\x9f\x99\x82",
+                 "\xe4\xb8\xad|\xf0\x9f\x99\x82");
+}
+
+Test(split, a_later_rule_sees_only_the_word_before_it)
+{
+    const ag_split_rule_t rules[] = {{.pattern = "-", .cut = AG_CUT_REMOVED},
+                                     {.pattern = "^a|(?<=-)b"}};
+
+    expect_words(rules, 2, "aa-ab-b", "a|a|a|b|b");
+}
+
+Test(split, text_without_rules_is_one_word_and_no_text_none)
+{
+    expect_words(NULL, 0, "a b", "a b");
+    expect_words(NULL, 0, "", "");
+    expect_words(&(ag_split_rule_t){.pattern = "x*"}, 1, "", "");
+}
+
+Test(split, a_long_run_of_spaces_is_cut_in_one_pass)
+{
+    enum { N = 4000000 };
+    const ag_pre_tokenizer_t *pre;
+    ag_array_t words = AG_ARRAY(ag_word_t);
+    ag_splitter_t *splitter;
+    char *text = malloc(N);
+
+    cr_assert_not_null(text);
+    memset(text, ' ', N - 1);
+    text[N - 1] = 'a';
+    cr_assert_eq(ag_pre_tokenizer_find("f", "llama-bpe", 9, &pre), AG_OK);
+    cr_assert_eq(ag_splitter_create(pre->rules, pre->n_rules, &splitter), AG_OK);
+    cr_assert_eq(ag_splitter_split(splitter, text, N, &words), AG_OK, "%s", ag_error());
+    cr_assert_eq(words.n_items, 2);
+    cr_expect_eq(AG_ITEMS(&words, ag_word_t)[1].begin, N - 2);
+    ag_splitter_destroy(splitter);
+    ag_array_fini(&words);
+    free(text);
+}
+
+Test(split, an_expression_that_never_ends_is_an_error)
+{
+    ag_array_t words = AG_ARRAY(ag_word_t);
+    ag_splitter_t *splitter;
+    char text[64];
+
+    memset(text, 'a', sizeof(text));
+    cr_assert_eq(ag_splitter_create(&(ag_split_rule_t){.pattern = "(a|aa)+[bc]"}, 1, &splitter),
+                 AG_OK);
+    cr_expect_eq(ag_splitter_split(splitter, text, sizeof(text), &words), AG_ERR_UNSUPPORTED);
+    ag_splitter_destroy(splitter);
+    ag_array_fini(&words);
+}
+
+Test(split, too_many_rules_are_refused)
+{
+    ag_split_rule_t rules[17];
+    ag_splitter_t *splitter;
+
+    for (int i = 0; i < 17; i++) {
+        rules[i] = (ag_split_rule_t){.pattern = "a"};
+    }
+    cr_expect_eq(ag_splitter_create(rules, 17, &splitter), AG_ERR_UNSUPPORTED);
+    cr_assert_eq(ag_splitter_create(rules, 16, &splitter), AG_OK);
+    ag_splitter_destroy(splitter);
+}
+
+Test(split, an_unknown_pre_tokenizer_lists_the_known)
+{
+    const ag_pre_tokenizer_t *pre;
+
+    cr_expect_eq(ag_pre_tokenizer_find("file.gguf", "gpt-3", 5, &pre), AG_ERR_UNSUPPORTED);
+    cr_expect_not_null(strstr(ag_error(), "file.gguf: pre-tokenizer \"gpt-3\""));
+    cr_expect_not_null(strstr(ag_error(), "gpt-2, llama-bpe"));
+    cr_expect_not_null(strstr(ag_error(), "smollm"));
+}
+
+Test(split, every_known_pre_tokenizer_compiles)
+{
+    static const char *const names[] = {"gpt-2", "llama-bpe", "llama3", "llama-v3", "smollm"};
+    const ag_pre_tokenizer_t *pre;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        cr_assert_eq(ag_pre_tokenizer_find("f", names[i], strlen(names[i]), &pre), AG_OK);
+        expect_words(pre->rules, pre->n_rules, "a b", "a| b");
+    }
+}
