@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static void write_file(const made_t *made, const char *name, const void *bytes, size_t n_bytes)
+void file_write(const made_t *made, const char *name, const void *bytes, size_t n_bytes)
 {
     char path[128];
     FILE *file;
@@ -32,7 +32,7 @@ void folder_begin(made_t *made)
     static const char no_tensors[] = "\2\0\0\0\0\0\0\0{}";
 
     make_folder(made);
-    write_file(made, "model.safetensors", no_tensors, sizeof(no_tensors) - 1);
+    file_write(made, "model.safetensors", no_tensors, sizeof(no_tensors) - 1);
     folder_write(made, "config.json", "{}");
 }
 
@@ -44,7 +44,7 @@ void folder_write(const made_t *made, const char *name, const char *json)
     for (char *at = text; *at != '\0'; at++) {
         *at = *at == '\'' ? '"' : *at;
     }
-    write_file(made, name, text, strlen(text));
+    file_write(made, name, text, strlen(text));
     free(text);
 }
 
@@ -168,7 +168,7 @@ ag_status_t gguf_open(made_t *made, gguf_text_t *gguf)
     put(&file, &(uint64_t){0}, 8);
     put(&file, &gguf->n_entries, 8);
     put(&file, gguf->bytes.items, gguf->bytes.n_items);
-    write_file(made, "model.gguf", file.bytes.items, file.bytes.n_items);
+    file_write(made, "model.gguf", file.bytes.items, file.bytes.n_items);
     ag_array_fini(&file.bytes);
     ag_array_fini(&gguf->bytes);
     snprintf(path, sizeof(path), "%s/model.gguf", made->folder);

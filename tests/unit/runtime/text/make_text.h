@@ -14,6 +14,7 @@ typedef struct made {
 #define PRE_BYTES "'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}"
 
 void folder_begin(made_t *made); /* config.json is {} until it is written */
+void file_write(const made_t *made, const char *name, const void *bytes, size_t n_bytes);
 void folder_write(const made_t *made, const char *name, const char *json);
 ag_status_t folder_open(made_t *made); /* everything stays to be closed by made_close() */
 

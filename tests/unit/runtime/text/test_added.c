@@ -1,0 +1,111 @@
+/* Added tokens: where they are found, and what they take with them. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "make_text.h"
+
+/* Letters and a space; the added tokens follow from 10 on. */
+#define JSON(added)                                                                                \
+    "{'model':{'vocab':{'a':0,'b':1,'c':2,'<':3,'>':4,'Ġ':5,'ab':6},'merges':['a b']},"           \
+    "'added_tokens':[" added "]," PRE_BYTES "}"
+
+static void expect_cut(const char *json, const char *text, unsigned flags, const char *ids)
+{
+    made_t made;
+
+    made_open(&made, json);
+    expect_ids(made.tokenizer, text, flags, ids);
+    made_close(&made);
+}
+
+Test(added, the_longest_that_begins_at_a_place_is_taken)
+{
+    static const char json[] = JSON("{'id':10,'content':'<a'},{'id':11,'content':'<a>'},"
+                                    "{'id':12,'content':'a>'}");
+
+    expect_cut(json, "<a>", 0, "11");
+    expect_cut(json, "<ab", 0, "10 1");
+    expect_cut(json, "<<a>", 0, "3 11");
+    expect_cut(json, "ba>", 0, "1 12");
+}
+
+Test(added, words_are_not_merged_across_one)
+{
+    expect_cut(JSON("{'id':10,'content':'<>'}"), "a<>b", 0, "0 10 1");
+    expect_cut(JSON("{'id':10,'content':'<>'}"), "ab<>ab<>", 0, "6 10 6 10");
+}
+
+Test(added, a_special_one_is_recognised_only_when_asked_for)
+{
+    static const char json[] = JSON("{'id':10,'content':'<>','special':true}");
+
+    expect_cut(json, "a<>", AG_TOKEN_SPECIAL, "0 10");
+    expect_cut(json, "a<>", 0, "0 3 4");
+}
+
+Test(added, a_special_one_that_is_text_hides_what_it_holds)
+{
+    /* as tokenizers 0.23.3 with encode_special_tokens */
+    expect_cut(JSON("{'id':10,'content':'<a>','special':true},{'id':11,'content':'a'}"), "<a>a", 0,
+               "3 0 4 11");
+}
+
+Test(added, a_late_one_is_found_in_what_the_others_leave)
+{
+    static const char json[] =
+        JSON("{'id':10,'content':'ab<','normalized':true},{'id':11,'content':'<>'}");
+
+    expect_cut(json, "ab<>", 0, "6 11");
+    expect_cut(json, "ab<", 0, "10");
+    expect_cut(json, "<>ab<c", 0, "11 10 2");
+}
+
+Test(added, white_space_beside_it_is_swallowed_where_it_says_so)
+{
+    static const char left[] = JSON("{'id':10,'content':'<>','lstrip':true}");
+    static const char right[] = JSON("{'id':10,'content':'<>','rstrip':true}");
+
+    expect_cut(left, "a \t\xe3\x80\x80<> b", 0, "0 10 5 1");
+    expect_cut(right, "a <>\xc2\xa0\xe2\x80\x83\n b", 0, "0 5 10 1");
+    expect_cut(left, "  <>", 0, "10");
+    expect_cut(right, "<>  ", 0, "10");
+    expect_cut(left, "<> <>", 0, "10 10");
+}
+
+Test(added, one_that_is_empty_or_not_utf_8_is_never_found)
+{
+    static const char *const tokens[] = {"a", "b", "\xc3", "\xa9", ""};
+    static const int32_t types[] = {1, 1, 4, 4, 4};
+    gguf_text_t gguf = {0};
+    made_t made;
+
+    gguf_string(&gguf, "tokenizer.ggml.model", "gpt2", 4);
+    gguf_strings(&gguf, "tokenizer.ggml.tokens", tokens, 5);
+    gguf_integers(&gguf, "tokenizer.ggml.token_type", types, 5);
+    gguf_strings(&gguf, "tokenizer.ggml.merges", NULL, 0);
+    cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
+    expect_ids(made.tokenizer,
+               "a\xc3\xa9"
+               "b",
+               0, "0 1");
+    expect_cut(JSON("{'id':10,'content':''}"), "ab", 0, "6");
+    made_close(&made);
+}
+
+Test(added, decoding_shows_special_ones_only_when_asked_for)
+{
+    static const int32_t ids[] = {0, 10, 5, 11, 1, 99, -1};
+    ag_array_t bytes = AG_ARRAY(char);
+    made_t made;
+
+    made_open(&made, JSON("{'id':10,'content':'<>','special':true},{'id':11,'content':'Ġ'}"));
+    cr_assert_eq(ag_tokenizer_decode(made.tokenizer, ids, 7, 0, &bytes), AG_OK);
+    cr_assert_eq(ag_array_append(&bytes, "|", 1), AG_OK);
+    cr_assert_eq(ag_tokenizer_decode(made.tokenizer, ids, 7, AG_TOKEN_SPECIAL, &bytes), AG_OK);
+    cr_assert_eq(ag_array_append(&bytes, "", 1), AG_OK);
+    cr_expect_str_eq(bytes.items, "a \xc4\xa0"
+                                  "b|a<> \xc4\xa0"
+                                  "b");
+    ag_array_fini(&bytes);
+    made_close(&made);
+}
