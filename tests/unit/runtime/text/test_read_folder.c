@@ -1,0 +1,252 @@
+/* tokenizer.json and what stands beside it. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "make_text.h"
+
+#define MODEL "'model':{'type':'BPE','vocab':{'a':0,'b':1,'ab':2},'merges':['a b']}"
+#define PLAIN "{" MODEL "," PRE_BYTES "}"
+
+Test(read_folder, a_file_without_its_parts_is_refused)
+{
+    expect_refused("[", AG_ERR_FORMAT, "tokenizer.json");
+    expect_refused("{}", AG_ERR_UNSUPPORTED, "pre-tokenizer");
+    expect_refused("{" PRE_BYTES "}", AG_ERR_FORMAT, "model.vocab is missing");
+    expect_refused("{'model':{'merges':[]}," PRE_BYTES "}", AG_ERR_FORMAT, "model.vocab");
+    expect_refused("{'model':{'vocab':{}}," PRE_BYTES "}", AG_ERR_FORMAT, "model.merges");
+    expect_refused("{'model':{'vocab':[],'merges':[]}," PRE_BYTES "}", AG_ERR_FORMAT, "an object");
+    expect_refused("{'model':{'vocab':{},'merges':{}}," PRE_BYTES "}", AG_ERR_FORMAT, "a list");
+}
+
+Test(read_folder, a_folder_without_the_file_is_refused)
+{
+    made_t made;
+
+    folder_begin(&made);
+    cr_expect_eq(folder_open(&made), AG_ERR_IO);
+    cr_expect_not_null(strstr(ag_error(), "tokenizer.json"));
+    made_close(&made);
+}
+
+Test(read_folder, another_algorithm_is_refused)
+{
+    expect_refused("{'model':{'type':'Unigram'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED, "BPE");
+    expect_refused("{'model':{'byte_fallback':true}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
+                   "fallback");
+    expect_refused("{'model':{'end_of_word_suffix':'</w>'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
+                   "suffix");
+    expect_refused("{'model':{'continuing_subword_prefix':'##'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
+                   "prefix");
+    expect_refused("{'normalizer':{'type':'NFC'}," MODEL "," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
+                   "normalizer");
+    expect_refused(
+        "{'model':{'vocab':{'u':0},'merges':[],'unk_token':'u','fuse_unk':true}," PRE_BYTES "}",
+        AG_ERR_UNSUPPORTED, "fused");
+}
+
+Test(read_folder, ids_that_make_no_sense_are_refused)
+{
+    static const char *const ids[] = {
+        "-1", "1e300", "4294967296", "9223372036854775807", "'0'", "null", "0.5", "99999999", "[]"};
+    char json[256];
+
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+        snprintf(json, sizeof(json), "{'model':{'vocab':{'a':%s},'merges':[]}," PRE_BYTES "}",
+                 ids[i]);
+        expect_refused(json, AG_ERR_FORMAT, "which makes no sense");
+        snprintf(json, sizeof(json),
+                 "{'added_tokens':[{'content':'x','id':%s}]," MODEL "," PRE_BYTES "}", ids[i]);
+        expect_refused(json, AG_ERR_FORMAT, "which makes no sense");
+    }
+}
+
+Test(read_folder, added_tokens_that_cannot_be_held_to_are_refused)
+{
+    expect_refused("{'added_tokens':[{'id':3}]," MODEL "," PRE_BYTES "}", AG_ERR_FORMAT,
+                   "no content");
+    expect_refused("{'added_tokens':[7]," MODEL "," PRE_BYTES "}", AG_ERR_FORMAT, "no content");
+    expect_refused("{'added_tokens':[{'id':3,'content':'x','single_word':true}]," MODEL
+                   "," PRE_BYTES "}",
+                   AG_ERR_UNSUPPORTED, "single word");
+}
+
+Test(read_folder, merges_that_make_no_token_are_refused)
+{
+    static const char *const merges[] = {
+        "'a b','b a'", "'a b','a c'",           "'a b','c b'",   "'a b','ab'", "'a b','a b c'",
+        "'a b',['a']", "'a b',['a','b','c'],7", "'a b',['a',1]", "'a b',''",   "'a b',' '",
+        "'a b','a '"};
+    char json[256];
+
+    for (size_t i = 0; i < sizeof(merges) / sizeof(merges[0]); i++) {
+        snprintf(json, sizeof(json),
+                 "{'model':{'vocab':{'a':0,'b':1,'ab':2},'merges':[%s]}," PRE_BYTES "}", merges[i]);
+        expect_refused(json, AG_ERR_FORMAT, "not two tokens that make a third");
+    }
+}
+
+Test(read_folder, merges_of_words_that_no_byte_can_become_are_passed_over)
+{
+    made_t made;
+
+    made_open(&made, "{'model':{'vocab':{'a':0,'b':1,'ab':2,'日':3,'日b':4},"
+                     "'merges':['日 b','a b']}," PRE_BYTES "}");
+    expect_ids(made.tokenizer, "ab", 0, "2");
+    made_close(&made);
+}
+
+Test(read_folder, ids_may_have_gaps)
+{
+    size_t n;
+    made_t made;
+
+    made_open(&made, "{'model':{'vocab':{'a':7},'merges':[]}," PRE_BYTES "}");
+    cr_expect_eq(ag_tokenizer_size(made.tokenizer), 8);
+    expect_ids(made.tokenizer, "a", 0, "7");
+    ag_tokenizer_piece(made.tokenizer, 3, AG_TOKEN_SPECIAL, &n);
+    cr_expect_eq(n, 0);
+    made_close(&made);
+}
+
+Test(read_folder, pre_tokenizers_that_are_not_known_are_refused)
+{
+    static const char *const steps[] = {
+        "null",
+        "{'type':'Whitespace'}",
+        "{'type':'Sequence'}",
+        "{'type':'Sequence','pretokenizers':[{'type':'Digits'}]}",
+        "{'type':'Sequence','pretokenizers':[{'type':'ByteLevel'},{'type':'Digits'}]}",
+        "{'type':'Sequence','pretokenizers':[{'type':'Digits'},{'type':'ByteLevel'}]}",
+        "{'type':'Split'}",
+        "{'type':'Split','pattern':{'Regex':'a'},'behavior':'Odd'}",
+        "{'type':'Split','pattern':{'Regex':''},'behavior':'Isolated'}",
+        "{'type':'Split','pattern':{'Regex':7},'behavior':'Isolated'}",
+        "{'type':'Split','pattern':{'Regex':'a\\u0000b'},'behavior':'Isolated'}",
+    };
+    char json[512];
+
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        snprintf(json, sizeof(json), "{" MODEL ",'pre_tokenizer':%s}", steps[i]);
+        expect_refused(json, AG_ERR_UNSUPPORTED, "pre-tokenizer");
+    }
+}
+
+Test(read_folder, an_expression_that_is_refused_is_named_with_its_file)
+{
+    static const char json[] = "{" MODEL ",'pre_tokenizer':{'type':'Sequence','pretokenizers':["
+                               "{'type':'Split','pattern':{'Regex':'%s'},'behavior':'Isolated'},"
+                               "{'type':'ByteLevel','add_prefix_space':false}]}}";
+    char text[512];
+
+    snprintf(text, sizeof(text), json, "a(");
+    expect_refused(text, AG_ERR_UNSUPPORTED, "tokenizer.json: the pre-tokenizer's expression");
+    snprintf(text, sizeof(text), json, "\\\\Gx");
+    expect_refused(text, AG_ERR_UNSUPPORTED, "tokenizer.json: the pre-tokenizer's expression");
+}
+
+Test(read_folder, end_tokens_come_from_every_file)
+{
+    made_t made;
+
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.json",
+                 "{'added_tokens':[{'id':3,'content':'<e>'},"
+                 "{'id':4,'content':'<f>'}]," MODEL "," PRE_BYTES "}");
+    folder_write(&made, "config.json", "{'eos_token_id':0}");
+    folder_write(&made, "generation_config.json", "{'eos_token_id':[1,3]}");
+    folder_write(&made, "tokenizer_config.json", "{'eos_token':{'content':'<f>'}}");
+    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+    for (int32_t id = -1; id < 6; id++) {
+        cr_expect_eq(ag_tokenizer_is_end(made.tokenizer, id), id >= 0 && id != 2 && id < 5, "id %d",
+                     id);
+    }
+    made_close(&made);
+}
+
+Test(read_folder, end_tokens_beyond_the_vocabulary_are_passed_over)
+{
+    static const char *const ids[] = {"4294967296",
+                                      "4294967297",
+                                      "-1",
+                                      "3",
+                                      "9223372036854775807",
+                                      "-9223372036854775808",
+                                      "'0'",
+                                      "1e99",
+                                      "[[0]]",
+                                      "{}",
+                                      "null"};
+    char json[64];
+
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+        made_t made;
+
+        folder_begin(&made);
+        folder_write(&made, "tokenizer.json", PLAIN);
+        snprintf(json, sizeof(json), "{'eos_token_id':%s}", ids[i]);
+        folder_write(&made, "config.json", json);
+        cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+        for (int32_t id = -1; id < 4; id++) {
+            cr_expect_not(ag_tokenizer_is_end(made.tokenizer, id), "%s makes %d an end", ids[i],
+                          id);
+        }
+        made_close(&made);
+    }
+}
+
+#define TEMPLATE(id)                                                                               \
+    "'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'<s>'}},"       \
+    "{'Sequence':{'id':'A'}}],'special_tokens':{'<s>':{'ids':[" id "]}}}"
+
+static void expect_bos(const char *processor, const char *config, int32_t bos)
+{
+    char json[1024];
+    made_t made;
+
+    folder_begin(&made);
+    snprintf(json, sizeof(json),
+             "{'added_tokens':[{'id':3,'content':'<s>'}],%s," MODEL "," PRE_BYTES "}", processor);
+    folder_write(&made, "tokenizer.json", json);
+    folder_write(&made, "tokenizer_config.json", config);
+    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+    cr_expect_eq(ag_tokenizer_bos(made.tokenizer), bos, "%s and %s give %d", processor, config,
+                 ag_tokenizer_bos(made.tokenizer));
+    made_close(&made);
+}
+
+Test(read_folder, the_bos_is_the_templates_unless_the_configuration_says)
+{
+    expect_bos("'post_processor':null", "{}", -1);
+    expect_bos(TEMPLATE("3"), "{}", 3);
+    expect_bos("'post_processor':{'type':'Sequence','processors':[{'type':'ByteLevel'},{"
+               "'x':{}},{'type':'Sequence','processors':[]}]}",
+               "{'bos_token':'<s>'}", -1);
+    expect_bos(TEMPLATE("3"), "{'add_bos_token':false,'bos_token':'<s>'}", -1);
+    expect_bos(TEMPLATE("3"), "{'add_eos_token':false}", -1);
+    expect_bos("'post_processor':null", "{'add_bos_token':true,'bos_token':'<s>'}", 3);
+    expect_bos("'post_processor':null", "{'add_bos_token':true,'bos_token':{'content':'<s>'}}", 3);
+    expect_bos("'post_processor':null", "{'add_bos_token':true,'bos_token':'<none>'}", -1);
+    expect_bos("'post_processor':null", "{'add_bos_token':true}", -1);
+}
+
+Test(read_folder, a_bos_beyond_the_vocabulary_is_none)
+{
+    expect_bos(TEMPLATE("4"), "{}", -1);
+    expect_bos(TEMPLATE("4294967299"), "{}", -1);
+    expect_bos(TEMPLATE("-1"), "{}", -1);
+    expect_bos(TEMPLATE("'3'"), "{}", -1);
+    expect_bos(TEMPLATE(""), "{}", -1);
+}
+
+Test(read_folder, damaged_files_beside_it_are_refused)
+{
+    made_t made;
+
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.json", PLAIN);
+    folder_write(&made, "tokenizer_config.json", "{");
+    cr_expect_eq(folder_open(&made), AG_ERR_FORMAT);
+    cr_expect_not_null(strstr(ag_error(), "tokenizer_config.json"));
+    made_close(&made);
+}
