@@ -68,8 +68,8 @@ static const posix_class_t posix_classes[] = {
 static ag_status_t refuse(const translation_t *t, const char *what)
 {
     return ag_fail(AG_ERR_UNSUPPORTED,
-                   "the pre-tokenizer's expression \"%.200s\" holds %s, which is not known here",
-                   t->pattern, what);
+                   "the pre-tokenizer's expression \"%s\" holds %s, which is not known here",
+                   ag_quote(t->pattern, strlen(t->pattern)).text, what);
 }
 
 static ag_status_t emit(const translation_t *t, const char *text)

@@ -164,10 +164,10 @@ ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t
         size_t n = named ? algorithm->as.string.n_bytes : 0;
 
         return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: tokenizer \"%.*s\" is not known (known: gpt2, which "
+                       "%s: tokenizer \"%s\" is not known (known: gpt2, which "
                        "is byte-level BPE)",
-                       ag_gguf_path(gguf), (int)(n < 64 ? n : 64),
-                       named ? algorithm->as.string.bytes : "");
+                       ag_gguf_path(gguf),
+                       ag_quote(named ? algorithm->as.string.bytes : "", n).text);
     }
     status = read_tokens(gguf, tokenizer);
     if (status == AG_OK) {

@@ -55,8 +55,8 @@ ag_status_t ag_pre_tokenizer_find(const char *path, const char *name, size_t n_b
         n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", i > 0 ? ", " : "",
                               known[i].name);
     }
-    return ag_fail(AG_ERR_UNSUPPORTED, "%s: pre-tokenizer \"%.*s\" is not known (known: %s)", path,
-                   (int)(n_bytes < 64 ? n_bytes : 64), name, names);
+    return ag_fail(AG_ERR_UNSUPPORTED, "%s: pre-tokenizer \"%s\" is not known (known: %s)", path,
+                   ag_quote(name, n_bytes).text, names);
 }
 
 static ag_status_t compile(const ag_split_rule_t *rule, pcre2_code **code_p)
@@ -82,8 +82,8 @@ static ag_status_t compile(const ag_split_rule_t *rule, pcre2_code **code_p)
     if (*code_p == NULL) {
         pcre2_get_error_message(error, text, sizeof(text));
         return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the pre-tokenizer's expression \"%.200s\" is not understood: %s",
-                       rule->pattern, (const char *)text);
+                       "the pre-tokenizer's expression \"%s\" is not understood: %s",
+                       ag_quote(rule->pattern, strlen(rule->pattern)).text, (const char *)text);
     }
     pcre2_jit_compile(*code_p, PCRE2_JIT_COMPLETE); /* where it cannot, matching is slower */
     return AG_OK;

@@ -55,6 +55,13 @@ static inline const char *ag_piece_bytes(const ag_tokenizer_t *tokenizer, const 
     return AG_ITEMS(&tokenizer->bytes, char) + piece->offset;
 }
 
+/* The beginning of a text from a file, fit to stand in an error: no control characters. */
+typedef struct ag_quote {
+    char text[201];
+} ag_quote_t;
+
+ag_quote_t ag_quote(const char *bytes, size_t n_bytes);
+
 /* Building (build.c): every token in order of ids, ag_build_words(), every merge by rank. */
 typedef struct ag_token_text {
     const char *text; /* in GPT-2's byte alphabet unless added; NULL: an id without a token */

@@ -166,6 +166,16 @@ Test(pattern, what_the_two_libraries_read_differently_is_refused)
     }
 }
 
+Test(pattern, what_is_quoted_in_an_error_stays_on_one_line)
+{
+    ag_splitter_t *splitter;
+
+    cr_assert_eq(
+        ag_splitter_create(&(ag_split_rule_t){.pattern = "\n\xc3\xa9\xff\x7f("}, 1, &splitter),
+        AG_ERR_UNSUPPORTED);
+    cr_expect_not_null(strstr(ag_error(), "\"?\xc3\xa9?\?(\""), "%s", ag_error());
+}
+
 Test(pattern, a_literal_is_no_expression)
 {
     ag_array_t joined = AG_ARRAY(char);
