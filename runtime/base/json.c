@@ -11,8 +11,12 @@
 
 enum { PARSE_FLAGS = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL };
 
-static ag_status_t fail_parse(const char *what, const json_error_t *error)
+/* jansson quotes the text near the error as it is; ours are one line. */
+static ag_status_t fail_parse(const char *what, json_error_t *error)
 {
+    for (char *at = error->text; *at != '\0'; at++) {
+        *at = (unsigned char)*at < ' ' || *at == '\x7f' ? '?' : *at;
+    }
     return ag_fail(AG_ERR_FORMAT, "%s: line %d, column %d: %s", what, error->line, error->column,
                    error->text);
 }

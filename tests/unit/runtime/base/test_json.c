@@ -134,6 +134,16 @@ Test(json, damage_is_an_error_that_says_where)
     cr_expect_eq(strncmp(ag_error(), "x.json: line 2, column 8", 24), 0, "%s", ag_error());
 }
 
+Test(json, what_an_error_quotes_stays_on_its_line)
+{
+    ag_json_t *json = NULL;
+
+    cr_expect_eq(ag_json_parse("[1\x01\x1f\n]", 6, "text", &json), AG_ERR_FORMAT);
+    for (const char *at = ag_error(); *at != '\0'; at++) {
+        cr_expect_geq((unsigned char)*at, ' ', "%s", ag_error());
+    }
+}
+
 Test(json, deep_nesting_is_an_error_and_no_crash)
 {
     size_t n_bytes = 1 << 20;
