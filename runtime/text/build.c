@@ -67,7 +67,7 @@ static bool to_bytes(const char *text, size_t n_bytes, char *bytes, size_t *n_p)
  */
 static ag_status_t resolve(ag_tokenizer_t *tokenizer, ag_piece_t *piece)
 {
-    char *text = AG_ITEMS(&tokenizer->bytes, char) + piece->offset, *bytes;
+    char *text, *bytes;
     bool in_alphabet;
     size_t n = 0;
 
@@ -79,6 +79,7 @@ static ag_status_t resolve(ag_tokenizer_t *tokenizer, ag_piece_t *piece)
     if (bytes == NULL) {
         return ag_fail_nomem("reading a token", piece->n_bytes);
     }
+    text = AG_ITEMS(&tokenizer->bytes, char) + piece->offset;
     in_alphabet = to_bytes(text, piece->n_bytes, bytes, &n);
     if (!(piece->flags & AG_PIECE_ADDED) && in_alphabet) {
         memcpy(text, bytes, n);

@@ -121,6 +121,9 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
     char *repaired = NULL;
     ag_status_t status = AG_OK;
 
+    if (n_bytes == 0) {
+        return AG_OK; /* the text may be NULL */
+    }
     ag_bpe_init(&encoding.bpe, tokenizer);
     if (!ag_utf8_valid(text, n_bytes)) {
         status = ag_utf8_repair(text, n_bytes, &repaired, &n_bytes, NULL);
