@@ -3,8 +3,8 @@
 #
 # Tests whose name begins with unit/ or ranks/ run under AddressSanitizer and
 # UndefinedBehaviorSanitizer; all others (parity/, models on several ranks) on the program that users
-# run. A third build, with Clang, only has to compile. The last line is
-# "N passed, N failed, N skipped"; the exit code is 1 where a test failed.
+# run. A third build, with Clang, has to compile and runs the fuzzers (fuzz/) from their seeds. The last
+# line is "N passed, N failed, N skipped"; the exit code is 1 where a test failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/support/common.sh
@@ -31,5 +31,6 @@ export ARGOSY_SMOLLM2=$PWD/$SMOLLM2
 export OMPI_MCA_rmaps_base_oversubscribe=1 # some tests have more ranks than the machine has cores
 allow_mpi_as_root
 run_tests sanitize "$(nproc)" --tests-regex '^(unit|ranks)/' "$@"
-run_tests release 1 --exclude-regex '^(unit|ranks)/' "$@"
-python3 tests/support/summary.py build/log/tests-sanitize.xml build/log/tests-release.xml
+run_tests clang "$(nproc)" --tests-regex '^fuzz/' "$@"
+run_tests release 1 --exclude-regex '^(unit|ranks|fuzz)/' "$@"
+python3 tests/support/summary.py build/log/tests-{sanitize,clang,release}.xml

@@ -1,11 +1,4 @@
-/*
- * GGUF headers. From the repository's root:
- *   clang-14 -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. \
- *       tests/fuzz/fuzz_gguf.c tests/fuzz/memory_file.c \
- *       $(find runtime/file runtime/tensor runtime/base -name '*.c') \
- *       -ljansson -lutf8proc -lpthread -lm -o fuzz_gguf
- *   ./fuzz_gguf -max_total_time=60 -rss_limit_mb=1024 -max_len=4096
- */
+/* GGUF headers. How to build and run: README.md. */
 #include <stdlib.h>
 #include <unistd.h>
 

@@ -1,6 +1,4 @@
-/*
- * .npy files, as ids and as floats. Built and run as fuzz_gguf.c says, with this file in its place.
- */
+/* .npy files, as ids and as floats. */
 #include <stdlib.h>
 #include <unistd.h>
 

@@ -1,11 +1,6 @@
 /*
  * Plans: bytes as a plan file, and as options (tp, tensor split, pipeline split, memory, a line
- * each). Whatever is taken must come back the same from its own JSON. From the repository's root:
- *   clang-14 -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. \
- *       tests/fuzz/fuzz_plan.c \
- *       $(find parallel/plan runtime/tensor runtime/base -name '*.c') \
- *       -ljansson -lutf8proc -lpthread -lm -o fuzz_plan
- *   ./fuzz_plan -max_total_time=60 -rss_limit_mb=1024 -max_len=4096
+ * each). Whatever is taken must come back the same from its own JSON.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,4 @@
-/*
- * Safetensors headers. Built and run as fuzz_gguf.c says, with this file in its place.
- */
+/* Safetensors headers. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
