@@ -1,5 +1,5 @@
 /*
- * LINEAR over any encoding: unpack a panel to bfloat16, then oneDNN.
+ * LINEAR over any encoding held as rows: unpack a panel to bfloat16, then oneDNN.
  *
  *     for each 256 rows of x: to bfloat16, once per thread (256 * k)
  *         for each of my panels: unpack 64 rows of the weight (64 * k bfloat16, in L2)
@@ -15,8 +15,9 @@ static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linea
                 uint64_t n_rows, bool exact)
 {
     (void)isa;
-    return gemm != NULL && !exact && linear->dtype != AG_F32 && linear->k > 0 &&
-           n_rows >= FEWEST_ROWS && ag_gemm_is_fast(gemm, AG_GEMM_BF16);
+    return gemm != NULL && !exact && linear->dtype != AG_F32 &&
+           linear->packing == AG_PACKING_ROWS && linear->k > 0 && n_rows >= FEWEST_ROWS &&
+           ag_gemm_is_fast(gemm, AG_GEMM_BF16);
 }
 
 static void to_bf16(const float *src, uint64_t n, uint16_t *dst)
@@ -96,7 +97,9 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
 
 static size_t scratch_bytes(const ag_linear_t *linear)
 {
-    return linear->dtype == AG_F32 ? 0 : split_scratch(linear, NULL, NULL);
+    return linear->dtype == AG_F32 || linear->packing != AG_PACKING_ROWS
+               ? 0
+               : split_scratch(linear, NULL, NULL);
 }
 
 const ag_linear_impl_t ag_linear_unpack_gemm = {

@@ -271,8 +271,11 @@ static void pack_bf16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
                       uint8_t *scales)
 {
     (void)scales;
-    for (uint64_t i = 0; i < n_cols; i++) {
-        memcpy(quants + i / 2 * AG_R16_VECTOR + 4 * row + 2 * (i % 2), src + 2 * i, 2);
+    for (uint64_t i = 0; i < n_cols / 2; i++) {
+        memcpy(quants + i * AG_R16_VECTOR + 4 * row, src + 4 * i, 4);
+    }
+    if (n_cols % 2 != 0) {
+        memcpy(quants + n_cols / 2 * AG_R16_VECTOR + 4 * row, src + 2 * (n_cols - 1), 2);
     }
 }
 
@@ -336,7 +339,9 @@ void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t co
     const ag_r16_type_t *type = &ag_r16_types[dtype];
     uint8_t *scales = group + ag_r16_blocks(type, cols) * type->quant_bytes;
 
-    memset(group, 0, ag_r16_group_bytes(dtype, cols));
+    if (rows[AG_R16_ROWS - 1] == NULL || cols % type->block_cols != 0) {
+        memset(group, 0, ag_r16_group_bytes(dtype, cols)); /* what no row fills */
+    }
     for (uint32_t r = 0; r < AG_R16_ROWS; r++) {
         if (rows[r] != NULL) {
             type->pack(rows[r], cols, r, group, scales);
