@@ -116,10 +116,12 @@ ag_cost_t ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
 void ag_graph_region(void *arg, const ag_worker_t *worker)
 {
     const ag_graph_run_t *run = arg;
+    ag_prepared_t prepared = {0};
     ag_kernel_context_t context = {
         .worker = worker,
         .yield = run->yield,
         .step = run->step,
+        .prepared = &prepared,
         .gemm = run->gemm,
         .isa = run->graph->exact ? NULL : run->isa,
     };
@@ -132,6 +134,9 @@ void ag_graph_region(void *arg, const ag_worker_t *worker)
 
         if (node->barrier_before) {
             ag_team_barrier(worker);
+        }
+        if (node->kind != AG_NODE_LINEAR) {
+            prepared.x = NULL;
         }
         ag_node_ops[node->kind].run(run, node, &context);
         if (worker->thread == 0 && run->yield != NULL && run->yield->fn != NULL) {

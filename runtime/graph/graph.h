@@ -34,7 +34,7 @@ typedef struct ag_value {
 
 /* A weight as this rank holds it: (rows, cols), or a vector (1, cols). */
 typedef struct ag_graph_param {
-    ag_dtype_t dtype;    /* as held */
+    ag_dtype_t dtype; /* as held */
     ag_packing_t packing;
     uint64_t rows, cols; /* of the slice; either may be 0 */
     uint64_t file_bytes; /* of the slice in the file's encoding */

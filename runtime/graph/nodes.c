@@ -137,8 +137,8 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     uint64_t n_rows = rows_of(run, node->in[0]);
 
     if (n_rows > 0) {
-        ag_linear_choose(run->gemm, run->isa, &linear, n_rows, run->graph->exact)
-            ->run(context, &linear, data_of(run, node->in[0]), n_rows, data_of(run, node->out));
+        ag_kernel_linear(context, &linear, data_of(run, node->in[0]), n_rows, run->graph->exact,
+                         data_of(run, node->out));
     }
 }
 

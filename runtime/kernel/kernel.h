@@ -18,11 +18,19 @@ typedef struct ag_yield {
     void *arg;
 } ag_yield_t;
 
+/* What a thread's scratch holds of the last LINEAR: layers of one input follow one another. */
+typedef struct ag_prepared {
+    const float *x; /* NULL: nothing */
+    uint64_t n_rows, k;
+    const void *form; /* the kernel that prepared it */
+} ag_prepared_t;
+
 typedef struct ag_kernel_context {
     const ag_worker_t *worker;
     const ag_yield_t *yield;
     const ag_step_t *step;
     void *scratch; /* this thread's own, as much as the kernel asked for, 64-byte aligned */
+    ag_prepared_t *prepared;    /* this thread's own; NULL: nothing is kept */
     struct ag_gemm_cache *gemm; /* runtime/kernel/gemm.h; NULL: no oneDNN */
     const ag_isa_t *isa;        /* NULL: plain C alone, for exact products */
 } ag_kernel_context_t;
@@ -54,6 +62,14 @@ typedef struct ag_linear_impl {
  * NULL. */
 const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm, const ag_isa_t *isa,
                                          const ag_linear_t *linear, uint64_t n_rows, bool exact);
+
+/**
+ * y (n_rows, n) by the implementation that is chosen. With context->prepared, rows of x which the
+ * call before brought into the same form are taken from scratch: until x changes or another kernel
+ * uses the scratch, when the caller sets prepared->x to NULL.
+ */
+void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
+                      uint64_t n_rows, bool exact, float *y);
 
 /** Most scratch that an implementation which may be chosen needs, on any machine. */
 size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact);

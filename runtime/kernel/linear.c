@@ -23,6 +23,18 @@ const ag_linear_impl_t *ag_linear_choose(const ag_gemm_cache_t *gemm, const ag_i
     return &ag_linear_reference;
 }
 
+void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
+                      uint64_t n_rows, bool exact, float *y)
+{
+    const ag_linear_impl_t *impl =
+        ag_linear_choose(context->gemm, context->isa, linear, n_rows, exact);
+
+    if (context->prepared != NULL && impl != &ag_linear_r16) {
+        context->prepared->x = NULL;
+    }
+    impl->run(context, linear, x, n_rows, y);
+}
+
 size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact)
 {
     size_t most = 0;

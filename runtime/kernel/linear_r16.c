@@ -29,6 +29,22 @@ static uint64_t rows_at_once(uint64_t x_bytes)
     return n > 0 ? n : ROWS_GRAIN;
 }
 
+/* Rows of x into scratch, unless the layer before has left them there. */
+static void prepare(const ag_kernel_context_t *context, const ag_r16_kernel_t *kernel, uint64_t k,
+                    const float *x, uint64_t n_rows)
+{
+    ag_prepared_t *held = context->prepared;
+
+    if (held != NULL && held->x == x && held->n_rows == n_rows && held->k == k &&
+        held->form == kernel) {
+        return;
+    }
+    kernel->prepare(x, n_rows, k, context->scratch);
+    if (held != NULL) {
+        *held = (ag_prepared_t){.x = x, .n_rows = n_rows, .k = k, .form = kernel};
+    }
+}
+
 static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                 uint64_t n_rows, float *y)
 {
@@ -37,6 +53,9 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
 
     ag_worker_share(context->worker, linear->n, AG_R16_ROWS, &begin, &end);
     if (begin == end) {
+        if (context->prepared != NULL) {
+            context->prepared->x = NULL; /* what it was may not be what is there now */
+        }
         return;
     }
     for (uint64_t row = 0; row < n_rows; row += most) {
@@ -51,7 +70,7 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
                              .bias = linear->bias,
                              .y = y + row * linear->n};
 
-        kernel->prepare(x + row * linear->k, m, linear->k, context->scratch);
+        prepare(context, kernel, linear->k, x + row * linear->k, m);
         while (args.group_end * AG_R16_ROWS < end) {
             args.group_begin = args.group_end;
             args.group_end += groups;

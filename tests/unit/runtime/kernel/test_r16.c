@@ -264,6 +264,78 @@ Test(r16, f16_weights)
     check_type(AG_F16);
 }
 
+enum { SHARED_N = 40, SHARED_K = 256, SHARED_ROWS = 9 };
+
+/* Layers one after the other with one scratch: of one input, of one input in another form, of
+ * another input, and after a layer that uses the scratch for something else. */
+typedef struct chain {
+    ag_linear_t layers[6];
+    const float *x[6];
+} chain_t;
+
+static void run_chain(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const chain_t *chain = arg;
+    ag_prepared_t prepared = {0};
+    ag_kernel_context_t mine = *context;
+
+    mine.prepared = &prepared;
+    for (int i = 0; i < 6; i++) {
+        ag_kernel_linear(&mine, &chain->layers[i], chain->x[i], SHARED_ROWS, false,
+                         y + i * SHARED_ROWS * SHARED_N);
+    }
+}
+
+Test(r16, layers_of_one_input_share_its_prepared_rows_and_others_do_not)
+{
+    static const ag_dtype_t dtypes[6] = {AG_Q4_0, AG_Q4_0, AG_Q6_K, AG_Q4_0, AG_F32, AG_Q4_0};
+    static const int inputs[6] = {0, 0, 0, 1, 1, 1};
+    chain_t chain;
+    unsigned char *rows[6], *packed[6];
+    float *x[2], *y;
+    size_t scratch_bytes = 0;
+    kernel_call_t call = {.fn = run_chain, .arg = &chain, .isa = ag_isa_best()};
+
+    for (uint64_t i = 0; i < 2; i++) {
+        x[i] = random_floats(70 + i, SHARED_ROWS * SHARED_K, 1);
+    }
+    for (uint64_t i = 0; i < 6; i++) {
+        ag_packing_t packing = ag_packing_choose(dtypes[i], SHARED_K);
+        size_t bytes;
+
+        rows[i] = random_weights(dtypes[i], 80 + i, SHARED_N * SHARED_K);
+        packed[i] = packing == AG_PACKING_R16 ? pack(dtypes[i], rows[i], SHARED_N, SHARED_K) : NULL;
+        chain.x[i] = x[inputs[i]];
+        chain.layers[i] = (ag_linear_t){.dtype = dtypes[i],
+                                        .packing = packing,
+                                        .n = SHARED_N,
+                                        .k = SHARED_K,
+                                        .weight = packed[i] != NULL ? packed[i] : rows[i]};
+        bytes = ag_linear_scratch_bytes(&chain.layers[i], SHARED_ROWS, false);
+        scratch_bytes = bytes > scratch_bytes ? bytes : scratch_bytes;
+    }
+    call.scratch_bytes = scratch_bytes;
+    y = kernel_call(&call, 6 * SHARED_ROWS * SHARED_N, "a chain");
+    for (int i = 0; i < 6; i++) {
+        float *rounded = take(SHARED_ROWS * SHARED_K * sizeof(float));
+        float *weights = decode(dtypes[i], rows[i], SHARED_N * SHARED_K);
+        linear_case_t c = {.linear = chain.layers[i], .n_rows = SHARED_ROWS, .x = chain.x[i]};
+
+        memcpy(rounded, chain.x[i], SHARED_ROWS * SHARED_K * sizeof(float));
+        if (dtypes[i] != AG_F32) {
+            round_x(dtypes[i], chain.x[i], SHARED_ROWS * SHARED_K, rounded);
+        }
+        expect_sums(&c, weights, rounded, y + i * SHARED_ROWS * SHARED_N, "a chain");
+        free(rounded);
+        free(weights);
+        free(rows[i]);
+        free(packed[i]);
+    }
+    free(x[0]);
+    free(x[1]);
+    free(y);
+}
+
 /* The largest products there are: 16-bit sums of two would saturate. */
 Test(r16, products_of_the_largest_bytes_do_not_saturate)
 {
