@@ -109,7 +109,8 @@ static ag_status_t cut(const cutting_t *cutting, const char *text, size_t n_byte
             end -= space_before(text, done, end);
         }
         status = leave(cutting, text + done, end - done);
-        if (status == AG_OK) {
+        /* one that would strip begins behind what was stripped before it: nothing may be left */
+        if (status == AG_OK && (at > done || !(piece->flags & AG_PIECE_L_STRIP))) {
             status = ag_array_append(cutting->ids, &id, 1);
         }
         done = at;

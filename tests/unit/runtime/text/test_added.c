@@ -72,6 +72,17 @@ Test(added, white_space_beside_it_is_swallowed_where_it_says_so)
     expect_cut(left, "<> <>", 0, "10 10");
 }
 
+Test(added, white_space_that_was_swallowed_is_found_again_unless_it_would_strip)
+{
+    static const char plain[] =
+        JSON("{'id':10,'content':'<>','rstrip':true},{'id':11,'content':' '}");
+    static const char strips[] =
+        JSON("{'id':10,'content':'<>','rstrip':true},{'id':11,'content':' ','lstrip':true}");
+
+    expect_cut(plain, "a<> b", 0, "0 10 11 1"); /* as tokenizers 0.23.3 */
+    expect_cut(strips, "a<> b", 0, "0 10 1");
+}
+
 Test(added, one_that_is_empty_or_not_utf_8_is_never_found)
 {
     static const char *const tokens[] = {"a", "b", "\xc3", "\xa9", ""};
