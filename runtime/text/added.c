@@ -15,22 +15,22 @@ typedef struct cutting {
     ag_array_t *ids;
 } cutting_t;
 
-/* The longest added token that stands at text; AG_NO_ID: none. */
-static uint32_t added_at(const cutting_t *cutting, const char *text, size_t n_bytes)
+/* The longest added token that stands at text; NULL: none. */
+static const ag_added_t *added_at(const cutting_t *cutting, const char *text, size_t n_bytes)
 {
     const ag_tokenizer_t *tokenizer = cutting->tokenizer;
     const uint32_t *from = &tokenizer->added_from[(unsigned char)text[0]];
 
     for (uint32_t i = from[0]; i < from[1]; i++) {
-        uint32_t id = AG_ITEMS(&tokenizer->added, uint32_t)[i];
-        const ag_piece_t *piece = ag_piece_at(tokenizer, id);
+        const ag_added_t *added = &AG_ITEMS(&tokenizer->added, ag_added_t)[i];
+        const ag_piece_t *piece = ag_piece_at(tokenizer, added->id);
 
-        if (piece->n_bytes <= n_bytes && (piece->flags & AG_PIECE_LATE) == cutting->late &&
-            memcmp(text, ag_piece_bytes(tokenizer, piece), piece->n_bytes) == 0) {
-            return id;
+        if (added->n_bytes <= n_bytes && (piece->flags & AG_PIECE_LATE) == cutting->late &&
+            memcmp(text, ag_added_bytes(tokenizer, added), added->n_bytes) == 0) {
+            return added;
         }
     }
-    return AG_NO_ID;
+    return NULL;
 }
 
 /* Bytes of the white space (Unicode's property) that stands at text; 0: none does. */
@@ -92,16 +92,16 @@ static ag_status_t cut(const cutting_t *cutting, const char *text, size_t n_byte
     size_t done = 0, at = 0;
 
     while (at < n_bytes && status == AG_OK) {
-        uint32_t id = added_at(cutting, text + at, n_bytes - at);
+        const ag_added_t *added = added_at(cutting, text + at, n_bytes - at);
         const ag_piece_t *piece;
         size_t end = at > done ? at : done;
 
-        if (id == AG_NO_ID) {
+        if (added == NULL) {
             at++;
             continue;
         }
-        piece = ag_piece_at(cutting->tokenizer, id);
-        at += piece->n_bytes;
+        piece = ag_piece_at(cutting->tokenizer, added->id);
+        at += added->n_bytes;
         if ((piece->flags & AG_PIECE_SPECIAL) && !(cutting->flags & AG_TOKEN_SPECIAL)) {
             continue; /* it stays text, and hides what else its text holds */
         }
@@ -111,7 +111,7 @@ static ag_status_t cut(const cutting_t *cutting, const char *text, size_t n_byte
         status = leave(cutting, text + done, end - done);
         /* one that would strip begins behind what was stripped before it: nothing may be left */
         if (status == AG_OK && (at > done || !(piece->flags & AG_PIECE_L_STRIP))) {
-            status = ag_array_append(cutting->ids, &id, 1);
+            status = ag_array_append(cutting->ids, &added->id, 1);
         }
         done = at;
         while ((piece->flags & AG_PIECE_R_STRIP) && space_at(text + done, n_bytes - done) > 0) {

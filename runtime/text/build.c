@@ -62,13 +62,14 @@ static bool to_bytes(const char *text, size_t n_bytes, char *bytes, size_t *n_p)
 }
 
 /*
- * A word becomes the bytes it stands for; one that stands for none can never be made. An added
- * token is its own text, and a word only where that says the same.
+ * A word becomes the bytes it stands for; one that stands for none can never be made. The text of
+ * an added token stays in the pool beside them.
  */
 static ag_status_t resolve(ag_tokenizer_t *tokenizer, ag_piece_t *piece)
 {
-    char *text, *bytes;
-    bool in_alphabet;
+    const char *text;
+    char *bytes;
+    ag_status_t status = AG_OK;
     size_t n = 0;
 
     if (piece->n_bytes == 0 || !(piece->flags & AG_PIECE_WORD)) {
@@ -80,36 +81,41 @@ static ag_status_t resolve(ag_tokenizer_t *tokenizer, ag_piece_t *piece)
         return ag_fail_nomem("reading a token", piece->n_bytes);
     }
     text = AG_ITEMS(&tokenizer->bytes, char) + piece->offset;
-    in_alphabet = to_bytes(text, piece->n_bytes, bytes, &n);
-    if (!(piece->flags & AG_PIECE_ADDED) && in_alphabet) {
-        memcpy(text, bytes, n);
-        tokenizer->bytes.n_items = piece->offset + n;
-        piece->n_bytes = (uint32_t)n;
-    } else if (!in_alphabet || n != piece->n_bytes || memcmp(text, bytes, n) != 0) {
+    if (!to_bytes(text, piece->n_bytes, bytes, &n)) {
         piece->flags &= ~(unsigned)AG_PIECE_WORD;
+    } else if (n != piece->n_bytes || memcmp(text, bytes, n) != 0) {
+        if (!(piece->flags & AG_PIECE_ADDED)) {
+            tokenizer->bytes.n_items = piece->offset;
+        }
+        piece->offset = (uint32_t)tokenizer->bytes.n_items;
+        piece->n_bytes = (uint32_t)n;
+        status = ag_array_append(&tokenizer->bytes, bytes, n);
     }
     free(bytes);
-    return AG_OK;
+    return status;
 }
 
 ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *token)
 {
     uint32_t id = (uint32_t)tokenizer->pieces.n_items;
     ag_piece_t piece = {.offset = (uint32_t)tokenizer->bytes.n_items, .flags = token->flags};
+    ag_added_t added = {.id = id, .offset = piece.offset};
     ag_status_t status;
 
-    if (token->n_bytes > UINT32_MAX - tokenizer->bytes.n_items || id >= INT32_MAX) {
+    /* twice: as text and as bytes */
+    if (token->n_bytes > (UINT32_MAX - tokenizer->bytes.n_items) / 2 || id >= INT32_MAX) {
         return ag_fail(AG_ERR_UNSUPPORTED, "a vocabulary of more than 4 GiB");
     }
     piece.n_bytes = token->text != NULL ? (uint32_t)token->n_bytes : 0;
+    added.n_bytes = piece.n_bytes;
     status = ag_array_append(&tokenizer->bytes, token->text, piece.n_bytes);
-    if (status == AG_OK) {
-        status = resolve(tokenizer, &piece);
-    }
     /* what is no UTF-8 never stands in text, and must not cut a character of it */
     if (status == AG_OK && (piece.flags & AG_PIECE_ADDED) && piece.n_bytes > 0 &&
         ag_utf8_valid(token->text, token->n_bytes)) {
-        status = ag_array_append(&tokenizer->added, &id, 1);
+        status = ag_array_append(&tokenizer->added, &added, 1);
+    }
+    if (status == AG_OK) {
+        status = resolve(tokenizer, &piece);
     }
     return status == AG_OK ? ag_array_append(&tokenizer->pieces, &piece, 1) : status;
 }
@@ -117,31 +123,29 @@ ag_status_t ag_build_token(ag_tokenizer_t *tokenizer, const ag_token_text_t *tok
 /* By first byte; then the longest first, so that the first that fits at a place is taken. */
 static int compare_added(const void *a, const void *b, void *arg)
 {
-    const ag_tokenizer_t *tokenizer = arg;
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    const ag_piece_t *px = ag_piece_at(tokenizer, x), *py = ag_piece_at(tokenizer, y);
-    unsigned char bx = (unsigned char)ag_piece_bytes(tokenizer, px)[0];
-    unsigned char by = (unsigned char)ag_piece_bytes(tokenizer, py)[0];
+    const ag_added_t *x = a, *y = b;
+    unsigned char bx = (unsigned char)ag_added_bytes(arg, x)[0];
+    unsigned char by = (unsigned char)ag_added_bytes(arg, y)[0];
 
     if (bx != by) {
         return bx < by ? -1 : 1;
     }
-    return px->n_bytes != py->n_bytes ? (px->n_bytes < py->n_bytes ? 1 : -1) : (x > y) - (x < y);
+    return x->n_bytes != y->n_bytes ? (x->n_bytes < y->n_bytes ? 1 : -1)
+                                    : (x->id > y->id) - (x->id < y->id);
 }
 
 static void sort_added(ag_tokenizer_t *tokenizer)
 {
-    const uint32_t *ids = tokenizer->added.items;
+    const ag_added_t *added = tokenizer->added.items;
     size_t n = tokenizer->added.n_items;
     uint32_t at = 0;
 
     if (n > 0) {
-        qsort_r(tokenizer->added.items, n, sizeof(uint32_t), compare_added, tokenizer);
+        qsort_r(tokenizer->added.items, n, sizeof(ag_added_t), compare_added, tokenizer);
     }
     for (int byte = 0; byte <= 256; byte++) {
         tokenizer->added_from[byte] = at;
-        while (at < n && (unsigned char)ag_piece_bytes(
-                             tokenizer, ag_piece_at(tokenizer, ids[at]))[0] == byte) {
+        while (at < n && (unsigned char)ag_added_bytes(tokenizer, &added[at])[0] == byte) {
             at++;
         }
     }
@@ -250,12 +254,11 @@ static uint32_t alphabet_id(const ag_tokenizer_t *tokenizer, const char *text, s
 uint32_t ag_text_id(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes)
 {
     for (size_t i = 0; i < tokenizer->added.n_items; i++) {
-        uint32_t id = AG_ITEMS(&tokenizer->added, uint32_t)[i];
-        const ag_piece_t *piece = ag_piece_at(tokenizer, id);
+        const ag_added_t *added = &AG_ITEMS(&tokenizer->added, ag_added_t)[i];
 
-        if (piece->n_bytes == n_bytes &&
-            memcmp(ag_piece_bytes(tokenizer, piece), text, n_bytes) == 0) {
-            return id;
+        if (added->n_bytes == n_bytes &&
+            memcmp(ag_added_bytes(tokenizer, added), text, n_bytes) == 0) {
+            return added->id;
         }
     }
     return alphabet_id(tokenizer, text, n_bytes);

@@ -32,6 +32,18 @@ static const ag_gguf_value_t *get_array(const ag_gguf_t *gguf, const char *key, 
     return strings ? (kind == AG_GGUF_STRING ? value : NULL) : is_integer(kind) ? value : NULL;
 }
 
+/* As in llama.cpp an added token stands for its text, not for the bytes that a word's text means.
+ */
+static unsigned added_flags(const ag_gguf_value_t *text)
+{
+    for (size_t i = 0; i < text->as.string.n_bytes; i++) {
+        if ((unsigned char)text->as.string.bytes[i] >= 0x80) {
+            return AG_PIECE_ADDED;
+        }
+    }
+    return AG_PIECE_ADDED | AG_PIECE_WORD;
+}
+
 static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
     const ag_gguf_value_t *tokens = get_array(gguf, "tokenizer.ggml.tokens", true);
@@ -57,9 +69,9 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
                                  .flags = AG_PIECE_WORD};
 
         if (type == TYPE_CONTROL || type == TYPE_UNKNOWN) {
-            token.flags |= AG_PIECE_ADDED | AG_PIECE_SPECIAL;
+            token.flags = added_flags(&text) | AG_PIECE_SPECIAL;
         } else if (type == TYPE_USER_DEFINED) {
-            token.flags |= AG_PIECE_ADDED;
+            token.flags = added_flags(&text);
         } else if (type == TYPE_UNUSED) {
             token = (ag_token_text_t){.text = NULL};
         }

@@ -16,7 +16,7 @@ ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **to
     }
     tokenizer->pieces = AG_ARRAY(ag_piece_t);
     tokenizer->bytes = AG_ARRAY(char);
-    tokenizer->added = AG_ARRAY(uint32_t);
+    tokenizer->added = AG_ARRAY(ag_added_t);
     tokenizer->merges = AG_ARRAY(ag_merge_t);
     tokenizer->bos = -1;
     status = ag_model_files_gguf(files) != NULL ? ag_tokenizer_read_gguf(files, tokenizer)

@@ -20,6 +20,12 @@ typedef struct ag_piece {
     unsigned flags;           /* AG_PIECE_* */
 } ag_piece_t;
 
+/* How an added token stands in text. Its piece has other bytes where it is a word, too, whose text
+ * in the byte alphabet means other bytes. */
+typedef struct ag_added {
+    uint32_t id, offset, n_bytes; /* in the pool of bytes */
+} ag_added_t;
+
 typedef struct ag_merge {
     uint32_t left, right, id;
 } ag_merge_t;
@@ -30,7 +36,7 @@ typedef struct ag_splitter ag_splitter_t;
 struct ag_tokenizer {
     ag_array_t pieces;        /* ag_piece_t by id */
     ag_array_t bytes;         /* char: the pieces' bytes */
-    ag_array_t added;         /* uint32_t ids of added pieces: by first byte, the longest first */
+    ag_array_t added;         /* ag_added_t: by first byte, the longest first */
     uint32_t added_from[257]; /* where those of a first byte begin in `added` */
     uint32_t byte_ids[256];   /* token of a single byte, or AG_NO_ID */
     ag_array_t merges;        /* ag_merge_t by rank */
@@ -48,6 +54,11 @@ struct ag_tokenizer {
 static inline const ag_piece_t *ag_piece_at(const ag_tokenizer_t *tokenizer, uint32_t id)
 {
     return &AG_ITEMS(&tokenizer->pieces, ag_piece_t)[id];
+}
+
+static inline const char *ag_added_bytes(const ag_tokenizer_t *tokenizer, const ag_added_t *added)
+{
+    return AG_ITEMS(&tokenizer->bytes, char) + added->offset;
 }
 
 static inline const char *ag_piece_bytes(const ag_tokenizer_t *tokenizer, const ag_piece_t *piece)

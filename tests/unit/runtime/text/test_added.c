@@ -103,6 +103,23 @@ Test(added, one_that_is_empty_or_not_utf_8_is_never_found)
     made_close(&made);
 }
 
+Test(added, one_that_is_a_byte_of_the_vocabulary_is_both)
+{
+    /* U+00B2 is the byte B2 in the alphabet, and so it is decoded; as tokenizers 0.23.3 */
+    static const char json[] =
+        "{'model':{'vocab':{'\xc3\x82':0,'\xc2\xb2':1,'a':2},'merges':[]},"
+        "'added_tokens':[{'id':1,'content':'\xc2\xb2','special':true}]," PRE_BYTES "}";
+    size_t n_bytes;
+    made_t made;
+
+    made_open(&made, json);
+    expect_ids(made.tokenizer, "a\xc2\xb2", AG_TOKEN_SPECIAL, "2 1");
+    expect_ids(made.tokenizer, "a\xc2\xb2", 0, "2 0 1");
+    cr_expect_eq(*ag_tokenizer_piece(made.tokenizer, 1, AG_TOKEN_SPECIAL, &n_bytes), '\xb2');
+    cr_expect_eq(n_bytes, 1);
+    made_close(&made);
+}
+
 Test(added, decoding_shows_special_ones_only_when_asked_for)
 {
     static const int32_t ids[] = {0, 10, 5, 11, 1, 99, -1};
