@@ -55,14 +55,18 @@ AG_INLINE void ag_vec_store_f(float *floats, ag_vec_f_t v)
     memcpy(floats, &v, sizeof(v));
 }
 
-AG_INLINE ag_vec_f_t ag_vec_splat_f(float x)
-{
-    return (ag_vec_f_t){0} + x;
-}
-
 AG_INLINE ag_vec_i_t ag_vec_splat_i(int32_t x)
 {
     return (ag_vec_i_t){0} + x;
+}
+
+/* By its bits: 0 + x is an addition, which the compiler must keep for the sake of -0. */
+AG_INLINE ag_vec_f_t ag_vec_splat_f(float x)
+{
+    int32_t bits;
+
+    memcpy(&bits, &x, sizeof(bits));
+    return (ag_vec_f_t)ag_vec_splat_i(bits);
 }
 
 /** Four bytes, or two halves, in every lane. */
