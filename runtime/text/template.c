@@ -30,6 +30,13 @@ static bool is_word(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
+/* Would the two be another word, or an operator, without the space between them? */
+static bool would_join(char left, char right)
+{
+    return (is_word(left) && is_word(right)) ||
+           (strchr("!=<>*/", left) != NULL && strchr("=*/", right) != NULL);
+}
+
 static bool ends_with(const scan_t *scan, const char *end)
 {
     size_t n = strlen(end), n_form = scan->form->n_items;
@@ -146,8 +153,8 @@ static edge_t copy_tag(scan_t *scan)
         if (*scan->at == '\'' || *scan->at == '"') {
             copy_literal(scan);
         } else if (*scan->at != '[' || !copy_subscript(scan)) {
-            if (spaced && is_word(*scan->at) && scan->form->n_items > 0 &&
-                is_word(AG_ITEMS(scan->form, char)[scan->form->n_items - 1])) {
+            if (spaced && scan->form->n_items > 0 &&
+                would_join(AG_ITEMS(scan->form, char)[scan->form->n_items - 1], *scan->at)) {
                 emit(scan, " ", 1);
             }
             emit(scan, scan->at++, 1);

@@ -193,6 +193,8 @@ Test(template, tags_are_brought_to_one_form)
     expect_form("{{ a }}{{ 'b' }}\n", "{{a+'b'}}");
     expect_form("{% if a %}\n  {% endif %}\n", "{%if a%}{%endif%}");
     expect_form("{{ '%}' }}", "{{'%}'}}");
+    expect_form("{{ a != b }}", "{{a!=b}}");
+    expect_form("{{ a ! = b }}", "{{a! =b}}"); /* which is an error in Jinja */
 }
 
 Test(template, text_that_would_be_written_is_not_dropped)
