@@ -124,7 +124,8 @@ ag_status_t ag_agree(ag_net_t *net, const ag_idle_t *idle, ag_status_t status, i
     if (verdict.status == AG_OK) {
         return AG_OK;
     }
-    return verdict.everybody
+    /* a text may name the rank by itself */
+    return verdict.everybody || strncmp(verdict.text, "rank ", 5) == 0
                ? ag_fail((ag_status_t)verdict.status, "%s", verdict.text)
                : ag_fail((ag_status_t)verdict.status, "rank %d: %s", verdict.rank, verdict.text);
 }

@@ -11,7 +11,8 @@ typedef struct ag_idle {
 
 /**
  * All ranks bring a status; all leave with the same one: AG_OK, or the lowest failing rank's, whose
- * record every rank then has (prefixed "rank R: " where only some ranks failed).
+ * record every rank then has (prefixed "rank R: " where only some ranks failed and it does not
+ * begin with a rank already).
  * @param failed_rank_p  out: the rank whose error it is, -1 for none; may be NULL.
  */
 ag_status_t ag_agree(ag_net_t *net, const ag_idle_t *idle, ag_status_t status, int *failed_rank_p);

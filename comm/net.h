@@ -38,7 +38,8 @@ struct ag_net {
 /* Channels: one per pair and purpose, so that streams do not wait for each other. */
 enum {
     AG_CHANNEL_CONTROL = 0, /* agreement, steps */
-    AG_CHANNEL_FIRST = 1,   /* the program's: collectives and links, from here */
+    AG_CHANNEL_STOP = 1,    /* a rank was asked to stop */
+    AG_CHANNEL_FIRST = 2,   /* the program's, links and collectives, from here */
     AG_N_CHANNELS = 4096,
 };
 

@@ -6,7 +6,7 @@
 
 ag_status_t ag_command_generate(ag_session_t *session);
 ag_status_t ag_command_eval(ag_session_t *session);
-ag_status_t ag_command_tokenize(const ag_options_t *options);
+ag_status_t ag_command_tokenize(ag_session_t *session);
 ag_status_t ag_command_plan(ag_session_t *session);
 ag_status_t ag_command_show(ag_session_t *session);
 
@@ -19,9 +19,6 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
 
 /** The one closing line of a run, on standard error. */
 ag_status_t ag_print_figures(ag_session_t *session, const ag_run_figures_t *figures);
-
-/** A whole file, NUL-terminated. @param bytes_p out: free() it. */
-ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p);
 
 /** Write to standard output and flush: AG_ERR_IO when it is closed. */
 ag_status_t ag_write_out(const char *bytes, size_t n_bytes);

@@ -8,36 +8,6 @@
 #include "parallel/program/text.h"
 #include "runtime/base/log.h"
 
-ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p)
-{
-    FILE *file = fopen(path, "rb");
-    ag_array_t bytes = AG_ARRAY(char);
-    char block[65536];
-    ag_status_t status = AG_OK;
-    size_t n;
-
-    if (file == NULL) {
-        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
-    }
-    while (status == AG_OK && (n = fread(block, 1, sizeof(block), file)) > 0) {
-        status = ag_array_append(&bytes, block, n);
-    }
-    if (status == AG_OK && ferror(file)) {
-        status = ag_fail(AG_ERR_IO, "reading %s: %s", path, strerror(errno));
-    }
-    fclose(file);
-    if (status == AG_OK) {
-        status = ag_array_append(&bytes, "", 1);
-    }
-    if (status != AG_OK) {
-        ag_array_fini(&bytes);
-        return status;
-    }
-    *bytes_p = bytes.items;
-    *n_bytes_p = bytes.n_items - 1;
-    return AG_OK;
-}
-
 ag_status_t ag_write_out(const char *bytes, size_t n_bytes)
 {
     if (fwrite(bytes, 1, n_bytes, stdout) != n_bytes || fflush(stdout) != 0) {
@@ -162,11 +132,14 @@ ag_status_t ag_print_plan(ag_session_t *session)
         status = ag_json_text(json, AG_JSON_INDENTED, &text);
     }
     if (status == AG_OK) {
-        print_table(session);
         status = ag_write_out(text, strlen(text));
     }
     if (status == AG_OK) {
         status = ag_write_out("\n", 1);
+    }
+    if (status == AG_OK) {
+        print_table(session);
+        status = ag_session_check_budgets(session);
     }
     free(text);
     ag_json_destroy(json);

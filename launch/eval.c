@@ -3,9 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "launch/command.h"
-#include "runtime/base/log.h"
+#include "launch/input.h"
 #include "runtime/file/npy.h"
 
 typedef struct evaluation {
@@ -15,6 +16,11 @@ typedef struct evaluation {
     int32_t bos;
     ag_npy_writer_t *writer;
 } evaluation_t;
+
+static const char *input_of(const ag_session_t *session)
+{
+    return session->options->tokens != NULL ? session->options->tokens : session->options->text;
+}
 
 static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
 {
@@ -26,6 +32,7 @@ static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
     if (status != AG_OK) {
         return status;
     }
+    ag_warn_utf8(session->options->text, bytes, n_bytes);
     status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids);
     free(bytes);
     if (status != AG_OK) {
@@ -57,8 +64,11 @@ static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t
         return status;
     }
     if (e->n_ids == 0) {
-        return ag_fail(AG_ERR_INVALID, "%s has no token to predict",
-                       options->tokens != NULL ? options->tokens : options->text);
+        return ag_fail(AG_ERR_INVALID, "%s has no token to predict", input_of(session));
+    }
+    status = ag_check_ids(session->model, input_of(session), e->ids, e->n_ids);
+    if (status != AG_OK) {
+        return status;
     }
     e->bos = as_is ? -1 : ag_tokenizer_bos(session->tokenizer);
     n_bos = e->bos >= 0;
@@ -91,10 +101,14 @@ static ag_status_t write_logits(void *arg, const float *logits, uint64_t n_rows)
 static ag_status_t print_result(const ag_session_t *session, const evaluation_t *e,
                                 const ag_eval_result_t *result)
 {
-    double nll = result->n_predicted > 0 ? result->nll_sum / (double)result->n_predicted : NAN;
+    double nll = result->n_predicted > 0 ? result->nll_sum / (double)result->n_predicted : 0;
     ag_json_t *json;
     char line[256];
 
+    if (!session->options->json && result->n_predicted == 0) {
+        snprintf(line, sizeof(line), "%zu tokens, none of which has another before it\n", e->n_ids);
+        return ag_write_out(line, strlen(line));
+    }
     if (!session->options->json) {
         snprintf(line, sizeof(line), "%zu tokens, %llu predicted: mean nll %.6f, perplexity %.4f\n",
                  e->n_ids, (unsigned long long)result->n_predicted, nll, exp(nll));
@@ -103,9 +117,20 @@ static ag_status_t print_result(const ag_session_t *session, const evaluation_t 
     json = ag_json_new_object();
     ag_json_set(json, "tokens", ag_json_new_integer((int64_t)e->n_ids));
     ag_json_set(json, "predicted", ag_json_new_integer((int64_t)result->n_predicted));
-    ag_json_set(json, "nll", ag_json_new_real(nll));
-    ag_json_set(json, "perplexity", ag_json_new_real(exp(nll)));
+    if (result->n_predicted > 0) { /* a mean of none is no number */
+        ag_json_set(json, "nll", ag_json_new_real(nll));
+        ag_json_set(json, "perplexity", ag_json_new_real(exp(nll)));
+    }
     return ag_print_json_line(json);
+}
+
+/* Are they one file, by whatever names? */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat of_a, of_b;
+
+    return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
 }
 
 static ag_status_t open_logits(const ag_session_t *session, evaluation_t *e)
@@ -113,10 +138,15 @@ static ag_status_t open_logits(const ag_session_t *session, evaluation_t *e)
     uint64_t n_windows = (e->n_ids + e->window - 1) / e->window;
     uint64_t n_rows = e->n_ids + (e->bos >= 0 ? n_windows : 0);
 
-    return session->options->logits == NULL
-               ? AG_OK
-               : ag_npy_writer_open(session->options->logits, n_rows, session->model->spec->vocab,
-                                    &e->writer);
+    if (session->options->logits == NULL) {
+        return AG_OK;
+    }
+    if (is_same_file(session->options->logits, input_of(session))) {
+        return ag_fail(AG_ERR_INVALID, "--logits %s would overwrite what is evaluated",
+                       session->options->logits);
+    }
+    return ag_npy_writer_open(session->options->logits, n_rows, session->model->spec->vocab,
+                              &e->writer);
 }
 
 static ag_status_t run(ag_session_t *session, evaluation_t *e)
@@ -124,7 +154,7 @@ static ag_status_t run(ag_session_t *session, evaluation_t *e)
     ag_eval_opts_t opts = {.window_tokens = e->window,
                            .bos = e->bos,
                            .on_logits = e->writer != NULL ? write_logits : NULL,
-                           .calls = {.is_cancelled = ag_session_is_cancelled, .arg = e}};
+                           .arg = e};
     ag_eval_result_t result = {0};
     ag_run_figures_t figures = {0};
     ag_status_t status = ag_eval(session->job, e->ids, e->n_ids, &opts, &result, &figures);

@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "launch/command.h"
-#include "runtime/base/log.h"
-#include "runtime/base/utf8.h"
+#include "launch/input.h"
 #include "runtime/file/npy.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/stream.h"
@@ -23,15 +22,14 @@ typedef struct answer {
     ag_array_t tokens; /* int32_t */
 } answer_t;
 
-static ag_status_t encode_text(const ag_session_t *session, const char *text, size_t n_bytes,
-                               ag_array_t *ids)
+/* @param what  where the text comes from. */
+static ag_status_t encode_text(const ag_session_t *session, const char *what, const char *text,
+                               size_t n_bytes, ag_array_t *ids)
 {
     int32_t bos = ag_tokenizer_bos(session->tokenizer);
-    ag_status_t status = AG_OK;
+    ag_status_t status;
 
-    if (!ag_utf8_valid(text, n_bytes)) {
-        ag_log(AG_LOG_WARNING, "the prompt is not valid UTF-8: what is not is read as U+FFFD");
-    }
+    ag_warn_utf8(what, text, n_bytes);
     status = ag_tokenizer_encode(session->tokenizer, text, n_bytes, AG_TOKEN_SPECIAL, ids);
     if (status == AG_OK && bos >= 0 &&
         (ids->n_items == 0 || AG_ITEMS(ids, int32_t)[0] != bos)) { /* never twice */
@@ -44,8 +42,8 @@ static ag_status_t encode_text(const ag_session_t *session, const char *text, si
     return status;
 }
 
-static ag_status_t add_prompt(const ag_session_t *session, const char *text, size_t n_bytes,
-                              ag_array_t *prompts)
+static ag_status_t add_prompt(const ag_session_t *session, const char *what, const char *text,
+                              size_t n_bytes, ag_array_t *prompts)
 {
     prompt_t prompt = {.ids = AG_ARRAY(int32_t)};
     ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
@@ -57,12 +55,11 @@ static ag_status_t add_prompt(const ag_session_t *session, const char *text, siz
         text = rendered;
     }
     if (status == AG_OK) {
-        status = encode_text(session, text, n_bytes, &prompt.ids);
+        status = encode_text(session, what, text, n_bytes, &prompt.ids);
     }
     free(rendered);
     if (status == AG_OK && prompt.ids.n_items == 0) {
-        status = ag_fail(AG_ERR_INVALID, "prompt %zu is empty: give at least one token",
-                         prompts->n_items);
+        status = ag_fail(AG_ERR_INVALID, "%s: the prompt is empty: give at least one token", what);
     }
     if (status == AG_OK) {
         status = ag_array_append(prompts, &prompt, 1);
@@ -75,38 +72,21 @@ static ag_status_t add_prompt(const ag_session_t *session, const char *text, siz
 
 static ag_status_t add_lines(const ag_session_t *session, ag_array_t *prompts)
 {
-    const char *path = session->options->prompts;
-    char *bytes, *line, what[4200];
-    size_t n_bytes, number = 1;
-    ag_status_t status = ag_read_whole_file(path, &bytes, &n_bytes);
+    ag_lines_t lines;
+    ag_json_t *json = NULL;
+    ag_status_t status = ag_lines_open(session->options->prompts, &lines);
 
-    if (status != AG_OK) {
-        return status;
-    }
-    for (line = bytes; line < bytes + n_bytes && status == AG_OK; number++) {
-        char *end = memchr(line, '\n', (size_t)(bytes + n_bytes - line));
-        ag_json_t *json = NULL;
-        const char *text;
+    while (status == AG_OK && (status = ag_lines_next(&lines, &json)) == AG_OK && json != NULL) {
         size_t n_text;
+        const char *text = ag_json_string(json, &n_text);
 
-        end = end != NULL ? end : bytes + n_bytes;
-        snprintf(what, sizeof(what), "%s, line %zu", path, number);
-        if (end > line) {
-            status = ag_json_parse(line, (size_t)(end - line), what, &json);
-            text = status == AG_OK ? ag_json_string(json, &n_text) : NULL;
-            if (status == AG_OK && text == NULL) {
-                status = ag_fail(AG_ERR_FORMAT, "%s: a JSON string is expected", what);
-            }
-            if (status == AG_OK) {
-                status = add_prompt(session, text, n_text, prompts);
-            }
-            ag_json_destroy(json);
-        }
-        line = end + 1;
+        status = text != NULL ? add_prompt(session, lines.what, text, n_text, prompts)
+                              : ag_fail(AG_ERR_FORMAT, "%s: a JSON string is expected", lines.what);
+        ag_json_destroy(json);
     }
-    free(bytes);
+    ag_lines_close(&lines);
     return status == AG_OK && prompts->n_items == 0
-               ? ag_fail(AG_ERR_INVALID, "%s has no prompts", path)
+               ? ag_fail(AG_ERR_INVALID, "%s has no prompts", session->options->prompts)
                : status;
 }
 
@@ -120,7 +100,10 @@ static ag_status_t add_ids(const ag_session_t *session, ag_array_t *prompts)
     if (status != AG_OK) {
         return status;
     }
-    status = ag_array_append(&prompt.ids, ids, n_ids);
+    status = ag_check_ids(session->model, session->options->tokens, ids, n_ids);
+    if (status == AG_OK) {
+        status = ag_array_append(&prompt.ids, ids, n_ids);
+    }
     free(ids);
     if (status == AG_OK && n_ids == 0) {
         status = ag_fail(AG_ERR_INVALID, "%s has no token: the prompt is empty",
@@ -149,11 +132,11 @@ static ag_status_t gather_prompts(const ag_session_t *session, ag_array_t *promp
         return add_lines(session, prompts);
     }
     if (options->prompt != NULL) {
-        return add_prompt(session, options->prompt, strlen(options->prompt), prompts);
+        return add_prompt(session, "--prompt", options->prompt, strlen(options->prompt), prompts);
     }
     status = ag_read_whole_file(options->prompt_file, &bytes, &n_bytes);
     if (status == AG_OK) {
-        status = add_prompt(session, bytes, n_bytes, prompts);
+        status = add_prompt(session, options->prompt_file, bytes, n_bytes, prompts);
         free(bytes);
     }
     return status;
@@ -270,10 +253,7 @@ static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
     ag_generate_opts_t opts = {.max_tokens = session->options->max_tokens,
                                .ignore_end = session->options->ignore_eos,
                                .stream = number,
-                               .calls = {.on_token = on_token,
-                                         .is_end = is_end,
-                                         .is_cancelled = ag_session_is_cancelled,
-                                         .arg = &answer}};
+                               .calls = {.on_token = on_token, .is_end = is_end, .arg = &answer}};
     ag_run_figures_t figures = {0};
     ag_report_t report;
     size_t n_before;

@@ -35,10 +35,37 @@ static int exit_code(ag_status_t status)
     }
 }
 
-static ag_status_t run_session(const ag_options_t *options, ag_session_t *session)
+/* Text alone: one rank does it for all. */
+static ag_status_t answer_alone(ag_session_t *session)
 {
-    ag_status_t status = ag_session_open(options, session);
+    const ag_options_t *options = session->options;
 
+    if (session->net->rank != 0) {
+        return AG_OK;
+    }
+    if (options->help) {
+        ag_options_help(options->command, stdout);
+        return ag_write_out("", 0);
+    }
+    if (options->version) {
+        printf("argosy %s\n", ARGOSY_VERSION);
+        return ag_write_out("", 0);
+    }
+    return ag_command_tokenize(session);
+}
+
+static ag_status_t run_session(const ag_options_t *options, ag_status_t parsed,
+                               ag_session_t *session)
+{
+    ag_status_t status = ag_session_start(options, parsed, session);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (options->help || options->version || options->command == AG_COMMAND_TOKENIZE) {
+        return ag_session_agree(session, answer_alone(session));
+    }
+    status = ag_session_open(session);
     if (status != AG_OK) {
         return status;
     }
@@ -58,10 +85,10 @@ static ag_status_t run_session(const ag_options_t *options, ag_session_t *sessio
  * One line for the whole job: a failure that all ranks agreed on is rank 0's to tell; a rank that
  * fails alone tells it and ends the job, since the others may wait for it.
  */
-static int run_command(const ag_options_t *options)
+static int run_command(const ag_options_t *options, ag_status_t parsed)
 {
     ag_session_t session = {0};
-    ag_status_t status = run_session(options, &session);
+    ag_status_t status = run_session(options, parsed, &session);
     bool alone = status != AG_OK && !session.agreed;
 
     if (status != AG_OK && (alone || session.net == NULL || session.net->rank == 0)) {
@@ -72,14 +99,6 @@ static int run_command(const ag_options_t *options)
     }
     ag_session_close(&session);
     return exit_code(status);
-}
-
-/* Every rank meets the same mistake on the command line; the first one tells of it. */
-static bool is_first_rank(void)
-{
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-
-    return rank == NULL || strcmp(rank, "0") == 0;
 }
 
 /* The hidden commands by which the limits are measured. */
@@ -102,28 +121,10 @@ static int measure(const ag_options_t *options)
 int main(int argc, char **argv)
 {
     ag_options_t options;
-    ag_status_t status = ag_options_parse(argc, argv, &options);
+    ag_status_t parsed = ag_options_parse(argc, argv, &options);
 
     ag_log_set_sink(print_line, NULL);
-    if (status == AG_OK && options.help) {
-        ag_options_help(options.command, stdout);
-        return 0;
-    }
-    if (status == AG_OK && options.version) {
-        printf("argosy %s\n", ARGOSY_VERSION);
-        return 0;
-    }
-    if (status == AG_OK && options.command >= AG_COMMAND_MEASURE_PROCESS) {
-        return measure(&options);
-    }
-    if (status == AG_OK && options.command != AG_COMMAND_TOKENIZE) {
-        return run_command(&options);
-    }
-    if (status == AG_OK) {
-        status = ag_command_tokenize(&options);
-    }
-    if (status != AG_OK && is_first_rank()) {
-        fprintf(stderr, "argosy: %s\n", ag_error());
-    }
-    return exit_code(status);
+    return parsed == AG_OK && options.command >= AG_COMMAND_MEASURE_PROCESS
+               ? measure(&options)
+               : run_command(&options, parsed);
 }

@@ -100,6 +100,13 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     void *field = (char *)options + option->offset;
 
     switch (option->kind) {
+    case AG_OPTION_FILE:
+        if (*value == '\0') {
+            return ag_fail(AG_ERR_INVALID, "%s is given an empty name: %s", option->name,
+                           option->help);
+        }
+        *(const char **)field = value;
+        return AG_OK;
     case AG_OPTION_TEXT:
         *(const char **)field = value;
         return AG_OK;

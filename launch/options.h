@@ -42,5 +42,8 @@ typedef struct ag_options {
 /** @return AG_OK; AG_ERR_INVALID: one line that names the option and what would do. */
 ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options);
 
+/** As it is spelled on the command line. */
+const char *ag_options_command_name(ag_command_t command);
+
 /** The help of a command, or of the program for AG_COMMAND_NONE. */
 void ag_options_help(ag_command_t command, FILE *file);

@@ -168,6 +168,11 @@ ag_status_t ag_option_fail_foreign(ag_command_t command, const ag_option_t *opti
                    ag_command_names[command].name, option->name, owners);
 }
 
+const char *ag_options_command_name(ag_command_t command)
+{
+    return command < AG_N_COMMANDS ? ag_command_names[command].name : "?";
+}
+
 ag_status_t ag_option_fail_command(const char *word)
 {
     char known[96] = "";

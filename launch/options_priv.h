@@ -9,6 +9,7 @@
 /* What a value is. Each stands for one field type and one range. */
 typedef enum ag_option_kind {
     AG_OPTION_TEXT,     /* const char * */
+    AG_OPTION_FILE,     /* const char *, not empty */
     AG_OPTION_FLAG,     /* bool */
     AG_OPTION_COUNT,    /* uint32_t, from 1 */
     AG_OPTION_FEW,      /* uint32_t, from 1 to 4096 */

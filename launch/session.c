@@ -10,6 +10,7 @@
 
 #include "comm/net_loop.h"
 #include "comm/net_mpi.h"
+#include "runtime/base/hash.h"
 
 static volatile sig_atomic_t stop_asked;
 
@@ -44,28 +45,73 @@ ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status)
     return status;
 }
 
-static ag_status_t open_net(ag_session_t *session)
-{
-    struct sigaction action = {.sa_handler = ask_stop};
-    ag_status_t status = session->host.under_mpirun ? ag_net_mpi_open(&session->net)
-                                                    : ag_net_loop_create(1, &session->net);
+/* What must be the same on all ranks before they can work together. */
+typedef struct start_line {
+    int32_t command;
+    int32_t does; /* 0: the work; 1: --dry-run; 2: help; 3: version */
+} start_line_t;
 
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
+static ag_status_t compare_commands(ag_session_t *session)
+{
+    static const char *const does[] = {"", " --dry-run", " --help", " --version"};
+    const ag_options_t *options = session->options;
+    int n_ranks = session->net->n_ranks;
+    start_line_t *lines = calloc((size_t)n_ranks, sizeof(*lines));
+    ag_status_t status = AG_OK;
+
+    if (lines == NULL) {
+        return ag_fail_nomem("comparing commands", (size_t)n_ranks * sizeof(*lines));
+    }
+    lines[session->net->rank] = (start_line_t){options->command, options->help      ? 2
+                                                                 : options->version ? 3
+                                                                 : options->dry_run ? 1
+                                                                                    : 0};
+    status = ag_agree_gather(session->net, NULL, lines, sizeof(*lines));
+    for (int r = 1; r < n_ranks && status == AG_OK; r++) {
+        if (lines[r].command != lines[0].command || lines[r].does != lines[0].does) {
+            status = ag_fail(
+                AG_ERR_INVALID,
+                "rank %d was started with \"%s%s\", rank 0 with \"%s%s\": give all "
+                "ranks one command",
+                r, ag_options_command_name((ag_command_t)lines[r].command), does[lines[r].does & 3],
+                ag_options_command_name((ag_command_t)lines[0].command), does[lines[0].does & 3]);
+            session->agreed = true;
+        }
+    }
+    free(lines);
     return status;
 }
 
-static const char *cache_path(char *path, size_t n_bytes)
+ag_status_t ag_session_start(const ag_options_t *options, ag_status_t parsed, ag_session_t *session)
 {
+    char why[1024];
+    ag_status_t status;
+
+    snprintf(why, sizeof(why), "%s", parsed == AG_OK ? "" : ag_error());
+    *session = (ag_session_t){.options = options};
+    status = ag_host_init(&session->host);
+    if (status == AG_OK) {
+        status = session->host.under_mpirun ? ag_net_mpi_open(&session->net)
+                                            : ag_net_loop_create(1, &session->net);
+    }
+    if (status == AG_OK) {
+        status = ag_session_agree(session, parsed == AG_OK ? AG_OK : ag_fail(parsed, "%s", why));
+    }
+    return status == AG_OK ? compare_commands(session) : status;
+}
+
+/* A file for each place that a program is run from, so that two builds do not undo each other's. */
+static const char *cache_path(const char *program, char *path, size_t n_bytes)
+{
+    unsigned long long place = ag_hash_bytes(AG_HASH_SEED, program, strlen(program));
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char host[128] = "host";
 
     gethostname(host, sizeof(host) - 1);
     if (cache != NULL && cache[0] == '/') {
-        snprintf(path, n_bytes, "%s/argosy/limits-%s.json", cache, host);
+        snprintf(path, n_bytes, "%s/argosy/limits-%s-%llx.json", cache, host, place);
     } else if (home != NULL && home[0] == '/') {
-        snprintf(path, n_bytes, "%s/.cache/argosy/limits-%s.json", home, host);
+        snprintf(path, n_bytes, "%s/.cache/argosy/limits-%s-%llx.json", home, host, place);
     } else {
         return NULL;
     }
@@ -86,11 +132,12 @@ static ag_status_t get_limits(ag_session_t *session)
         status = ag_fail_nomem("gathering limits", (size_t)n_ranks * sizeof(ag_limits_t));
     } else if (session->host.local_rank == 0) {
         program[n > 0 ? n : 0] = '\0';
-        status = ag_limits_get(&(ag_limits_opts_t){.cache_path = cache_path(cache, sizeof(cache)),
-                                                   .program_path = program,
-                                                   .n_cores = session->host.n_cores,
-                                                   .renew = session->options->renew_limits},
-                               &session->limits[rank]);
+        status = ag_limits_get(
+            &(ag_limits_opts_t){.cache_path = cache_path(program, cache, sizeof(cache)),
+                                .program_path = program,
+                                .n_cores = session->host.n_cores,
+                                .renew = session->options->renew_limits},
+            &session->limits[rank]);
     }
     status = ag_session_agree(session, status);
     return status == AG_OK
@@ -110,18 +157,21 @@ static const ag_limits_t *limits_of(const ag_session_t *session, uint32_t rank)
     return &session->limits[rank];
 }
 
-ag_status_t ag_session_open(const ag_options_t *options, ag_session_t *session)
+static void catch_signals(void)
 {
+    struct sigaction action = {.sa_handler = ask_stop};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+ag_status_t ag_session_open(ag_session_t *session)
+{
+    const ag_options_t *options = session->options;
     ag_status_t status;
 
-    *session = (ag_session_t){.options = options};
-    status = ag_host_init(&session->host);
-    if (status == AG_OK) {
-        status = open_net(session);
-    }
-    if (status != AG_OK) {
-        return status;
-    }
+    catch_signals();
     session->n_threads = options->threads > 0 ? options->threads : ag_host_threads(&session->host);
     status = ag_session_agree(session, ag_model_open(options->model, &session->model));
     if (status == AG_OK) {
@@ -238,9 +288,8 @@ static uint64_t budget_of(const ag_session_t *session, uint32_t rank)
 }
 
 /* What does not fit is refused before anything is taken. */
-static ag_status_t check_budget(ag_session_t *session)
+static ag_status_t check_budget(const ag_session_t *session, uint32_t rank)
 {
-    uint32_t rank = (uint32_t)session->net->rank;
     uint64_t budget = budget_of(session, rank), total = 0;
     ag_memory_t memory;
     char parts[256] = "";
@@ -295,7 +344,18 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
         status = ag_session_agree(session, status);
     }
     if (status == AG_OK && computes && !session->options->dry_run) {
-        status = ag_session_agree(session, check_budget(session));
+        status = ag_session_agree(session, check_budget(session, (uint32_t)session->net->rank));
+    }
+    return status;
+}
+
+ag_status_t ag_session_check_budgets(const ag_session_t *session)
+{
+    uint32_t n_ranks = session->plan->n_budgets > 0 ? ag_plan_ranks(session->plan) : 0;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
+        status = check_budget(session, r);
     }
     return status;
 }
@@ -333,7 +393,8 @@ static ag_status_t make_job(ag_session_t *session)
                                           .device = session->device,
                                           .clock = ag_clock_monotonic(),
                                           .wait = {.idle = rest},
-                                          .trace = session->trace},
+                                          .trace = session->trace,
+                                          .is_cancelled = ag_session_is_cancelled},
                          &session->job);
 }
 

@@ -29,14 +29,28 @@ typedef struct ag_session {
     bool agreed; /* the failure is every rank's: rank 0 alone tells of it */
 } ag_session_t;
 
-/** Net, host, limits, model, tokenizer. */
-ag_status_t ag_session_open(const ag_options_t *options, ag_session_t *session);
+/**
+ * Host and net; all ranks must have been given the same command.
+ * @param parsed  how reading this rank's command line went.
+ */
+ag_status_t ag_session_start(const ag_options_t *options, ag_status_t parsed,
+                             ag_session_t *session);
+
+/** Limits, model, tokenizer. Ctrl-C and SIGTERM are requests to stop from here on. */
+ag_status_t ag_session_open(ag_session_t *session);
 
 /**
  * The plan, compared on all ranks; programs, checked; memory, foretold and held against the budget.
  * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told.
  */
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
+
+/**
+ * Hold what every rank of the plan needs against the budget it was given; one that was given none
+ * is not known here.
+ * @return AG_OK, AG_ERR_BUDGET.
+ */
+ag_status_t ag_session_check_budgets(const ag_session_t *session);
 
 /** All ranks go on, or none: the lowest failing rank's error becomes everybody's. */
 ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status);

@@ -1,16 +1,16 @@
 /* argosy tokenize: no machine is looked at, nothing but the tokenizer is opened. */
-#define _GNU_SOURCE
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launch/command.h"
+#include "launch/input.h"
 
 typedef struct conversion {
     ag_tokenizer_t *tokenizer;
     unsigned flags;
     bool decodes;
+    ag_status_t bad; /* what bad input is: a wrong option, or a wrong file */
 } conversion_t;
 
 static ag_status_t print_ids(const ag_array_t *ids)
@@ -52,7 +52,7 @@ static ag_status_t decode(const conversion_t *c, const ag_json_t *array, const c
                           ag_array_t *bytes)
 {
     if (ag_json_kind(array) != AG_JSON_ARRAY) {
-        return ag_fail(AG_ERR_FORMAT, "%s: a JSON array of ids is expected", what);
+        return ag_fail(c->bad, "%s: a JSON array of ids is expected", what);
     }
     for (size_t i = 0; i < ag_json_size(array); i++) {
         int64_t id = ag_json_integer(ag_json_at(array, i), -1);
@@ -60,7 +60,7 @@ static ag_status_t decode(const conversion_t *c, const ag_json_t *array, const c
         ag_status_t status;
 
         if (id < 0 || id >= ag_tokenizer_size(c->tokenizer)) {
-            return ag_fail(AG_ERR_FORMAT, "%s: entry %zu is no id from 0 to %u", what, i,
+            return ag_fail(c->bad, "%s: entry %zu is no id from 0 to %u", what, i,
                            ag_tokenizer_size(c->tokenizer) - 1);
         }
         status = ag_tokenizer_decode(c->tokenizer, &id32, 1, c->flags, bytes);
@@ -79,11 +79,11 @@ static ag_status_t convert_whole(const conversion_t *c, const char *text, size_t
     ag_status_t status;
 
     if (!c->decodes) {
+        ag_warn_utf8(what, text, n_bytes);
         return encode(c, text, n_bytes);
     }
-    status = ag_json_parse(text, n_bytes, what, &json);
-    if (status != AG_OK) {
-        return status;
+    if (ag_json_parse(text, n_bytes, what, &json) != AG_OK) {
+        return c->bad;
     }
     status = decode(c, json, what, &bytes);
     if (status == AG_OK) {
@@ -101,61 +101,37 @@ static ag_status_t print_string(const ag_array_t *bytes)
     return ag_print_json_line(json);
 }
 
-static ag_status_t convert_line(const conversion_t *c, const char *line, size_t n_bytes,
-                                const char *what)
+static ag_status_t convert_line(const conversion_t *c, const ag_json_t *json, const char *what)
 {
     ag_array_t bytes = AG_ARRAY(char);
-    ag_json_t *json;
-    ag_status_t status = ag_json_parse(line, n_bytes, what, &json);
+    const char *text;
+    size_t n_text;
+    ag_status_t status;
 
-    if (status != AG_OK) {
-        return status;
+    if (!c->decodes) {
+        text = ag_json_string(json, &n_text);
+        return text != NULL ? encode(c, text, n_text)
+                            : ag_fail(AG_ERR_FORMAT, "%s: a JSON string is expected", what);
     }
-    if (c->decodes) {
-        status = decode(c, json, what, &bytes);
-        if (status == AG_OK) {
-            status = print_string(&bytes);
-        }
-    } else {
-        size_t n_text;
-        const char *text = ag_json_string(json, &n_text);
-
-        status = text != NULL ? encode(c, text, n_text)
-                              : ag_fail(AG_ERR_FORMAT, "%s: a JSON string is expected", what);
+    status = decode(c, json, what, &bytes);
+    if (status == AG_OK) {
+        status = print_string(&bytes);
     }
-    ag_json_destroy(json);
     ag_array_fini(&bytes);
     return status;
 }
 
 static ag_status_t convert_lines(const conversion_t *c, const char *path)
 {
-    FILE *file = path != NULL ? fopen(path, "rb") : stdin;
-    char *line = NULL, what[4200];
-    size_t capacity = 0, number = 1;
-    ag_status_t status = AG_OK;
-    ssize_t n;
+    ag_lines_t lines;
+    ag_json_t *json = NULL;
+    ag_status_t status = ag_lines_open(path, &lines);
 
-    if (file == NULL) {
-        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+    while (status == AG_OK && (status = ag_lines_next(&lines, &json)) == AG_OK && json != NULL) {
+        status = convert_line(c, json, lines.what);
+        ag_json_destroy(json);
     }
-    for (; status == AG_OK && (n = getline(&line, &capacity, file)) >= 0; number++) {
-        size_t n_bytes = n > 0 && line[n - 1] == '\n' ? (size_t)n - 1 : (size_t)n;
-
-        snprintf(what, sizeof(what), "%s, line %zu", path != NULL ? path : "standard input",
-                 number);
-        if (n_bytes > 0) {
-            status = convert_line(c, line, n_bytes, what);
-        }
-    }
-    free(line);
-    if (status == AG_OK && ferror(file)) {
-        status = ag_fail(AG_ERR_IO, "reading %s: %s", path != NULL ? path : "standard input",
-                         strerror(errno));
-    }
-    if (path != NULL) {
-        fclose(file);
-    }
+    ag_lines_close(&lines);
     return status;
 }
 
@@ -179,10 +155,12 @@ static ag_status_t convert(const conversion_t *c, const ag_options_t *options)
     return status;
 }
 
-ag_status_t ag_command_tokenize(const ag_options_t *options)
+ag_status_t ag_command_tokenize(ag_session_t *session)
 {
+    const ag_options_t *options = session->options;
     conversion_t c = {.flags = options->no_special ? 0 : AG_TOKEN_SPECIAL,
-                      .decodes = options->decode};
+                      .decodes = options->decode,
+                      .bad = options->text != NULL ? AG_ERR_INVALID : AG_ERR_FORMAT};
     ag_model_files_t *files;
     ag_status_t status = ag_model_files_open(options->model, &files);
 

@@ -45,8 +45,8 @@ typedef enum ag_size_counter {
 extern const char *const ag_counter_names[AG_N_SIZE_COUNTERS];
 
 /* The channel of every SEND and RECV: a pair's messages are ordered, so one serves all. Groups'
- * follow. */
-enum { AG_LINK_CHANNEL = 1 };
+ * follow. A program counts its own channels; binding puts them behind those of the job. */
+enum { AG_LINK_CHANNEL = 0 };
 
 enum {
     AG_USE_READ = 1,

@@ -17,6 +17,7 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     message_task_t *task = arg;
     const ag_step_t *step = run->step;
     ag_net_t *net = task->job->opts.net;
+    uint32_t channel = AG_CHANNEL_FIRST + task->op->channel;
     uint64_t bytes = task->op->unit_bytes * step->counts[task->op->counter];
     unsigned char *data = (unsigned char *)task->job->activations.base +
                           run->slot * task->memory_bytes + task->offset;
@@ -25,10 +26,9 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     if (bytes == 0) {
         return AG_OK;
     }
-    status =
-        task->op->kind == AG_OP_SEND
-            ? ag_net_post_send(net, task->op->peer, task->op->channel, data, bytes, &task->request)
-            : ag_net_post_recv(net, task->op->peer, task->op->channel, data, bytes, &task->request);
+    status = task->op->kind == AG_OP_SEND
+                 ? ag_net_post_send(net, task->op->peer, channel, data, bytes, &task->request)
+                 : ag_net_post_recv(net, task->op->peer, channel, data, bytes, &task->request);
     return status == AG_OK ? ag_net_test(net, &task->request) : status;
 }
 

@@ -11,13 +11,11 @@ typedef enum ag_stop {
     AG_STOP_INTERRUPTED,
 } ag_stop_t;
 
-/* What a driver tells its caller; each may be NULL. */
+/* What ag_generate() tells its caller; each may be NULL. */
 typedef struct ag_driver_calls {
     /** A token was chosen. @return true: enough (its text holds a stop string). */
     bool (*on_token)(void *arg, int32_t id, ag_status_t *status);
     bool (*is_end)(void *arg, int32_t id);
-    /** Looked at between steps: the user wants to stop. */
-    bool (*is_cancelled)(void *arg);
     void *arg;
 } ag_driver_calls_t;
 
@@ -36,6 +34,12 @@ typedef struct ag_run_figures {
 } ag_run_figures_t;
 
 /**
+ * Ids against the vocabulary.
+ * @param what  where they come from, for the error.
+ */
+ag_status_t ag_check_ids(const ag_model_t *model, const char *what, const int32_t *ids, size_t n);
+
+/**
  * Prefill a prompt in chunks of the plan's batch, then one token at a time.
  * @param prompt   (n_prompt) ids below the vocabulary; at least one.
  * @param tokens   int32_t items: what was made is appended; an end token is not, unless ignored.
@@ -51,7 +55,7 @@ typedef struct ag_eval_opts {
     int32_t bos;            /* put before each window, outside its count; -1: none */
     /** Logits (n_rows, vocabulary) of every position run, in order; NULL: not wanted. */
     ag_status_t (*on_logits)(void *arg, const float *logits, uint64_t n_rows);
-    ag_driver_calls_t calls; /* is_cancelled alone */
+    void *arg;
 } ag_eval_opts_t;
 
 typedef struct ag_eval_result {

@@ -48,7 +48,7 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
         e->result->nll_sum += negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
     }
     e->result->n_predicted += n_next;
-    return e->opts->on_logits != NULL ? e->opts->on_logits(e->opts->calls.arg, logits, n) : AG_OK;
+    return e->opts->on_logits != NULL ? e->opts->on_logits(e->opts->arg, logits, n) : AG_OK;
 }
 
 static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n_tokens)
@@ -64,11 +64,13 @@ static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n
         uint32_t n = n_tokens - done < batch ? n_tokens - done : batch;
         uint32_t n_next = done + n < n_tokens ? n : n - 1;
 
-        if (e->opts->calls.is_cancelled != NULL &&
-            e->opts->calls.is_cancelled(e->opts->calls.arg)) {
-            return ag_fail(AG_ERR_INTERRUPTED, "interrupted");
+        bool cancelled;
+
+        status = ag_job_is_cancelled(e->sequence.job, &cancelled);
+        if (status == AG_OK) {
+            status = cancelled ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")
+                               : run_chunk(e, tokens + done, n, tokens + done + 1, n_next);
         }
-        status = run_chunk(e, tokens + done, n, tokens + done + 1, n_next);
         done += n;
     }
     return status;
@@ -80,7 +82,7 @@ ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
     evaluation_t e = {.opts = opts, .result = result, .figures = figures};
     uint32_t context = ag_job_plan(job)->context_tokens;
     uint64_t needed = opts->window_tokens + (opts->bos >= 0 ? 1u : 0u);
-    ag_status_t status = ag_check_ids(ag_job_model(job), tokens, n_tokens);
+    ag_status_t status = ag_check_ids(ag_job_model(job), "the text", tokens, n_tokens);
 
     if (status != AG_OK) {
         return status;

@@ -9,11 +9,6 @@ typedef struct generation {
     const float *logits;
 } generation_t;
 
-static bool is_cancelled(const ag_driver_calls_t *calls)
-{
-    return calls->is_cancelled != NULL && calls->is_cancelled(calls->arg);
-}
-
 static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prompt,
                            bool *cancelled_p)
 {
@@ -25,11 +20,10 @@ static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prom
     for (size_t done = 0; done < n_prompt;) {
         size_t rest = n_prompt - done;
         uint32_t n = rest < plan->batch_tokens ? (uint32_t)rest : plan->batch_tokens;
-        ag_status_t status;
+        ag_status_t status = ag_job_is_cancelled(g->sequence.job, cancelled_p);
 
-        *cancelled_p = is_cancelled(&g->opts->calls);
-        if (*cancelled_p) {
-            return AG_OK;
+        if (status != AG_OK || *cancelled_p) {
+            return status;
         }
         status = ag_sequence_step(&g->sequence, prompt + done, n,
                                   n == rest ? AG_OUTPUT_LAST : AG_OUTPUT_NONE, &g->logits,
@@ -80,7 +74,7 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
     for (uint64_t i = 0; i < g->opts->max_tokens; i++) {
         uint64_t begin_ns, begin_compute_ns;
         int32_t id;
-        bool ended;
+        bool ended, cancelled;
         ag_status_t status = take_token(g, i, &id, &ended, stop_p);
 
         if (status != AG_OK || ended) {
@@ -89,9 +83,10 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
         if (i + 1 == g->opts->max_tokens || g->sequence.position >= plan->context_tokens) {
             break;
         }
-        if (is_cancelled(&g->opts->calls)) {
+        status = ag_job_is_cancelled(g->sequence.job, &cancelled);
+        if (status != AG_OK || cancelled) {
             *stop_p = AG_STOP_INTERRUPTED;
-            return AG_OK;
+            return status;
         }
         begin_ns = ag_clock_now_ns(clock);
         begin_compute_ns = ag_job_compute_ns(g->sequence.job);
@@ -115,7 +110,7 @@ ag_status_t ag_generate(ag_job_t *job, ag_sampler_t *sampler, const int32_t *pro
     generation_t g = {.sampler = sampler, .opts = opts, .figures = figures, .tokens = tokens};
     uint32_t context = ag_job_plan(job)->context_tokens;
     bool cancelled = false;
-    ag_status_t status = ag_check_ids(ag_job_model(job), prompt, n_prompt);
+    ag_status_t status = ag_check_ids(ag_job_model(job), "the prompt", prompt, n_prompt);
 
     if (status != AG_OK) {
         return status;

@@ -67,8 +67,9 @@ static ag_status_t make_groups(ag_job_t *job)
 
         for (uint32_t r = 0; r < group->n_ranks; r++) {
             if (group->ranks[r] == job->rank) {
-                ag_status_t status = ag_group_create(job->opts.net, group->ranks, group->n_ranks,
-                                                     group->channel, &job->groups[i]);
+                ag_status_t status =
+                    ag_group_create(job->opts.net, group->ranks, group->n_ranks,
+                                    AG_CHANNEL_FIRST + group->channel, &job->groups[i]);
 
                 if (status != AG_OK) {
                     return status;
@@ -121,7 +122,10 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     }
     job->opts = *opts;
     job->rank = (uint32_t)opts->net->rank;
-    status = take_memory(job);
+    status = ag_stop_init(job);
+    if (status == AG_OK) {
+        status = take_memory(job);
+    }
     if (status == AG_OK) {
         status = ag_params_load(&opts->build->ranks[job->rank].params, opts->build->model,
                                 job->weights.base);
@@ -162,6 +166,7 @@ void ag_job_destroy(ag_job_t *job)
     free(job->groups);
     free(job->kv);
     free(job->wire);
+    free(job->stops);
     ag_execution_destroy(job->execution);
     ag_gemm_cache_destroy(job->gemm);
     regions[0] = &job->weights;
@@ -193,7 +198,9 @@ ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logi
 
 ag_status_t ag_job_stop(ag_job_t *job)
 {
-    return ag_wire_send(job, NULL);
+    ag_status_t status = ag_wire_send(job, NULL);
+
+    return status == AG_OK ? ag_stop_hear_all(job) : status;
 }
 
 ag_status_t ag_job_follow(ag_job_t *job)
@@ -201,10 +208,13 @@ ag_status_t ag_job_follow(ag_job_t *job)
     for (;;) {
         const ag_bound_t *bound;
         ag_step_t step = {0};
-        bool stop;
-        ag_status_t status = ag_wire_recv(job, &step, &stop);
+        bool is_over = false;
+        ag_status_t status = ag_wire_recv(job, &step, &is_over);
 
-        if (status != AG_OK || stop) {
+        if (status == AG_OK) {
+            status = ag_stop_say(job, is_over);
+        }
+        if (status != AG_OK || is_over) {
             return status;
         }
         status = ag_job_run(job, &step, &bound);

@@ -27,8 +27,10 @@ typedef struct ag_job_opts {
     ag_device_t *device; /* its ledger has the budget */
     ag_clock_t clock;
     ag_wait_t wait;
-    ag_idle_t idle;    /* how blocking calls on the control channel wait */
-    ag_trace_t *trace; /* NULL: none */
+    ag_idle_t idle;                  /* how blocking calls on the control channel wait */
+    ag_trace_t *trace;               /* NULL: none */
+    bool (*is_cancelled)(void *arg); /* has this rank been asked to stop? NULL: never */
+    void *cancel_arg;
 } ag_job_opts_t;
 
 /* A part of a rank's memory, foretold. */
@@ -69,6 +71,9 @@ void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
  * @return AG_OK; AG_ERR_INVALID: the step is larger than every class.
  */
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p);
+
+/** Rank 0, between steps: has any rank been asked to stop? */
+ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
 
 /** Rank 0: let the others leave ag_job_follow(). */
 ag_status_t ag_job_stop(ag_job_t *job);

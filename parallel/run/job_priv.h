@@ -11,6 +11,13 @@ typedef struct ag_bound {
     uint64_t *offsets; /* (buffers) */
 } ag_bound_t;
 
+/* On its way from a rank to rank 0, or there. */
+typedef struct ag_stop_word {
+    ag_net_request_t request;
+    bool pending;
+    uint8_t asked;
+} ag_stop_word_t;
+
 struct ag_job {
     ag_job_opts_t opts;
     uint32_t rank;
@@ -25,6 +32,8 @@ struct ag_job {
     uint32_t n_groups;
     int32_t *wire; /* a step on its way to the other ranks */
     size_t wire_ints;
+    ag_stop_word_t *stops; /* (ranks) on rank 0 by rank; on another its own is [0] */
+    bool listens;          /* rank 0: they are being received */
 };
 
 /** Attach a task to each operation. One function per kind, each in a file of its own. */
@@ -46,6 +55,14 @@ ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step);
 
 /** Other ranks: the next step, its arrays in job->wire. @param stop_p out: there is none. */
 ag_status_t ag_wire_recv(ag_job_t *job, ag_step_t *step, bool *stop_p);
+
+ag_status_t ag_stop_init(ag_job_t *job);
+
+/** Rank 0, after the stop is sent: receive the last word of each rank. */
+ag_status_t ag_stop_hear_all(ag_job_t *job);
+
+/** Other ranks, between steps: tell rank 0 if asked to stop. @param is_over  the last word. */
+ag_status_t ag_stop_say(ag_job_t *job, bool is_over);
 
 /** Run a step with the smallest class that holds it. */
 ag_status_t ag_job_run(ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p);

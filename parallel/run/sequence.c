@@ -74,12 +74,13 @@ ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uin
     return status;
 }
 
-ag_status_t ag_check_ids(const ag_model_t *model, const int32_t *ids, size_t n)
+ag_status_t ag_check_ids(const ag_model_t *model, const char *what, const int32_t *ids, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= model->spec->vocab) {
-            return ag_fail(AG_ERR_INVALID, "token %zu is id %d, but %s has the ids 0 to %u", i,
-                           ids[i], ag_model_files_path(model->files), model->spec->vocab - 1);
+            return ag_fail(AG_ERR_INVALID, "%s: token %zu is id %d, but %s has the ids 0 to %u",
+                           what, i, ids[i], ag_model_files_path(model->files),
+                           model->spec->vocab - 1);
         }
     }
     return AG_OK;

@@ -32,6 +32,3 @@ typedef enum ag_sequence_outputs {
 ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uint32_t n,
                              ag_sequence_outputs_t outputs, const float **logits_p,
                              uint64_t *attended_p);
-
-/** Ids of a prompt against the vocabulary. */
-ag_status_t ag_check_ids(const ag_model_t *model, const int32_t *ids, size_t n);

@@ -112,7 +112,8 @@ def prompts():
     sampled = ["--prompt", texts[0], "--max-tokens", "12", "--temperature", "1.5", "--top-k", "50"]
     one, two, other = (generate(model, sampled + ["--seed", seed])["tokens"] for seed in "113")
     expect(one == two and one != other, "a seed decides the samples")
-    expect(generate(model, sampled + ["--seed", "1", "--tp", "2"], 2)["tokens"] == one,
+    sampled += ["--seed", "1"] + EXACT  # fast kernels may round a split's sums otherwise
+    expect(generate(model, sampled + ["--tp", "2"], 2)["tokens"] == generate(model, sampled)["tokens"],
            "and no split changes them")
 
 

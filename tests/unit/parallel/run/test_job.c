@@ -87,7 +87,7 @@ static ag_status_t run_rank(ag_turn_t *turn)
 {
     work_t *work = turn->arg;
     ag_eval_opts_t opts = {
-        .window_tokens = N_IDS, .bos = -1, .on_logits = keep_logits, .calls = {.arg = work}};
+        .window_tokens = N_IDS, .bos = -1, .on_logits = keep_logits, .arg = work};
     ag_run_figures_t figures = {0};
     ag_eval_result_t result = {0};
     rank_t rank = {0};

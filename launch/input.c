@@ -1,0 +1,123 @@
+#include "launch/input.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/session.h"
+#include "runtime/base/log.h"
+#include "runtime/base/utf8.h"
+
+/* No text for one run is larger; a device or a pipe may never end. */
+enum { MOST_MIB = 256 };
+
+static ag_status_t check_size(const char *what, size_t n_bytes)
+{
+    return n_bytes <= (size_t)MOST_MIB << 20
+               ? AG_OK
+               : ag_fail(AG_ERR_INVALID, "%s is larger than %d MiB: give it in parts", what,
+                         MOST_MIB);
+}
+
+/* Why a read ended, if not at the end. */
+static ag_status_t check_stream(FILE *file, const char *what)
+{
+    int error = errno;
+
+    if (ag_session_is_cancelled(NULL)) {
+        return ag_fail(AG_ERR_INTERRUPTED, "interrupted while reading %s", what);
+    }
+    return ferror(file) ? ag_fail(AG_ERR_IO, "reading %s: %s", what, strerror(error)) : AG_OK;
+}
+
+ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p)
+{
+    FILE *file = fopen(path, "rb");
+    ag_array_t bytes = AG_ARRAY(char);
+    char block[65536];
+    ag_status_t status = AG_OK;
+    size_t n = 1;
+
+    if (file == NULL) {
+        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+    }
+    while (status == AG_OK && n > 0) {
+        n = fread(block, 1, sizeof(block), file);
+        status = check_stream(file, path);
+        if (status == AG_OK) {
+            status = check_size(path, bytes.n_items + n);
+        }
+        if (status == AG_OK) {
+            status = ag_array_append(&bytes, block, n);
+        }
+    }
+    fclose(file);
+    if (status == AG_OK) {
+        status = ag_array_append(&bytes, "", 1);
+    }
+    if (status != AG_OK) {
+        ag_array_fini(&bytes);
+        return status;
+    }
+    *bytes_p = bytes.items;
+    *n_bytes_p = bytes.n_items - 1;
+    return AG_OK;
+}
+
+ag_status_t ag_lines_open(const char *path, ag_lines_t *lines)
+{
+    *lines = (ag_lines_t){
+        .file = path != NULL ? fopen(path, "rb") : stdin, .path = path, .line = AG_ARRAY(char)};
+    return lines->file != NULL ? AG_OK
+                               : ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+}
+
+/* @param end_p out: there is no further line. */
+static ag_status_t read_line(ag_lines_t *lines, bool *end_p)
+{
+    ag_status_t status = AG_OK;
+    int c = 0;
+
+    lines->line.n_items = 0;
+    while (status == AG_OK && (c = getc_unlocked(lines->file)) != EOF && c != '\n') {
+        status = ag_array_append(&lines->line, &(char){(char)c}, 1);
+        if (status == AG_OK) {
+            status = check_size(lines->what, lines->line.n_items);
+        }
+    }
+    *end_p = c == EOF && lines->line.n_items == 0;
+    return status == AG_OK && c == EOF ? check_stream(lines->file, lines->what) : status;
+}
+
+ag_status_t ag_lines_next(ag_lines_t *lines, ag_json_t **json_p)
+{
+    ag_status_t status;
+    bool end;
+
+    *json_p = NULL;
+    snprintf(lines->what, sizeof(lines->what), "%s, line %zu",
+             lines->path != NULL ? lines->path : "standard input", ++lines->number);
+    status = read_line(lines, &end);
+    if (status != AG_OK || end) {
+        return status;
+    }
+    if (lines->line.n_items == 0) {
+        return ag_fail(AG_ERR_FORMAT, "%s is empty: each line is one JSON value", lines->what);
+    }
+    return ag_json_parse(lines->line.items, lines->line.n_items, lines->what, json_p);
+}
+
+void ag_lines_close(ag_lines_t *lines)
+{
+    if (lines->path != NULL && lines->file != NULL) {
+        fclose(lines->file);
+    }
+    ag_array_fini(&lines->line);
+}
+
+void ag_warn_utf8(const char *what, const char *text, size_t n_bytes)
+{
+    if (!ag_utf8_valid(text, n_bytes)) {
+        ag_log(AG_LOG_WARNING, "%s is not valid UTF-8: what is not is read as U+FFFD", what);
+    }
+}

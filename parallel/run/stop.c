@@ -1,0 +1,79 @@
+/*
+ * Any rank may be asked to stop, for a signal reaches one process; rank 0 ends the run. Each other
+ * rank sends it one byte on a channel of its own: 1 as soon as it is asked, else 0 when it is told
+ * that the run is over. So none is left unsent.
+ */
+#include <stdlib.h>
+
+#include "parallel/run/job_priv.h"
+
+static bool is_asked(const ag_job_t *job)
+{
+    return job->opts.is_cancelled != NULL && job->opts.is_cancelled(job->opts.cancel_arg);
+}
+
+ag_status_t ag_stop_init(ag_job_t *job)
+{
+    size_t n = (size_t)job->opts.net->n_ranks;
+
+    job->stops = calloc(n, sizeof(*job->stops));
+    return job->stops != NULL ? AG_OK : ag_fail_nomem("making a job", n * sizeof(*job->stops));
+}
+
+/* Rank 0: receive from all, once. */
+static ag_status_t listen(ag_job_t *job)
+{
+    ag_status_t status = AG_OK;
+
+    for (int r = 1; r < job->opts.net->n_ranks && !job->listens && status == AG_OK; r++) {
+        job->stops[r].pending = true;
+        status = ag_net_post_recv(job->opts.net, r, AG_CHANNEL_STOP, &job->stops[r].asked, 1,
+                                  &job->stops[r].request);
+    }
+    job->listens = true;
+    return status;
+}
+
+ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p)
+{
+    ag_status_t status = listen(job);
+
+    *cancelled_p = is_asked(job);
+    for (int r = 1; r < job->opts.net->n_ranks && status == AG_OK; r++) {
+        if (job->stops[r].pending) {
+            status = ag_net_test(job->opts.net, &job->stops[r].request);
+            job->stops[r].pending = status == AG_PENDING;
+            status = status == AG_PENDING ? AG_OK : status;
+        }
+        *cancelled_p |= !job->stops[r].pending && job->stops[r].asked != 0;
+    }
+    return status;
+}
+
+ag_status_t ag_stop_hear_all(ag_job_t *job)
+{
+    ag_status_t status = listen(job);
+
+    for (int r = 1; r < job->opts.net->n_ranks && status == AG_OK; r++) {
+        if (job->stops[r].pending) {
+            status = ag_net_wait(job->opts.net, &job->opts.idle, &job->stops[r].request);
+            job->stops[r].pending = false;
+        }
+    }
+    return status;
+}
+
+ag_status_t ag_stop_say(ag_job_t *job, bool is_over)
+{
+    ag_stop_word_t *word = &job->stops[0];
+    ag_status_t status = AG_OK;
+
+    if (!word->pending && (is_over || is_asked(job))) {
+        word->pending = true; /* said, once */
+        word->asked = is_asked(job);
+        status =
+            ag_net_post_send(job->opts.net, 0, AG_CHANNEL_STOP, &word->asked, 1, &word->request);
+    }
+    return status == AG_OK && is_over ? ag_net_wait(job->opts.net, &job->opts.idle, &word->request)
+                                      : status;
+}
