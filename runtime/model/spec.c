@@ -201,7 +201,10 @@ static ag_status_t read_rope(const ag_model_files_t *files, const ag_family_t *f
                        "llama3, yarn)",
                        ag_model_files_path(files), name);
     }
-    rope->base = rope->base > 0 ? rope->base : 10000.0;
+    if (!(rope->base > 0)) {
+        return ag_fail(AG_ERR_FORMAT, "%s: the base of its rope is %g, it must be above zero",
+                       ag_model_files_path(files), rope->base);
+    }
     rope->rotary = settings->rotary > 0 ? settings->rotary : settings->head_dim;
     rope->beta_fast = rope->beta_fast > 0 ? rope->beta_fast : 32.0;
     rope->beta_slow = rope->beta_slow > 0 ? rope->beta_slow : 1.0;
@@ -255,6 +258,10 @@ static ag_status_t complete_settings(const ag_model_files_t *files, const ag_fam
                        "context %u: one of these makes no sense",
                        path, s->n_layers, s->hidden, s->vocab, s->ffn_width, s->head_dim,
                        s->context_tokens);
+    }
+    if (s->norm_eps < 0) {
+        return ag_fail(AG_ERR_FORMAT, "%s: what its norms add to a mean square is %g, below zero",
+                       path, s->norm_eps);
     }
     return AG_OK;
 }
@@ -408,7 +415,7 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
                          const ag_family_t **family_p)
 {
     const ag_family_t *family = NULL;
-    ag_settings_t settings = {0};
+    ag_settings_t settings = {.rope.base = 10000.0};
     ag_spec_t *spec;
     ag_status_t status = find_family(files, &family);
 

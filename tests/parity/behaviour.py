@@ -171,9 +171,13 @@ def one_line(args, code, words, ranks=1, **options):
     """A bad input: this exit code, one line of ours, these words in it."""
     begin = time.monotonic()
     done = run(args, ranks, check=False, timeout=60, **options)
+    expect_one_line(done, f"{args} on {ranks}, {time.monotonic() - begin:.1f} s", code, words)
+
+
+def expect_one_line(done, what, code, words):
     text = done.stderr.decode("utf-8", "replace")
     ours = [line for line in text.split("\n") if line.startswith("argosy: ")]
-    what = f"{args} on {ranks}: code {done.returncode} in {time.monotonic() - begin:.1f} s: {text!r}"
+    what = f"{what}: code {done.returncode}: {text!r}"
     expect(done.returncode == code, what)
     expect(len(ours) == 1, what)
     for word in words:
@@ -220,6 +224,9 @@ def damaged_models(folder):
         (head, 1, ["head.gguf", "truncated"]),
         (variant("arch", config=lambda c: c.update(model_type="nonesuch")), 1,
          ["arch", "nonesuch", "llama"]),
+        (variant("base", config=lambda c: c["rope_parameters"].update(rope_theta=0)), 1,
+         ["base", "rope"]),
+        (variant("eps", config=lambda c: c.update(rms_norm_eps=-1e-5)), 1, ["eps", "below zero"]),
         (variant("rope", config=lambda c: c.update(rope_parameters={"rope_type": "odd"})), 1,
          ["odd", "llama3"]),
         (variant("shape", config=lambda c: c.update(intermediate_size=188)), 1,
@@ -264,9 +271,61 @@ def errors():
         one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
     one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
-    warned = run(["generate", "--model", TINY, "--prompt", b"a\xffb".decode("utf-8", "surrogateescape"),
-                  "--max-tokens", "1"])
-    expect("UTF-8" in warned.stderr.decode(), "invalid UTF-8 is replaced, and said")
+
+
+def inputs():
+    """What is read besides the model is bounded, named with its line, and never overwritten."""
+    bad = b"a\xffb"
+    with tempfile.TemporaryDirectory() as folder:
+        def path(name, data):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+            return os.path.join(folder, name)
+
+        ask = ["generate", "--model", TINY, "--max-tokens", "1"]
+        for command_line in (ask + ["--prompt-file", "/dev/zero"],
+                             ["eval", "--model", TINY, "--text", "/dev/zero"],
+                             ["tokenize", "--model", TINY, "--file", "/dev/zero"],
+                             ["tokenize", "--model", TINY, "--jsonl", "--file", "/dev/zero"]):
+            one_line(command_line, 2, ["/dev/zero", "larger"])
+        for data, words in ((b'"a"\n\n"b"\n', ["line 2", "empty"]), (b'"a"\n7\n', ["line 2", "string"]),
+                            (b'"a"\n"\n', ["line 2"])):
+            lines = path("lines.jsonl", data)
+            one_line(["tokenize", "--model", TINY, "--jsonl", "--file", lines], 1, [lines] + words)
+            one_line(ask + ["--prompts", lines], 1, [lines] + words)
+        lines = path("lines.jsonl", b'"a"\n""\n')
+        one_line(ask + ["--prompts", lines], 2, [lines, "line 2", "empty"])
+        text = path("text.txt", bad)
+        for args in (ask + ["--prompt", bad.decode("utf-8", "surrogateescape")],
+                     ask + ["--prompt-file", text], ["eval", "--model", TINY, "--text", text],
+                     ["tokenize", "--model", TINY, "--file", text]):
+            expect("UTF-8" in run(args).stderr.decode(), f"{args}: invalid UTF-8 is replaced, and said")
+        ids = os.path.join(folder, "ids.npy")
+        np.save(ids, np.arange(3, dtype=np.int32))
+        before = open(ids, "rb").read()
+        one_line(["eval", "--model", TINY, "--tokens", ids, "--logits", ids], 2, [ids, "overwrite"])
+        expect(open(ids, "rb").read() == before, "the ids are as they were")
+        alone = json.loads(run(["eval", "--model", TINY, "--tokens", ids, "--window", "1",
+                                "--json"]).stdout)
+        expect(alone == {"tokens": 3, "predicted": 0}, f"no token has one before it: {alone}")
+    for args in (["plan"], ["generate", "--prompt", "a", "--dry-run"]):
+        one_line(args + ["--model", TINY, "--max-memory", "4M,900M", "--tp", "2"], 3, ["rank 0", "MiB"])
+
+
+def together():
+    """What one rank is told differently is one line for all of them, and no hang."""
+    ask = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "2", "--tp", "2"]
+    others = [(["eval", "--model", TINY, "--text", "/dev/null", "--tp", "2"], ["rank 1", "eval"]),
+              (ask + ["--dry-run"], ["rank 1", "--dry-run"]), (["--help"], ["rank 1", "--help"]),
+              (["tokenize", "--model", TINY, "--text", "a"], ["rank 1", "tokenize"]),
+              (ask + ["--temprature", "1"], ["rank 1", "--temperature"]), ([], ["rank 1"]),
+              (ask + ["--context", "100"], ["rank 1", "plan"]),
+              (ask[:1] + ["--model", "nothing"] + ask[3:], ["rank 1", "nothing"])]
+    for other, words in others:
+        done = subprocess.run(command(1, [ARGOSY] + ask, True) + [":", "-n", "1", ARGOSY] + other,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60, check=False)
+        expect_one_line(done, f"{other} on rank 1", 1 if "nothing" in other else 2, words)
 
 
 def start(args, ranks):
@@ -292,7 +351,26 @@ def interrupted():
         expect(job.wait(timeout=60) != 0, "a closed standard output is a failure")
         ours = [line for line in err.split("\n") if line.startswith("argosy: ")]
         expect(ranks > 1 or (len(ours) == 1 and "standard output" in ours[0]), f"closed: {err}")
+    job = start(args + ["--tp", "2"], 2)
+    expect(len(job.stdout.read(40)) == 40, "it answers")
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and is_rank(pid, 1, job.pid):
+            os.kill(int(pid), signal.SIGTERM)
+    out, err = job.communicate(timeout=60)
+    expect("held back by" in err.decode() and job.returncode == 130,
+           f"figures after SIGTERM to rank 1 alone: {job.returncode}, {err.decode()}")
+
+
+def is_rank(pid, rank, mpirun):
+    """Is the process that rank of that job?"""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            parent = int(file.read().rsplit(")", 1)[1].split()[1])
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return parent == mpirun and f"OMPI_COMM_WORLD_RANK={rank}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 main({f.__name__: f for f in (bits, memory, forms, prompts, chat, context, windows, errors,
-                              interrupted)})
+                              inputs, together, interrupted)})
