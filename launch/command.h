@@ -9,6 +9,8 @@ ag_status_t ag_command_eval(ag_session_t *session);
 ag_status_t ag_command_tokenize(ag_session_t *session);
 ag_status_t ag_command_plan(ag_session_t *session);
 ag_status_t ag_command_show(ag_session_t *session);
+ag_status_t ag_command_bench_limits(ag_session_t *session);
+ag_status_t ag_command_bench_model(ag_session_t *session);
 
 /** The plan as JSON on standard output, its memory as a table on standard error. */
 ag_status_t ag_print_plan(ag_session_t *session);

@@ -29,6 +29,27 @@ ag_status_t ag_print_json_line(ag_json_t *json)
     return status == AG_OK ? ag_write_out("\n", 1) : status;
 }
 
+/* Ranks of one host are one entry; rank 0's is the first. */
+static uint32_t list_hosts(const ag_session_t *session, ag_report_host_t *hosts)
+{
+    uint32_t n_hosts = 0;
+
+    for (int r = 0; r < session->net->n_ranks; r++) {
+        uint64_t id = session->ranks[r].host;
+        uint32_t h = 0;
+
+        while (h < n_hosts && hosts[h].id != id) {
+            h++;
+        }
+        if (h == n_hosts) {
+            hosts[n_hosts++] =
+                (ag_report_host_t){.id = id, .limits = *ag_session_limits(session, (uint32_t)r)};
+        }
+        hosts[h].n_threads += session->ranks[r].n_threads;
+    }
+    return n_hosts;
+}
+
 ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figures,
                            ag_report_t *report)
 {
@@ -39,15 +60,8 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
     ag_report_host_t *hosts = calloc((size_t)session->net->n_ranks, sizeof(*hosts));
     ag_build_t *whole = NULL;
     ag_programs_t programs = {0};
-    uint32_t n_hosts = 0;
     ag_status_t status = hosts == NULL ? ag_fail_nomem("making a report", sizeof(*hosts)) : AG_OK;
 
-    for (int r = 0; status == AG_OK && r < session->net->n_ranks; r++) {
-        if (session->limits[r].n_cores > 0) {
-            hosts[n_hosts++].limits = session->limits[r];
-        }
-        hosts[n_hosts - 1].n_threads += session->n_threads;
-    }
     one.n_stages = 1;
     one.stages = &stage;
     if (status == AG_OK) {
@@ -57,7 +71,15 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
         status = ag_programs_create(whole, false, false, &programs);
     }
     if (status == AG_OK) {
-        *report = ag_report_make(session->plan, whole, &programs, hosts, n_hosts, figures);
+        *report = ag_report_make(&(ag_report_job_t){.plan = session->plan,
+                                                    .whole = whole,
+                                                    .whole_programs = &programs,
+                                                    .build = session->build,
+                                                    .programs = &session->programs,
+                                                    .hosts = hosts,
+                                                    .n_hosts = list_hosts(session, hosts),
+                                                    .n_threads = session->ranks[0].n_threads},
+                                 figures);
     }
     ag_programs_destroy(&programs);
     ag_build_destroy(whole);
@@ -67,12 +89,11 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
 
 ag_status_t ag_print_figures(ag_session_t *session, const ag_run_figures_t *figures)
 {
-    ag_report_t report;
     char line[512];
-    ag_status_t status = ag_make_report(session, figures, &report);
+    ag_status_t status = ag_make_report(session, figures, &session->report);
 
     if (status == AG_OK) {
-        ag_report_line(&report, line, sizeof(line));
+        ag_report_line(&session->report, line, sizeof(line));
         ag_log(AG_LOG_INFO, "%s", line);
     }
     return status;

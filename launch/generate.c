@@ -202,47 +202,29 @@ static ag_json_t *ids_json(const ag_array_t *ids)
     return array;
 }
 
-static ag_json_t *ratio_json(double figure, double limit)
-{
-    return ag_json_new_real(limit > 0 ? figure / limit : 0);
-}
-
 static ag_status_t print_json(const answer_t *answer, const prompt_t *prompt, ag_stop_t stop,
                               const ag_report_t *report)
 {
     static const char *const stops[] = {"eos", "length", "stop", "interrupted"};
-    ag_json_t *json = ag_json_new_object(), *limit = ag_json_new_object();
-    ag_json_t *ratio = ag_json_new_object();
+    ag_json_t *json = ag_json_new_object();
 
-    ag_json_set(limit, "prefill_tokens_per_s", ag_json_new_real(report->prefill_limit));
-    ag_json_set(limit, "decode_tokens_per_s", ag_json_new_real(report->decode_limit));
-    ag_json_set(ratio, "prefill", ratio_json(report->prefill_tokens_per_s, report->prefill_limit));
-    ag_json_set(ratio, "decode", ratio_json(report->decode_tokens_per_s, report->decode_limit));
     ag_json_set(json, "prompt_tokens", ids_json(&prompt->ids));
     ag_json_set(json, "tokens", ids_json(&answer->tokens));
     ag_json_set(json, "text", ag_json_new_string(answer->text.items, answer->text.n_items));
     ag_json_set(json, "stop", ag_json_new_string(stops[stop], strlen(stops[stop])));
-    ag_json_set(json, "prefill_tokens_per_s", ag_json_new_real(report->prefill_tokens_per_s));
-    ag_json_set(json, "decode_tokens_per_s", ag_json_new_real(report->decode_tokens_per_s));
-    ag_json_set(json, "limit", limit);
-    ag_json_set(json, "ratio", ratio);
-    ag_json_set(json, "held_back_by",
-                ag_json_new_string(report->held_back_by, strlen(report->held_back_by)));
+    ag_report_to_json(report, json);
     return ag_print_json_line(json);
 }
 
-static void add_figures(ag_run_figures_t *sum, const ag_run_figures_t *one)
+static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
 {
-    sum->prefill_tokens += one->prefill_tokens;
-    sum->prefill_ns += one->prefill_ns;
-    sum->prefill_attended += one->prefill_attended;
-    sum->prefill_outputs += one->prefill_outputs;
-    sum->prefill_steps += one->prefill_steps;
-    sum->decode_tokens += one->decode_tokens;
-    sum->decode_ns += one->decode_ns;
-    sum->decode_attended += one->decode_attended;
-    sum->prefill_compute_ns += one->prefill_compute_ns;
-    sum->decode_compute_ns += one->decode_compute_ns;
+    sum->steps += one->steps;
+    sum->tokens += one->tokens;
+    sum->outputs += one->outputs;
+    sum->attended += one->attended;
+    sum->ns += one->ns;
+    sum->compute_ns += one->compute_ns;
+    ag_profile_add(&sum->profile, &one->profile);
 }
 
 static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
@@ -276,7 +258,8 @@ static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
         status = session->options->json ? print_json(&answer, prompt, *stop_p, &report)
                                         : ag_write_out("\n", 1);
     }
-    add_figures(sum, &figures);
+    add_phase(&sum->prefill, &figures.prefill);
+    add_phase(&sum->decode, &figures.decode);
     ag_text_stream_fini(&answer.stream);
     ag_array_fini(&answer.text);
     ag_array_fini(&answer.tokens);

@@ -17,7 +17,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 
-enum { CACHE_VERSION = 3, MOST_DISTURBED = 4, RETRY_SECONDS = 60 };
+enum { CACHE_VERSION = 4, MOST_DISTURBED = 4, RETRY_SECONDS = 60 };
 
 static void read_cpu_name(char *name, size_t n_bytes)
 {
@@ -58,6 +58,7 @@ typedef struct rate_row {
 
 static const rate_row_t rate_rows[] = {
     {"read_bytes_per_s", offsetof(ag_limits_t, read_bytes_per_s)},
+    {"copy_bytes_per_s", offsetof(ag_limits_t, copy_bytes_per_s)},
     {"f32_flops_per_s", offsetof(ag_limits_t, f32_flops_per_s)},
     {"bf16_flops_per_s", offsetof(ag_limits_t, bf16_flops_per_s)},
     {"int8_ops_per_s", offsetof(ag_limits_t, int8_ops_per_s)},
@@ -82,8 +83,9 @@ static bool are_sensible(const ag_limits_t *limits)
     bool good = limits->process_bytes[0] > 0 && limits->process_bytes[1] > 0;
 
     for (int i = 0; i < 2; i++) {
-        good &= limits->read_bytes_per_s[i] > 0 && limits->f32_flops_per_s[i] > 0 &&
-                limits->bf16_flops_per_s[i] >= 0 && limits->int8_ops_per_s[i] >= 0;
+        good &= limits->read_bytes_per_s[i] > 0 && limits->copy_bytes_per_s[i] > 0 &&
+                limits->f32_flops_per_s[i] > 0 && limits->bf16_flops_per_s[i] >= 0 &&
+                limits->int8_ops_per_s[i] >= 0;
     }
     return good;
 }
@@ -293,6 +295,34 @@ ag_status_t ag_limits_print(uint32_t n_cores)
     }
     printf("%u\n", limits.n_disturbed);
     return status;
+}
+
+void ag_limits_own_path(char *path, size_t n_bytes)
+{
+    ssize_t n = readlink("/proc/self/exe", path, n_bytes - 1);
+
+    path[n > 0 ? n : 0] = '\0';
+}
+
+ag_status_t ag_limits_measure(uint32_t n_threads, ag_limits_t *limits)
+{
+    char program[4096];
+
+    limits->n_cores = n_threads;
+    ag_limits_own_path(program, sizeof(program));
+    return measure_rates(program, limits);
+}
+
+ag_json_t *ag_limits_to_json(const ag_limits_t *limits, uint32_t n_threads)
+{
+    ag_limits_t copy = *limits;
+    ag_json_t *json = ag_json_new_object();
+
+    for (int i = 0; i < N_RATES; i++) {
+        ag_json_set(json, rate_rows[i].name,
+                    ag_json_new_real(ag_limits_at(rates_of(&copy, i), copy.n_cores, n_threads)));
+    }
+    return json;
 }
 
 /* Whether what was kept is to be used as it is. */

@@ -1,6 +1,7 @@
 /* What this machine can do at most: measured once, kept in a file. */
 #pragma once
 
+#include "runtime/base/json.h"
 #include "runtime/base/team.h"
 
 /* Plain data: ranks send it to each other. Index 0: one thread; 1: all cores. */
@@ -10,6 +11,7 @@ typedef struct ag_limits {
     uint32_t
         n_disturbed; /* measurements that something else on the machine disturbed; 0: none did */
     double read_bytes_per_s[2];
+    double copy_bytes_per_s[2]; /* bytes read, as many are written */
     double f32_flops_per_s[2];
     double bf16_flops_per_s[2]; /* 0: no fast bfloat16 here */
     double int8_ops_per_s[2];
@@ -32,6 +34,15 @@ typedef struct ag_limits_opts {
  * @return AG_OK; AG_ERR_IO: the program cannot be started or does not answer.
  */
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits);
+
+/** Where this very program lies: a program_path. */
+void ag_limits_own_path(char *path, size_t n_bytes);
+
+/** Rates of one thread and of so many, measured anew in a process of its own; all else stays. */
+ag_status_t ag_limits_measure(uint32_t n_threads, ag_limits_t *limits);
+
+/** The rates of some threads, by the names of ag_limits_t's fields. */
+ag_json_t *ag_limits_to_json(const ag_limits_t *limits, uint32_t n_threads);
 
 /** Measure, and print the rates for ag_limits_get() in another process to read. */
 ag_status_t ag_limits_print(uint32_t n_cores);

@@ -76,6 +76,10 @@ static ag_status_t run_session(const ag_options_t *options, ag_status_t parsed,
         return ag_command_eval(session);
     case AG_COMMAND_PLAN:
         return ag_command_plan(session);
+    case AG_COMMAND_BENCH_LIMITS:
+        return ag_command_bench_limits(session);
+    case AG_COMMAND_BENCH_MODEL:
+        return ag_command_bench_model(session);
     default:
         return ag_command_show(session);
     }

@@ -193,7 +193,7 @@ static ag_status_t check_options(const parser_t *parser)
     if (ag_command_names[command].help == NULL) { /* hidden: nothing of a user's */
         return AG_OK;
     }
-    if (parser->options->model == NULL) {
+    if (parser->options->model == NULL && command != AG_COMMAND_BENCH_LIMITS) {
         return ag_fail(AG_ERR_INVALID,
                        "argosy %s needs --model: a GGUF file or a Hugging Face folder",
                        ag_command_names[command].name);
@@ -243,11 +243,31 @@ static ag_status_t parse_option(parser_t *parser)
     return store_value(option, value, parser->options);
 }
 
-static ag_status_t parse_command(const char *word, ag_command_t *command_p)
+bool ag_command_computes(ag_command_t command)
 {
+    return command == AG_COMMAND_GENERATE || command == AG_COMMAND_EVAL ||
+           command == AG_COMMAND_BENCH_MODEL;
+}
+
+bool ag_command_measures(ag_command_t command)
+{
+    return command == AG_COMMAND_BENCH_LIMITS || command == AG_COMMAND_BENCH_MODEL;
+}
+
+/* A command is one word, or two. */
+static ag_status_t parse_command(parser_t *parser)
+{
+    const char *word = parser->argv[1];
+    const char *second = parser->argc > 2 ? parser->argv[2] : "";
+    char both[64];
+
+    snprintf(both, sizeof(both), "%s %s", word, second);
     for (int c = 1; c < AG_N_COMMANDS; c++) {
-        if (strcmp(word, ag_command_names[c].name) == 0) {
-            *command_p = (ag_command_t)c;
+        const char *name = ag_command_names[c].name;
+
+        if (strcmp(name, word) == 0 || strcmp(name, both) == 0) {
+            parser->options->command = (ag_command_t)c;
+            parser->at = strcmp(name, word) == 0 ? 2 : 3;
             return AG_OK;
         }
     }
@@ -259,13 +279,12 @@ ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
     parser_t parser = {.argc = argc, .argv = argv, .at = 1, .options = options};
     ag_status_t status = AG_OK;
 
-    *options = (ag_options_t){.max_tokens = 256};
+    *options = (ag_options_t){.max_tokens = 256, .prompt_tokens = 512, .gen_tokens = 128};
     if (argc < 2) {
         return ag_option_fail_command("");
     }
     if (argv[1][0] != '-') {
-        status = parse_command(argv[1], &options->command);
-        parser.at = 2;
+        status = parse_command(&parser);
     }
     for (; parser.at < argc && status == AG_OK; parser.at++) {
         if (argv[parser.at][0] != '-' || argv[parser.at][1] == '\0') {

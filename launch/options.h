@@ -13,6 +13,8 @@ typedef enum ag_command {
     AG_COMMAND_TOKENIZE,
     AG_COMMAND_PLAN,
     AG_COMMAND_SHOW,
+    AG_COMMAND_BENCH_LIMITS,
+    AG_COMMAND_BENCH_MODEL,
     AG_COMMAND_MEASURE_PROCESS, /* hidden: the memory of a process that has done nothing yet */
     AG_COMMAND_MEASURE_RATES,   /* hidden: the machine's limits, measured in a process of its own */
     AG_N_COMMANDS,
@@ -27,8 +29,9 @@ typedef struct ag_options {
     bool help; /* print the command's help and leave */
     bool version;
     const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
-    const char *plan_file, *trace;
-    uint32_t max_tokens; /* 256 */
+    const char *plan_file, *trace, *isa, *dir;
+    uint32_t max_tokens;                /* 256 */
+    uint32_t prompt_tokens, gen_tokens; /* 512, 128 */
     uint32_t window, threads;
     uint32_t rank;
     bool rank_given;
@@ -41,6 +44,12 @@ typedef struct ag_options {
 
 /** @return AG_OK; AG_ERR_INVALID: one line that names the option and what would do. */
 ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options);
+
+/** Does it run a model? */
+bool ag_command_computes(ag_command_t command);
+
+/** Does it measure, limits anew included, and deal with no text? */
+bool ag_command_measures(ag_command_t command);
 
 /** As it is spelled on the command line. */
 const char *ag_options_command_name(ag_command_t command);

@@ -16,7 +16,7 @@ void ag_options_help(ag_command_t command, FILE *file)
                       "  mpirun -n 2 argosy COMMAND --tp 2   on several ranks\n\n");
         for (int c = 1; c < AG_N_COMMANDS; c++) {
             if (ag_command_names[c].help != NULL) {
-                fprintf(file, "  %-10s %s\n", ag_command_names[c].name, ag_command_names[c].help);
+                fprintf(file, "  %-13s %s\n", ag_command_names[c].name, ag_command_names[c].help);
             }
         }
         fprintf(file, "\nargosy COMMAND --help lists its options, argosy --version tells the "
@@ -175,10 +175,19 @@ const char *ag_options_command_name(ag_command_t command)
 
 ag_status_t ag_option_fail_command(const char *word)
 {
-    char known[96] = "";
+    char known[128] = "";
     const char *nearest = NULL;
-    size_t least = SIZE_MAX;
+    size_t least = SIZE_MAX, n_chars = strlen(word);
 
+    for (int c = 1; c < AG_N_COMMANDS; c++) {
+        if (n_chars > 0 && strncmp(ag_command_names[c].name, word, n_chars) == 0 &&
+            ag_command_names[c].name[n_chars] == ' ') {
+            add_word(known, sizeof(known), ag_command_names[c].name + n_chars + 1);
+        }
+    }
+    if (known[0] != '\0') {
+        return ag_fail(AG_ERR_INVALID, "argosy %s needs one of %s behind it", word, known);
+    }
     for (int c = 1; c < AG_N_COMMANDS; c++) {
         if (ag_command_names[c].help != NULL) {
             consider(word, strlen(word), ag_command_names[c].name, &least, &nearest);

@@ -112,6 +112,15 @@ static void read_share(void *arg, const ag_worker_t *worker)
         probe->sum(mine, probe->thread_bytes / probe->n_streams, probe->n_streams);
 }
 
+/* Each thread the first half of its part to the second; the C library knows how. */
+static void copy_share(void *arg, const ag_worker_t *worker)
+{
+    const read_probe_t *probe = arg;
+    unsigned char *mine = probe->bytes + worker->thread * probe->thread_bytes;
+
+    memcpy(mine + probe->thread_bytes / 2, mine, probe->thread_bytes / 2);
+}
+
 /* Each thread its own part: that is where the pages come from its memory node. */
 static void touch_share(void *arg, const ag_worker_t *worker)
 {
@@ -153,7 +162,7 @@ static size_t region_bytes(unsigned n_threads)
     return (size_t)(wanted / n_threads) & ~(size_t)4095; /* eight streams stay aligned */
 }
 
-static ag_status_t probe_read(ag_team_t *team, double *rate_p, bool *alone_p)
+static ag_status_t probe_memory(ag_team_t *team, double *rate_p, double *copy_p, bool *alone_p)
 {
     static const unsigned n_streams[] = {1, 2, 4, 8};
     unsigned n_threads = ag_team_size(team);
@@ -189,6 +198,7 @@ static ag_status_t probe_read(ag_team_t *team, double *rate_p, bool *alone_p)
         }
     }
     *alone_p &= best_alone;
+    *copy_p = best_rate(team, copy_share, &probe, (double)(all_bytes / 2), alone_p);
 unmap:
     if (probe.bytes != MAP_FAILED) {
         munmap(probe.bytes, all_bytes);
@@ -259,7 +269,8 @@ static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits
     }
     status = ag_gemm_cache_create(n_threads, &cache);
     if (status == AG_OK) {
-        status = probe_read(team, &limits->read_bytes_per_s[at], alone_p);
+        status = probe_memory(team, &limits->read_bytes_per_s[at], &limits->copy_bytes_per_s[at],
+                              alone_p);
     }
     if (status == AG_OK) {
         status = probe_gemm(team, cache, AG_GEMM_F32, &limits->f32_flops_per_s[at], alone_p);

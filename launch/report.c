@@ -1,137 +1,218 @@
 #include "launch/report.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* What all hosts together can do. */
+/* What some threads can do. */
 typedef struct rates {
-    double read_bytes_per_s, flops_per_s;
+    double read_bytes_per_s, ops_per_s[AG_N_GEMM_KINDS];
 } rates_t;
 
-static rates_t sum_rates(const ag_plan_t *plan, const ag_report_host_t *hosts, uint32_t n_hosts)
+static void add_rates(const ag_report_host_t *host, rates_t *rates)
+{
+    const ag_limits_t *limits = &host->limits;
+    const double *peaks[AG_N_GEMM_KINDS] = {[AG_GEMM_F32] = limits->f32_flops_per_s,
+                                            [AG_GEMM_BF16] = limits->bf16_flops_per_s,
+                                            [AG_GEMM_INT8] = limits->int8_ops_per_s};
+
+    rates->read_bytes_per_s +=
+        ag_limits_at(limits->read_bytes_per_s, limits->n_cores, host->n_threads);
+    for (int kind = 0; kind < AG_N_GEMM_KINDS; kind++) {
+        /* what the machine has no fast product of is computed in float32 */
+        const double *peak = peaks[kind][1] > 0 ? peaks[kind] : peaks[AG_GEMM_F32];
+
+        rates->ops_per_s[kind] += ag_limits_at(peak, limits->n_cores, host->n_threads);
+    }
+}
+
+static rates_t all_rates(const ag_report_job_t *job)
 {
     rates_t rates = {0};
 
-    for (uint32_t i = 0; i < n_hosts; i++) {
-        const ag_limits_t *limits = &hosts[i].limits;
-        bool bf16 = plan->compute == AG_COMPUTE_AUTO && limits->bf16_flops_per_s[1] > 0;
-        const double *flops = bf16 ? limits->bf16_flops_per_s : limits->f32_flops_per_s;
-
-        rates.read_bytes_per_s +=
-            ag_limits_at(limits->read_bytes_per_s, limits->n_cores, hosts[i].n_threads);
-        rates.flops_per_s += ag_limits_at(flops, limits->n_cores, hosts[i].n_threads);
+    for (uint32_t i = 0; i < job->n_hosts; i++) {
+        add_rates(&job->hosts[i], &rates);
     }
     return rates;
 }
 
-/* Seconds that a step takes at least, and whether memory or arithmetic says so. */
-static double bound_seconds(const ag_build_t *whole, const ag_programs_t *programs,
-                            const rates_t *rates, const ag_cost_shape_t *shape, bool *memory_p)
+/* Rank 0's part of what its host can do. */
+static rates_t own_rates(const ag_report_job_t *job)
 {
-    const ag_array_t *segments = &programs->programs[0]->ranks[0].segments;
-    ag_cost_t sum = {0};
-    double read_s, compute_s;
+    double share = (double)job->n_threads / (double)job->hosts[0].n_threads;
+    rates_t rates = {0};
 
-    for (size_t i = 0; i < segments->n_items; i++) {
-        const ag_graph_t *graph = AG_ITEMS(segments, ag_segment_t)[i].inside;
-
-        if (graph != NULL) {
-            ag_cost_t cost = ag_graph_cost(graph, ag_params_held(&whole->ranks[0].params), shape);
-
-            sum.linear_ops += cost.linear_ops;
-            sum.attention_ops += cost.attention_ops;
-            sum.weight_bytes += cost.weight_bytes;
-            sum.kv_bytes += cost.kv_bytes;
-        }
+    add_rates(&job->hosts[0], &rates);
+    rates.read_bytes_per_s *= share;
+    for (int kind = 0; kind < AG_N_GEMM_KINDS; kind++) {
+        rates.ops_per_s[kind] *= share;
     }
-    read_s = (sum.weight_bytes + sum.kv_bytes) / rates->read_bytes_per_s;
-    compute_s = (sum.linear_ops + sum.attention_ops) / rates->flops_per_s;
+    return rates;
+}
+
+/* Seconds that work takes at least, and whether memory or arithmetic says so. */
+static double bound_seconds(const ag_cost_t *cost, const rates_t *rates, bool *memory_p)
+{
+    double read_s = cost->bytes / rates->read_bytes_per_s, compute_s = 0;
+
+    for (int kind = 0; kind < AG_N_GEMM_KINDS; kind++) {
+        compute_s += cost->ops[kind] / rates->ops_per_s[kind];
+    }
     *memory_p = read_s >= compute_s;
     return read_s > compute_s ? read_s : compute_s;
 }
 
-/*
- * Where the time of a phase went: what the limit takes anyway, what rank 0 computed beyond that,
- * and what it waited; the largest of the three has the name.
- */
-static const char *name_holder(const ag_plan_t *plan, double seconds, double compute_s,
-                               double bound_s, bool memory)
+/* The mean step of a phase. */
+static ag_cost_shape_t shape_of(const ag_plan_t *plan, const ag_phase_t *phase)
 {
-    double waited_s = seconds - compute_s, beyond_s = compute_s - bound_s;
+    double steps = (double)phase->steps, tokens = (double)phase->tokens / steps;
+    double attended = (double)phase->attended / steps;
 
-    if (bound_s >= waited_s && bound_s >= beyond_s) {
-        return memory ? "memory bandwidth" : "arithmetic";
-    }
-    if (beyond_s >= waited_s) {
-        return "overhead";
-    }
-    return plan->n_stages > 1 ? "bubble" : "exposed communication";
+    return (ag_cost_shape_t){
+        .counts = {[AG_COUNT_ONE] = 1,
+                   [AG_COUNT_TOKENS] = tokens,
+                   [AG_COUNT_OUTPUTS] = (double)phase->outputs / steps,
+                   [AG_COUNT_SEQUENCES] = 1},
+        .attended = attended,
+        .kv_positions = attended / tokens > tokens ? attended / tokens : tokens,
+        .kv_bytes_per_element = (double)ag_dtype_info(plan->kv_type)->block_bytes,
+    };
 }
 
-ag_report_t ag_report_make(const ag_plan_t *plan, const ag_build_t *whole,
-                           const ag_programs_t *programs, const ag_report_host_t *hosts,
-                           uint32_t n_hosts, const ag_run_figures_t *figures)
+/* What a step of this shape costs on rank 0 of a build, by kernel. */
+static void costs_of(const ag_build_t *build, const ag_programs_t *programs,
+                     const ag_cost_shape_t *shape, ag_costs_t *costs)
 {
-    rates_t rates = sum_rates(plan, hosts, n_hosts);
-    double element_bytes = (double)ag_dtype_info(plan->kv_type)->block_bytes;
-    double steps = (double)(figures->prefill_steps > 0 ? figures->prefill_steps : 1);
-    ag_report_t report = {.held_back_by = "overhead"};
-    bool memory = false;
+    const ag_array_t *segments = &programs->programs[0]->ranks[0].segments;
 
-    if (figures->prefill_tokens > 0 && figures->prefill_ns > 0) {
-        double tokens = (double)figures->prefill_tokens, bound_s;
-        double seconds = (double)figures->prefill_ns * 1e-9;
-        ag_cost_shape_t shape = {
-            .counts = {[AG_COUNT_ONE] = 1,
-                       [AG_COUNT_TOKENS] = tokens / steps,
-                       [AG_COUNT_OUTPUTS] = (double)figures->prefill_outputs / steps,
-                       [AG_COUNT_SEQUENCES] = 1},
-            .attended = (double)figures->prefill_attended / steps,
-            .kv_positions = tokens / steps,
-            .kv_bytes_per_element = element_bytes,
-        };
+    memset(costs, 0, sizeof(*costs));
+    for (size_t i = 0; i < segments->n_items; i++) {
+        const ag_graph_t *graph = AG_ITEMS(segments, ag_segment_t)[i].inside;
 
-        bound_s = steps * bound_seconds(whole, programs, &rates, &shape, &memory);
-        report.prefill_tokens_per_s = tokens / seconds;
-        report.prefill_limit = tokens / bound_s;
-        report.held_back_by =
-            name_holder(plan, seconds, (double)figures->prefill_compute_ns * 1e-9, bound_s, memory);
+        if (graph != NULL) {
+            ag_graph_cost(graph, ag_params_held(&build->ranks[0].params), shape, costs);
+        }
     }
-    if (figures->decode_tokens > 0 && figures->decode_ns > 0) {
-        double tokens = (double)figures->decode_tokens, bound_s;
-        double seconds = (double)figures->decode_ns * 1e-9;
-        double depth = (double)figures->decode_attended / tokens;
-        ag_cost_shape_t shape = {
-            .counts = {1, 1, 1, 1},
-            .attended = depth,
-            .kv_positions = depth,
-            .kv_bytes_per_element = element_bytes,
-        };
+}
 
-        bound_s = tokens * bound_seconds(whole, programs, &rates, &shape, &memory);
-        report.decode_tokens_per_s = tokens / seconds;
-        report.decode_limit = tokens / bound_s;
-        report.held_back_by =
-            name_holder(plan, seconds, (double)figures->decode_compute_ns * 1e-9, bound_s, memory);
+static int by_time(const void *a, const void *b)
+{
+    const ag_report_kernel_t *x = a, *y = b;
+
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const rates_t *rates,
+                         ag_report_phase_t *report)
+{
+    double steps = (double)phase->steps;
+
+    for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
+        for (int type = 0; type < AG_N_DTYPES; type++) {
+            const ag_cost_t *cost = &costs->of[kind][type];
+            ag_report_kernel_t kernel = {
+                .node = ag_node_name((ag_node_kind_t)kind),
+                .type = kind == AG_NODE_LINEAR ? ag_dtype_info((ag_dtype_t)type)->name : NULL,
+                .seconds = (double)phase->profile.ns[kind][type] * 1e-9,
+                .bytes = steps * cost->bytes,
+                .bound_s = steps * bound_seconds(cost, rates, &kernel.memory)};
+
+            for (int in = 0; in < AG_N_GEMM_KINDS; in++) {
+                kernel.ops += steps * cost->ops[in];
+            }
+            if (kernel.seconds > 0 && report->n_kernels < AG_MAX_REPORT_KERNELS) {
+                report->kernels[report->n_kernels++] = kernel;
+            }
+        }
     }
+    qsort(report->kernels, report->n_kernels, sizeof(report->kernels[0]), by_time);
+}
+
+/* Where most of a phase's time went. */
+static const char *name_holder(const ag_plan_t *plan, const ag_phase_t *phase,
+                               const ag_report_phase_t *report)
+{
+    double at_limit_s[2] = {0}, waited_s = report->seconds - (double)phase->compute_ns * 1e-9;
+    double beyond_s;
+
+    for (uint32_t i = 0; i < report->n_kernels; i++) {
+        const ag_report_kernel_t *kernel = &report->kernels[i];
+
+        at_limit_s[kernel->memory] +=
+            kernel->seconds < kernel->bound_s ? kernel->seconds : kernel->bound_s;
+    }
+    beyond_s = report->seconds - waited_s - at_limit_s[0] - at_limit_s[1];
+    if (plan->n_stages == 1 && ag_plan_ranks(plan) == 1) { /* there is nobody to wait for */
+        beyond_s += waited_s;
+        waited_s = 0;
+    }
+    if (waited_s > beyond_s && waited_s > at_limit_s[0] && waited_s > at_limit_s[1]) {
+        return plan->n_stages > 1 ? "bubble" : "exposed communication";
+    }
+    if (beyond_s > at_limit_s[0] && beyond_s > at_limit_s[1]) {
+        return "overhead";
+    }
+    return at_limit_s[1] >= at_limit_s[0] ? "memory bandwidth" : "arithmetic";
+}
+
+static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
+                         ag_report_phase_t *report)
+{
+    rates_t whole = all_rates(job), own = own_rates(job);
+    ag_cost_shape_t shape;
+    ag_costs_t costs;
+    ag_cost_t sum;
+    bool memory;
+
+    *report = (ag_report_phase_t){.held_back_by = "overhead"};
+    if (phase->steps == 0 || phase->tokens == 0 || phase->ns == 0) {
+        return;
+    }
+    shape = shape_of(job->plan, phase);
+    costs_of(job->whole, job->whole_programs, &shape, &costs);
+    sum = ag_costs_sum(&costs);
+    report->seconds = (double)phase->ns * 1e-9;
+    report->tokens_per_s = (double)phase->tokens / report->seconds;
+    report->limit =
+        (double)phase->tokens / ((double)phase->steps * bound_seconds(&sum, &whole, &memory));
+    costs_of(job->build, job->programs, &shape, &costs);
+    list_kernels(phase, &costs, &own, report);
+    report->barrier_s = (double)phase->profile.barrier_ns * 1e-9;
+    report->other_s = report->seconds - report->barrier_s;
+    for (uint32_t i = 0; i < report->n_kernels; i++) {
+        report->other_s -= report->kernels[i].seconds;
+    }
+    report->held_back_by = name_holder(job->plan, phase, report);
+}
+
+ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures)
+{
+    ag_report_t report;
+
+    report_phase(job, &figures->prefill, &report.prefill);
+    report_phase(job, &figures->decode, &report.decode);
+    report.held_back_by = report.decode.seconds >= report.prefill.seconds
+                              ? report.decode.held_back_by
+                              : report.prefill.held_back_by;
     return report;
 }
 
 void ag_report_line(const ag_report_t *report, char *line, size_t n_bytes)
 {
+    const ag_report_phase_t *prefill = &report->prefill, *decode = &report->decode;
     size_t n = 0;
 
     line[0] = '\0';
-    if (report->prefill_tokens_per_s > 0) {
+    if (prefill->tokens_per_s > 0) {
         snprintf(line, n_bytes, "prefill %.1f tokens/s of %.0f possible here (%.1f%%)",
-                 report->prefill_tokens_per_s, report->prefill_limit,
-                 100 * report->prefill_tokens_per_s / report->prefill_limit);
+                 prefill->tokens_per_s, prefill->limit,
+                 100 * prefill->tokens_per_s / prefill->limit);
         n = strlen(line);
     }
-    if (report->decode_tokens_per_s > 0) {
+    if (decode->tokens_per_s > 0) {
         snprintf(line + n, n_bytes - n, "%sdecode %.1f tokens/s of %.0f (%.1f%%)",
-                 n > 0 ? ", " : "", report->decode_tokens_per_s, report->decode_limit,
-                 100 * report->decode_tokens_per_s / report->decode_limit);
+                 n > 0 ? ", " : "", decode->tokens_per_s, decode->limit,
+                 100 * decode->tokens_per_s / decode->limit);
         n = strlen(line);
     }
     if (n == 0) {
@@ -139,4 +220,94 @@ void ag_report_line(const ag_report_t *report, char *line, size_t n_bytes)
         return;
     }
     snprintf(line + n, n_bytes - n, "; held back by %s", report->held_back_by);
+}
+
+static ag_json_t *pair_json(const char *names[2], double prefill, double decode)
+{
+    ag_json_t *json = ag_json_new_object();
+
+    ag_json_set(json, names[0], ag_json_new_real(prefill));
+    ag_json_set(json, names[1], ag_json_new_real(decode));
+    return json;
+}
+
+static double ratio_of(const ag_report_phase_t *phase)
+{
+    return phase->limit > 0 ? phase->tokens_per_s / phase->limit : 0;
+}
+
+void ag_report_to_json(const ag_report_t *report, ag_json_t *json)
+{
+    const ag_report_phase_t *prefill = &report->prefill, *decode = &report->decode;
+
+    ag_json_set(json, "prefill_tokens_per_s", ag_json_new_real(prefill->tokens_per_s));
+    ag_json_set(json, "decode_tokens_per_s", ag_json_new_real(decode->tokens_per_s));
+    ag_json_set(json, "limit",
+                pair_json((const char *[]){"prefill_tokens_per_s", "decode_tokens_per_s"},
+                          prefill->limit, decode->limit));
+    ag_json_set(
+        json, "ratio",
+        pair_json((const char *[]){"prefill", "decode"}, ratio_of(prefill), ratio_of(decode)));
+    ag_json_set(json, "held_back_by",
+                ag_json_new_string(report->held_back_by, strlen(report->held_back_by)));
+}
+
+static void print_row(FILE *file, const char *name, double seconds, double all_s)
+{
+    fprintf(file, "  %-18s %10.2f ms %5.1f%%", name, seconds * 1e3, 100 * seconds / all_s);
+}
+
+static void phase_table(const ag_report_phase_t *phase, const char *name, FILE *file)
+{
+    fprintf(file, "%s on rank 0, %.2f ms; held back by %s\n", name, phase->seconds * 1e3,
+            phase->held_back_by);
+    for (uint32_t i = 0; i < phase->n_kernels; i++) {
+        const ag_report_kernel_t *kernel = &phase->kernels[i];
+        char label[64];
+
+        snprintf(label, sizeof(label), "%s%s%s", kernel->node, kernel->type != NULL ? " " : "",
+                 kernel->type != NULL ? kernel->type : "");
+        print_row(file, label, kernel->seconds, phase->seconds);
+        if (kernel->bound_s > 0) {
+            fprintf(file, " %8.2f GB/s %8.1f GOP/s, %5.1f%% of the %s's limit",
+                    kernel->bytes / kernel->seconds * 1e-9, kernel->ops / kernel->seconds * 1e-9,
+                    100 * kernel->bound_s / kernel->seconds,
+                    kernel->memory ? "memory" : "arithmetic");
+        }
+        fputc('\n', file);
+    }
+    print_row(file, "between threads", phase->barrier_s, phase->seconds);
+    fputc('\n', file);
+    print_row(file, "in no kernel", phase->other_s, phase->seconds);
+    fputc('\n', file);
+}
+
+void ag_report_table(const ag_report_t *report, FILE *file)
+{
+    if (report->prefill.tokens_per_s > 0) {
+        phase_table(&report->prefill, "prefill", file);
+    }
+    if (report->decode.tokens_per_s > 0) {
+        phase_table(&report->decode, "decode", file);
+    }
+}
+
+static void trace_phase(const ag_report_phase_t *phase, const char *name, FILE *file)
+{
+    for (uint32_t i = 0; i < phase->n_kernels; i++) {
+        const ag_report_kernel_t *kernel = &phase->kernels[i];
+
+        fprintf(file,
+                "{\"ph\":\"i\",\"pid\":0,\"tid\":0,\"ts\":0,\"s\":\"g\",\"name\":\"profile of %s\","
+                "\"args\":{\"node\":\"%s\",\"type\":\"%s\",\"seconds\":%.9f,\"bytes\":%.0f,"
+                "\"ops\":%.0f,\"limit_seconds\":%.9f}},\n",
+                name, kernel->node, kernel->type != NULL ? kernel->type : "", kernel->seconds,
+                kernel->bytes, kernel->ops, kernel->bound_s);
+    }
+}
+
+void ag_report_trace(const ag_report_t *report, FILE *file)
+{
+    trace_phase(&report->prefill, "prefill", file);
+    trace_phase(&report->decode, "decode", file);
 }

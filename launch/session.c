@@ -12,6 +12,8 @@
 #include "comm/net_mpi.h"
 #include "runtime/base/hash.h"
 
+enum { TRACE_EVENTS = 1 << 18 }; /* some hundred per token and rank */
+
 static volatile sig_atomic_t stop_asked;
 
 static void ask_stop(int signal)
@@ -122,39 +124,63 @@ static const char *cache_path(const char *program, char *path, size_t n_bytes)
  */
 static ag_status_t get_limits(ag_session_t *session)
 {
-    int rank = session->net->rank, n_ranks = session->net->n_ranks;
-    char cache[4096], program[4096] = "";
+    int rank = session->net->rank;
+    char cache[4096], program[4096];
     ag_status_t status = AG_OK;
-    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
 
-    session->limits = calloc((size_t)n_ranks, sizeof(*session->limits));
-    if (session->limits == NULL) {
-        status = ag_fail_nomem("gathering limits", (size_t)n_ranks * sizeof(ag_limits_t));
-    } else if (session->host.local_rank == 0) {
-        program[n > 0 ? n : 0] = '\0';
+    if (session->host.local_rank == 0) {
+        ag_limits_own_path(program, sizeof(program));
         status = ag_limits_get(
             &(ag_limits_opts_t){.cache_path = cache_path(program, cache, sizeof(cache)),
                                 .program_path = program,
                                 .n_cores = session->host.n_cores,
-                                .renew = session->options->renew_limits},
-            &session->limits[rank]);
+                                .renew = session->options->renew_limits ||
+                                         ag_command_measures(session->options->command)},
+            &session->ranks[rank].limits);
     }
     status = ag_session_agree(session, status);
     return status == AG_OK
-               ? ag_agree_gather(session->net, NULL, session->limits, sizeof(*session->limits))
+               ? ag_agree_gather(session->net, NULL, session->ranks, sizeof(*session->ranks))
                : status;
 }
 
-/* The limits of a rank's host: of the nearest rank before it that measured. */
-static const ag_limits_t *limits_of(const ag_session_t *session, uint32_t rank)
+static const ag_session_rank_t *rank_of(const ag_session_t *session, uint32_t rank)
 {
     uint32_t n_ranks = (uint32_t)session->net->n_ranks;
 
-    rank = rank < n_ranks ? rank : n_ranks - 1; /* a plan may be for more ranks than look at it */
-    while (rank > 0 && session->limits[rank].n_cores == 0) {
-        rank--;
+    return &session->ranks[rank < n_ranks ? rank : n_ranks - 1];
+}
+
+const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
+{
+    uint64_t host = rank_of(session, rank)->host;
+    int r = 0;
+
+    while (r + 1 < session->net->n_ranks &&
+           (session->ranks[r].host != host || session->ranks[r].limits.n_cores == 0)) {
+        r++;
     }
-    return &session->limits[rank];
+    return &session->ranks[r].limits;
+}
+
+/* What this rank tells the others of itself. */
+static ag_status_t describe_rank(ag_session_t *session)
+{
+    size_t n_ranks = (size_t)session->net->n_ranks;
+    char host[256] = "";
+
+    session->ranks = calloc(n_ranks, sizeof(*session->ranks));
+    if (session->ranks == NULL) {
+        return ag_fail_nomem("meeting the other ranks", n_ranks * sizeof(*session->ranks));
+    }
+    gethostname(host, sizeof(host) - 1);
+    session->ranks[session->net->rank] = (ag_session_rank_t){
+        .host = ag_hash_bytes(AG_HASH_SEED, host, strlen(host)),
+        .n_threads = session->options->threads > 0 ? session->options->threads
+                                                   : ag_host_threads(&session->host)};
+    session->isa = ag_isa_best();
+    return session->options->isa == NULL ? AG_OK
+                                         : ag_isa_find(session->options->isa, &session->isa);
 }
 
 static void catch_signals(void)
@@ -172,12 +198,15 @@ ag_status_t ag_session_open(ag_session_t *session)
     ag_status_t status;
 
     catch_signals();
-    session->n_threads = options->threads > 0 ? options->threads : ag_host_threads(&session->host);
-    status = ag_session_agree(session, ag_model_open(options->model, &session->model));
+    status = ag_session_agree(session, describe_rank(session));
+    if (status == AG_OK && options->model != NULL) {
+        status = ag_session_agree(session, ag_model_open(options->model, &session->model));
+    }
     if (status == AG_OK) {
         status = get_limits(session);
     }
-    if (status == AG_OK) { /* rank 0 alone deals with text */
+    if (status == AG_OK &&
+        !ag_command_measures(options->command)) { /* rank 0 alone deals with text */
         status = ag_session_agree(
             session, session->net->rank == 0
                          ? ag_tokenizer_open(session->model->files, &session->tokenizer)
@@ -218,9 +247,7 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
         opts.batch_tokens = all_outputs ? EVAL_BATCH : 0;
         status = ag_plan_make(&model, &opts, &session->plan);
     }
-    return status == AG_OK &&
-                   (session->options->command == AG_COMMAND_GENERATE ||
-                    session->options->command == AG_COMMAND_EVAL) &&
+    return status == AG_OK && ag_command_computes(session->options->command) &&
                    !session->options->dry_run
                ? ag_plan_check_ranks(session->plan, (uint32_t)session->net->n_ranks)
                : status;
@@ -261,15 +288,15 @@ static uint64_t process_bytes(const ag_session_t *session, uint32_t rank)
     uint32_t n_ranks = ag_plan_ranks(session->plan);
     bool mpi = n_ranks > 1 || session->host.under_mpirun;
 
-    return limits_of(session, rank)->process_bytes[mpi] + WORK_BYTES + (n_ranks - 1) * PEER_BYTES;
+    return ag_session_limits(session, rank)->process_bytes[mpi] + WORK_BYTES +
+           (n_ranks - 1) * PEER_BYTES;
 }
 
 ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
 {
-    uint32_t n_threads = session->n_threads;
-    ag_memory_t memory;
+    ag_memory_t memory = ag_memory_foretell(session->build, &session->programs, rank,
+                                            rank_of(session, rank)->n_threads);
 
-    memory = ag_memory_foretell(session->build, &session->programs, rank, n_threads);
     memory.parts[memory.n_parts++] =
         (ag_memory_part_t){.name = "process", .bytes = process_bytes(session, rank)};
     memory.parts[memory.n_parts++] =
@@ -278,6 +305,10 @@ ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
                                         ? ag_tokenizer_bytes(session->tokenizer) +
                                               ag_sampler_bytes(session->model->spec->vocab)
                                         : 0};
+    if (session->options->trace != NULL) {
+        memory.parts[memory.n_parts++] = (ag_memory_part_t){
+            .name = "trace", .bytes = TRACE_EVENTS * sizeof(ag_trace_event_t)};
+    }
     return memory;
 }
 
@@ -320,8 +351,7 @@ static ag_status_t check_budget(const ag_session_t *session, uint32_t rank)
 
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
-    bool computes = session->options->command == AG_COMMAND_GENERATE ||
-                    session->options->command == AG_COMMAND_EVAL;
+    bool computes = ag_command_computes(session->options->command);
 #ifdef ARGOSY_CHECK
     bool check = true;
 #else
@@ -375,13 +405,14 @@ static ag_status_t make_job(ag_session_t *session)
         }
     }
     if (status == AG_OK) {
-        status = ag_team_create(&(ag_team_opts_t){.n_threads = session->n_threads}, &session->team);
+        status = ag_team_create(&(ag_team_opts_t){.n_threads = session->ranks[rank].n_threads},
+                                &session->team);
     }
     if (status == AG_OK) {
         status = ag_device_cpu_open(session->team, session->ledger, &session->device);
     }
     if (status == AG_OK && session->options->trace != NULL) {
-        status = ag_trace_create(1 << 16, &session->trace);
+        status = ag_trace_create(TRACE_EVENTS, &session->trace);
     }
     if (status != AG_OK) {
         return status;
@@ -393,6 +424,7 @@ static ag_status_t make_job(ag_session_t *session)
                                           .device = session->device,
                                           .clock = ag_clock_monotonic(),
                                           .wait = {.idle = rest},
+                                          .isa = session->isa,
                                           .trace = session->trace,
                                           .is_cancelled = ag_session_is_cancelled},
                          &session->job);
@@ -417,6 +449,9 @@ static ag_status_t write_trace(ag_session_t *session)
                 status = ag_fail(AG_ERR_IO, "%s cannot be written", session->options->trace);
             } else {
                 fputs(r == 0 ? "[\n" : "", file);
+                if (r == 0) {
+                    ag_report_trace(&session->report, file);
+                }
                 status = ag_trace_write(session->trace, file, (uint32_t)r, ag_stream_names,
                                         AG_N_STREAMS);
                 fputs(last ? "{}]\n" : "", file);
@@ -446,6 +481,6 @@ void ag_session_close(ag_session_t *session)
     ag_plan_destroy(session->plan);
     ag_tokenizer_close(session->tokenizer);
     ag_model_close(session->model);
-    free(session->limits);
+    free(session->ranks);
     ag_net_close(session->net);
 }

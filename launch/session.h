@@ -7,15 +7,22 @@
 #include "launch/host.h"
 #include "launch/limits.h"
 #include "launch/options.h"
-#include "parallel/run/driver.h"
+#include "launch/report.h"
 #include "runtime/text/tokenizer.h"
+
+/* What every rank knows of every other. */
+typedef struct ag_session_rank {
+    uint64_t host; /* the same for ranks of one host */
+    uint32_t n_threads;
+    ag_limits_t limits; /* of the host, on the one rank of it that measured; else n_cores is 0 */
+} ag_session_rank_t;
 
 typedef struct ag_session {
     const ag_options_t *options;
     ag_net_t *net;
-    ag_host_t host; /* this rank's place on its machine */
-    unsigned n_threads;
-    ag_limits_t *limits; /* (ranks) each rank's host's */
+    ag_host_t host;           /* this rank's place on its machine */
+    ag_session_rank_t *ranks; /* (ranks) */
+    const ag_isa_t *isa;
     ag_model_t *model;
     ag_tokenizer_t *tokenizer;
     ag_plan_t *plan;
@@ -24,7 +31,8 @@ typedef struct ag_session {
     ag_ledger_t *ledger;
     ag_team_t *team;
     ag_device_t *device;
-    ag_trace_t *trace; /* NULL: not asked for */
+    ag_trace_t *trace;  /* NULL: not asked for */
+    ag_report_t report; /* rank 0's, when the run's figures were printed */
     ag_job_t *job;
     bool agreed; /* the failure is every rank's: rank 0 alone tells of it */
 } ag_session_t;
@@ -62,6 +70,10 @@ ag_status_t ag_session_load(ag_session_t *session);
 ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
 
 void ag_session_close(ag_session_t *session);
+
+/** The limits of a rank's host. A plan may be for more ranks than look at it: then the last one's.
+ */
+const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank);
 
 /** All of a rank's memory, the process and the tokenizer included. */
 ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank);

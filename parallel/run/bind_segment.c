@@ -54,7 +54,11 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
                 .thread_scratch_stride = job->thread_scratch_stride,
                 .yield = &job->yield,
                 .gemm = job->gemm,
-                .isa = ag_isa_best()}};
+                .isa = job->opts.isa,
+                .clock = &job->opts.clock,
+                .profile = &job->profile,
+                .trace = job->opts.trace,
+                .track = AG_STREAM_COMPUTE}};
     if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
         task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
     }

@@ -26,11 +26,17 @@ typedef struct ag_generate_opts {
     ag_driver_calls_t calls;
 } ag_generate_opts_t;
 
-/* What a run did, for its figures. */
+/* What the steps of a phase did, for its figures. */
+typedef struct ag_phase {
+    uint64_t steps, tokens, outputs;
+    uint64_t attended; /* (query, key) pairs */
+    uint64_t ns;
+    uint64_t compute_ns;  /* of these, what rank 0 computed in */
+    ag_profile_t profile; /* of rank 0 */
+} ag_phase_t;
+
 typedef struct ag_run_figures {
-    uint64_t prefill_tokens, prefill_ns, prefill_attended, prefill_outputs, prefill_steps;
-    uint64_t decode_tokens, decode_ns, decode_attended;
-    uint64_t prefill_compute_ns, decode_compute_ns; /* of these times, what rank 0 computed in */
+    ag_phase_t prefill, decode;
 } ag_run_figures_t;
 
 /**

@@ -29,21 +29,13 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
                              const int32_t *next, uint32_t n_next)
 {
     uint32_t vocab = ag_job_model(e->sequence.job)->spec->vocab;
-    const ag_clock_t *clock = ag_job_clock(e->sequence.job);
-    uint64_t begin_ns = ag_clock_now_ns(clock);
-    uint64_t begin_compute_ns = ag_job_compute_ns(e->sequence.job);
     const float *logits;
-    ag_status_t status = ag_sequence_step(&e->sequence, tokens, n, AG_OUTPUT_ALL, &logits,
-                                          &e->figures->prefill_attended);
+    ag_status_t status =
+        ag_sequence_step(&e->sequence, tokens, n, AG_OUTPUT_ALL, &logits, &e->figures->prefill);
 
     if (status != AG_OK) {
         return status;
     }
-    e->figures->prefill_ns += ag_clock_now_ns(clock) - begin_ns;
-    e->figures->prefill_compute_ns += ag_job_compute_ns(e->sequence.job) - begin_compute_ns;
-    e->figures->prefill_tokens += n;
-    e->figures->prefill_outputs += n;
-    e->figures->prefill_steps++;
     for (uint32_t i = 0; i < n_next; i++) {
         e->result->nll_sum += negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
     }
@@ -63,7 +55,6 @@ static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n
     for (uint32_t done = 0; done < n_tokens && status == AG_OK;) {
         uint32_t n = n_tokens - done < batch ? n_tokens - done : batch;
         uint32_t n_next = done + n < n_tokens ? n : n - 1;
-
         bool cancelled;
 
         status = ag_job_is_cancelled(e->sequence.job, &cancelled);

@@ -13,9 +13,6 @@ static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prom
                            bool *cancelled_p)
 {
     const ag_plan_t *plan = ag_job_plan(g->sequence.job);
-    const ag_clock_t *clock = ag_job_clock(g->sequence.job);
-    uint64_t begin_ns = ag_clock_now_ns(clock);
-    uint64_t begin_compute_ns = ag_job_compute_ns(g->sequence.job);
 
     for (size_t done = 0; done < n_prompt;) {
         size_t rest = n_prompt - done;
@@ -27,17 +24,12 @@ static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prom
         }
         status = ag_sequence_step(&g->sequence, prompt + done, n,
                                   n == rest ? AG_OUTPUT_LAST : AG_OUTPUT_NONE, &g->logits,
-                                  &g->figures->prefill_attended);
+                                  &g->figures->prefill);
         if (status != AG_OK) {
             return status;
         }
         done += n;
-        g->figures->prefill_tokens += n;
-        g->figures->prefill_steps++;
     }
-    g->figures->prefill_outputs++;
-    g->figures->prefill_ns += ag_clock_now_ns(clock) - begin_ns;
-    g->figures->prefill_compute_ns += ag_job_compute_ns(g->sequence.job) - begin_compute_ns;
     return AG_OK;
 }
 
@@ -69,10 +61,8 @@ static ag_status_t take_token(generation_t *g, uint64_t index, int32_t *id_p, bo
 static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
 {
     const ag_plan_t *plan = ag_job_plan(g->sequence.job);
-    const ag_clock_t *clock = ag_job_clock(g->sequence.job);
 
     for (uint64_t i = 0; i < g->opts->max_tokens; i++) {
-        uint64_t begin_ns, begin_compute_ns;
         int32_t id;
         bool ended, cancelled;
         ag_status_t status = take_token(g, i, &id, &ended, stop_p);
@@ -88,16 +78,11 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
             *stop_p = AG_STOP_INTERRUPTED;
             return status;
         }
-        begin_ns = ag_clock_now_ns(clock);
-        begin_compute_ns = ag_job_compute_ns(g->sequence.job);
-        status = ag_sequence_step(&g->sequence, &id, 1, AG_OUTPUT_LAST, &g->logits,
-                                  &g->figures->decode_attended);
+        status =
+            ag_sequence_step(&g->sequence, &id, 1, AG_OUTPUT_LAST, &g->logits, &g->figures->decode);
         if (status != AG_OK) {
             return status;
         }
-        g->figures->decode_tokens++;
-        g->figures->decode_ns += ag_clock_now_ns(clock) - begin_ns;
-        g->figures->decode_compute_ns += ag_job_compute_ns(g->sequence.job) - begin_compute_ns;
     }
     *stop_p = AG_STOP_LENGTH;
     return AG_OK;

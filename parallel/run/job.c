@@ -52,6 +52,12 @@ static ag_status_t make_kv(ag_job_t *job)
     return AG_OK;
 }
 
+void ag_job_take_profile(ag_job_t *job, ag_profile_t *profile)
+{
+    ag_profile_add(profile, &job->profile);
+    job->profile = (ag_profile_t){0};
+}
+
 /* Every class of program has the same groups, in the same order. */
 static ag_status_t make_groups(ag_job_t *job)
 {
@@ -121,6 +127,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
         return ag_fail_nomem("making a job", sizeof(*job));
     }
     job->opts = *opts;
+    job->opts.isa = opts->isa != NULL ? opts->isa : ag_isa_best();
     job->rank = (uint32_t)opts->net->rank;
     status = ag_stop_init(job);
     if (status == AG_OK) {

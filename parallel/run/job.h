@@ -28,6 +28,7 @@ typedef struct ag_job_opts {
     ag_clock_t clock;
     ag_wait_t wait;
     ag_idle_t idle;                  /* how blocking calls on the control channel wait */
+    const ag_isa_t *isa;             /* NULL: the best that this machine has */
     ag_trace_t *trace;               /* NULL: none */
     bool (*is_cancelled)(void *arg); /* has this rank been asked to stop? NULL: never */
     void *cancel_arg;
@@ -40,7 +41,7 @@ typedef struct ag_memory_part {
     bool is_region; /* the device takes it, and enters it in the ledger */
 } ag_memory_part_t;
 
-enum { AG_MAX_MEMORY_PARTS = 8 };
+enum { AG_MAX_MEMORY_PARTS = 12 };
 
 typedef struct ag_memory {
     uint32_t n_parts;
@@ -87,6 +88,9 @@ const ag_clock_t *ag_job_clock(const ag_job_t *job);
 
 /** Time that this rank has spent computing. */
 uint64_t ag_job_compute_ns(const ag_job_t *job);
+
+/** Add where this rank's time in segments went since the last call. */
+void ag_job_take_profile(ag_job_t *job, ag_profile_t *profile);
 
 /** Blocks of the KV cache that the plan has. */
 uint32_t ag_job_kv_blocks(const ag_plan_t *plan);

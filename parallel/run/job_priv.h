@@ -30,6 +30,7 @@ struct ag_job {
     ag_yield_t yield;
     ag_group_t **groups; /* (n_groups) NULL where this rank is not in it */
     uint32_t n_groups;
+    ag_profile_t profile;
     int32_t *wire; /* a step on its way to the other ranks */
     size_t wire_ints;
     ag_stop_word_t *stops; /* (ranks) on rank 0 by rank; on another its own is [0] */

@@ -43,8 +43,11 @@ void ag_sequence_begin(ag_sequence_t *sequence)
 
 ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uint32_t n,
                              ag_sequence_outputs_t outputs, const float **logits_p,
-                             uint64_t *attended_p)
+                             ag_phase_t *phase)
 {
+    const ag_clock_t *clock = ag_job_clock(sequence->job);
+    uint64_t begin_ns = ag_clock_now_ns(clock);
+    uint64_t begin_compute_ns = ag_job_compute_ns(sequence->job);
     uint32_t n_outputs = outputs == AG_OUTPUT_ALL ? n : outputs == AG_OUTPUT_LAST ? 1 : 0;
     ag_step_t step = {
         .counts = {[AG_COUNT_ONE] = 1,
@@ -62,7 +65,7 @@ ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uin
 
     for (uint32_t i = 0; i < n; i++) {
         sequence->positions[i] = (int32_t)(sequence->position + i);
-        *attended_p += sequence->position + i + 1;
+        phase->attended += sequence->position + i + 1;
     }
     for (uint32_t i = 0; i < n_outputs; i++) {
         sequence->outputs[i] = (int32_t)(n - n_outputs + i);
@@ -71,6 +74,12 @@ ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uin
     sequence->row_begin[1] = (int32_t)n;
     status = ag_job_step(sequence->job, &step, logits_p);
     sequence->position += n;
+    phase->steps++;
+    phase->tokens += n;
+    phase->outputs += n_outputs;
+    phase->ns += ag_clock_now_ns(clock) - begin_ns;
+    phase->compute_ns += ag_job_compute_ns(sequence->job) - begin_compute_ns;
+    ag_job_take_profile(sequence->job, &phase->profile);
     return status;
 }
 

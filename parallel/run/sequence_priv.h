@@ -27,8 +27,8 @@ typedef enum ag_sequence_outputs {
 
 /**
  * Run n tokens (at most the plan's batch) at the sequence's position.
- * @param attended_p  added to: (query, key) pairs.
+ * @param phase  added to.
  */
 ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uint32_t n,
                              ag_sequence_outputs_t outputs, const float **logits_p,
-                             uint64_t *attended_p);
+                             ag_phase_t *phase);

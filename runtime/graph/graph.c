@@ -98,24 +98,95 @@ fini_map:
     return status;
 }
 
-ag_cost_t ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
-                        const ag_cost_shape_t *shape)
+static ag_dtype_t weight_type(const ag_node_t *node, const ag_graph_param_t *params)
 {
-    ag_cost_t cost = {0};
+    return node->kind != AG_NODE_LINEAR ? AG_F32 : params[node->weight].dtype;
+}
 
+void ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
+                   const ag_cost_shape_t *shape, ag_costs_t *costs)
+{
     for (size_t i = 0; i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
 
         if (ag_node_ops[node->kind].cost != NULL) {
-            ag_node_ops[node->kind].cost(graph, node, params, shape, &cost);
+            ag_node_ops[node->kind].cost(graph, node, params, shape,
+                                         &costs->of[node->kind][weight_type(node, params)]);
         }
     }
-    return cost;
+}
+
+ag_cost_t ag_costs_sum(const ag_costs_t *costs)
+{
+    ag_cost_t sum = {0};
+
+    for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
+        for (int type = 0; type < AG_N_DTYPES; type++) {
+            const ag_cost_t *cost = &costs->of[kind][type];
+
+            for (int in = 0; in < AG_N_GEMM_KINDS; in++) {
+                sum.ops[in] += cost->ops[in];
+            }
+            sum.bytes += cost->bytes;
+        }
+    }
+    return sum;
+}
+
+void ag_profile_add(ag_profile_t *sum, const ag_profile_t *one)
+{
+    for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
+        for (int type = 0; type < AG_N_DTYPES; type++) {
+            sum->ns[kind][type] += one->ns[kind][type];
+        }
+    }
+    sum->barrier_ns += one->barrier_ns;
+}
+
+/* What thread 0 notes of a run: each stretch of time is a kernel's or a barrier's. */
+typedef struct lap {
+    bool wanted;
+    uint64_t at_ns;
+} lap_t;
+
+static lap_t begin_lap(const ag_graph_run_t *run, const ag_worker_t *worker)
+{
+    lap_t lap = {.wanted = run->profile != NULL && worker->thread == 0};
+
+    lap.at_ns = lap.wanted ? ag_clock_now_ns(run->clock) : 0;
+    return lap;
+}
+
+/* @param node  NULL: a barrier. */
+static void end_lap(const ag_graph_run_t *run, const ag_node_t *node, lap_t *lap)
+{
+    uint64_t begin_ns = lap->at_ns;
+    ag_dtype_t type;
+
+    if (!lap->wanted) {
+        return;
+    }
+    lap->at_ns = ag_clock_now_ns(run->clock);
+    if (node == NULL) {
+        run->profile->barrier_ns += lap->at_ns - begin_ns;
+        return;
+    }
+    type = weight_type(node, run->params);
+    run->profile->ns[node->kind][type] += lap->at_ns - begin_ns;
+    ag_trace_add(
+        run->trace,
+        &(ag_trace_event_t){.name = ag_node_ops[node->kind].name,
+                            .type = node->kind == AG_NODE_LINEAR ? ag_dtype_info(type)->name : NULL,
+                            .track = run->track,
+                            .detail = node->layer,
+                            .begin_ns = begin_ns,
+                            .end_ns = lap->at_ns});
 }
 
 void ag_graph_region(void *arg, const ag_worker_t *worker)
 {
     const ag_graph_run_t *run = arg;
+    lap_t lap = begin_lap(run, worker);
     ag_prepared_t prepared = {0};
     ag_kernel_context_t context = {
         .worker = worker,
@@ -134,11 +205,13 @@ void ag_graph_region(void *arg, const ag_worker_t *worker)
 
         if (node->barrier_before) {
             ag_team_barrier(worker);
+            end_lap(run, NULL, &lap);
         }
         if (node->kind != AG_NODE_LINEAR) {
             prepared.x = NULL;
         }
         ag_node_ops[node->kind].run(run, node, &context);
+        end_lap(run, node, &lap);
         if (worker->thread == 0 && run->yield != NULL && run->yield->fn != NULL) {
             run->yield->fn(run->yield->arg);
         }

@@ -5,7 +5,9 @@
 #pragma once
 
 #include "runtime/base/array.h"
+#include "runtime/base/clock.h"
 #include "runtime/kernel/kernel.h"
+#include "runtime/task/trace.h"
 
 typedef enum ag_node_kind {
     AG_NODE_EMBED,
@@ -104,6 +106,16 @@ ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next);
 ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
                              const ag_graph_param_t *params, bool exact);
 
+/* Kernels are told apart by kind of node and by type of weight (AG_F32 where there is none). */
+
+/* Where the time of runs went. */
+typedef struct ag_profile {
+    uint64_t ns[AG_N_NODE_KINDS][AG_N_DTYPES];
+    uint64_t barrier_ns; /* waiting for the team's other threads */
+} ag_profile_t;
+
+void ag_profile_add(ag_profile_t *sum, const ag_profile_t *one);
+
 /* What a run needs besides the graph. */
 typedef struct ag_graph_run {
     const ag_graph_t *graph;
@@ -116,8 +128,12 @@ typedef struct ag_graph_run {
     unsigned char *thread_scratch; /* threads * thread_scratch_stride */
     uint64_t thread_scratch_stride;
     const ag_yield_t *yield;
-    struct ag_gemm_cache *gemm;
+    ag_gemm_cache_t *gemm;
     const ag_isa_t *isa;
+    const ag_clock_t *clock; /* of the profile */
+    ag_profile_t *profile;   /* of thread 0, added to; NULL: none */
+    ag_trace_t *trace;       /* of thread 0's nodes; NULL: none */
+    uint32_t track;          /* of the trace */
 } ag_graph_run_t;
 
 /** A region function (runtime/base/team.h): arg is an ag_graph_run_t. */
@@ -132,13 +148,20 @@ typedef struct ag_cost_shape {
 } ag_cost_shape_t;
 
 typedef struct ag_cost {
-    double linear_ops;    /* 2 per weight and row */
-    double attention_ops; /* causal: only what is seen */
-    double weight_bytes;  /* in the file's encoding; an embedding table only the rows used */
-    double kv_bytes;
+    double ops[AG_N_GEMM_KINDS]; /* by the type computed in: 2 per weight and row; causal attention
+                                    only what is seen */
+    double bytes; /* weights in the file's encoding, an embedding table only the rows used; KV */
 } ag_cost_t;
 
-ag_cost_t ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
-                        const ag_cost_shape_t *shape);
+/** By kernel. */
+typedef struct ag_costs {
+    ag_cost_t of[AG_N_NODE_KINDS][AG_N_DTYPES];
+} ag_costs_t;
+
+/** Add a graph's. */
+void ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
+                   const ag_cost_shape_t *shape, ag_costs_t *costs);
+
+ag_cost_t ag_costs_sum(const ag_costs_t *costs);
 
 const char *ag_node_name(ag_node_kind_t kind);

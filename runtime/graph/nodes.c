@@ -74,7 +74,7 @@ static void embed_cost(const ag_graph_t *graph, const ag_node_t *node,
 
     (void)graph;
     if (table->rows > 0) {
-        cost->weight_bytes +=
+        cost->bytes +=
             shape->counts[AG_COUNT_TOKENS] * (double)table->file_bytes / (double)table->rows;
     }
 }
@@ -148,9 +148,11 @@ static void linear_cost(const ag_graph_t *graph, const ag_node_t *node,
 {
     const ag_graph_param_t *weight = &params[node->weight];
     double n_rows = shape->counts[ag_graph_get(graph, node->in[0])->counter];
+    ag_linear_t linear = linear_args(params, node);
 
-    cost->linear_ops += 2.0 * (double)weight->rows * (double)weight->cols * n_rows;
-    cost->weight_bytes += n_rows > 0 ? (double)weight->file_bytes : 0;
+    cost->ops[ag_linear_arithmetic(&linear, graph->exact)] +=
+        2.0 * (double)weight->rows * (double)weight->cols * n_rows;
+    cost->bytes += n_rows > 0 ? (double)weight->file_bytes : 0;
 }
 
 static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -226,9 +228,9 @@ static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
     (void)graph;
     (void)params;
     /* a product with the keys and one with the values */
-    cost->attention_ops += 4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended;
-    cost->kv_bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions *
-                      shape->kv_bytes_per_element;
+    cost->ops[AG_GEMM_F32] += 4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended;
+    cost->bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions *
+                   shape->kv_bytes_per_element;
 }
 
 static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node,

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "runtime/base/team.h"
+#include "runtime/kernel/gemm.h"
 #include "runtime/kernel/isa.h"
 #include "runtime/kernel/packing.h"
 #include "runtime/kernel/step.h"
@@ -70,6 +71,10 @@ const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm, const
  */
 void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                       uint64_t n_rows, bool exact, float *y);
+
+/** The type that products of this layer are computed in by the fastest way there is: its peak is
+ * the limit. */
+ag_gemm_kind_t ag_linear_arithmetic(const ag_linear_t *linear, bool exact);
 
 /** Most scratch that an implementation which may be chosen needs, on any machine. */
 size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact);

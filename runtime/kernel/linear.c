@@ -35,6 +35,15 @@ void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *lin
     impl->run(context, linear, x, n_rows, y);
 }
 
+ag_gemm_kind_t ag_linear_arithmetic(const ag_linear_t *linear, bool exact)
+{
+    if (exact || linear->dtype == AG_F32 || linear->dtype == AG_F16) {
+        return AG_GEMM_F32;
+    }
+    return linear->dtype != AG_BF16 && linear->packing == AG_PACKING_R16 ? AG_GEMM_INT8
+                                                                         : AG_GEMM_BF16;
+}
+
 size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact)
 {
     size_t most = 0;

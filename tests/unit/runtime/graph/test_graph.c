@@ -174,43 +174,54 @@ Test(graph, joining_keeps_internal_values_apart_and_makes_buffers_one)
 
 Test(graph, cost_is_what_one_computes_by_hand)
 {
-    const ag_graph_param_t weights[] = {{.dtype = AG_F32, .rows = 6, .cols = 4, .file_bytes = 60},
-                                        {.dtype = AG_F32, .rows = 10, .cols = 4, .file_bytes = 90}};
+    const ag_graph_param_t weights[] = {
+        {.dtype = AG_F32, .rows = 6, .cols = 4, .file_bytes = 60},
+        {.dtype = AG_F32, .rows = 10, .cols = 4, .file_bytes = 90},
+        {.dtype = AG_Q8_0, .packing = AG_PACKING_R16, .rows = 10, .cols = 32, .file_bytes = 90}};
     const ag_cost_shape_t shape = {
         .counts = {1, 5, 2, 1}, .attended = 15, .kv_positions = 20, .kv_bytes_per_element = 2};
     ag_cost_shape_t no_outputs = shape;
+    ag_costs_t costs = {0};
     ag_graph_t graph;
     ag_cost_t cost;
-    int32_t x, y, q, last, logits;
+    int32_t x, y, q, wide, last, logits;
 
     ag_graph_init(&graph);
     x = ag_graph_value(&graph, AG_COUNT_TOKENS, 4, AG_INTERNAL);
     y = ag_graph_value(&graph, AG_COUNT_TOKENS, 6, AG_INTERNAL);
+    wide = ag_graph_value(&graph, AG_COUNT_TOKENS, 32, AG_INTERNAL);
     q = ag_graph_value(&graph, AG_COUNT_TOKENS, 28, AG_INTERNAL);
-    last = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 4, AG_INTERNAL);
+    last = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 32, AG_INTERNAL);
     logits = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 10, AG_INTERNAL);
     const ag_node_t nodes[] = {
         NODE(EMBED, -1, -1, x, 1, -1, .attr.embed.scale = 1),
         NODE(LINEAR, x, -1, y, 0, -1, .layer = 0),
         NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4}),
         NODE(ADD, x, x, x, -1, -1, .layer = 0),
-        NODE(SELECT, x, -1, last, -1, -1, .layer = 0),
-        NODE(LINEAR, last, -1, logits, 1, -1, .layer = 0),
+        NODE(SELECT, wide, -1, last, -1, -1, .layer = 0),
+        NODE(LINEAR, last, -1, logits, 2, -1, .layer = 0),
     };
     for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
         cr_assert_eq(ag_graph_add(&graph, &nodes[i], weights), AG_OK, "%s", ag_error());
     }
 
-    cost = ag_graph_cost(&graph, weights, &shape);
-    cr_expect_eq(cost.linear_ops, 2.0 * 6 * 4 * 5 + 2.0 * 10 * 4 * 2);
-    cr_expect_eq(cost.attention_ops, 4.0 * 7 * 4 * 15);
-    cr_expect_eq(cost.kv_bytes, 2.0 * 3 * 4 * 20 * 2);
-    cr_expect_eq(cost.weight_bytes, 5 * 9.0 + 60 + 90);
+    ag_graph_cost(&graph, weights, &shape, &costs);
+    cost = ag_costs_sum(&costs);
+    cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_F32].ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5);
+    cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_Q8_0].ops[AG_GEMM_INT8], 2.0 * 10 * 32 * 2);
+    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].ops[AG_GEMM_F32], 4.0 * 7 * 4 * 15);
+    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].bytes, 2.0 * 3 * 4 * 20 * 2);
+    cr_expect_eq(cost.ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5 + 4.0 * 7 * 4 * 15);
+    cr_expect_eq(cost.bytes, 5 * 9.0 + 60 + 90 + 2.0 * 3 * 4 * 20 * 2);
 
-    /* a head that no row asks for is not read */
+    /* a head that no row asks for is not read; exact products are float32 */
     no_outputs.counts[AG_COUNT_OUTPUTS] = 0;
-    cost = ag_graph_cost(&graph, weights, &no_outputs);
-    cr_expect_eq(cost.linear_ops, 2.0 * 6 * 4 * 5);
-    cr_expect_eq(cost.weight_bytes, 5 * 9.0 + 60);
+    memset(&costs, 0, sizeof(costs));
+    ag_graph_cost(&graph, weights, &no_outputs, &costs);
+    cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_Q8_0].bytes, 0);
+    memset(&costs, 0, sizeof(costs));
+    graph.exact = true;
+    ag_graph_cost(&graph, weights, &shape, &costs);
+    cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_Q8_0].ops[AG_GEMM_F32], 2.0 * 10 * 32 * 2);
     ag_graph_fini(&graph);
 }

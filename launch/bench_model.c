@@ -1,0 +1,159 @@
+/* argosy bench model: a prefill, then a decode at that depth, beside limits measured in the same
+ * run. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/command.h"
+#include "runtime/base/log.h"
+#include "runtime/base/philox.h"
+
+enum { WARM_TOKENS = 64, WARM_STEPS = 3 };
+
+/* Any ids do: what is computed does not depend on them. */
+static ag_status_t make_prompt(const ag_session_t *session, ag_array_t *ids)
+{
+    uint32_t n = session->options->prompt_tokens, vocab = session->model->spec->vocab;
+    ag_status_t status = ag_array_append(ids, NULL, n);
+
+    for (uint32_t i = 0; status == AG_OK && i < n; i++) {
+        uint32_t id = (uint32_t)(ag_philox_uniform(1, 0, i) * vocab);
+
+        AG_ITEMS(ids, int32_t)[i] = (int32_t)(id < vocab ? id : vocab - 1);
+    }
+    return status;
+}
+
+/* Prefill so many, then decode so many steps: the first token comes from the prefill. */
+static ag_status_t run(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
+                       size_t n_prompt, uint32_t n_steps, ag_run_figures_t *figures)
+{
+    ag_array_t tokens = AG_ARRAY(int32_t);
+    ag_generate_opts_t opts = {.max_tokens = n_steps + 1, .ignore_end = true};
+    ag_stop_t stop;
+    ag_status_t status = ag_generate(session->job, sampler, AG_ITEMS(ids, int32_t), n_prompt, &opts,
+                                     &tokens, &stop, figures);
+
+    ag_array_fini(&tokens);
+    return status == AG_OK && stop == AG_STOP_INTERRUPTED
+               ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")
+               : status;
+}
+
+static ag_json_t *text_json(const char *text)
+{
+    return ag_json_new_string(text, strlen(text));
+}
+
+static ag_json_t *kernels_json(const ag_report_phase_t *phase)
+{
+    ag_json_t *list = ag_json_new_array();
+
+    for (uint32_t i = 0; i < phase->n_kernels; i++) {
+        const ag_report_kernel_t *kernel = &phase->kernels[i];
+        ag_json_t *json = ag_json_new_object();
+
+        ag_json_set(json, "node", text_json(kernel->node));
+        if (kernel->type != NULL) {
+            ag_json_set(json, "type", text_json(kernel->type));
+        }
+        ag_json_set(json, "seconds", ag_json_new_real(kernel->seconds));
+        ag_json_set(json, "bytes", ag_json_new_real(kernel->bytes));
+        ag_json_set(json, "ops", ag_json_new_real(kernel->ops));
+        ag_json_set(json, "limit_seconds", ag_json_new_real(kernel->bound_s));
+        ag_json_append(list, json);
+    }
+    return list;
+}
+
+static ag_status_t print_json(const ag_session_t *session, const ag_report_t *report, double load_s)
+{
+    const ag_limits_t *limits = ag_session_limits(session, 0);
+    uint32_t n_threads = session->ranks[0].n_threads;
+    ag_json_t *json = ag_json_new_object(), *profile = ag_json_new_object();
+
+    ag_json_set(json, "model", text_json(session->options->model));
+    ag_json_set(json, "cpu", text_json(limits->cpu));
+    ag_json_set(json, "isa", text_json(ag_isa_name(session->isa)));
+    ag_json_set(json, "threads", ag_json_new_integer(n_threads));
+    ag_json_set(json, "ranks", ag_json_new_integer(session->net->n_ranks));
+    ag_json_set(json, "prompt_tokens", ag_json_new_integer(session->options->prompt_tokens));
+    ag_json_set(json, "gen_tokens", ag_json_new_integer(session->options->gen_tokens));
+    ag_report_to_json(report, json);
+    ag_json_set(json, "load_s", ag_json_new_real(load_s));
+    ag_json_set(json, "peak_memory_bytes", ag_json_new_integer((int64_t)ag_process_peak_bytes()));
+    ag_json_set(json, "limits", ag_limits_to_json(limits, n_threads));
+    ag_json_set(profile, "prefill", kernels_json(&report->prefill));
+    ag_json_set(profile, "decode", kernels_json(&report->decode));
+    ag_json_set(json, "profile", profile);
+    return ag_print_json_line(json);
+}
+
+static ag_status_t measure(ag_session_t *session, double load_s)
+{
+    ag_array_t ids = AG_ARRAY(int32_t);
+    ag_run_figures_t warm = {0}, figures = {0};
+    size_t n_prompt = session->options->prompt_tokens;
+    ag_sampler_t *sampler = NULL;
+    ag_report_t report;
+    ag_status_t status = make_prompt(session, &ids), stopped;
+
+    if (status == AG_OK) {
+        status = ag_sampler_create(session->model->spec->vocab, &(ag_sampling_t){0}, &sampler);
+    }
+    if (status == AG_OK) {
+        status = run(session, sampler, &ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
+                     WARM_STEPS, &warm);
+    }
+    if (status == AG_OK) {
+        status = run(session, sampler, &ids, n_prompt, session->options->gen_tokens, &figures);
+    }
+    ag_sampler_destroy(sampler);
+    ag_array_fini(&ids);
+    stopped = ag_job_stop(session->job);
+    status = status == AG_OK ? stopped : status;
+    if (status == AG_OK) {
+        status = ag_make_report(session, &figures, &report);
+    }
+    if (status == AG_OK && session->options->json) {
+        status = print_json(session, &report, load_s);
+    } else if (status == AG_OK) {
+        ag_report_table(&report, stdout);
+        status = ag_write_out("", 0);
+    }
+    return status == AG_OK ? ag_print_figures(session, &figures) : status;
+}
+
+ag_status_t ag_command_bench_model(ag_session_t *session)
+{
+    const ag_options_t *options = session->options;
+    uint64_t needed = (uint64_t)options->prompt_tokens + options->gen_tokens;
+    uint32_t most = session->model->spec->context_tokens;
+    ag_clock_t clock = ag_clock_monotonic();
+    uint64_t begin_ns;
+    ag_status_t status = AG_OK;
+
+    if (needed > most) {
+        status = ag_fail(AG_ERR_INVALID,
+                         "%u prompt tokens and %u made ones are beyond the context of %u: give "
+                         "fewer --prompt-tokens or --gen-tokens",
+                         options->prompt_tokens, options->gen_tokens, most);
+    }
+    status = ag_session_agree(session, status);
+    if (status == AG_OK) {
+        status = ag_session_plan(session, (uint32_t)needed, false);
+    }
+    if (status == AG_OK && options->dry_run) {
+        return session->net->rank == 0 ? ag_print_plan(session) : AG_OK;
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    begin_ns = ag_clock_now_ns(&clock);
+    status = ag_session_load(session);
+    if (status == AG_OK) {
+        double load_s = (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9;
+
+        status = session->net->rank == 0 ? measure(session, load_s) : ag_job_follow(session->job);
+    }
+    return session->agreed ? status : ag_session_finish(session, status);
+}
