@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/philox.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/params.h"
 #include "runtime/model/sampling.h"
@@ -273,6 +274,104 @@ Test(sampling, top_k_top_p_and_min_p_leave_just_the_likely)
     cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .top_p = 0.75}, logits, 5), 0x6);
     cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .top_p = 0.85}, logits, 5), 0x7);
     cr_expect_eq(ids_drawn(&(ag_sampling_t){.temperature = 1, .min_p = 0.15}, logits, 5), 0x7);
+}
+
+typedef struct likely {
+    double weight;
+    int32_t id;
+} likely_t;
+
+static int by_weight(const void *a, const void *b)
+{
+    const likely_t *x = a, *y = b;
+
+    return x->weight != y->weight ? (x->weight < y->weight ? 1 : -1) : x->id - y->id;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return ((const likely_t *)a)->id - ((const likely_t *)b)->id;
+}
+
+/* By sorting everything: transformers' order of penalty (none here), temperature, k, p, min-p. */
+static int32_t pick_by_sorting(const ag_sampling_t *s, const float *logits, uint32_t n,
+                               uint64_t index)
+{
+    likely_t all[1000];
+    double sum = 0, kept = 0, draw;
+    uint32_t n_kept = 0, i = 0;
+
+    for (uint32_t j = 0; j < n; j++) {
+        all[j] = (likely_t){exp((double)logits[j] / s->temperature), (int32_t)j};
+    }
+    qsort(all, n, sizeof(all[0]), by_weight);
+    n = s->top_k > 0 && s->top_k < n ? s->top_k : n;
+    for (uint32_t j = 0; j < n; j++) {
+        sum += all[j].weight;
+    }
+    while (n_kept < n &&
+           (n_kept == 0 || !(s->top_p > 0 && s->top_p < 1) || kept < s->top_p * sum)) {
+        kept += all[n_kept++].weight;
+    }
+    while (s->min_p > 0 && all[n_kept - 1].weight < s->min_p * all[0].weight) {
+        n_kept--;
+    }
+    qsort(all, n_kept, sizeof(all[0]), by_id);
+    kept = 0;
+    for (uint32_t j = 0; j < n_kept; j++) {
+        kept += all[j].weight;
+    }
+    draw = ag_philox_uniform(s->seed, 0, index) * kept;
+    while (i + 1 < n_kept && draw >= all[i].weight) {
+        draw -= all[i++].weight;
+    }
+    return all[i].id;
+}
+
+Test(sampling, draws_what_sorting_the_vocabulary_would)
+{
+    enum { N = 1000, N_CASES = 3000 };
+    static const uint32_t ks[] = {0, 1, 2, 40, 999, 1000, 5000};
+    static const double ps[] = {0, 1e-9, 0.5, 0.95, 0.999999, 1}, ms[] = {0, 0.001, 0.3, 1};
+    float logits[N];
+    int n_differ = 0;
+
+    for (uint64_t i = 0; i < N_CASES; i++) {
+        ag_sampling_t sampling = {.temperature = 0.2 + (double)(i % 5),
+                                  .seed = 3,
+                                  .top_k = ks[i % 7],
+                                  .top_p = ps[i / 7 % 6],
+                                  .min_p = ms[i / 42 % 4]};
+
+        for (uint32_t j = 0; j < N; j++) { /* some alike, some far off */
+            double u = ag_philox_uniform(5, i, j);
+
+            logits[j] = (float)(i % 2 == 0 ? floor(u * 20) : -3 * log(u));
+        }
+        n_differ += pick(&sampling, logits, N, i) != pick_by_sorting(&sampling, logits, N, i);
+    }
+    /* a draw may fall on the edge between two ids, where rounding decides */
+    cr_expect_leq(n_differ, 1, "%d of %d differ", n_differ, N_CASES);
+}
+
+Test(sampling, a_penalty_below_1_raises_what_was_seen)
+{
+    ag_sampling_t sampling = {.repeat_penalty = 0.5};
+    ag_sampler_t *sampler;
+    float logits[600] = {[3] = 2, [599] = 1.5f};
+    int32_t id;
+
+    cr_assert_eq(ag_sampler_create(600, &sampling, &sampler), AG_OK);
+    ag_sampler_begin(sampler, 0);
+    ag_sampler_see(sampler, 599);
+    cr_assert_eq(ag_sampler_pick(sampler, logits, 0, &id), AG_OK);
+    cr_expect_eq(id, 599);
+    logits[500] = INFINITY;
+    cr_expect_eq(ag_sampler_pick(sampler, logits, 0, &id), AG_ERR_FORMAT);
+    logits[500] = 0;
+    logits[0] = NAN;
+    cr_expect_eq(ag_sampler_pick(sampler, logits, 0, &id), AG_ERR_FORMAT);
+    ag_sampler_destroy(sampler);
 }
 
 Test(sampling, a_penalty_turns_to_what_was_not_seen)
