@@ -39,8 +39,8 @@ ag_status_t ag_net_wait(ag_net_t *net, const ag_idle_t *idle, ag_net_request_t *
     return status;
 }
 
-static ag_status_t send_now(ag_net_t *net, const ag_idle_t *idle, int peer, const void *data,
-                            size_t bytes)
+ag_status_t ag_net_send(ag_net_t *net, const ag_idle_t *idle, int peer, const void *data,
+                        size_t bytes)
 {
     ag_net_request_t request;
     ag_status_t status = ag_net_post_send(net, peer, AG_CHANNEL_CONTROL, data, bytes, &request);
@@ -48,8 +48,7 @@ static ag_status_t send_now(ag_net_t *net, const ag_idle_t *idle, int peer, cons
     return status == AG_OK ? ag_net_wait(net, idle, &request) : status;
 }
 
-static ag_status_t recv_now(ag_net_t *net, const ag_idle_t *idle, int peer, void *data,
-                            size_t bytes)
+ag_status_t ag_net_recv(ag_net_t *net, const ag_idle_t *idle, int peer, void *data, size_t bytes)
 {
     ag_net_request_t request;
     ag_status_t status = ag_net_post_recv(net, peer, AG_CHANNEL_CONTROL, data, bytes, &request);
@@ -57,15 +56,18 @@ static ag_status_t recv_now(ag_net_t *net, const ag_idle_t *idle, int peer, void
     return status == AG_OK ? ag_net_wait(net, idle, &request) : status;
 }
 
-ag_status_t ag_agree_broadcast(ag_net_t *net, const ag_idle_t *idle, void *data, size_t bytes)
+ag_status_t ag_agree_broadcast(ag_net_t *net, const ag_idle_t *idle, int root, void *data,
+                               size_t bytes)
 {
     ag_status_t status = AG_OK;
 
-    if (net->rank != 0) {
-        return recv_now(net, idle, 0, data, bytes);
+    if (net->rank != root) {
+        return ag_net_recv(net, idle, root, data, bytes);
     }
-    for (int peer = 1; peer < net->n_ranks && status == AG_OK; peer++) {
-        status = send_now(net, idle, peer, data, bytes);
+    for (int peer = 0; peer < net->n_ranks && status == AG_OK; peer++) {
+        if (peer != root) {
+            status = ag_net_send(net, idle, peer, data, bytes);
+        }
     }
     return status;
 }
@@ -76,13 +78,14 @@ ag_status_t ag_agree_gather(ag_net_t *net, const ag_idle_t *idle, void *items, s
     ag_status_t status = AG_OK;
 
     if (net->rank != 0) {
-        status = send_now(net, idle, 0, item + (size_t)net->rank * item_bytes, item_bytes);
+        status = ag_net_send(net, idle, 0, item + (size_t)net->rank * item_bytes, item_bytes);
     }
     for (int peer = 1; net->rank == 0 && peer < net->n_ranks && status == AG_OK; peer++) {
-        status = recv_now(net, idle, peer, item + (size_t)peer * item_bytes, item_bytes);
+        status = ag_net_recv(net, idle, peer, item + (size_t)peer * item_bytes, item_bytes);
     }
-    return status == AG_OK ? ag_agree_broadcast(net, idle, items, (size_t)net->n_ranks * item_bytes)
-                           : status;
+    return status == AG_OK
+               ? ag_agree_broadcast(net, idle, 0, items, (size_t)net->n_ranks * item_bytes)
+               : status;
 }
 
 static void judge(const verdict_t *theirs, int n_ranks, verdict_t *verdict)

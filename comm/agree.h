@@ -17,11 +17,17 @@ typedef struct ag_idle {
  */
 ag_status_t ag_agree(ag_net_t *net, const ag_idle_t *idle, ag_status_t status, int *failed_rank_p);
 
-/** Rank 0's bytes to all. The size must be known to all. */
-ag_status_t ag_agree_broadcast(ag_net_t *net, const ag_idle_t *idle, void *data, size_t bytes);
+/** One rank's bytes to all. The size must be known to all. */
+ag_status_t ag_agree_broadcast(ag_net_t *net, const ag_idle_t *idle, int root, void *data,
+                               size_t bytes);
 
 /** Every rank's item to all, in rank order: items (n_ranks, item_bytes); own one filled in. */
 ag_status_t ag_agree_gather(ag_net_t *net, const ag_idle_t *idle, void *items, size_t item_bytes);
 
 /** Wait for one request. */
 ag_status_t ag_net_wait(ag_net_t *net, const ag_idle_t *idle, ag_net_request_t *request);
+
+/** Send to a rank, or receive from one, on the control channel, and wait for it. */
+ag_status_t ag_net_send(ag_net_t *net, const ag_idle_t *idle, int peer, const void *data,
+                        size_t bytes);
+ag_status_t ag_net_recv(ag_net_t *net, const ag_idle_t *idle, int peer, void *data, size_t bytes);

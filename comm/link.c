@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { SMALL_BYTES = 8, LARGE_BYTES = 1 << 20, SMALL_ROUNDS = 200, LARGE_ROUNDS = 16 };
+enum { SMALL_BYTES = 8, LARGE_BYTES = 1 << 20, SMALL_ROUNDS = 50, LARGE_ROUNDS = 6 };
 
 typedef struct probe {
     ag_net_t *net;
@@ -13,13 +13,8 @@ typedef struct probe {
 
 static ag_status_t pass(const probe_t *probe, bool sends, size_t n_bytes)
 {
-    ag_net_request_t request;
-    ag_status_t status = sends ? ag_net_post_send(probe->net, probe->peer, AG_CHANNEL_CONTROL,
-                                                  probe->bytes, n_bytes, &request)
-                               : ag_net_post_recv(probe->net, probe->peer, AG_CHANNEL_CONTROL,
-                                                  probe->bytes, n_bytes, &request);
-
-    return status == AG_OK ? ag_net_wait(probe->net, probe->idle, &request) : status;
+    return sends ? ag_net_send(probe->net, probe->idle, probe->peer, probe->bytes, n_bytes)
+                 : ag_net_recv(probe->net, probe->idle, probe->peer, probe->bytes, n_bytes);
 }
 
 /* Half of the shortest round trip. */

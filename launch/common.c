@@ -78,7 +78,9 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
                                                     .programs = &session->programs,
                                                     .hosts = hosts,
                                                     .n_hosts = list_hosts(session, hosts),
-                                                    .n_threads = session->ranks[0].n_threads},
+                                                    .n_threads = session->ranks[0].n_threads,
+                                                    .links = session->links.items,
+                                                    .n_links = session->links.n_items},
                                  figures);
     }
     ag_programs_destroy(&programs);

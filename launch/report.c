@@ -128,10 +128,46 @@ static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const
     qsort(report->kernels, report->n_kernels, sizeof(report->kernels[0]), by_time);
 }
 
-/* Where most of a phase's time went. */
-static const char *name_holder(const ag_plan_t *plan, const ag_phase_t *phase,
-                               const ag_report_phase_t *report)
+/* The link that takes longest for a step. @param link_p  out: NULL where there is none. */
+static double links_seconds(const ag_report_job_t *job, const ag_cost_shape_t *shape,
+                            const ag_link_t **link_p)
 {
+    double most = 0;
+
+    *link_p = NULL;
+    for (size_t i = 0; i < job->n_links; i++) {
+        double seconds = ag_link_seconds(&job->links[i], shape->counts);
+
+        if (seconds > most) {
+            most = seconds;
+            *link_p = &job->links[i];
+        }
+    }
+    return most;
+}
+
+/* What rank 0 waited for: a link, if that takes most of the wait at its best. */
+static void name_wait(const ag_report_job_t *job, const ag_cost_shape_t *shape, double step_wait_s,
+                      ag_report_phase_t *report)
+{
+    const ag_link_t *link;
+    double link_s = links_seconds(job, shape, &link);
+
+    if (link != NULL && link_s > step_wait_s / 2) {
+        snprintf(report->held_back_by, sizeof(report->held_back_by), "link %u-%u", link->from,
+                 link->to);
+    } else {
+        snprintf(report->held_back_by, sizeof(report->held_back_by), "%s",
+                 job->plan->n_stages > 1 ? "bubble" : "exposed communication");
+    }
+}
+
+/* Where most of a phase's time went. */
+static void name_holder(const ag_report_job_t *job, const ag_phase_t *phase,
+                        const ag_cost_shape_t *shape, ag_report_phase_t *report)
+{
+    const ag_plan_t *plan = job->plan;
+    const char *name;
     double at_limit_s[2] = {0}, waited_s = report->seconds - (double)phase->compute_ns * 1e-9;
     double beyond_s;
 
@@ -147,12 +183,13 @@ static const char *name_holder(const ag_plan_t *plan, const ag_phase_t *phase,
         waited_s = 0;
     }
     if (waited_s > beyond_s && waited_s > at_limit_s[0] && waited_s > at_limit_s[1]) {
-        return plan->n_stages > 1 ? "bubble" : "exposed communication";
+        name_wait(job, shape, waited_s / (double)phase->steps, report);
+        return;
     }
-    if (beyond_s > at_limit_s[0] && beyond_s > at_limit_s[1]) {
-        return "overhead";
-    }
-    return at_limit_s[1] >= at_limit_s[0] ? "memory bandwidth" : "arithmetic";
+    name = beyond_s > at_limit_s[0] && beyond_s > at_limit_s[1] ? "overhead"
+           : at_limit_s[1] >= at_limit_s[0]                     ? "memory bandwidth"
+                                                                : "arithmetic";
+    snprintf(report->held_back_by, sizeof(report->held_back_by), "%s", name);
 }
 
 static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
@@ -162,6 +199,8 @@ static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
     ag_cost_shape_t shape;
     ag_costs_t costs;
     ag_cost_t sum;
+    const ag_link_t *link;
+    double step_s, link_s;
     bool memory;
 
     *report = (ag_report_phase_t){.held_back_by = "overhead"};
@@ -173,8 +212,10 @@ static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
     sum = ag_costs_sum(&costs);
     report->seconds = (double)phase->ns * 1e-9;
     report->tokens_per_s = (double)phase->tokens / report->seconds;
-    report->limit =
-        (double)phase->tokens / ((double)phase->steps * bound_seconds(&sum, &whole, &memory));
+    step_s = bound_seconds(&sum, &whole, &memory);
+    link_s = links_seconds(job, &shape, &link);
+    step_s = step_s > link_s ? step_s : link_s;
+    report->limit = (double)phase->tokens / ((double)phase->steps * step_s);
     costs_of(job->build, job->programs, &shape, &costs);
     list_kernels(phase, &costs, &own, report);
     report->barrier_s = (double)phase->profile.barrier_ns * 1e-9;
@@ -182,7 +223,7 @@ static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
     for (uint32_t i = 0; i < report->n_kernels; i++) {
         report->other_s -= report->kernels[i].seconds;
     }
-    report->held_back_by = name_holder(job->plan, phase, report);
+    name_holder(job, phase, &shape, report);
 }
 
 ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures)
@@ -191,9 +232,10 @@ ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *f
 
     report_phase(job, &figures->prefill, &report.prefill);
     report_phase(job, &figures->decode, &report.decode);
-    report.held_back_by = report.decode.seconds >= report.prefill.seconds
-                              ? report.decode.held_back_by
-                              : report.prefill.held_back_by;
+    memcpy(report.held_back_by,
+           report.decode.seconds >= report.prefill.seconds ? report.decode.held_back_by
+                                                           : report.prefill.held_back_by,
+           sizeof(report.held_back_by));
     return report;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "launch/limits.h"
+#include "launch/links.h"
 #include "parallel/run/driver.h"
 
 /* A host of the job. */
@@ -21,7 +22,9 @@ typedef struct ag_report_job {
     const ag_programs_t *programs;
     const ag_report_host_t *hosts; /* (n_hosts), rank 0's first */
     uint32_t n_hosts;
-    uint32_t n_threads; /* of rank 0 */
+    uint32_t n_threads;     /* of rank 0 */
+    const ag_link_t *links; /* (n_links) */
+    size_t n_links;
 } ag_report_job_t;
 
 /* A kind of kernel on rank 0. */
@@ -42,21 +45,22 @@ typedef struct ag_report_phase {
     double seconds;
     double barrier_s; /* of rank 0: its threads waited for each other */
     double other_s;   /* in no kernel: other ranks, sampling, between segments */
-    const char *held_back_by;
+    char held_back_by[48];
     uint32_t n_kernels;
     ag_report_kernel_t kernels[AG_MAX_REPORT_KERNELS]; /* the longest first */
 } ag_report_phase_t;
 
 typedef struct ag_report {
     ag_report_phase_t prefill, decode;
-    const char *held_back_by; /* the longer phase's */
+    char held_back_by[48]; /* the longer phase's */
 } ag_report_t;
 
 /**
  * Figures and limits by DESIGN section 1: the larger of weight and cache bytes over the read rate
- * and of operations over the peak of the type computed in; ranks on several hosts add up theirs.
- * What held a phase back is where most of its time went: what kernels take at the memory's limit,
- * at the arithmetic's, what they and the rest took beyond it, what rank 0 waited for others.
+ * and of operations over the peak of the type computed in, where ranks on several hosts add up
+ * theirs, and of what each link carries over its rate. What held a phase back is where most of its
+ * time went: what kernels take at the memory's limit, at the arithmetic's, what they and the rest
+ * took beyond it, what rank 0 waited for others.
  */
 ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures);
 

@@ -306,8 +306,8 @@ ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
                                               ag_sampler_bytes(session->model->spec->vocab)
                                         : 0};
     if (session->options->trace != NULL) {
-        memory.parts[memory.n_parts++] = (ag_memory_part_t){
-            .name = "trace", .bytes = TRACE_EVENTS * sizeof(ag_trace_event_t)};
+        memory.parts[memory.n_parts++] =
+            (ag_memory_part_t){.name = "trace", .bytes = TRACE_EVENTS * sizeof(ag_trace_event_t)};
     }
     return memory;
 }
@@ -358,7 +358,7 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     bool check = false;
 #endif
     ag_status_t status =
-        ag_agree_broadcast(session->net, NULL, &context_tokens, sizeof(context_tokens));
+        ag_agree_broadcast(session->net, NULL, 0, &context_tokens, sizeof(context_tokens));
 
     if (status == AG_OK) {
         status = ag_session_agree(session, make_plan(session, context_tokens, all_outputs));
@@ -432,7 +432,15 @@ static ag_status_t make_job(ag_session_t *session)
 
 ag_status_t ag_session_load(ag_session_t *session)
 {
-    return ag_session_agree(session, make_job(session));
+    ag_clock_t clock = ag_clock_monotonic();
+    ag_status_t status;
+
+    session->links = AG_ARRAY(ag_link_t);
+    status = ag_session_agree(session, ag_links_of(session->programs.programs[0], &session->links));
+    if (status == AG_OK) {
+        status = ag_links_measure(session->net, NULL, &clock, &session->links);
+    }
+    return ag_session_agree(session, status == AG_OK ? make_job(session) : status);
 }
 
 /* Ranks append to one file in turn. */
@@ -476,6 +484,7 @@ void ag_session_close(ag_session_t *session)
     ag_device_close(session->device);
     ag_team_destroy(session->team);
     ag_ledger_destroy(session->ledger);
+    ag_array_fini(&session->links);
     ag_programs_destroy(&session->programs);
     ag_build_destroy(session->build);
     ag_plan_destroy(session->plan);

@@ -28,6 +28,7 @@ typedef struct ag_session {
     ag_plan_t *plan;
     ag_build_t *build;
     ag_programs_t programs;
+    ag_array_t links; /* ag_link_t: those that the programs use */
     ag_ledger_t *ledger;
     ag_team_t *team;
     ag_device_t *device;

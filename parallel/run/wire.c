@@ -35,24 +35,6 @@ static void list_arrays(ag_step_t *step, wire_array_t arrays[N_ARRAYS])
     arrays[4] = (wire_array_t){&step->block_tables, sequences * step->table_stride};
 }
 
-static ag_status_t send_to(ag_job_t *job, int peer, const void *data, size_t bytes)
-{
-    ag_net_request_t request;
-    ag_status_t status =
-        ag_net_post_send(job->opts.net, peer, AG_CHANNEL_CONTROL, data, bytes, &request);
-
-    return status == AG_OK ? ag_net_wait(job->opts.net, &job->opts.idle, &request) : status;
-}
-
-static ag_status_t recv_from_root(ag_job_t *job, void *data, size_t bytes)
-{
-    ag_net_request_t request;
-    ag_status_t status =
-        ag_net_post_recv(job->opts.net, 0, AG_CHANNEL_CONTROL, data, bytes, &request);
-
-    return status == AG_OK ? ag_net_wait(job->opts.net, &job->opts.idle, &request) : status;
-}
-
 ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step)
 {
     wire_head_t head = {0};
@@ -73,9 +55,10 @@ ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step)
         }
     }
     for (int peer = 1; peer < job->opts.net->n_ranks && status == AG_OK; peer++) {
-        status = send_to(job, peer, &head, sizeof(head));
+        status = ag_net_send(job->opts.net, &job->opts.idle, peer, &head, sizeof(head));
         if (status == AG_OK && head.n_ints > 0) {
-            status = send_to(job, peer, job->wire, head.n_ints * sizeof(int32_t));
+            status = ag_net_send(job->opts.net, &job->opts.idle, peer, job->wire,
+                                 head.n_ints * sizeof(int32_t));
         }
     }
     return status;
@@ -86,7 +69,7 @@ ag_status_t ag_wire_recv(ag_job_t *job, ag_step_t *step, bool *stop_p)
     wire_head_t head;
     wire_array_t arrays[N_ARRAYS];
     const int32_t *ints = job->wire;
-    ag_status_t status = recv_from_root(job, &head, sizeof(head));
+    ag_status_t status = ag_net_recv(job->opts.net, &job->opts.idle, 0, &head, sizeof(head));
 
     if (status != AG_OK) {
         return ag_fail_context(status, "waiting for a step");
@@ -99,7 +82,8 @@ ag_status_t ag_wire_recv(ag_job_t *job, ag_step_t *step, bool *stop_p)
         return ag_fail(AG_ERR_PEER, "rank 0 announces a step of %u numbers, %zu can be had",
                        head.n_ints, job->wire_ints);
     }
-    status = recv_from_root(job, job->wire, head.n_ints * sizeof(int32_t));
+    status =
+        ag_net_recv(job->opts.net, &job->opts.idle, 0, job->wire, head.n_ints * sizeof(int32_t));
     if (status != AG_OK) {
         return ag_fail_context(status, "receiving a step");
     }

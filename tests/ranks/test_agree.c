@@ -62,12 +62,15 @@ static void everybody_has_everybodys_items(ag_net_t *net)
             AG_CHECK(net, memcmp(items + (size_t)r * n_bytes, wanted, n_bytes) == 0,
                      "the item of rank %d, %zu bytes", r, n_bytes);
         }
-        ag_ranks_fill(wanted, n_bytes, 0, 99);
-        if (net->rank == 0) {
-            memcpy(items, wanted, n_bytes);
+        for (int root = 0; root < net->n_ranks; root++) {
+            ag_ranks_fill(wanted, n_bytes, root, 99);
+            if (net->rank == root) {
+                memcpy(items, wanted, n_bytes);
+            }
+            AG_CHECK(net, ag_agree_broadcast(net, NULL, root, items, n_bytes) == AG_OK, "telling");
+            AG_CHECK(net, memcmp(items, wanted, n_bytes) == 0, "what rank %d told, %zu bytes", root,
+                     n_bytes);
         }
-        AG_CHECK(net, ag_agree_broadcast(net, NULL, items, n_bytes) == AG_OK, "broadcasting");
-        AG_CHECK(net, memcmp(items, wanted, n_bytes) == 0, "what rank 0 told, %zu bytes", n_bytes);
         free(items);
         free(wanted);
     }

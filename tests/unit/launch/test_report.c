@@ -151,3 +151,27 @@ Test(report, a_run_that_computed_nothing_says_so)
     ag_report_line(&(ag_report_t){.held_back_by = "overhead"}, line, sizeof(line));
     cr_expect_not_null(strstr(line, "nothing was computed"), "%s", line);
 }
+
+Test(report, a_link_that_carries_more_than_it_can_in_time_is_the_limit_and_is_named)
+{
+    ag_run_figures_t figures = make_figures();
+    ag_link_t links[] = {{.from = 0, .to = 1, .n_messages = 2, .rates = {1e-3, 1e9}},
+                         {.from = 1,
+                          .to = 0,
+                          .n_messages = 1,
+                          .unit_bytes = {[AG_COUNT_TOKENS] = 5e4},
+                          .rates = {1e-3, 1e6}}};
+    ag_report_t report;
+    work_t work;
+
+    open_work(&work);
+    for (int i = 0; i < 2; i++) {
+        work.host.limits.read_bytes_per_s[i] = work.host.limits.f32_flops_per_s[i] = 1e15;
+    }
+    work.job.links = links;
+    work.job.n_links = 2;
+    report = ag_report_make(&work.job, &figures);
+    cr_expect_float_eq(report.decode.limit, 1 / 0.051, 1e-6);
+    cr_expect_str_eq(report.held_back_by, "overhead", "one rank waits for nobody");
+    close_work(&work);
+}
