@@ -71,17 +71,19 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
         status = ag_programs_create(whole, false, false, &programs);
     }
     if (status == AG_OK) {
-        *report = ag_report_make(&(ag_report_job_t){.plan = session->plan,
-                                                    .whole = whole,
-                                                    .whole_programs = &programs,
-                                                    .build = session->build,
-                                                    .programs = &session->programs,
-                                                    .hosts = hosts,
-                                                    .n_hosts = list_hosts(session, hosts),
-                                                    .n_threads = session->ranks[0].n_threads,
-                                                    .links = session->links.items,
-                                                    .n_links = session->links.n_items},
-                                 figures);
+        ag_report_job_t job = {.plan = session->plan,
+                               .whole = whole,
+                               .whole_programs = &programs,
+                               .build = session->build,
+                               .programs = &session->programs,
+                               .hosts = hosts,
+                               .n_hosts = list_hosts(session, hosts),
+                               .n_threads = session->ranks[0].n_threads,
+                               .links = session->links.items,
+                               .n_links = session->links.n_items};
+
+        job.balance = ag_job_balance(session->job, &job.slowest_rank);
+        *report = ag_report_make(&job, figures);
     }
     ag_programs_destroy(&programs);
     ag_build_destroy(whole);
@@ -188,8 +190,9 @@ ag_status_t ag_command_show(ag_session_t *session)
     uint32_t n_ranks = status == AG_OK ? ag_plan_ranks(session->plan) : 0;
 
     if (status == AG_OK && session->options->rank_given && session->options->rank >= n_ranks) {
-        return ag_fail(AG_ERR_INVALID, "--rank %u: the plan has the ranks 0 to %u",
-                       session->options->rank, n_ranks - 1);
+        status = ag_session_agree(session, ag_fail(AG_ERR_INVALID,
+                                                   "--rank %u: the plan has the ranks 0 to %u",
+                                                   session->options->rank, n_ranks - 1));
     }
     for (uint32_t i = 0; tells && i < session->programs.n && status == AG_OK; i++) {
         for (uint32_t r = 0; r < n_ranks; r++) {

@@ -98,6 +98,7 @@ const ag_option_rule_t ag_option_rules[] = {
     {PLANS, false, "--plan", "--pipeline-split", "the file decides it"},
     {PLANS, false, "--plan", "--max-memory", "the file has budgets"},
     {PLANS, false, "--plan", "--compute", "the file decides it"},
+    {PLANS, false, "--plan", "--context", "the file decides it"},
 };
 const int ag_n_option_rules = sizeof(ag_option_rules) / sizeof(ag_option_rules[0]);
 

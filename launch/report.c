@@ -182,6 +182,11 @@ static void name_holder(const ag_report_job_t *job, const ag_phase_t *phase,
         beyond_s += waited_s;
         waited_s = 0;
     }
+    if (job->balance > 0 && job->balance < 0.75) {
+        snprintf(report->held_back_by, sizeof(report->held_back_by), "imbalance (rank %u)",
+                 job->slowest_rank);
+        return;
+    }
     if (waited_s > beyond_s && waited_s > at_limit_s[0] && waited_s > at_limit_s[1]) {
         name_wait(job, shape, waited_s / (double)phase->steps, report);
         return;

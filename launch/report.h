@@ -25,6 +25,8 @@ typedef struct ag_report_job {
     uint32_t n_threads;     /* of rank 0 */
     const ag_link_t *links; /* (n_links) */
     size_t n_links;
+    double balance;        /* mean over the longest of the ranks' time computing; 0: not known */
+    uint32_t slowest_rank; /* who took longest */
 } ag_report_job_t;
 
 /* A kind of kernel on rank 0. */
@@ -60,7 +62,8 @@ typedef struct ag_report {
  * and of operations over the peak of the type computed in, where ranks on several hosts add up
  * theirs, and of what each link carries over its rate. What held a phase back is where most of its
  * time went: what kernels take at the memory's limit, at the arithmetic's, what they and the rest
- * took beyond it, what rank 0 waited for others.
+ * took beyond it, what rank 0 waited for others; but where ranks idle for more than a quarter of
+ * the slowest one's time, it is imbalance.
  */
 ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures);
 

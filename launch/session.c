@@ -50,12 +50,12 @@ ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status)
 /* What must be the same on all ranks before they can work together. */
 typedef struct start_line {
     int32_t command;
-    int32_t does; /* 0: the work; 1: --dry-run; 2: help; 3: version */
+    int32_t does; /* 0: the work; 1: --dry-run; 2: help; 3: version; 4: the work, traced */
 } start_line_t;
 
 static ag_status_t compare_commands(ag_session_t *session)
 {
-    static const char *const does[] = {"", " --dry-run", " --help", " --version"};
+    static const char *const does[] = {"", " --dry-run", " --help", " --version", " --trace"};
     const ag_options_t *options = session->options;
     int n_ranks = session->net->n_ranks;
     start_line_t *lines = calloc((size_t)n_ranks, sizeof(*lines));
@@ -67,6 +67,7 @@ static ag_status_t compare_commands(ag_session_t *session)
     lines[session->net->rank] = (start_line_t){options->command, options->help      ? 2
                                                                  : options->version ? 3
                                                                  : options->dry_run ? 1
+                                                                 : options->trace   ? 4
                                                                                     : 0};
     status = ag_agree_gather(session->net, NULL, lines, sizeof(*lines));
     for (int r = 1; r < n_ranks && status == AG_OK; r++) {
@@ -75,8 +76,8 @@ static ag_status_t compare_commands(ag_session_t *session)
                 AG_ERR_INVALID,
                 "rank %d was started with \"%s%s\", rank 0 with \"%s%s\": give all "
                 "ranks one command",
-                r, ag_options_command_name((ag_command_t)lines[r].command), does[lines[r].does & 3],
-                ag_options_command_name((ag_command_t)lines[0].command), does[lines[0].does & 3]);
+                r, ag_options_command_name((ag_command_t)lines[r].command), does[lines[r].does],
+                ag_options_command_name((ag_command_t)lines[0].command), does[lines[0].does]);
             session->agreed = true;
         }
     }
@@ -443,38 +444,13 @@ ag_status_t ag_session_load(ag_session_t *session)
     return ag_session_agree(session, status == AG_OK ? make_job(session) : status);
 }
 
-/* Ranks append to one file in turn. */
-static ag_status_t write_trace(ag_session_t *session)
-{
-    ag_status_t status = AG_OK;
-
-    for (int r = 0; r < session->net->n_ranks && status == AG_OK; r++) {
-        if (r == session->net->rank) {
-            FILE *file = fopen(session->options->trace, r == 0 ? "w" : "a");
-            bool last = r + 1 == session->net->n_ranks;
-
-            if (file == NULL) {
-                status = ag_fail(AG_ERR_IO, "%s cannot be written", session->options->trace);
-            } else {
-                fputs(r == 0 ? "[\n" : "", file);
-                if (r == 0) {
-                    ag_report_trace(&session->report, file);
-                }
-                status = ag_trace_write(session->trace, file, (uint32_t)r, ag_stream_names,
-                                        AG_N_STREAMS);
-                fputs(last ? "{}]\n" : "", file);
-                fclose(file);
-            }
-        }
-        status = ag_session_agree(session, status);
-    }
-    return status;
-}
-
 ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status)
 {
+    if (session->job != NULL && ag_job_is_broken(session->job)) {
+        return status;
+    }
     status = ag_session_agree(session, status);
-    return status == AG_OK && session->trace != NULL ? write_trace(session) : status;
+    return status == AG_OK && session->trace != NULL ? ag_session_write_trace(session) : status;
 }
 
 void ag_session_close(ag_session_t *session)

@@ -67,7 +67,13 @@ ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status);
 /** Take the memory and read the weights. */
 ag_status_t ag_session_load(ag_session_t *session);
 
-/** After the work: write the trace, leave together. */
+/** Write --trace: rank 0 its own events and those that each other rank sends it. */
+ag_status_t ag_session_write_trace(ag_session_t *session);
+
+/**
+ * After the work: write the trace, leave together. A job that broke in a step leaves at once, for
+ * other ranks may wait for this one in the middle of theirs.
+ */
 ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
 
 void ag_session_close(ag_session_t *session);

@@ -154,9 +154,9 @@ static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_
     ag_status_t status;
 
     snprintf(path, sizeof(path), "stages[%u].replicas[0].ranks", stage);
-    if (ag_json_kind(ranks) != AG_JSON_ARRAY || n == 0 || n > AG_MAX_RANKS) {
+    if (ag_json_kind(ranks) != AG_JSON_ARRAY || n == 0 || n > AG_MAX_STAGE_RANKS) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be a list of 1 to %d", what, path,
-                       AG_MAX_RANKS);
+                       AG_MAX_STAGE_RANKS);
     }
     status = ag_replica_resize(replica, (uint32_t)n);
     if (status == AG_OK) {

@@ -190,9 +190,9 @@ static ag_status_t stage_degree(const ag_plan_opts_t *opts, const parsed_t *pars
                     : n_shares > 0 ? n_shares
                                    : 1;
 
-    if (degree == 0 || degree > AG_MAX_RANKS) {
+    if (degree == 0 || degree > AG_MAX_STAGE_RANKS) {
         return ag_fail(AG_ERR_INVALID, "%s gives stage %u %zu ranks: give it 1 to %d",
-                       n_tp > 0 ? "--tp" : "--tensor-split", stage, degree, AG_MAX_RANKS);
+                       n_tp > 0 ? "--tp" : "--tensor-split", stage, degree, AG_MAX_STAGE_RANKS);
     }
     if (n_lists > 1 && n_shares != degree) {
         return ag_fail(AG_ERR_INVALID,

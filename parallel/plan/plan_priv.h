@@ -5,6 +5,7 @@
 /* What is beyond these is a mistake, not a plan; options and JSON are held to the same. */
 enum {
     AG_MAX_RANKS = 65536,
+    AG_MAX_STAGE_RANKS = 254, /* of one replica: the head's parts are uses of one operation */
     AG_MAX_STAGES = 4096,
     AG_MAX_PLAN_LAYERS = 1 << 20,
     AG_MAX_SHARE = 1000000,

@@ -43,7 +43,8 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
             o->n_uses == 1 ? &AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, o)[0].buffer]
                            : NULL;
 
-        if (buffer == NULL || buffer->counter != o->counter || o->unit_bytes > buffer->unit_bytes) {
+        if (buffer == NULL || buffer->counter != o->counter ||
+            o->unit_bytes != buffer->unit_bytes) {
             return fail_at(program, r, op, "what it moves does not fit its buffer");
         }
     }

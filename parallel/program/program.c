@@ -131,6 +131,10 @@ ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op
     ag_rank_program_t *r = &program->ranks[rank];
     uint32_t first_use = (uint32_t)r->uses.n_items;
 
+    if (ag_rank_ops(r)[op].n_uses == UINT8_MAX) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "an operation that uses more than %d buffers",
+                       UINT8_MAX);
+    }
     for (uint32_t i = 0; i < ag_rank_ops(r)[op].n_uses; i++) {
         ag_use_t known = ag_op_uses(r, &ag_rank_ops(r)[op])[i];
         ag_status_t status = ag_array_append(&r->uses, &known, 1);

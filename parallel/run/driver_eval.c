@@ -37,7 +37,12 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
         return status;
     }
     for (uint32_t i = 0; i < n_next; i++) {
-        e->result->nll_sum += negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
+        double nll = negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
+
+        if (!isfinite(nll)) {
+            return ag_fail_logits();
+        }
+        e->result->nll_sum += nll;
     }
     e->result->n_predicted += n_next;
     return e->opts->on_logits != NULL ? e->opts->on_logits(e->opts->arg, logits, n) : AG_OK;

@@ -196,6 +196,7 @@ ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logi
         status = ag_job_run(job, step, &bound);
     }
     if (status != AG_OK) {
+        job->broken = true;
         return status;
     }
     *logits_p = (const float *)(const void *)((const unsigned char *)job->activations.base +
@@ -205,30 +206,39 @@ ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logi
 
 ag_status_t ag_job_stop(ag_job_t *job)
 {
-    ag_status_t status = ag_wire_send(job, NULL);
+    ag_status_t status;
 
+    if (job->broken) {
+        return AG_OK;
+    }
+    status = ag_wire_send(job, NULL);
     return status == AG_OK ? ag_stop_hear_all(job) : status;
+}
+
+bool ag_job_is_broken(const ag_job_t *job)
+{
+    return job->broken;
 }
 
 ag_status_t ag_job_follow(ag_job_t *job)
 {
-    for (;;) {
+    bool is_over = false;
+    ag_status_t status = AG_OK;
+
+    while (status == AG_OK && !is_over) {
         const ag_bound_t *bound;
         ag_step_t step = {0};
-        bool is_over = false;
-        ag_status_t status = ag_wire_recv(job, &step, &is_over);
 
+        status = ag_wire_recv(job, &step, &is_over);
         if (status == AG_OK) {
             status = ag_stop_say(job, is_over);
         }
-        if (status != AG_OK || is_over) {
-            return status;
-        }
-        status = ag_job_run(job, &step, &bound);
-        if (status != AG_OK) {
-            return status;
+        if (status == AG_OK && !is_over) {
+            status = ag_job_run(job, &step, &bound);
         }
     }
+    job->broken = status != AG_OK;
+    return status;
 }
 
 const ag_plan_t *ag_job_plan(const ag_job_t *job)

@@ -76,8 +76,21 @@ ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logi
 /** Rank 0, between steps: has any rank been asked to stop? */
 ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
 
-/** Rank 0: let the others leave ag_job_follow(). */
+/**
+ * Rank 0: let the others leave ag_job_follow(); nothing where the job is broken.
+ */
 ag_status_t ag_job_stop(ag_job_t *job);
+
+/** Did a step fail on this rank? Then other ranks may wait inside theirs: nothing but the end of
+ * the whole job helps. */
+bool ag_job_is_broken(const ag_job_t *job);
+
+/**
+ * Rank 0, stopped: how evenly the ranks' time in segments was spread.
+ * @param rank_p  out: who took longest.
+ * @return the mean over the longest; 1 where nothing was computed, or before ag_job_stop().
+ */
+double ag_job_balance(const ag_job_t *job, uint32_t *rank_p);
 
 /** Other ranks: run the steps that rank 0 makes until it stops. */
 ag_status_t ag_job_follow(ag_job_t *job);

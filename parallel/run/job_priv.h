@@ -15,7 +15,10 @@ typedef struct ag_bound {
 typedef struct ag_stop_word {
     ag_net_request_t request;
     bool pending;
-    uint8_t asked;
+    struct {
+        uint64_t asked;
+        uint64_t compute_ns; /* until then */
+    } said;
 } ag_stop_word_t;
 
 struct ag_job {
@@ -35,6 +38,8 @@ struct ag_job {
     size_t wire_ints;
     ag_stop_word_t *stops; /* (ranks) on rank 0 by rank; on another its own is [0] */
     bool listens;          /* rank 0: they are being received */
+    bool stopped;          /* rank 0: all have said their last */
+    bool broken;           /* a step failed */
 };
 
 /** Attach a task to each operation. One function per kind, each in a file of its own. */

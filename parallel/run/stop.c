@@ -1,7 +1,7 @@
 /*
  * Any rank may be asked to stop, for a signal reaches one process; rank 0 ends the run. Each other
- * rank sends it one byte on a channel of its own: 1 as soon as it is asked, else 0 when it is told
- * that the run is over. So none is left unsent.
+ * rank sends it one word on a channel of its own: as soon as it is asked, else when it is told that
+ * the run is over. So none is left unsent.
  */
 #include <stdlib.h>
 
@@ -27,8 +27,8 @@ static ag_status_t listen(ag_job_t *job)
 
     for (int r = 1; r < job->opts.net->n_ranks && !job->listens && status == AG_OK; r++) {
         job->stops[r].pending = true;
-        status = ag_net_post_recv(job->opts.net, r, AG_CHANNEL_STOP, &job->stops[r].asked, 1,
-                                  &job->stops[r].request);
+        status = ag_net_post_recv(job->opts.net, r, AG_CHANNEL_STOP, &job->stops[r].said,
+                                  sizeof(job->stops[r].said), &job->stops[r].request);
     }
     job->listens = true;
     return status;
@@ -45,7 +45,7 @@ ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p)
             job->stops[r].pending = status == AG_PENDING;
             status = status == AG_PENDING ? AG_OK : status;
         }
-        *cancelled_p |= !job->stops[r].pending && job->stops[r].asked != 0;
+        *cancelled_p |= !job->stops[r].pending && job->stops[r].said.asked != 0;
     }
     return status;
 }
@@ -60,7 +60,25 @@ ag_status_t ag_stop_hear_all(ag_job_t *job)
             job->stops[r].pending = false;
         }
     }
+    job->stopped = status == AG_OK;
     return status;
+}
+
+double ag_job_balance(const ag_job_t *job, uint32_t *rank_p)
+{
+    uint64_t most = ag_job_compute_ns(job), sum = most;
+
+    *rank_p = 0;
+    for (int r = 1; job->stopped && r < job->opts.net->n_ranks; r++) {
+        uint64_t ns = job->stops[r].said.compute_ns;
+
+        sum += ns;
+        if (ns > most) {
+            most = ns;
+            *rank_p = (uint32_t)r;
+        }
+    }
+    return job->stopped && most > 0 ? (double)sum / (double)most / job->opts.net->n_ranks : 1;
 }
 
 ag_status_t ag_stop_say(ag_job_t *job, bool is_over)
@@ -70,9 +88,10 @@ ag_status_t ag_stop_say(ag_job_t *job, bool is_over)
 
     if (!word->pending && (is_over || is_asked(job))) {
         word->pending = true; /* said, once */
-        word->asked = is_asked(job);
-        status =
-            ag_net_post_send(job->opts.net, 0, AG_CHANNEL_STOP, &word->asked, 1, &word->request);
+        word->said.asked = is_asked(job);
+        word->said.compute_ns = ag_job_compute_ns(job);
+        status = ag_net_post_send(job->opts.net, 0, AG_CHANNEL_STOP, &word->said,
+                                  sizeof(word->said), &word->request);
     }
     return status == AG_OK && is_over ? ag_net_wait(job->opts.net, &job->opts.idle, &word->request)
                                       : status;

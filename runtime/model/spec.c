@@ -330,10 +330,46 @@ static ag_status_t make_rope(const ag_model_files_t *files, const ag_family_t *f
     return AG_OK;
 }
 
+enum { SAMPLED_TENSORS = 16, SAMPLE_BYTES = 256 };
+
+/*
+ * What weights there are and some of what is in them, whatever order or files they stand in: ranks
+ * with two encodings of one model would cut it differently, with two fine-tunings mix them.
+ */
+static ag_status_t hash_tensors(const ag_model_files_t *files, uint64_t *hash_p)
+{
+    size_t n;
+    const ag_model_tensor_t *tensors = ag_model_files_tensors(files, &n);
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const ag_model_tensor_t *tensor = &tensors[i];
+        uint64_t name = ag_hash_bytes(AG_HASH_SEED, tensor->name, strlen(tensor->name));
+        uint64_t hash = ag_hash_bytes(name, &tensor->dtype, sizeof(tensor->dtype));
+        uint64_t n_sample = tensor->bytes < SAMPLE_BYTES ? tensor->bytes : SAMPLE_BYTES;
+        unsigned char sample[SAMPLE_BYTES];
+
+        hash = ag_hash_bytes(hash, tensor->dims, tensor->n_dims * sizeof(tensor->dims[0]));
+        if (ag_hash_mix(name) % (n / SAMPLED_TENSORS + 1) == 0) {
+            ag_status_t status = ag_model_files_read(files, tensor, (tensor->bytes - n_sample) / 2,
+                                                     n_sample, sample);
+
+            if (status != AG_OK) {
+                return status;
+            }
+            hash = ag_hash_bytes(hash, sample, n_sample);
+        }
+        sum += ag_hash_mix(hash);
+    }
+    *hash_p = ag_hash_bytes(*hash_p, &sum, sizeof(sum));
+    return AG_OK;
+}
+
 /* Fields one by one: padding must not count. */
-static void hash_spec(ag_spec_t *spec)
+static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
 {
     uint64_t hash = AG_HASH_SEED;
+    ag_status_t status;
 
 #define HASH(field) hash = ag_hash_bytes(hash, &(field), sizeof(field))
     hash = ag_hash_bytes(hash, spec->family, strlen(spec->family));
@@ -364,7 +400,9 @@ static void hash_spec(ag_spec_t *spec)
     }
     hash = ag_hash_bytes(hash, spec->kind_of_layer, spec->n_layers);
 #undef HASH
+    status = hash_tensors(files, &hash);
     snprintf(spec->hash, sizeof(spec->hash), "%016" PRIx64, hash);
+    return status;
 }
 
 static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t **family_p)
@@ -445,11 +483,13 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     if (status == AG_OK) {
         status = make_rope(files, family, spec);
     }
+    if (status == AG_OK) {
+        status = hash_spec(files, spec);
+    }
     if (status != AG_OK) {
         ag_spec_destroy(spec);
         return status;
     }
-    hash_spec(spec);
     *spec_p = spec;
     *family_p = family;
     return AG_OK;

@@ -259,6 +259,13 @@ def damaged_models(folder):
             return struct.pack("<Q", len(text)) + text + data[8 + n:]
         return edit
 
+    def not_a_number(name):
+        def edit(data):
+            n = struct.unpack("<Q", data[:8])[0]
+            at = 8 + n + json.loads(data[8:8 + n])[name]["data_offsets"][0]
+            return data[:at] + struct.pack("<f", float("nan")) + data[at + 4:]
+        return edit
+
     head = os.path.join(folder, "head.gguf")
     with open(smollm2(), "rb") as source, open(head, "wb") as target:
         target.write(source.read(3 << 20))
@@ -281,6 +288,7 @@ def damaged_models(folder):
         (variant("missing", without("model.layers.1.mlp.up_proj.weight")), 1,
          ["missing", "model.layers.1.mlp.up_proj.weight"]),
         (variant("short", lambda data: data[:-4]), 1, ["short"]),
+        (variant("nan", not_a_number("model.norm.weight")), 1, ["not finite", "--compute f32"]),
     ]
 
 
@@ -291,6 +299,8 @@ def errors():
         for path, code, words in damaged_models(folder):
             for ranks, split in ((1, []), (2, ["--tp", "2"])):
                 one_line(["generate", "--model", path, "--prompt", "a"] + split, code, words, ranks)
+        one_line(["eval", "--model", path, "--tokens", os.path.join(DATA, "tiny", "seq7.npy")], code,
+                 words)  # the last: logits that are no numbers
         empty, large = os.path.join(folder, "empty.npy"), os.path.join(folder, "large.npy")
         np.save(empty, np.zeros(0, dtype=np.int32))
         np.save(large, np.full(3, 307, dtype=np.int32))
@@ -302,6 +312,7 @@ def errors():
         with open(path, "w") as file:
             json.dump(plan, file)
         one_line(ask + ["--plan", path], 2, ["another model"], 2)
+        one_line(ask + ["--plan", path, "--context", "45"], 2, ["--plan", "--context"])
     one_line(["generate", "--model", TINY, "--prompt", ""], 2, ["empty"])
     one_line(["generate", "--model", TINY, "--prompt", "ab " * 200], 2, ["128"])
     one_line(ask + ["--context", "129"], 2, ["--context", "128"])
@@ -312,6 +323,8 @@ def errors():
     one_line(ask + ["--tensor-split", "1,0"], 2, ["rank 1", "nothing"], 2)
     one_line(ask + ["--tensor-split", "0,0"], 2, ["--tensor-split"], 2)
     one_line(ask + ["--pipeline-split", "1,1"], 2, ["--pipeline-split", "2", "3"], 2)
+    one_line(["show", "--model", TINY, "--tp", "2", "--rank", "9"], 2, ["--rank 9", "0 to 1"], 2)
+    one_line(["plan", "--model", TINY, "--tp", "300"], 2, ["--tp", "254"])
     one_line(ask + ["--max-memory", "4M"], 3, ["rank 0", "MiB", "--max-memory"])
     one_line(ask + ["--max-memory", "4M", "--tp", "2"], 3, ["MiB", "--max-memory"], 2)
     for ranks in (1, 2):
@@ -365,14 +378,38 @@ def together():
     others = [(["eval", "--model", TINY, "--text", "/dev/null", "--tp", "2"], ["rank 1", "eval"]),
               (ask + ["--dry-run"], ["rank 1", "--dry-run"]), (["--help"], ["rank 1", "--help"]),
               (["tokenize", "--model", TINY, "--text", "a"], ["rank 1", "tokenize"]),
+              (ask + ["--trace", "/dev/null"], ["rank 1", "--trace"]),
               (ask + ["--temprature", "1"], ["rank 1", "--temperature"]), ([], ["rank 1"]),
               (ask + ["--context", "100"], ["rank 1", "plan"]),
               (ask[:1] + ["--model", "nothing"] + ask[3:], ["rank 1", "nothing"])]
+    q4, q8 = (os.path.join(DATA, "variants", name, "model.gguf") for name in ("gguf_q4_0", "gguf_q8_0"))
+    mixed = ["eval", "--tokens", os.path.join(DATA, "tiny", "seq7.npy"), "--tp", "2", "--model"]
+    done = subprocess.run(command(1, [ARGOSY] + mixed + [q4], True) + [":", "-n", "1", ARGOSY] + mixed + [q8],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=60, check=False)
+    expect_one_line(done, "two encodings of a model", 2, ["rank 1", "plan"])
     for other, words in others:
         done = subprocess.run(command(1, [ARGOSY] + ask, True) + [":", "-n", "1", ARGOSY] + other,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=60, check=False)
         expect_one_line(done, f"{other} on rank 1", 1 if "nothing" in other else 2, words)
+
+
+def broken():
+    """A message that fails in the middle of a step ends the job at once, with a line that says so."""
+    with tempfile.TemporaryDirectory() as folder:
+        shim = os.path.join(folder, "broken_isend.so")
+        subprocess.run(["mpicc", "-shared", "-fPIC", "-o", shim,
+                        os.path.join(os.path.dirname(__file__), "broken_isend.c")], check=True)
+        for rank in ("0", "1"):
+            for split in (["--tp", "2"], ["--pp", "2"]):
+                done = run(["generate", "--model", smollm2(), "--prompt", "a", "--ignore-eos",
+                            "--max-tokens", "300"] + split, 2, check=False, timeout=60,
+                           env={"LD_PRELOAD": shim, "BROKEN_RANK": rank})
+                ours = [line for line in done.stderr.decode().split("\n")
+                        if line.startswith("argosy: ")]
+                expect(done.returncode == 4 and len(ours) >= 1 and f"rank {rank}" in ours[0],
+                       f"{split}, rank {rank}: code {done.returncode}, {ours}")
 
 
 def start(args, ranks):
@@ -420,4 +457,4 @@ def is_rank(pid, rank, mpirun):
 
 
 main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
-                              inputs, together, interrupted)})
+                              inputs, together, broken, interrupted)})

@@ -359,15 +359,15 @@ Test(options, what_a_plan_file_decides_is_not_given_beside_it)
 {
     static const char *const options[] = {
         "--tp 2",          "--pp 2",        "--tensor-split 1,1", "--pipeline-split 1,1",
-        "--max-memory 1G", "--compute auto"};
+        "--max-memory 1G", "--compute auto", "--context 5"};
     char line[256], name[32];
 
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         snprintf(line, sizeof(line), "show --model m --plan f %s", options[i]);
         snprintf(name, sizeof(name), "%.*s", (int)strcspn(options[i], " "), options[i]);
         expect_error(line, "--plan", name);
     }
-    expect_good("generate --model m --prompt p --plan f --threads 2 --context 5 --dry-run");
+    expect_good("generate --model m --prompt p --plan f --threads 2 --dry-run");
 }
 
 Test(options, rank_0_is_not_the_same_as_no_rank)

@@ -109,6 +109,9 @@ Test(report, what_holds_back_is_where_most_of_the_time_went)
         work.host.limits.f32_flops_per_s[i] = linear_s / 2 / 0.8;
     }
     cr_expect_str_eq(ag_report_make(&work.job, &figures).held_back_by, "arithmetic");
+    work.job.balance = 0.6;
+    work.job.slowest_rank = 3;
+    cr_expect_str_eq(ag_report_make(&work.job, &figures).held_back_by, "imbalance (rank 3)");
     close_work(&work);
 }
 

@@ -23,10 +23,10 @@ static const struct {
     const char *name;
     double floor;
 } faults[N_FAULTS] = {
-    [DEP_DROPPED] = {"dependency dropped", 0.5}, [OPS_SWAPPED] = {"operations swapped", 0.5},
-    [BUFFER_SHRUNK] = {"buffer shrunk", 0.9},    [OFFSET_SHIFTED] = {"offset shifted", 0.5},
-    [MESSAGE_SIZE] = {"message size", 1.0},      [COLLECTIVE_ORDER] = {"collective order", 1.0},
-    [OP_LOST] = {"operation lost", 1.0},         [OP_DOUBLED] = {"operation doubled", 1.0},
+    [DEP_DROPPED] = {"dependency dropped", 0.95}, [OPS_SWAPPED] = {"operations swapped", 0.95},
+    [BUFFER_SHRUNK] = {"buffer shrunk", 1.0},     [OFFSET_SHIFTED] = {"offset shifted", 0.6},
+    [MESSAGE_SIZE] = {"message size", 1.0},       [COLLECTIVE_ORDER] = {"collective order", 1.0},
+    [OP_LOST] = {"operation lost", 1.0},          [OP_DOUBLED] = {"operation doubled", 1.0},
 };
 
 static uint32_t draw(uint64_t seed, uint64_t index, size_t n)

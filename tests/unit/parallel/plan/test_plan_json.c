@@ -72,7 +72,7 @@ Test(plan_json, every_plan_that_options_make_comes_back_the_same)
         {.tp = "5", .tensor_split = "7,1,0,0,1", .max_memory = "1G,2G,3G,4G,1.5T"},
         {.pp = 30, .compute = AG_COMPUTE_F32, .n_sequences = 65536},
         {.tp = "3,1,2", .pipeline_split = "1,28,1", .context_tokens = 1, .max_memory = "1"},
-        {.tp = "65536", .batch_tokens = UINT32_MAX},
+        {.tp = "254", .batch_tokens = UINT32_MAX},
         {.tensor_split = "1000000,1"},
     };
     ag_plan_model_t model = smol_model();

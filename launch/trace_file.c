@@ -1,0 +1,77 @@
+/* The trace of all ranks, as one file on rank 0's host. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "launch/session.h"
+
+/* This rank's events as text. @param text_p  out: free() it. */
+static ag_status_t trace_text(const ag_session_t *session, char **text_p, size_t *n_bytes_p)
+{
+    FILE *file = open_memstream(text_p, n_bytes_p);
+    ag_status_t status;
+
+    if (file == NULL) {
+        return ag_fail_nomem("writing the trace", 1);
+    }
+    if (session->net->rank == 0) {
+        ag_report_trace(&session->report, file);
+    }
+    status = ag_trace_write(session->trace, file, (uint32_t)session->net->rank, ag_stream_names,
+                            AG_N_STREAMS);
+    return fclose(file) == 0 || status != AG_OK ? status : ag_fail_nomem("writing the trace", 1);
+}
+
+/* Rank 0: its own text and what each other rank sends, between brackets. */
+static ag_status_t write_texts(ag_session_t *session, const char *text, size_t n_bytes)
+{
+    FILE *file = fopen(session->options->trace, "w");
+    ag_status_t status = AG_OK;
+    bool written;
+
+    if (file != NULL) {
+        fputs("[\n", file);
+        fwrite(text, 1, n_bytes, file);
+    }
+    for (int r = 1; r < session->net->n_ranks && status == AG_OK; r++) {
+        uint64_t n = 0;
+        char *theirs;
+
+        status = ag_net_recv(session->net, NULL, r, &n, sizeof(n));
+        theirs = malloc(n + 1);
+        if (status == AG_OK && theirs == NULL) {
+            status = ag_fail_nomem("writing the trace", n);
+        }
+        if (status == AG_OK) {
+            status = ag_net_recv(session->net, NULL, r, theirs, n);
+        }
+        if (status == AG_OK && file != NULL) {
+            fwrite(theirs, 1, n, file);
+        }
+        free(theirs);
+    }
+    if (file == NULL) {
+        return ag_fail(AG_ERR_IO, "%s cannot be written", session->options->trace);
+    }
+    fputs("{}]\n", file);
+    written = !ferror(file);
+    written = fclose(file) == 0 && written;
+    return status != AG_OK || written
+               ? status
+               : ag_fail(AG_ERR_IO, "writing the trace %s", session->options->trace);
+}
+
+ag_status_t ag_session_write_trace(ag_session_t *session)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    ag_status_t status = ag_session_agree(session, trace_text(session, &text, &n_bytes));
+
+    if (status == AG_OK && session->net->rank == 0) {
+        status = write_texts(session, text, n_bytes);
+    } else if (status == AG_OK) {
+        status = ag_net_send(session->net, NULL, 0, &(uint64_t){n_bytes}, sizeof(uint64_t));
+        status = status == AG_OK ? ag_net_send(session->net, NULL, 0, text, n_bytes) : status;
+    }
+    free(text);
+    return ag_session_agree(session, status);
+}
