@@ -4,8 +4,8 @@
         --gen-tokens 128 --threads 2
 
 load_s and first_token_s come first, before any warm-up: from opening the model until it is loaded,
-and until the first token of a 16-token prompt is known. (Under the name llama_cpp.py the script would
-import itself.)
+and until the first token of a 16-token prompt is known. (A script called llama_cpp.py would import
+itself.)
 """
 import argparse
 import json
