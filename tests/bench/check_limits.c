@@ -25,7 +25,7 @@ static const size_t read_bytes = (size_t)1 << 30; /* far more than caches hold *
 static const double pass_seconds = 0.4;           /* passes over the same work go on this long */
 
 /* One register of the widest machines: what a load takes at most. */
-typedef int64_t wide_t __attribute__((vector_size(64), may_alias));
+typedef uint64_t wide_t __attribute__((vector_size(64), may_alias));
 
 static double now_s(void)
 {
@@ -55,14 +55,14 @@ typedef struct reader {
     reading_t *reading;
     unsigned number;
     pthread_t thread;
-    int64_t sum; /* so that the loop is not optimised away */
+    uint64_t sum; /* so that the loop is not optimised away */
 } reader_t;
 
-static int64_t sum_part(const char *part, size_t n_bytes, unsigned n_streams)
+static uint64_t sum_part(const char *part, size_t n_bytes, unsigned n_streams)
 {
     size_t stream_bytes = n_bytes / n_streams;
     wide_t sums[UNROLL] = {{0}}, all;
-    int64_t sum = 0;
+    uint64_t sum = 0;
 
     for (size_t at = 0; at < stream_bytes; at += sizeof(sums)) {
         for (unsigned s = 0; s < n_streams; s++) {
