@@ -28,6 +28,8 @@ def run(command, target):
     try:
         if done.returncode == 0:
             result = json.loads(done.stdout.strip().splitlines()[-1])
+            if result.get("disturbed"):
+                sys.stderr.write("check_limits.py: argosy was disturbed: the machine is not quiet\n")
             return {rate: float(result.get("limits", result)[rate]) for rate in RATES}
         why = (done.stderr.strip() or "nothing is said").splitlines()[-1]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -40,11 +42,11 @@ def compare(options, threads):
     """Print a table of this number of threads. @return how many limits are low"""
     mine, theirs, n_low = [], [], 0
     for i in range(options.pairs):
-        sys.stderr.write(f"{threads} threads: round {i + 1} of {options.pairs}\n")
+        sys.stderr.write(f"threads {threads}: round {i + 1} of {options.pairs}\n")
         mine.append(run([options.argosy, "bench", "limits", "--threads", str(threads), "--json"],
                         "argosy"))
         theirs.append(run([options.checker, "--threads", str(threads)], "check_limits"))
-    print(f"\n| {threads} threads, 1e9/s | argosy | independent | ratio |")
+    print(f"\n| threads {threads}, 1e9/s | argosy | independent | ratio |")
     print("| --- | --- | --- | --- |")
     for rate in RATES:
         ours, other = (median(run[rate] for run in runs) for runs in (mine, theirs))
