@@ -9,79 +9,68 @@
  */
 #include "runtime/kernel/isa/r16_run.h"
 
-AG_INLINE void tile_bf16(const uint8_t *quants, uint64_t k, const uint8_t *x, const int n_rows,
-                         float *out)
+AG_INLINE void store_sums(const ag_r16_tile_t *tile, const int n_rows, const int n_groups,
+                          const int part, ag_vec_f_t (*sums)[AG_TILE_ROWS])
 {
-    for (int part = 0; part < AG_VEC_PARTS; part++) {
-        ag_vec_f_t sums[AG_TILE_ROWS];
-
+    for (int g = 0; g < n_groups; g++) {
         for (int r = 0; r < n_rows; r++) {
-            sums[r] = ag_vec_splat_f(0);
-        }
-        for (uint64_t i = 0; i < (k + 1) / 2; i++) {
-            ag_vec_b_t w = ag_vec_load_b(quants + i * AG_R16_VECTOR + part * AG_VEC_BYTES);
-
-            for (int r = 0; r < n_rows; r++) {
-                sums[r] = ag_vec_dot2_bf16(
-                    sums[r], w, ag_vec_splat_bytes(x + 4 * (i * (uint64_t)n_rows + (uint64_t)r)));
-            }
-        }
-        for (int r = 0; r < n_rows; r++) {
-            ag_vec_store_f(out + r * AG_GROUP_ROWS + part * AG_VEC_LANES, sums[r]);
+            ag_vec_store_f(tile->out + (g * n_rows + r) * AG_GROUP_ROWS + part * AG_VEC_LANES,
+                           sums[g][r]);
         }
     }
 }
 
-AG_INLINE void tile_f16(const uint8_t *quants, uint64_t k, const uint8_t *x, const int n_rows,
-                        float *out)
+AG_INLINE void tile_bf16(const ag_r16_tile_t *tile, const int n_rows, const int n_groups)
 {
     for (int part = 0; part < AG_VEC_PARTS; part++) {
-        ag_vec_f_t sums[AG_TILE_ROWS];
+        const uint8_t *quants = tile->quants + part * AG_VEC_BYTES, *x = tile->x;
+        ag_vec_f_t sums[AG_TILE_GROUPS][AG_TILE_ROWS] = {{{0}}};
 
-        for (int r = 0; r < n_rows; r++) {
-            sums[r] = ag_vec_splat_f(0);
-        }
-        for (uint64_t i = 0; i < k; i++) {
-            ag_vec_f_t w =
-                ag_vec_load_f16(quants + 2 * (i * AG_GROUP_ROWS) + 2 * part * AG_VEC_LANES);
+        for (uint64_t i = 0; i < (tile->k + 1) / 2; i++, x += 4 * n_rows) {
+            ag_vec_b_t w[AG_TILE_GROUPS];
 
+            for (int g = 0; g < n_groups; g++) {
+                w[g] = ag_vec_load_b(quants + (uint64_t)g * tile->group_bytes + i * AG_R16_VECTOR);
+            }
             for (int r = 0; r < n_rows; r++) {
-                const uint8_t *at = x + 4 * (i * (uint64_t)n_rows + (uint64_t)r);
+                ag_vec_i_t pair = ag_vec_splat_bytes(x + 4 * r);
 
-                sums[r] = ag_vec_fma(w, (ag_vec_f_t)ag_vec_splat_bytes(at), sums[r]);
+                for (int g = 0; g < n_groups; g++) {
+                    sums[g][r] = ag_vec_dot2_bf16(sums[g][r], w[g], pair);
+                }
             }
         }
-        for (int r = 0; r < n_rows; r++) {
-            ag_vec_store_f(out + r * AG_GROUP_ROWS + part * AG_VEC_LANES, sums[r]);
-        }
+        store_sums(tile, n_rows, n_groups, part, sums);
     }
 }
 
-/* A constant number of rows, so that sums stay in registers. */
-#define TILE_OF(type)                                                                              \
-    static void tile_of_##type(const uint8_t *quants, const uint8_t *scales, uint64_t k,           \
-                               const uint8_t *x, uint64_t n_rows, float *out)                      \
-    {                                                                                              \
-        (void)scales;                                                                              \
-        switch (n_rows) {                                                                          \
-        case 8:                                                                                    \
-            tile_##type(quants, k, x, 8, out);                                                     \
-            break;                                                                                 \
-        case 4:                                                                                    \
-            tile_##type(quants, k, x, 4, out);                                                     \
-            break;                                                                                 \
-        case 2:                                                                                    \
-            tile_##type(quants, k, x, 2, out);                                                     \
-            break;                                                                                 \
-        default:                                                                                   \
-            tile_##type(quants, k, x, 1, out);                                                     \
-            break;                                                                                 \
-        }                                                                                          \
-    }
+AG_INLINE void tile_f16(const ag_r16_tile_t *tile, const int n_rows, const int n_groups)
+{
+    for (int part = 0; part < AG_VEC_PARTS; part++) {
+        const uint8_t *quants = tile->quants + 2 * part * AG_VEC_LANES, *x = tile->x;
+        ag_vec_f_t sums[AG_TILE_GROUPS][AG_TILE_ROWS] = {{{0}}};
 
-TILE_OF(bf16)
-TILE_OF(f16)
-#undef TILE_OF
+        for (uint64_t i = 0; i < tile->k; i++, x += 4 * n_rows) {
+            ag_vec_f_t w[AG_TILE_GROUPS];
+
+            for (int g = 0; g < n_groups; g++) {
+                w[g] = ag_vec_load_f16(quants + (uint64_t)g * tile->group_bytes +
+                                       2 * i * AG_GROUP_ROWS);
+            }
+            for (int r = 0; r < n_rows; r++) {
+                ag_vec_f_t one = (ag_vec_f_t)ag_vec_splat_bytes(x + 4 * r);
+
+                for (int g = 0; g < n_groups; g++) {
+                    sums[g][r] = ag_vec_fma(w[g], one, sums[g][r]);
+                }
+            }
+        }
+        store_sums(tile, n_rows, n_groups, part, sums);
+    }
+}
+
+AG_R16_TILE_FN(tile_of_bf16, tile_bf16, AG_TILE_GROUPS)
+AG_R16_TILE_FN(tile_of_f16, tile_f16, AG_TILE_GROUPS)
 
 static uint64_t bf16_x_bytes(uint64_t k)
 {
@@ -111,7 +100,7 @@ static void bf16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 
 static void bf16_run(const ag_r16_run_t *run)
 {
-    ag_r16_run_tiles(run, AG_BF16, bf16_x_bytes(run->k), tile_of_bf16);
+    ag_r16_run_tiles(run, AG_BF16, bf16_x_bytes(run->k), AG_TILE_GROUPS, tile_of_bf16);
 }
 
 static uint64_t f16_x_bytes(uint64_t k)
@@ -136,7 +125,7 @@ static void f16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 
 static void f16_run(const ag_r16_run_t *run)
 {
-    ag_r16_run_tiles(run, AG_F16, f16_x_bytes(run->k), tile_of_f16);
+    ag_r16_run_tiles(run, AG_F16, f16_x_bytes(run->k), AG_TILE_GROUPS, tile_of_f16);
 }
 
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16) = {bf16_x_bytes, bf16_prepare, bf16_run};

@@ -9,6 +9,10 @@
  * times). */
 enum { AG_TILE_ROWS = 8, AG_PREFETCH_BYTES = 16384 };
 
+/* Groups of columns that a tile may have side by side: where registers are many, each element of x
+ * that is loaded meets the weights of two. */
+enum { AG_TILE_GROUPS = AG_VEC_BYTES == 64 ? 2 : 1 };
+
 /** Rows of the next tile when so many are left: x is prepared in the same tiles. */
 static inline uint64_t ag_tile_rows(uint64_t n_left)
 {
@@ -20,9 +24,17 @@ static inline uint64_t ag_tile_rows(uint64_t n_left)
     return n;
 }
 
-/** out (n_rows, 16) = the tile's rows of x times 16 rows of the weight. */
-typedef void (*ag_r16_tile_t)(const uint8_t *quants, const uint8_t *scales, uint64_t k,
-                              const uint8_t *x, uint64_t n_rows, float *out);
+/* A tile: some rows of x, and one group of 16 columns or two neighbours. */
+typedef struct ag_r16_tile {
+    const uint8_t *quants, *scales; /* of the first group */
+    uint64_t group_bytes;           /* to the next one's */
+    uint64_t k;
+    const uint8_t *x; /* n_rows, prepared */
+    uint64_t n_rows;
+    float *out; /* (groups, n_rows, 16) */
+} ag_r16_tile_t;
+
+typedef void (*ag_r16_tile_fn_t)(const ag_r16_tile_t *tile, uint64_t n_groups);
 
 static inline void ag_r16_store(const ag_r16_run_t *run, uint64_t column, uint64_t row,
                                 uint64_t n_rows, const float *out)
@@ -39,27 +51,67 @@ static inline void ag_r16_store(const ag_r16_run_t *run, uint64_t column, uint64
 }
 
 /*
- * for each group of 16 columns: its weights stay in L1 or L2
+ * for each group of 16 columns, or each pair: its weights stay in L1 or L2
  *     for each tile of rows of x
+ *
+ * Pairs are for many rows: few are done before the weights of two have come from memory.
  */
 static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, uint64_t x_bytes,
-                                    ag_r16_tile_t tile)
+                                    uint64_t most_groups, ag_r16_tile_fn_t fn)
 {
     const ag_r16_type_t *type = &ag_r16_types[dtype];
-    uint64_t group_bytes = ag_r16_group_bytes(dtype, run->k);
     uint64_t quant_bytes = ag_r16_blocks(type, run->k) * type->quant_bytes;
+    uint64_t most = run->n_rows >= 2 * AG_TILE_ROWS ? most_groups : 1, n_groups;
+    ag_r16_tile_t tile = {.group_bytes = ag_r16_group_bytes(dtype, run->k), .k = run->k};
 
-    for (uint64_t g = run->group_begin; g < run->group_end; g++) {
-        const uint8_t *quants = run->weight + g * group_bytes;
-        const uint8_t *x = run->x;
-        uint64_t n;
+    for (uint64_t g = run->group_begin; g < run->group_end; g += n_groups) {
+        float out[AG_TILE_GROUPS * AG_TILE_ROWS * AG_GROUP_ROWS];
 
-        for (uint64_t row = 0; row < run->n_rows; row += n, x += n * x_bytes) {
-            float out[AG_TILE_ROWS * AG_GROUP_ROWS];
-
-            n = ag_tile_rows(run->n_rows - row);
-            tile(quants, quants + quant_bytes, run->k, x, n, out);
-            ag_r16_store(run, g * AG_GROUP_ROWS, row, n, out);
+        n_groups = run->group_end - g < most ? run->group_end - g : most;
+        tile.quants = run->weight + g * tile.group_bytes;
+        tile.scales = tile.quants + quant_bytes;
+        tile.x = run->x;
+        tile.out = out;
+        for (uint64_t row = 0; row < run->n_rows; row += tile.n_rows) {
+            tile.n_rows = ag_tile_rows(run->n_rows - row);
+            fn(&tile, n_groups);
+            for (uint64_t i = 0; i < n_groups; i++) {
+                ag_r16_store(run, (g + i) * AG_GROUP_ROWS, row, tile.n_rows,
+                             out + i * tile.n_rows * AG_GROUP_ROWS);
+            }
+            tile.x += tile.n_rows * x_bytes;
         }
     }
 }
+
+/* Constant numbers of rows and groups, so that sums stay in registers. */
+#define AG_R16_TILE_FN(name, body, groups)                                                         \
+    static void name(const ag_r16_tile_t *tile, uint64_t n_groups)                                 \
+    {                                                                                              \
+        switch ((n_groups > 1 ? 16 : 0) + tile->n_rows) {                                          \
+        case 16 + 8:                                                                               \
+            body(tile, 8, groups);                                                                 \
+            break;                                                                                 \
+        case 16 + 4:                                                                               \
+            body(tile, 4, groups);                                                                 \
+            break;                                                                                 \
+        case 16 + 2:                                                                               \
+            body(tile, 2, groups);                                                                 \
+            break;                                                                                 \
+        case 16 + 1:                                                                               \
+            body(tile, 1, groups);                                                                 \
+            break;                                                                                 \
+        case 8:                                                                                    \
+            body(tile, 8, 1);                                                                      \
+            break;                                                                                 \
+        case 4:                                                                                    \
+            body(tile, 4, 1);                                                                      \
+            break;                                                                                 \
+        case 2:                                                                                    \
+            body(tile, 2, 1);                                                                      \
+            break;                                                                                 \
+        default:                                                                                   \
+            body(tile, 1, 1);                                                                      \
+            break;                                                                                 \
+        }                                                                                          \
+    }
