@@ -109,20 +109,24 @@ typedef struct touch {
     int32_t space; /* buffer number, AG_INTERNAL for scratch, or -2 - layer for a cache */
     uint64_t begin, end;
     bool writes;
+    int32_t rows_of; /* the value of which a thread touches its own rows alone; AG_NO_VALUE: of
+                        none, anything may be touched */
 } touch_t;
 
-static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, int32_t number,
-                           bool writes)
+static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, const ag_node_t *node,
+                           int32_t number, bool writes)
 {
     const ag_value_t *value = ag_graph_get(graph, number);
+    touch_t touch = {.space = value->buffer,
+                     .end = 1,
+                     .writes = writes,
+                     .rows_of = ag_node_ops[node->kind].by_rows ? number : AG_NO_VALUE};
 
-    if (value->buffer != AG_INTERNAL) {
-        return (touch_t){.space = value->buffer, .begin = 0, .end = 1, .writes = writes};
+    if (value->buffer == AG_INTERNAL) {
+        touch.begin = value->offset_bytes;
+        touch.end = value->offset_bytes + value_bytes(value, bounds);
     }
-    return (touch_t){.space = AG_INTERNAL,
-                     .begin = value->offset_bytes,
-                     .end = value->offset_bytes + value_bytes(value, bounds),
-                     .writes = writes};
+    return touch;
 }
 
 static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, const ag_node_t *node,
@@ -132,22 +136,27 @@ static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, co
 
     for (int i = 0; i < AG_NODE_MAX_IN; i++) {
         if (node->in[i] != AG_NO_VALUE) {
-            touches[n++] = touch_value(graph, bounds, node->in[i], false);
+            touches[n++] = touch_value(graph, bounds, node, node->in[i], false);
         }
     }
     if (node->out != AG_NO_VALUE) {
-        touches[n++] = touch_value(graph, bounds, node->out, true);
+        touches[n++] = touch_value(graph, bounds, node, node->out, true);
     }
     if (node->kind == AG_NODE_KV_APPEND || node->kind == AG_NODE_ATTENTION) {
         touches[n++] = (touch_t){.space = -2 - (int32_t)node->layer,
                                  .end = 1,
-                                 .writes = node->kind == AG_NODE_KV_APPEND};
+                                 .writes = node->kind == AG_NODE_KV_APPEND,
+                                 .rows_of = AG_NO_VALUE};
     }
     return n;
 }
 
+/* Rows of one value are shared out alike each time: a thread meets what it left there itself. */
 static bool conflict(const touch_t *a, const touch_t *b)
 {
+    if (a->rows_of != AG_NO_VALUE && a->rows_of == b->rows_of) {
+        return false;
+    }
     return (a->writes || b->writes) && a->space == b->space && a->begin < b->end &&
            b->begin < a->end;
 }

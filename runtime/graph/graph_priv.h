@@ -7,6 +7,7 @@ typedef struct ag_node_ops {
     const char *name;
     uint32_t n_in;
     bool makes_value;
+    bool by_rows; /* each thread does its share of the rows of in[0], or of the tokens */
     /** Check widths against params and attributes; fills *width_p with the output's width. */
     bool (*infer)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
                   uint32_t *width_p);

@@ -155,48 +155,65 @@ static bool has_kernel(const ag_kernel_context_t *context, const ag_kv_t *kv)
     return context->isa != NULL && kv->dtype == AG_F16 && kv->block_tokens == AG_ATTEND_POSITIONS;
 }
 
-/* Bring the next block near: few rows are too little work for the processor to fetch it in time. */
-static void call_block(const ag_kv_t *kv, int32_t block, uint32_t head)
+/* The blocks of a span that begins with a position; those past the last one are NULL. */
+static void find_span(const ag_kv_t *kv, const int32_t *table, uint32_t head, uint32_t first,
+                      uint32_t last, ag_attend_block_t blocks[AG_ATTEND_BLOCKS])
 {
-    for (uint32_t which = 0; which < 2; which++) {
-        const unsigned char *part = block_part(kv, block, which, head);
+    for (uint32_t i = 0; i < AG_ATTEND_BLOCKS; i++) {
+        uint32_t position = first + i * kv->block_tokens;
+        int32_t block;
 
-        for (uint64_t i = 0; i < head_floats(kv) * sizeof(uint16_t); i += 64) {
-            __builtin_prefetch(part + i, 0, 2);
+        blocks[i] = (ag_attend_block_t){0};
+        if (position <= last) {
+            block = table[position / kv->block_tokens];
+            blocks[i] = (ag_attend_block_t){.keys = block_part(kv, block, 0, head),
+                                            .values = block_part(kv, block, 1, head)};
         }
     }
 }
 
-/* The same by the instruction set's kernel: rows and heads of the piece, a few at a time. */
-static void attend_block(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                         const ag_kv_t *kv, const piece_t *piece, int32_t block, const float *q,
-                         uint32_t first_position)
+/* Rows and heads of the piece, a few at a time, against a span by the instruction set's kernel. */
+static void attend_span(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                        const ag_kv_t *kv, const piece_t *piece, const int32_t *table,
+                        const float *q, uint32_t first, uint32_t last)
 {
+    enum { SPAN = AG_ATTEND_BLOCKS * AG_ATTEND_POSITIONS };
     uint64_t n_heads = piece->head_end - piece->head_begin;
     uint64_t n = (piece->row_end - piece->row_begin) * n_heads;
-    ag_attend_t args = {.keys = block_part(kv, block, 0, piece->kv_head),
-                        .values = block_part(kv, block, 1, piece->kv_head),
-                        .head_dim = kv->head_dim,
-                        .scale = attention->scale};
+    ag_attend_t args = {.head_dim = kv->head_dim, .scale = attention->scale};
 
+    find_span(kv, table, piece->kv_head, first, last, args.blocks);
+    find_span(kv, table, piece->kv_head, first + SPAN, last, args.ahead);
     for (uint64_t at = 0; at < n; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
         uint32_t position = (uint32_t)context->step->positions[row];
 
-        if (position >= first_position) {
-            uint32_t seen = position + 1 - first_position, i = args.n_rows++;
+        if (position >= first) {
+            uint32_t seen = position + 1 - first, i = args.n_rows++;
 
             args.q[i] = q + (row * attention->n_heads + head) * kv->head_dim;
-            args.n_positions[i] = seen < AG_ATTEND_POSITIONS ? seen : AG_ATTEND_POSITIONS;
+            args.n_positions[i] = seen < SPAN ? seen : SPAN;
             args.gathered[i] = piece->gathered + at * kv->head_dim;
             args.maximum[i] = &piece->maximum[at];
             args.sum[i] = &piece->sum[at];
         }
         if (args.n_rows == AG_ATTEND_ROWS || (at + 1 == n && args.n_rows > 0)) {
             context->isa->attend(&args);
+            memset(args.ahead, 0, sizeof(args.ahead)); /* the first rows have called it */
             args.n_rows = 0;
         }
     }
+}
+
+/* The same in plain C, block after block. */
+static void attend_exactly(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                           const ag_kv_t *kv, const piece_t *piece, const int32_t *table,
+                           const float *q, uint32_t first, uint32_t last)
+{
+    uint32_t n = last + 1 - first < kv->block_tokens ? last + 1 - first : kv->block_tokens;
+
+    load_block(kv, table[first / kv->block_tokens], piece, n);
+    run_block(context, attention, kv, piece, q, first);
 }
 
 static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *attention,
@@ -213,17 +230,13 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
     for (uint64_t i = 0; i < n_sums; i++) {
         piece->maximum[i] = -INFINITY;
     }
-    for (uint32_t first = 0; first <= last; first += kv->block_tokens) {
-        uint32_t n = last + 1 - first < kv->block_tokens ? last + 1 - first : kv->block_tokens;
-
+    for (uint32_t first = 0; first <= last;) {
         if (has_kernel(context, kv)) {
-            if (first + kv->block_tokens <= last) {
-                call_block(kv, table[first / kv->block_tokens + 1], piece->kv_head);
-            }
-            attend_block(context, attention, kv, piece, table[first / kv->block_tokens], q, first);
+            attend_span(context, attention, kv, piece, table, q, first, last);
+            first += AG_ATTEND_BLOCKS * kv->block_tokens;
         } else {
-            load_block(kv, table[first / kv->block_tokens], piece, n);
-            run_block(context, attention, kv, piece, q, first);
+            attend_exactly(context, attention, kv, piece, table, q, first, last);
+            first += kv->block_tokens;
         }
     }
     for (uint64_t at = 0; at < n_sums; at++) {

@@ -65,8 +65,8 @@ void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const flo
 {
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, n_rows * width, GRAIN, &begin, &end);
-    for (uint64_t i = begin; i < end; i++) {
+    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    for (uint64_t i = begin * width; i < end * width; i++) {
         y[i] = a[i] + b[i];
     }
 }

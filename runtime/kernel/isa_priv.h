@@ -24,17 +24,22 @@ typedef struct ag_r16_kernel {
     void (*run)(const ag_r16_run_t *run);
 } ag_r16_kernel_t;
 
-/* Some query rows, which share a KV head, against a block of the cache. */
-enum { AG_ATTEND_ROWS = 8, AG_ATTEND_POSITIONS = 32 };
+/* Some query rows, which share a KV head, against a span of the cache: a few blocks. */
+enum { AG_ATTEND_ROWS = 8, AG_ATTEND_POSITIONS = 32, AG_ATTEND_BLOCKS = 4 };
 
-typedef struct ag_attend {
+typedef struct ag_attend_block {
     const void *keys;   /* (head_dim, AG_ATTEND_POSITIONS) float16 */
     const void *values; /* (AG_ATTEND_POSITIONS, head_dim) float16 */
+} ag_attend_block_t;
+
+typedef struct ag_attend {
+    ag_attend_block_t blocks[AG_ATTEND_BLOCKS]; /* as many as hold the positions seen */
+    ag_attend_block_t ahead[AG_ATTEND_BLOCKS];  /* to be called near meanwhile; NULL: none */
     uint32_t head_dim;
     float scale;
     uint32_t n_rows;
     const float *q[AG_ATTEND_ROWS];       /* (head_dim) */
-    uint32_t n_positions[AG_ATTEND_ROWS]; /* that the row sees: 1 or more */
+    uint32_t n_positions[AG_ATTEND_ROWS]; /* of the span that the row sees: 1 or more */
     float *gathered[AG_ATTEND_ROWS];      /* (head_dim) sum of weights times values */
     float *maximum[AG_ATTEND_ROWS], *sum[AG_ATTEND_ROWS];
 } ag_attend_t;

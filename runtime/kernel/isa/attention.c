@@ -1,27 +1,38 @@
 /*
- * Some query rows against a block of 32 positions of float16 keys and values:
+ * Some query rows against a span of the cache: blocks of 32 positions of float16 keys and values.
  *
- *     scores (rows, 32): for each dimension, 32 keys times each row's element
- *     each row's running maximum and sum (Milakov and Gimelshein 2018)
- *     gathered (rows, head_dim) = gathered * rescale + weights (rows, 32) * values
+ *     scores (rows, positions): for each dimension, 32 keys times each row's element
+ *     each row's running maximum and sum (Milakov and Gimelshein 2018), once for the span
+ *     gathered (rows, head_dim) = gathered * rescale + weights (rows, positions) * values
  *
  * Keys stand dimension by dimension, so that a lane is a position; of values a lane is a dimension:
- * no sum is horizontal. A row's sums run in one order whatever rows stand beside it.
+ * no sum of these is horizontal. A row's sums run in one order whatever rows stand beside it.
+ * Meanwhile the next span is called into L2: few rows are too little work for the processor to
+ * fetch it in time by itself.
  */
 #include "runtime/kernel/isa/kernels.h"
 #include "runtime/kernel/isa/vec.h"
 
 enum {
     POSITIONS = AG_ATTEND_POSITIONS,
+    SPAN = AG_ATTEND_BLOCKS * POSITIONS,
     PAIR = 2 * AG_VEC_LANES, /* lanes of two vectors: with as many rows they fill the registers */
     ROWS = AG_VEC_BYTES == 64 ? 8 : 4,
 };
 
-/* Of n rows, a constant: scores with the keys of two vectors' positions. */
-AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t position,
-                          float (*scores)[POSITIONS])
+AG_INLINE void call(const void *bytes, uint32_t offset)
 {
-    const uint16_t *keys = (const uint16_t *)args->keys + position;
+    if (bytes != NULL) {
+        __builtin_prefetch((const uint8_t *)bytes + offset, 0, 2);
+    }
+}
+
+/* Of n rows, a constant: scores with the keys of two vectors' positions of a block. */
+AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t block,
+                          uint32_t position, float (*scores)[SPAN])
+{
+    const uint16_t *keys = (const uint16_t *)args->blocks[block].keys + position;
+    const void *ahead = row == 0 && position == 0 ? args->ahead[block].keys : NULL;
     ag_vec_f_t sums[ROWS][2];
 
     for (int r = 0; r < n; r++) {
@@ -30,6 +41,7 @@ AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, ui
     for (uint32_t d = 0; d < args->head_dim; d++, keys += POSITIONS) {
         ag_vec_f_t low = ag_vec_load_f16(keys), high = ag_vec_load_f16(keys + AG_VEC_LANES);
 
+        call(ahead, d * POSITIONS * (uint32_t)sizeof(uint16_t));
         for (int r = 0; r < n; r++) {
             ag_vec_f_t q = ag_vec_splat_f(args->q[row + (uint32_t)r][d]);
 
@@ -38,29 +50,33 @@ AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, ui
         }
     }
     for (int r = 0; r < n; r++) {
-        ag_vec_store_f(&scores[r][position], sums[r][0] * ag_vec_splat_f(args->scale));
-        ag_vec_store_f(&scores[r][position + AG_VEC_LANES],
-                       sums[r][1] * ag_vec_splat_f(args->scale));
+        float *dst = &scores[r][block * POSITIONS + position];
+
+        ag_vec_store_f(dst, sums[r][0] * ag_vec_splat_f(args->scale));
+        ag_vec_store_f(dst + AG_VEC_LANES, sums[r][1] * ag_vec_splat_f(args->scale));
     }
 }
 
-/* Scores of a row to weights, by its new maximum. @return what is gathered so far shrinks by. */
-static float weigh(const ag_attend_t *args, uint32_t row, float *scores)
+/*
+ * Scores of a row to weights, by its new maximum.
+ * @param n_scored  whole blocks. @return what is gathered so far shrinks by.
+ */
+static float weigh(const ag_attend_t *args, uint32_t row, uint32_t n_scored, float *scores)
 {
     ag_vec_f_t largest = ag_vec_splat_f(*args->maximum[row]), sum = ag_vec_splat_f(0);
     float maximum, rescale;
 
-    for (uint32_t i = args->n_positions[row]; i < POSITIONS; i++) {
+    for (uint32_t i = args->n_positions[row]; i < n_scored; i++) {
         scores[i] = -AG_VEC_INFINITY;
     }
-    for (uint32_t i = 0; i < POSITIONS; i += AG_VEC_LANES) {
+    for (uint32_t i = 0; i < n_scored; i += AG_VEC_LANES) {
         largest = ag_vec_max(ag_vec_load_f(scores + i), largest);
     }
     maximum = ag_vec_largest(largest);
     rescale = maximum == *args->maximum[row]
                   ? 1.0f
                   : ag_vec_exp(ag_vec_splat_f(*args->maximum[row] - maximum))[0];
-    for (uint32_t i = 0; i < POSITIONS; i += AG_VEC_LANES) {
+    for (uint32_t i = 0; i < n_scored; i += AG_VEC_LANES) {
         ag_vec_f_t weights = ag_vec_exp(ag_vec_load_f(scores + i) - ag_vec_splat_f(maximum));
 
         sum += weights;
@@ -73,9 +89,8 @@ static float weigh(const ag_attend_t *args, uint32_t row, float *scores)
 
 /* Of n rows, a constant: two vectors' dimensions. */
 AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t d,
-                           uint32_t n_positions, float (*weights)[POSITIONS], const float *rescale)
+                           uint32_t n_positions, float (*weights)[SPAN], const float *rescale)
 {
-    const uint16_t *values = (const uint16_t *)args->values + d;
     ag_vec_f_t sums[ROWS][2];
 
     for (int r = 0; r < n; r++) {
@@ -84,9 +99,15 @@ AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, u
         sums[r][0] = ag_vec_load_f(gathered) * ag_vec_splat_f(rescale[r]);
         sums[r][1] = ag_vec_load_f(gathered + AG_VEC_LANES) * ag_vec_splat_f(rescale[r]);
     }
-    for (uint32_t i = 0; i < n_positions; i++, values += args->head_dim) {
+    for (uint32_t i = 0; i < n_positions; i++) {
+        const ag_attend_block_t *block = &args->blocks[i / POSITIONS];
+        uint32_t at = i % POSITIONS * args->head_dim + d;
+        const uint16_t *values = (const uint16_t *)block->values + at;
         ag_vec_f_t low = ag_vec_load_f16(values), high = ag_vec_load_f16(values + AG_VEC_LANES);
 
+        if (row == 0) { /* two vectors of halves are a line, or less */
+            call(args->ahead[i / POSITIONS].values, at * (uint32_t)sizeof(uint16_t));
+        }
         for (int r = 0; r < n; r++) {
             ag_vec_f_t weight = ag_vec_splat_f(weights[r][i]);
 
@@ -104,7 +125,7 @@ AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, u
 
 /* The dimensions that two vectors do not divide. */
 static void gather_rest(const ag_attend_t *args, uint32_t row, int n, uint32_t d,
-                        uint32_t n_positions, float (*weights)[POSITIONS], const float *rescale)
+                        uint32_t n_positions, float (*weights)[SPAN], const float *rescale)
 {
     for (; d < args->head_dim; d++) {
         for (int r = 0; r < n; r++) {
@@ -112,9 +133,10 @@ static void gather_rest(const ag_attend_t *args, uint32_t row, int n, uint32_t d
 
             *gathered *= rescale[r];
             for (uint32_t i = 0; i < n_positions; i++) {
+                const uint16_t *values = args->blocks[i / POSITIONS].values;
+
                 *gathered +=
-                    weights[r][i] *
-                    ag_f16_to_f32(((const uint16_t *)args->values)[i * args->head_dim + d]);
+                    weights[r][i] * ag_f16_to_f32(values[i % POSITIONS * args->head_dim + d]);
             }
         }
     }
@@ -122,19 +144,20 @@ static void gather_rest(const ag_attend_t *args, uint32_t row, int n, uint32_t d
 
 AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
 {
-    float scores[ROWS][POSITIONS], rescale[ROWS];
-    uint32_t n_positions = 0, d = 0;
+    float scores[ROWS][SPAN], rescale[ROWS];
+    uint32_t n_positions = 0, n_scored, d = 0;
 
     for (int r = 0; r < n; r++) {
         uint32_t seen = args->n_positions[row + (uint32_t)r];
 
         n_positions = seen > n_positions ? seen : n_positions;
     }
-    for (uint32_t i = 0; i < n_positions; i += PAIR) {
-        score_pair(args, row, n, i, scores);
+    n_scored = (n_positions + POSITIONS - 1) / POSITIONS * POSITIONS;
+    for (uint32_t i = 0; i < n_scored; i += PAIR) {
+        score_pair(args, row, n, i / POSITIONS, i % POSITIONS, scores);
     }
     for (int r = 0; r < n; r++) {
-        rescale[r] = weigh(args, row + (uint32_t)r, scores[r]);
+        rescale[r] = weigh(args, row + (uint32_t)r, n_scored, scores[r]);
     }
     for (; d + PAIR <= args->head_dim; d += PAIR) {
         gather_pair(args, row, n, d, n_positions, scores, rescale);
