@@ -135,7 +135,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     }
     if (status == AG_OK) {
         status = ag_params_load(&opts->build->ranks[job->rank].params, opts->build->model,
-                                job->weights.base);
+                                opts->team, job->weights.base);
     }
     if (status == AG_OK) {
         status = make_kv(job);
