@@ -9,30 +9,36 @@ static void poll_streams(void *arg)
     ag_execution_poll(arg);
 }
 
+/* Weights are touched by the threads that load them, scratch by the thread that uses it, all else a
+ * share each. */
 static ag_status_t take_memory(ag_job_t *job)
 {
+    enum { SHARE_BYTES = 2 << 20 }; /* a huge page */
+    const ag_build_t *build = job->opts.build;
+    const ag_programs_t *programs = job->opts.programs;
     ag_device_t *device = job->opts.device;
-    const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
-    ag_status_t status = device->ops->alloc(device, "weights", params->bytes, &job->weights);
+    uint64_t stride = ag_memory_thread_scratch(programs, job->rank);
+    ag_status_t status;
 
-    job->thread_scratch_stride = ag_memory_thread_scratch(job->opts.programs, job->rank);
+    job->thread_scratch_stride = stride;
+    status = device->ops->alloc(device, "weights", build->ranks[job->rank].params.bytes, 0,
+                                &job->weights);
     if (status == AG_OK) {
-        status = device->ops->alloc(device, "kv cache", ag_memory_kv(job->opts.build, job->rank),
+        status = device->ops->alloc(device, "kv cache", ag_memory_kv(build, job->rank), SHARE_BYTES,
                                     &job->kv_memory);
     }
     if (status == AG_OK) {
-        status = device->ops->alloc(device, "activations",
-                                    ag_memory_activations(job->opts.programs, job->rank),
-                                    &job->activations);
+        status =
+            device->ops->alloc(device, "activations", ag_memory_activations(programs, job->rank),
+                               SHARE_BYTES, &job->activations);
     }
     if (status == AG_OK) {
-        status = device->ops->alloc(device, "kernel scratch",
-                                    ag_team_size(job->opts.team) * job->thread_scratch_stride,
-                                    &job->thread_scratch);
+        status = device->ops->alloc(device, "kernel scratch", ag_team_size(job->opts.team) * stride,
+                                    stride, &job->thread_scratch);
     }
     if (status == AG_OK) {
-        status = device->ops->alloc(
-            device, "messages", ag_memory_staging(job->opts.programs, job->rank), &job->staging);
+        status = device->ops->alloc(device, "messages", ag_memory_staging(programs, job->rank),
+                                    SHARE_BYTES, &job->staging);
     }
     return status;
 }
@@ -135,7 +141,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     }
     if (status == AG_OK) {
         status = ag_params_load(&opts->build->ranks[job->rank].params, opts->build->model,
-                                job->weights.base);
+                                opts->team, job->weights.base);
     }
     if (status == AG_OK) {
         status = make_kv(job);

@@ -84,7 +84,7 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     PART("activations", ag_memory_activations(programs, rank), true);
     PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
     PART("messages", ag_memory_staging(programs, rank), true);
-    PART("loading", ag_params_load_bytes(params), false);
+    PART("loading", ag_params_load_bytes(params, n_threads), false);
 #undef PART
     return memory;
 }

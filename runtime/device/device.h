@@ -13,8 +13,12 @@ typedef struct ag_device ag_device_t;
 typedef struct ag_device_ops {
     const char *name;
     void (*close)(ag_device_t *device);
-    /** Zeroed memory that the device's threads have touched; in the ledger before it is taken. */
-    ag_status_t (*alloc)(ag_device_t *device, const char *part, size_t bytes,
+    /**
+     * Zeroed memory, in the ledger before it is taken.
+     * @param share_bytes  each of the device's threads touches its ag_worker_share() in multiples
+     *                     of so many bytes; 0: whoever fills the memory touches it.
+     */
+    ag_status_t (*alloc)(ag_device_t *device, const char *part, size_t bytes, size_t share_bytes,
                          ag_region_t *region_p);
     void (*free)(ag_device_t *device, ag_region_t *region);
     /** Queue a region on a stream; fn and arg must last until test() says AG_OK. */

@@ -1,7 +1,8 @@
 #include "runtime/device/device.h"
 
 #include <stdlib.h>
-#include <string.h>
+
+enum { PAGE_BYTES = 4096 };
 
 typedef struct cpu_device {
     ag_device_t base;
@@ -15,34 +16,33 @@ static void cpu_close(ag_device_t *device)
 
 typedef struct touch {
     unsigned char *base;
-    size_t bytes;
+    size_t bytes, share_bytes;
 } touch_t;
 
-/* Pages belong to the NUMA node of the thread that writes them first. */
+/* A page belongs to the NUMA node of the thread that writes it first; the system has zeroed it. */
 static void touch_region(void *arg, const ag_worker_t *worker)
 {
     const touch_t *touch = arg;
     uint64_t begin, end;
 
-    ag_worker_share(worker, touch->bytes, 2u << 20, &begin, &end);
-    if (end > begin) {
-        memset(touch->base + begin, 0, end - begin);
+    ag_worker_share(worker, touch->bytes, touch->share_bytes, &begin, &end);
+    for (uint64_t at = begin; at < end; at += PAGE_BYTES) {
+        *(volatile unsigned char *)(touch->base + at) = 0;
     }
 }
 
 static ag_status_t cpu_alloc(ag_device_t *device, const char *part, size_t bytes,
-                             ag_region_t *region_p)
+                             size_t share_bytes, ag_region_t *region_p)
 {
     cpu_device_t *cpu = (cpu_device_t *)device;
     ag_status_t status = ag_region_map(device->ledger, part, bytes, NULL, region_p);
     touch_t touch;
 
-    if (status != AG_OK || bytes == 0) {
-        return status;
+    if (status == AG_OK && share_bytes > 0 && bytes > 0) {
+        touch = (touch_t){.base = region_p->base, .bytes = bytes, .share_bytes = share_bytes};
+        ag_team_run(cpu->team, touch_region, &touch);
     }
-    touch = (touch_t){.base = region_p->base, .bytes = bytes};
-    ag_team_run(cpu->team, touch_region, &touch);
-    return AG_OK;
+    return status;
 }
 
 static void cpu_free(ag_device_t *device, ag_region_t *region)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "runtime/kernel/kernel_priv.h"
 #include "runtime/kernel/r16_priv.h"
 
 static bool rows_can(ag_dtype_t dtype, uint64_t cols)
@@ -30,9 +31,9 @@ static void rows_unpack(ag_dtype_t dtype, const unsigned char *group, uint64_t c
 }
 
 static const ag_packing_info_t packings[AG_N_PACKINGS] = {
-    [AG_PACKING_ROWS] = {"rows", 1, rows_can, rows_bytes, rows_pack, rows_unpack},
-    [AG_PACKING_R16] = {"r16", AG_R16_ROWS, ag_r16_can, ag_r16_group_bytes, ag_r16_pack,
-                        ag_r16_unpack},
+    [AG_PACKING_ROWS] = {"rows", 1, AG_PANEL_COLUMNS, rows_can, rows_bytes, rows_pack, rows_unpack},
+    [AG_PACKING_R16] = {"r16", AG_R16_ROWS, AG_R16_ROWS, ag_r16_can, ag_r16_group_bytes,
+                        ag_r16_pack, ag_r16_unpack},
 };
 
 const ag_packing_info_t *ag_packing_info(ag_packing_t packing)

@@ -19,6 +19,7 @@ enum { AG_PACKING_MAX_ROWS = 16 };
 typedef struct ag_packing_info {
     const char *name;
     uint32_t group_rows; /* packed together; groups follow one another */
+    uint32_t share_rows; /* by so many LINEAR shares a weight out to threads: whole groups */
     bool (*can)(ag_dtype_t dtype, uint64_t cols);
     /** Bytes of a group; cols are whole blocks of the type. */
     uint64_t (*group_bytes)(ag_dtype_t dtype, uint64_t cols);

@@ -4,7 +4,10 @@
 
 #include <string.h>
 
-enum { HALVES = 2 * AG_R16_ROWS }; /* bytes of 16 halves */
+enum {
+    HALVES = 2 * AG_R16_ROWS, /* bytes of 16 halves */
+    COLS_AT_ONCE = 1024,      /* whole blocks of every type */
+};
 
 #define EACH_BYTE 0x01010101u
 
@@ -16,6 +19,17 @@ static uint32_t word_at(const uint8_t *bytes)
     return word;
 }
 
+/* 16 bytes of a row: its lanes of 4 vectors. */
+typedef uint32_t words_t __attribute__((vector_size(16)));
+
+static words_t words_at(const uint8_t *bytes)
+{
+    words_t words;
+
+    memcpy(&words, bytes, sizeof(words));
+    return words;
+}
+
 static uint8_t *lane(uint8_t *vectors, uint32_t vector, uint32_t row)
 {
     return vectors + vector * AG_R16_VECTOR + 4 * row;
@@ -24,6 +38,15 @@ static uint8_t *lane(uint8_t *vectors, uint32_t vector, uint32_t row)
 static const uint8_t *const_lane(const uint8_t *vectors, uint32_t vector, uint32_t row)
 {
     return vectors + vector * AG_R16_VECTOR + 4 * row;
+}
+
+static void put_words(words_t words, uint8_t *vectors, uint32_t row)
+{
+    for (uint32_t j = 0; j < 4; j++) {
+        uint32_t word = words[j];
+
+        memcpy(lane(vectors, j, row), &word, sizeof(word));
+    }
 }
 
 static float half_at(const uint8_t *halves, uint32_t row)
@@ -163,16 +186,16 @@ static void unpack_q5_0(const uint8_t *quants, const uint8_t *scales, uint64_t n
     }
 }
 
-/* The j-th of eight 6-bit scales and minimums that share 12 bytes. */
-static void read_k4_scale(const uint8_t *packed, uint32_t j, uint8_t *scale_p, uint8_t *min_p)
+/* Eight 6-bit scales and eight minimums that share 12 bytes: the last four of each have their high
+ * bits above those of the first four. */
+static void read_k4_scales(const uint8_t *packed, uint8_t scales[16])
 {
-    if (j < 4) {
-        *scale_p = packed[j] & 63;
-        *min_p = packed[j + 4] & 63;
-    } else {
-        *scale_p = (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4);
-        *min_p = (uint8_t)(packed[j + 4] >> 4 | (packed[j] >> 6) << 4);
-    }
+    uint32_t a = word_at(packed), b = word_at(packed + 4), c = word_at(packed + 8);
+    uint32_t six = 63 * EACH_BYTE, four = 15 * EACH_BYTE, two = 3 * EACH_BYTE;
+    uint32_t words[4] = {a & six, (c & four) | (a >> 6 & two) << 4, b & six,
+                         (c >> 4 & four) | (b >> 6 & two) << 4};
+
+    memcpy(scales, words, sizeof(words));
 }
 
 enum { Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS, Q6_K_SCALES = HALVES + 16 * AG_R16_ROWS };
@@ -181,22 +204,21 @@ enum { Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS, Q6_K_SCALES = HALVES + 16 * 
 static void pack_q4_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
                       uint8_t *scales)
 {
-    for (uint64_t b = 0; b < n_cols / 256; b++, src += 144, scales += Q4_K_SCALES, quants += 2048) {
+    for (uint64_t b = 0; b < n_cols / 256; b++, src += 144, scales += Q4_K_SCALES) {
+        uint8_t *small = scales + 2 * HALVES + row, both[16];
+
         memcpy(scales + 2 * row, src, 2);
         memcpy(scales + HALVES + 2 * row, src + 2, 2);
-        for (uint32_t j = 0; j < 8; j++) {
-            uint8_t *small = scales + 2 * HALVES + row;
-
-            read_k4_scale(src + 4, j, &small[j * AG_R16_ROWS], &small[(8 + j) * AG_R16_ROWS]);
-        }
+        read_k4_scales(src + 4, both);
         for (uint32_t j = 0; j < 16; j++) {
-            const uint8_t *q = src + 16 + 32 * (j / 4) + 4 * (j % 4);
-            uint32_t first = word_at(q), second = word_at(q + 16), mask = 15 * EACH_BYTE;
-            uint32_t low = (first & mask) | (second & mask) << 4;
-            uint32_t high = (first >> 4 & mask) | (second & ~mask);
+            small[j * AG_R16_ROWS] = both[j];
+        }
+        for (const uint8_t *q = src + 16; q < src + 144; q += 32, quants += 512) {
+            words_t first = words_at(q), second = words_at(q + 16);
 
-            memcpy(lane(quants + j / 4 * 512, j % 4, row), &low, 4);
-            memcpy(lane(quants + j / 4 * 512 + 256, j % 4, row), &high, 4);
+            put_words((first & 15 * EACH_BYTE) | (second & 15 * EACH_BYTE) << 4, quants, row);
+            put_words((first >> 4 & 15 * EACH_BYTE) | (second & ~(15 * EACH_BYTE)), quants + 256,
+                      row);
         }
     }
 }
@@ -219,6 +241,23 @@ static void unpack_q4_k(const uint8_t *quants, const uint8_t *scales, uint64_t n
     }
 }
 
+/* Pair c of bits in every byte of word i becomes pair i of word c. */
+static void transpose_pairs(uint32_t words[4])
+{
+    for (int i = 0; i < 4; i += 2) {
+        uint32_t swap = (words[i] >> 2 ^ words[i + 1]) & 0x33333333u;
+
+        words[i + 1] ^= swap;
+        words[i] ^= swap << 2;
+    }
+    for (int i = 0; i < 2; i++) {
+        uint32_t swap = (words[i] >> 4 ^ words[i + 2]) & 15 * EACH_BYTE;
+
+        words[i + 2] ^= swap;
+        words[i] ^= swap << 4;
+    }
+}
+
 /* Quarter c of 128 values: nibbles of 32 bytes out of 64, and bits 2c, 2c + 1 of 32 bytes. */
 static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
                       uint8_t *scales)
@@ -228,22 +267,21 @@ static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
         for (uint32_t j = 0; j < 16; j++) {
             scales[HALVES + j * AG_R16_ROWS + row] = src[192 + j];
         }
-        for (uint32_t s = 0; s < 8; s++, quants += 384) {
-            const uint8_t *low = src + 64 * (s / 4) + 32 * (s % 2);
-            const uint8_t *high = src + 128 + 32 * (s / 4);
-            uint32_t shift = s % 4 / 2 * 4, bits[2] = {0, 0};
+        for (uint32_t half = 0; half < 2; half++) {
+            uint32_t high[2][4];
 
-            for (uint32_t i = 0; i < 4; i++) {
-                uint32_t first = word_at(low + 4 * i) >> shift & 15 * EACH_BYTE;
-                uint32_t second = word_at(low + 16 + 4 * i) >> shift & 15 * EACH_BYTE;
-                uint32_t both = first | second << 4;
+            memcpy(high, src + 128 + 32 * half, sizeof(high));
+            transpose_pairs(high[0]);
+            transpose_pairs(high[1]);
+            for (uint32_t c = 0; c < 4; c++, quants += 384) {
+                const uint8_t *low = src + 64 * half + 32 * (c % 2);
+                words_t first = words_at(low) >> c / 2 * 4 & 15 * EACH_BYTE;
+                words_t second = words_at(low + 16) >> c / 2 * 4 & 15 * EACH_BYTE;
 
-                memcpy(lane(quants, i, row), &both, 4);
-                bits[0] |= (word_at(high + 4 * i) >> 2 * (s % 4) & 3 * EACH_BYTE) << 2 * i;
-                bits[1] |= (word_at(high + 16 + 4 * i) >> 2 * (s % 4) & 3 * EACH_BYTE) << 2 * i;
+                put_words(first | second << 4, quants, row);
+                memcpy(lane(quants, 4, row), &high[0][c], 4);
+                memcpy(lane(quants, 5, row), &high[1][c], 4);
             }
-            memcpy(lane(quants, 4, row), &bits[0], 4);
-            memcpy(lane(quants, 5, row), &bits[1], 4);
         }
     }
 }
@@ -333,6 +371,7 @@ uint64_t ag_r16_group_bytes(ag_dtype_t dtype, uint64_t cols)
     return (bytes + AG_R16_ALIGN - 1) / AG_R16_ALIGN * AG_R16_ALIGN;
 }
 
+/* A few columns of all rows at a time: their lanes are neighbours, which stay in L1. */
 void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t cols,
                  unsigned char *group)
 {
@@ -342,9 +381,15 @@ void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t co
     if (rows[AG_R16_ROWS - 1] == NULL || cols % type->block_cols != 0) {
         memset(group, 0, ag_r16_group_bytes(dtype, cols)); /* what no row fills */
     }
-    for (uint32_t r = 0; r < AG_R16_ROWS; r++) {
-        if (rows[r] != NULL) {
-            type->pack(rows[r], cols, r, group, scales);
+    for (uint64_t begin = 0; begin < cols; begin += COLS_AT_ONCE) {
+        uint64_t n = cols - begin < COLS_AT_ONCE ? cols - begin : COLS_AT_ONCE;
+        uint64_t block = begin / type->block_cols, src_bytes = ag_dtype_bytes(dtype, begin);
+
+        for (uint32_t r = 0; r < AG_R16_ROWS; r++) {
+            if (rows[r] != NULL) {
+                type->pack(rows[r] + src_bytes, n, r, group + block * type->quant_bytes,
+                           scales + block * type->scale_bytes);
+            }
         }
     }
 }

@@ -1,9 +1,6 @@
 #include "runtime/model/params.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-enum { READ_BYTES = 1 << 20, ALIGN_BYTES = 64 };
+enum { ALIGN_BYTES = 64 };
 
 void ag_params_init(ag_params_t *params, bool exact)
 {
@@ -74,11 +71,10 @@ static bool same_slice(const ag_param_t *param, const ag_graph_param_t *held,
            held->cols == other_held->cols;
 }
 
-/* One slice after the other; how a slice is held may change until the last has been asked for. */
-static void place_params(ag_params_t *params)
+/* One slice after the other, from `first` on; params->bytes is where it begins. */
+static void place_params(ag_params_t *params, size_t first)
 {
-    params->bytes = 0;
-    for (size_t i = 0; i < params->items.n_items; i++) {
+    for (size_t i = first; i < params->items.n_items; i++) {
         const ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
 
         AG_ITEMS(&params->items, ag_param_t)[i].offset_bytes = params->bytes;
@@ -99,7 +95,8 @@ static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
             *param_p = (int32_t)i;
             if (held->packing != AG_PACKING_ROWS && other->packing != held->packing) {
                 other->packing = held->packing;
-                place_params(params);
+                params->bytes = AG_ITEMS(&params->items, ag_param_t)[i].offset_bytes;
+                place_params(params, i);
             }
             return AG_OK;
         }
@@ -110,7 +107,7 @@ static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
     }
     if (status == AG_OK) {
         *param_p = (int32_t)params->items.n_items - 1;
-        place_params(params);
+        place_params(params, params->items.n_items - 1);
     }
     return status;
 }
@@ -142,156 +139,4 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
                        : ag_packing_choose(held.dtype, held.cols);
     held.file_bytes = held.rows * (held.cols / info->block_elements * info->block_bytes);
     return append_param(params, &param, &held, param_p);
-}
-
-/* The row of the file that becomes row r of the tensor. */
-static uint64_t source_row(const ag_param_t *param, uint64_t r)
-{
-    uint64_t head = r / param->head_dim, within = r % param->head_dim;
-    uint64_t half = param->head_dim / 2;
-
-    if (param->transform == AG_TRANSFORM_NONE) {
-        return r;
-    }
-    return head * param->head_dim + 2 * (within % half) + within / half;
-}
-
-/* A piece of a slice on its way: rows of the file, read densely. */
-typedef struct piece {
-    uint64_t first_row, n_rows;
-    uint64_t row_bytes;  /* read of each row */
-    uint64_t skip_bytes; /* of each row before what is read */
-    uint64_t file_row_bytes;
-    unsigned char *bytes;
-} piece_t;
-
-static ag_status_t read_piece(const ag_model_t *model, const ag_param_t *param,
-                              const piece_t *piece)
-{
-    if (piece->row_bytes == piece->file_row_bytes) {
-        return ag_model_files_read(model->files, param->tensor, piece->first_row * piece->row_bytes,
-                                   piece->n_rows * piece->row_bytes, piece->bytes);
-    }
-    for (uint64_t i = 0; i < piece->n_rows; i++) {
-        ag_status_t status =
-            ag_model_files_read(model->files, param->tensor,
-                                (piece->first_row + i) * piece->file_row_bytes + piece->skip_bytes,
-                                piece->row_bytes, piece->bytes + i * piece->row_bytes);
-
-        if (status != AG_OK) {
-            return status;
-        }
-    }
-    return AG_OK;
-}
-
-static void store_piece(const ag_param_t *param, const ag_graph_param_t *held, uint64_t n_cols,
-                        const piece_t *piece, unsigned char *dst)
-{
-    const ag_dtype_info_t *from = ag_dtype_info(param->tensor->dtype);
-    const ag_packing_info_t *packing = ag_packing_info(held->packing);
-    uint64_t group_bytes = packing->group_bytes(held->dtype, n_cols);
-
-    for (uint64_t i = 0; i < piece->n_rows; i += packing->group_rows, dst += group_bytes) {
-        const unsigned char *rows[AG_PACKING_MAX_ROWS] = {NULL};
-
-        for (uint64_t r = 0; r < packing->group_rows && i + r < piece->n_rows; r++) {
-            uint64_t source = source_row(param, piece->first_row + i + r) - piece->first_row;
-
-            rows[r] = piece->bytes + source * piece->row_bytes;
-        }
-        if (held->dtype == param->tensor->dtype) {
-            packing->pack(held->dtype, rows, n_cols, dst);
-        } else {
-            from->unpack(rows[0], (float *)(void *)dst, n_cols / from->block_elements);
-        }
-    }
-}
-
-/* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
-static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *held)
-{
-    uint64_t head = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
-    uint64_t group = ag_packing_info(held->packing)->group_rows, rows = head;
-
-    while (rows % group != 0) {
-        rows += head;
-    }
-    return rows;
-}
-
-static ag_status_t load_param(const ag_model_t *model, const ag_param_t *param,
-                              const ag_graph_param_t *held, unsigned char *staging,
-                              unsigned char *dst)
-{
-    const ag_model_tensor_t *tensor = param->tensor;
-    bool vector = tensor->n_dims == 1;
-    /* a vector's elements are rows of one column */
-    uint64_t n_rows = vector ? held->cols : held->rows;
-    uint64_t n_cols = vector ? 1 : held->cols;
-    uint64_t first_row = vector ? param->col_begin : param->row_begin;
-    uint64_t file_cols = vector ? 1 : tensor->dims[1];
-    uint64_t align = rows_together(param, held);
-    const ag_packing_info_t *packing = ag_packing_info(held->packing);
-    uint64_t group_bytes = packing->group_bytes(held->dtype, n_cols);
-    piece_t piece = {
-        .row_bytes = ag_dtype_bytes(tensor->dtype, n_cols),
-        .skip_bytes = vector ? 0 : ag_dtype_bytes(tensor->dtype, param->col_begin),
-        .file_row_bytes = ag_dtype_bytes(tensor->dtype, file_cols),
-        .bytes = staging,
-    };
-    uint64_t rows_at_once;
-
-    if (n_rows == 0 || n_cols == 0) {
-        return AG_OK;
-    }
-    rows_at_once = READ_BYTES / piece.row_bytes / align * align;
-    rows_at_once = rows_at_once > 0 ? rows_at_once : align;
-    for (uint64_t done = 0; done < n_rows; done += piece.n_rows) {
-        ag_status_t status;
-
-        piece.first_row = first_row + done;
-        piece.n_rows = n_rows - done < rows_at_once ? n_rows - done : rows_at_once;
-        status = read_piece(model, param, &piece);
-        if (status != AG_OK) {
-            return status;
-        }
-        store_piece(param, held, n_cols, &piece, dst + done / packing->group_rows * group_bytes);
-    }
-    return AG_OK;
-}
-
-uint64_t ag_params_load_bytes(const ag_params_t *params)
-{
-    uint64_t bytes = READ_BYTES;
-
-    for (size_t i = 0; i < params->items.n_items; i++) {
-        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
-        const ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
-        uint64_t n_rows = rows_together(param, held);
-        uint64_t n_cols = param->tensor->n_dims == 1 ? 1 : held->cols;
-        uint64_t piece_bytes = n_rows * ag_dtype_bytes(param->tensor->dtype, n_cols);
-
-        bytes = piece_bytes > bytes ? piece_bytes : bytes;
-    }
-    return bytes;
-}
-
-ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, unsigned char *base)
-{
-    unsigned char *staging = malloc(ag_params_load_bytes(params));
-    ag_status_t status = AG_OK;
-
-    if (staging == NULL) {
-        return ag_fail_nomem("loading weights", ag_params_load_bytes(params));
-    }
-    for (size_t i = 0; status == AG_OK && i < params->items.n_items; i++) {
-        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
-        ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
-
-        held->data = base + param->offset_bytes;
-        status = load_param(model, param, held, staging, base + param->offset_bytes);
-    }
-    free(staging);
-    return status;
 }

@@ -151,7 +151,7 @@ static ag_status_t read_merge(reading_t *reading, const ag_json_t *vocabulary,
         parts.right = ag_json_string(ag_json_at(merge, 1), &parts.n_right);
     }
     if (parts.left != NULL && parts.right != NULL) {
-        status = ag_build_merge(reading->tokenizer, &parts, &known);
+        status = ag_build_merges(reading->tokenizer, &parts, 1, &known);
         known = known || is_idle(vocabulary, &parts);
     }
     return status != AG_OK || known

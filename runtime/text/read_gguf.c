@@ -80,6 +80,23 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     return status;
 }
 
+/* "a b", cut at the first space that is not the first character. */
+static bool cut_merge(const ag_gguf_value_t *merge, ag_merge_text_t *text)
+{
+    const char *bytes = merge->as.string.bytes;
+    size_t n_bytes = merge->as.string.n_bytes;
+    const char *space = n_bytes > 1 ? memchr(bytes + 1, ' ', n_bytes - 1) : NULL;
+
+    if (space == NULL) {
+        return false;
+    }
+    *text = (ag_merge_text_t){.left = bytes,
+                              .n_left = (size_t)(space - bytes),
+                              .right = space + 1,
+                              .n_right = n_bytes - (size_t)(space - bytes) - 1};
+    return true;
+}
+
 static ag_status_t read_merges(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
     const ag_gguf_value_t *merges = get_array(gguf, "tokenizer.ggml.merges", true);
@@ -89,22 +106,20 @@ static ag_status_t read_merges(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
         return ag_fail(AG_ERR_FORMAT, "%s: tokenizer.ggml.merges is missing", ag_gguf_path(gguf));
     }
     status = ag_build_words(tokenizer, merges->as.array.n);
-    for (size_t i = 0; i < merges->as.array.n && status == AG_OK; i++) {
-        ag_gguf_value_t merge = ag_gguf_item(merges, i);
-        const char *text = merge.as.string.bytes;
-        size_t n_bytes = merge.as.string.n_bytes;
-        const char *space = n_bytes > 1 ? memchr(text + 1, ' ', n_bytes - 1) : NULL;
-        bool known; /* llama.cpp, too, passes over merges that make no token */
+    for (size_t i = 0; i < merges->as.array.n && status == AG_OK;) {
+        ag_merge_text_t texts[AG_BUILD_AT_ONCE];
+        bool known[AG_BUILD_AT_ONCE]; /* llama.cpp, too, passes over merges that make no token */
+        size_t n = 0;
 
-        if (space == NULL) {
-            return ag_fail(AG_ERR_FORMAT, "%s: merge %zu is not two tokens", ag_gguf_path(gguf), i);
+        for (; n < AG_BUILD_AT_ONCE && i < merges->as.array.n; n++, i++) {
+            ag_gguf_value_t merge = ag_gguf_item(merges, i);
+
+            if (!cut_merge(&merge, &texts[n])) {
+                return ag_fail(AG_ERR_FORMAT, "%s: merge %zu is not two tokens", ag_gguf_path(gguf),
+                               i);
+            }
         }
-        status = ag_build_merge(tokenizer,
-                                &(ag_merge_text_t){.left = text,
-                                                   .n_left = (size_t)(space - text),
-                                                   .right = space + 1,
-                                                   .n_right = n_bytes - (size_t)(space - text) - 1},
-                                &known);
+        status = ag_build_merges(tokenizer, texts, n, known);
     }
     return status;
 }

@@ -13,6 +13,7 @@ enum {
     AG_PIECE_L_STRIP = 16, /* swallows the white space before it */
     AG_PIECE_R_STRIP = 32, /* and after it */
     AG_PIECE_END = 64,     /* ends an answer */
+    AG_PIECE_TWIN = 128, /* a word whose bytes are those of an earlier one, which stands for both */
 };
 
 typedef struct ag_piece {
@@ -92,11 +93,15 @@ typedef struct ag_merge_text {
     bool last_counts; /* a pair that came before has the rank of this one, not its own */
 } ag_merge_text_t;
 
+enum { AG_BUILD_AT_ONCE = 32 };
+
 /**
- * Add the next merge.
- * @param known_p  out: false where one of the two, or both joined, is no word; it is left out then.
+ * Add the next merges, AG_BUILD_AT_ONCE at most: many at once need not wait for memory each.
+ * @param known  out: (n) false where one of the two, or both joined, is no word; it is left out
+ * then.
  */
-ag_status_t ag_build_merge(ag_tokenizer_t *tokenizer, const ag_merge_text_t *text, bool *known_p);
+ag_status_t ag_build_merges(ag_tokenizer_t *tokenizer, const ag_merge_text_t *texts, size_t n,
+                            bool *known);
 
 /** Mark an end token; an id that the tokenizer does not know is passed over. */
 void ag_build_end(ag_tokenizer_t *tokenizer, int64_t id);

@@ -32,19 +32,21 @@ Test(device_cpu, memory_is_zeroed_and_in_the_ledger_while_it_is_held)
 {
     const size_t bytes = (5u << 20) + 123; /* several threads' shares, and a ragged end */
 
-    for (unsigned n_threads = 1; n_threads <= 3; n_threads++) {
-        setup_t s = open_device(n_threads, 0);
+    for (unsigned i = 0; i < 9; i++) {
+        static const size_t shares[] = {0, 4096, 2u << 20};
+        setup_t s = open_device(1 + i % 3, 0);
         ag_region_t region = {0};
         const ag_ledger_entry_t *entries;
         size_t n_entries;
 
-        cr_assert_eq(s.device->ops->alloc(s.device, "weights", bytes, &region), AG_OK);
+        cr_assert_eq(s.device->ops->alloc(s.device, "weights", bytes, shares[i / 3], &region),
+                     AG_OK);
         entries = ag_ledger_entries(s.ledger, &n_entries);
         cr_assert_eq(n_entries, 1);
         cr_expect_str_eq(entries[0].part, "weights");
         cr_expect_geq(ag_ledger_total(s.ledger), bytes);
-        for (size_t i = 0; i < bytes; i++) {
-            cr_assert_eq(((unsigned char *)region.base)[i], 0, "byte %zu", i);
+        for (size_t at = 0; at < bytes; at++) {
+            cr_assert_eq(((unsigned char *)region.base)[at], 0, "byte %zu", at);
         }
         memset(region.base, 1, bytes);
         s.device->ops->free(s.device, &region);
@@ -57,7 +59,7 @@ Test(device_cpu, no_bytes_may_be_asked_for)
     setup_t s = open_device(2, 0);
     ag_region_t region = {0};
 
-    cr_assert_eq(s.device->ops->alloc(s.device, "kv cache", 0, &region), AG_OK);
+    cr_assert_eq(s.device->ops->alloc(s.device, "kv cache", 0, 4096, &region), AG_OK);
     s.device->ops->free(s.device, &region);
     close_device(&s);
 }
@@ -67,7 +69,7 @@ Test(device_cpu, what_the_budget_does_not_hold_is_refused_and_nothing_taken)
     setup_t s = open_device(1, 1 << 20);
     ag_region_t region = {0};
 
-    cr_expect_eq(s.device->ops->alloc(s.device, "weights", 2 << 20, &region), AG_ERR_BUDGET);
+    cr_expect_eq(s.device->ops->alloc(s.device, "weights", 2 << 20, 4096, &region), AG_ERR_BUDGET);
     cr_expect_not_null(strstr(ag_error(), "weights"), "%s", ag_error());
     cr_expect_eq(ag_ledger_total(s.ledger), 0);
     close_device(&s);

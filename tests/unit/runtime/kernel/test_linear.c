@@ -234,3 +234,75 @@ Test(linear, without_onednn_the_reference_takes_all)
         cr_expect_eq(ag_linear_choose(NULL, NULL, &linear, MANY_ROWS, false), &ag_linear_reference);
     }
 }
+
+/* Which columns of y one thread of several writes, and no other. */
+static void expect_share(const ag_linear_t *linear, ag_gemm_cache_t *gemm, bool exact,
+                         unsigned n_threads, unsigned thread)
+{
+    enum { ROWS = 2 };
+    ag_worker_t worker = {.thread = thread, .n_threads = n_threads};
+    ag_step_t step = {0};
+    float *x = random_floats(3, ROWS * linear->k, 1), *y = take(ROWS * linear->n * sizeof(float));
+    ag_kernel_context_t context = {
+        .worker = &worker, .step = &step, .gemm = gemm, .isa = exact ? NULL : ag_isa_best()};
+    uint64_t begin, end;
+
+    context.scratch = aligned_alloc(64, ag_align_up(ag_linear_scratch_bytes(linear, ROWS, exact)));
+    cr_assert_not_null(context.scratch);
+    for (uint64_t i = 0; i < ROWS * linear->n; i++) {
+        y[i] = NAN;
+    }
+    ag_kernel_linear(&context, linear, x, ROWS, exact, y);
+    ag_worker_share(&worker, linear->n, ag_packing_info(linear->packing)->share_rows, &begin, &end);
+    for (uint64_t i = 0; i < ROWS * linear->n; i++) {
+        bool mine = i % linear->n >= begin && i % linear->n < end;
+
+        cr_assert_eq(!isnan(y[i]), mine, "%s, thread %u of %u: column %lu",
+                     ag_dtype_info(linear->dtype)->name, thread, n_threads,
+                     (unsigned long)(i % linear->n));
+    }
+    free(context.scratch);
+    free(x);
+    free(y);
+}
+
+/* Loading puts rows where they are multiplied by (runtime/model/params_load.c). */
+Test(linear, a_thread_computes_the_columns_that_the_packing_shares_out_to_it)
+{
+    enum { N = 1000, K = 256 };
+    static const ag_dtype_t dtypes[] = {AG_F32, AG_Q4_0, AG_BF16};
+
+    for (int i = 0; i < 6; i++) {
+        ag_dtype_t dtype = dtypes[i / 2];
+        void *rows = random_weights(dtype, 7, N * K);
+        ag_linear_t linear = {.dtype = dtype, .n = N, .k = K, .weight = rows};
+        ag_gemm_cache_t *gemm = NULL;
+        unsigned char *packed = NULL;
+
+        cr_assert_eq(ag_gemm_cache_create(MOST_THREADS, &gemm), AG_OK);
+        if (i % 2 == 1 && ag_packing_choose(dtype, K) == AG_PACKING_R16) {
+            linear.packing = AG_PACKING_R16;
+            packed = take(ag_packing_bytes(AG_PACKING_R16, dtype, N, K));
+            memset(packed, 0, ag_packing_bytes(AG_PACKING_R16, dtype, N, K)); /* any values do */
+            linear.weight = packed;
+        }
+        for (unsigned n_threads = 1; n_threads <= MOST_THREADS; n_threads += 2) {
+            for (unsigned thread = 0; thread < n_threads; thread++) {
+                expect_share(&linear, gemm, i % 2 == 0, n_threads, thread);
+            }
+        }
+        ag_gemm_cache_destroy(gemm);
+        free(packed);
+        free(rows);
+    }
+}
+
+Test(packing, shares_are_whole_groups)
+{
+    for (int p = 0; p < AG_N_PACKINGS; p++) {
+        const ag_packing_info_t *info = ag_packing_info((ag_packing_t)p);
+
+        cr_expect_eq(info->share_rows % info->group_rows, 0, "%s", info->name);
+        cr_expect_leq(info->group_rows, AG_PACKING_MAX_ROWS);
+    }
+}

@@ -6,7 +6,7 @@
 
 #include "runtime/base/philox.h"
 #include "runtime/model/kv_cache.h"
-#include "runtime/model/params.h"
+#include "runtime/model/model.h"
 #include "runtime/model/sampling.h"
 
 #define TINY AG_TEST_DATA "/tiny/llama"
@@ -99,122 +99,6 @@ Test(shard, uneven_heads_replicate_the_kv_head_they_share)
     cr_expect_eq(shard.layers[0].kv_head[0], 0);
     cr_expect_eq(shard.layers[0].kv_head[1], 1);
     ag_shard_fini(&shard);
-    ag_model_close(model);
-}
-
-Test(params, a_slice_asked_for_twice_is_held_once_and_a_wrong_shape_is_named)
-{
-    ag_model_t *model;
-    ag_params_t params;
-    ag_slice_t slice = {.rows = 307, .cols = 72, .row_begin = 64, .row_end = 128, .col_end = 72};
-    int32_t first, second;
-
-    cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
-    ag_params_init(&params, true);
-    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &first), AG_OK);
-    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &second), AG_OK);
-    cr_expect_eq(first, second);
-    cr_expect_eq(params.bytes, 64 * 72 * sizeof(float));
-    slice.rows = 308;
-    cr_expect_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &second), AG_ERR_FORMAT);
-    cr_expect(strstr(ag_error(), "(307, 72)") && strstr(ag_error(), "(308, 72)"), "%s", ag_error());
-    ag_params_fini(&params);
-    ag_model_close(model);
-}
-
-/* (rows, cols) floats of a slice, unpacked from how it is held; free() them. */
-static float *load_slice(const ag_model_t *model, ag_role_t role, const ag_slice_t *slice,
-                         bool exact, ag_packing_t packing)
-{
-    uint64_t n_rows = slice->row_end - slice->row_begin;
-    float *rows = malloc(n_rows * slice->cols * sizeof(float));
-    ag_slice_t looked_up = *slice;
-    const ag_graph_param_t *held;
-    unsigned char *memory;
-    ag_params_t params;
-    int32_t first, second;
-
-    looked_up.is_looked_up = true;
-    ag_params_init(&params, exact);
-    cr_assert_eq(ag_params_add(&params, model, role, 0, &looked_up, &first), AG_OK, "%s",
-                 ag_error());
-    cr_assert_eq(ag_params_add(&params, model, role, 0, slice, &second), AG_OK);
-    cr_assert_eq(first, second);
-    memory = aligned_alloc(64, params.bytes);
-    cr_assert(memory != NULL && rows != NULL);
-    cr_assert_eq(ag_params_load(&params, model, memory), AG_OK, "%s", ag_error());
-    held = ag_params_held(&params);
-    cr_assert_eq(held->packing, packing);
-    for (uint64_t i = 0; i < n_rows; i++) {
-        ag_packing_unpack_row(held->packing, held->dtype, held->data, slice->cols, i,
-                              rows + i * slice->cols);
-    }
-    free(memory);
-    ag_params_fini(&params);
-    return rows;
-}
-
-/* Of tables, and of query rows, which some files hold in another order. */
-Test(params, a_slice_that_a_linear_layer_shares_is_packed_and_keeps_its_rows)
-{
-    static const char *const files[] = {"gguf_q8_0/model.gguf", "gguf_q4_0/model.gguf",
-                                        "gguf_f16_linear/model.gguf", "gguf_k/model.gguf"};
-
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        char path[512];
-        ag_model_t *model;
-
-        snprintf(path, sizeof(path), AG_TEST_DATA "/variants/%s", files[i]);
-        cr_assert_eq(ag_model_open(path, &model), AG_OK, "%s", ag_error());
-        for (int q = 0; q < 2; q++) {
-            const ag_layer_spec_t *layer = ag_spec_layer(model->spec, 0);
-            uint64_t heads = layer->n_heads * (uint64_t)layer->head_dim;
-            uint64_t rows = q == 1 ? heads : model->spec->vocab;
-            ag_slice_t slice = {.rows = rows,
-                                .cols = model->spec->hidden,
-                                .row_begin = q == 1 ? layer->head_dim : 5,
-                                .row_end = rows,
-                                .col_end = model->spec->hidden};
-            ag_role_t role = q == 1 ? AG_ROLE_Q : AG_ROLE_EMBED;
-            float *packed = load_slice(model, role, &slice, false, AG_PACKING_R16);
-            float *exact = load_slice(model, role, &slice, true, AG_PACKING_ROWS);
-
-            cr_expect_eq(
-                memcmp(packed, exact, (rows - slice.row_begin) * slice.cols * sizeof(float)), 0,
-                "%s, role %d", files[i], (int)role);
-            free(packed);
-            free(exact);
-        }
-        ag_model_close(model);
-    }
-}
-
-/* A column slice has just its columns: compared with the whole tensor. */
-Test(params, columns_and_rows_of_a_slice_are_those_of_the_tensor)
-{
-    ag_model_t *model;
-    ag_params_t params;
-    ag_slice_t whole = {.rows = 72, .cols = 187, .row_end = 72, .col_end = 187};
-    ag_slice_t part = {
-        .rows = 72, .cols = 187, .row_begin = 3, .row_end = 70, .col_begin = 64, .col_end = 187};
-    int32_t a, b;
-    unsigned char *memory;
-
-    cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
-    ag_params_init(&params, true);
-    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_DOWN, 1, &whole, &a), AG_OK);
-    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_DOWN, 1, &part, &b), AG_OK);
-    memory = malloc(params.bytes);
-    cr_assert_not_null(memory);
-    cr_assert_eq(ag_params_load(&params, model, memory), AG_OK, "%s", ag_error());
-    for (uint64_t row = 3; row < 70; row++) {
-        const float *x = (const float *)ag_params_held(&params)[a].data + row * 187 + 64;
-        const float *y = (const float *)ag_params_held(&params)[b].data + (row - 3) * 123;
-
-        cr_expect_eq(memcmp(x, y, 123 * sizeof(float)), 0, "row %lu", (unsigned long)row);
-    }
-    free(memory);
-    ag_params_fini(&params);
     ag_model_close(model);
 }
 

@@ -1,5 +1,6 @@
 /* Tokenizers in GGUF metadata. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "make_text.h"
@@ -56,6 +57,58 @@ Test(read_gguf, of_a_pair_that_is_listed_twice_the_first_rank_counts)
     gguf_strings(&gguf, "tokenizer.ggml.merges", twice, 5);
     cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
     expect_ids(made.tokenizer, "abc", 0, "3 2");
+    made_close(&made);
+}
+
+/* The merge after "a b" makes the word behind "ab", were it not the twin of an earlier one. */
+Test(read_gguf, of_words_with_the_same_bytes_the_first_is_made)
+{
+    static const char *const words[] = {"a", "b", "c", "bc", "ab", "bc"};
+    static const char *const made_of[] = {"a b", "b c"};
+    gguf_text_t gguf = {0};
+    made_t made;
+
+    gguf_string(&gguf, "tokenizer.ggml.model", "gpt2", 4);
+    gguf_strings(&gguf, "tokenizer.ggml.tokens", words, 6);
+    gguf_strings(&gguf, "tokenizer.ggml.merges", made_of, 2);
+    cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
+    expect_ids(made.tokenizer, "bca", 0, "3 0");
+    made_close(&made);
+}
+
+/* Merges are looked up many at a time: each counts as it would alone, whatever stands beside it. */
+Test(read_gguf, each_of_many_merges_counts_but_for_those_that_make_no_word)
+{
+    enum { N = 10 };
+    static char letters[N][2], pairs[N * N][3], lines[3 * N * N][8];
+    const char *words[N + N * N], *merge_list[3 * N * N];
+    gguf_text_t gguf = {0};
+    made_t made;
+
+    for (int i = 0; i < N * N; i++) {
+        int other = i * 37 % (N * N); /* words and merges are in different orders */
+
+        snprintf(letters[i / N], 2, "%c", 'a' + i / N);
+        words[i / N] = letters[i / N];
+        snprintf(pairs[i], 3, "%c%c", 'a' + i / N, 'a' + i % N);
+        words[N + i] = pairs[i];
+        snprintf(lines[3 * i], 8, "%c %c", 'a' + other / N, 'a' + other % N);
+        snprintf(lines[3 * i + 1], 8, "%s a", pairs[i]);               /* makes none */
+        snprintf(lines[3 * i + 2], 8, "\xe2\x82\xac %c", 'a' + i % N); /* of none */
+    }
+    for (int i = 0; i < 3 * N * N; i++) {
+        merge_list[i] = lines[i];
+    }
+    gguf_string(&gguf, "tokenizer.ggml.model", "gpt2", 4);
+    gguf_strings(&gguf, "tokenizer.ggml.tokens", words, N + N * N);
+    gguf_strings(&gguf, "tokenizer.ggml.merges", merge_list, 3 * N * N);
+    cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
+    for (int i = 0; i < N * N; i++) {
+        char wanted[16];
+
+        snprintf(wanted, sizeof(wanted), "%d", N + i);
+        expect_ids(made.tokenizer, pairs[i], 0, wanted);
+    }
     made_close(&made);
 }
 

@@ -1,0 +1,233 @@
+/*
+ * Weights from their files to where they are multiplied by, all threads of the team at once:
+ *
+ *     for each slice
+ *         my share of its rows: those that LINEAR gives this thread
+ *             for each piece that stays in L2: read it, pack its groups to their place
+ *
+ * It moves every byte three times: from the page cache to the piece, from the piece to its group,
+ * and the group to memory, whose pages so lie with the thread that will read them. No thread waits
+ * for another. What is written does not depend on how many there are.
+ */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "runtime/model/params.h"
+
+/* Threads' pieces do not share a page. */
+enum { READ_BYTES = 256 << 10, PAGE_BYTES = 4096, ERROR_BYTES = 2048 };
+
+typedef struct load {
+    ag_params_t *params;
+    const ag_model_t *model;
+    unsigned char *base;
+    unsigned char *staging; /* (n_threads, piece_bytes) */
+    uint64_t piece_bytes;
+    atomic_bool has_failed; /* the others may stop */
+    ag_status_t status;     /* of the thread that failed first, with its record */
+    char error[ERROR_BYTES];
+} load_t;
+
+/* What a thread loads of a slice. */
+typedef struct part {
+    const ag_param_t *param;
+    const ag_graph_param_t *held;
+    const ag_packing_info_t *packing;
+    uint64_t n_rows, n_cols; /* of the slice */
+    uint64_t begin, end;     /* rows of the slice that are this thread's: whole groups */
+    uint64_t together;       /* rows that must be read together */
+    uint64_t first_row;      /* of the slice, in the file's tensor */
+    uint64_t row_bytes;      /* read of each row */
+    uint64_t skip_bytes;     /* of each row before what is read */
+    uint64_t file_row_bytes;
+} part_t;
+
+/* A vector stands as one row, but for one whose elements move: they are rows of one column. */
+static bool is_column(const ag_param_t *param)
+{
+    return param->tensor->n_dims == 1 && param->transform != AG_TRANSFORM_NONE;
+}
+
+/* The row of the file that becomes row r of the tensor. */
+static uint64_t source_row(const ag_param_t *param, uint64_t r)
+{
+    uint64_t half = param->head_dim / 2, within;
+
+    if (param->transform == AG_TRANSFORM_NONE) {
+        return r;
+    }
+    within = r % param->head_dim;
+    return r - within + 2 * (within % half) + within / half;
+}
+
+/* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
+static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *held)
+{
+    uint64_t head = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+    uint64_t group = ag_packing_info(held->packing)->group_rows, rows = head;
+
+    while (rows % group != 0) {
+        rows += head;
+    }
+    return rows;
+}
+
+static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
+{
+    const ag_model_tensor_t *tensor = param->tensor;
+    bool vector = tensor->n_dims == 1, column = is_column(param);
+    part_t part = {
+        .param = param,
+        .held = held,
+        .packing = ag_packing_info(held->packing),
+        .n_rows = column ? held->cols : held->rows,
+        .n_cols = column ? 1 : held->cols,
+        .together = rows_together(param, held),
+        .first_row = column   ? param->col_begin
+                     : vector ? 0
+                              : param->row_begin,
+        .skip_bytes = column ? 0 : ag_dtype_bytes(tensor->dtype, param->col_begin),
+        .file_row_bytes = ag_dtype_bytes(tensor->dtype, column ? 1 : tensor->dims[!vector]),
+    };
+
+    part.row_bytes = ag_dtype_bytes(tensor->dtype, part.n_cols);
+    return part;
+}
+
+/* Read n_rows from row `row` of the slice on, densely. */
+static ag_status_t read_rows(const load_t *load, const part_t *part, uint64_t row, uint64_t n_rows,
+                             unsigned char *piece)
+{
+    bool dense = part->row_bytes == part->file_row_bytes;
+    uint64_t n_reads = dense ? 1 : n_rows;
+    uint64_t n_bytes = dense ? n_rows * part->row_bytes : part->row_bytes;
+    uint64_t at = (part->first_row + row) * part->file_row_bytes + part->skip_bytes;
+
+    for (uint64_t i = 0; i < n_reads; i++) {
+        ag_status_t status = ag_model_files_read(load->model->files, part->param->tensor,
+                                                 at + i * part->file_row_bytes, n_bytes,
+                                                 piece + i * part->row_bytes);
+
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    return AG_OK;
+}
+
+/* Pack rows [begin, end) of the slice, in whole groups, out of a piece that starts at row `row`. */
+static void store_rows(const part_t *part, uint64_t row, const unsigned char *piece, uint64_t begin,
+                       uint64_t end, unsigned char *base)
+{
+    const ag_packing_info_t *packing = part->packing;
+    ag_dtype_t dtype = part->held->dtype;
+    const ag_dtype_info_t *from = ag_dtype_info(part->param->tensor->dtype);
+    uint64_t group_bytes = packing->group_bytes(dtype, part->n_cols);
+    unsigned char *dst = base + begin / packing->group_rows * group_bytes;
+
+    for (uint64_t i = begin; i < end; i += packing->group_rows, dst += group_bytes) {
+        const unsigned char *rows[AG_PACKING_MAX_ROWS] = {NULL};
+
+        for (uint64_t r = 0; r < packing->group_rows && i + r < end; r++) {
+            uint64_t source = source_row(part->param, part->first_row + i + r);
+
+            rows[r] = piece + (source - part->first_row - row) * part->row_bytes;
+        }
+        if (dtype == part->param->tensor->dtype) {
+            packing->pack(dtype, rows, part->n_cols, dst);
+        } else {
+            from->unpack(rows[0], (float *)(void *)dst, part->n_cols / from->block_elements);
+        }
+    }
+}
+
+/* Pieces are cut at the same rows for every thread, so that heads stay whole; what of a piece is
+ * another thread's is read and left. */
+static ag_status_t load_part(const load_t *load, const part_t *part, unsigned char *piece)
+{
+    uint64_t together = part->together, n_rows;
+    uint64_t most = load->piece_bytes / part->row_bytes / together * together;
+
+    for (uint64_t row = part->begin / together * together; row < part->end; row += n_rows) {
+        uint64_t end = (part->end + together - 1) / together * together;
+        ag_status_t status;
+
+        end = end < part->n_rows ? end : part->n_rows;
+        n_rows = end - row < most ? end - row : most;
+        status = read_rows(load, part, row, n_rows, piece);
+        if (status != AG_OK) {
+            return status;
+        }
+        store_rows(part, row, piece, row > part->begin ? row : part->begin,
+                   row + n_rows < part->end ? row + n_rows : part->end,
+                   load->base + part->param->offset_bytes);
+    }
+    return AG_OK;
+}
+
+/* One thread's share of everything. */
+static void load_shares(void *arg, const ag_worker_t *worker)
+{
+    load_t *load = arg;
+    size_t n_params = load->params->items.n_items;
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < n_params && status == AG_OK && !atomic_load(&load->has_failed); i++) {
+        part_t part = make_part(&AG_ITEMS(&load->params->items, ag_param_t)[i],
+                                &ag_params_held(load->params)[i]);
+
+        if (part.n_cols > 0) {
+            ag_worker_share(worker, part.n_rows, part.packing->share_rows, &part.begin, &part.end);
+            status = load_part(load, &part, load->staging + worker->thread * load->piece_bytes);
+        }
+    }
+    if (status != AG_OK && !atomic_exchange(&load->has_failed, true)) {
+        load->status = status;
+        snprintf(load->error, sizeof(load->error), "%s", ag_error());
+    }
+}
+
+static uint64_t piece_bytes(const ag_params_t *params)
+{
+    uint64_t bytes = READ_BYTES;
+
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        part_t part =
+            make_part(&AG_ITEMS(&params->items, ag_param_t)[i], &ag_params_held(params)[i]);
+        uint64_t least = part.together * part.row_bytes;
+
+        bytes = least > bytes ? least : bytes;
+    }
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads)
+{
+    return n_threads * piece_bytes(params);
+}
+
+ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, ag_team_t *team,
+                           unsigned char *base)
+{
+    uint64_t n_bytes = ag_params_load_bytes(params, ag_team_size(team));
+    load_t load = {.params = params,
+                   .model = model,
+                   .base = base,
+                   .staging = aligned_alloc(PAGE_BYTES, n_bytes),
+                   .piece_bytes = piece_bytes(params)};
+
+    if (load.staging == NULL) {
+        return ag_fail_nomem("loading weights", n_bytes);
+    }
+    ag_team_run(team, load_shares, &load);
+    free(load.staging);
+    if (load.status != AG_OK) {
+        return ag_fail(load.status, "%s", load.error);
+    }
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        AG_ITEMS(&params->held, ag_graph_param_t)
+        [i].data = base + AG_ITEMS(&params->items, ag_param_t)[i].offset_bytes;
+    }
+    return AG_OK;
+}
