@@ -65,35 +65,64 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
     return ag_array_append(&graph->nodes, node, 1);
 }
 
+/* Where graph has the angles that a node would make; AG_NO_VALUE: nowhere, or it makes others. */
+static int32_t find_angles(const ag_graph_t *graph, const ag_node_t *wanted)
+{
+    for (size_t i = 0; wanted->kind == AG_NODE_ANGLES && i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+        const ag_angles_t *a = &node->attr.angles, *b = &wanted->attr.angles;
+
+        if (node->kind == AG_NODE_ANGLES && a->rotary == b->rotary &&
+            a->magnitude == b->magnitude && a->inverse_freq == b->inverse_freq) {
+            return node->out;
+        }
+    }
+    return AG_NO_VALUE;
+}
+
+/* Which of graph's values each of next's becomes; new ones are added. */
+static ag_status_t map_values(ag_graph_t *graph, const ag_graph_t *next, ag_array_t *map)
+{
+    ag_status_t status = ag_array_append(map, NULL, next->values.n_items);
+    int32_t *numbers = AG_ITEMS(map, int32_t);
+
+    for (size_t i = 0; status == AG_OK && i < next->values.n_items; i++) {
+        numbers[i] = AG_NO_VALUE;
+    }
+    for (size_t i = 0; status == AG_OK && i < next->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&next->nodes, ag_node_t)[i];
+
+        if (node->kind == AG_NODE_ANGLES) {
+            numbers[node->out] = find_angles(graph, node);
+        }
+    }
+    for (size_t i = 0; status == AG_OK && i < next->values.n_items; i++) {
+        const ag_value_t *value = ag_graph_get(next, (int32_t)i);
+
+        if (numbers[i] == AG_NO_VALUE) {
+            numbers[i] = ag_graph_value(graph, value->counter, value->width, value->buffer);
+            status = numbers[i] < 0 ? ag_fail_nomem("joining segments", sizeof(*value)) : AG_OK;
+        }
+    }
+    return status;
+}
+
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
 {
     ag_array_t map = AG_ARRAY(int32_t); /* next's value -> graph's */
-    ag_status_t status = AG_OK;
+    ag_status_t status = map_values(graph, next, &map);
 
-    for (size_t i = 0; i < next->values.n_items; i++) {
-        const ag_value_t *value = ag_graph_get(next, (int32_t)i);
-        int32_t number = ag_graph_value(graph, value->counter, value->width, value->buffer);
-
-        status = number < 0 ? ag_fail_nomem("joining segments", sizeof(*value))
-                            : ag_array_append(&map, &number, 1);
-        if (status != AG_OK) {
-            goto fini_map;
-        }
-    }
-    for (size_t i = 0; i < next->nodes.n_items; i++) {
+    for (size_t i = 0; i < next->nodes.n_items && status == AG_OK; i++) {
         ag_node_t node = AG_ITEMS(&next->nodes, ag_node_t)[i];
 
         for (int j = 0; j < AG_NODE_MAX_IN; j++) {
             node.in[j] = node.in[j] < 0 ? AG_NO_VALUE : AG_ITEMS(&map, int32_t)[node.in[j]];
         }
         node.out = node.out < 0 ? AG_NO_VALUE : AG_ITEMS(&map, int32_t)[node.out];
-        status = ag_array_append(&graph->nodes, &node, 1);
-        if (status != AG_OK) {
-            goto fini_map;
+        if (find_angles(graph, &node) == AG_NO_VALUE) {
+            status = ag_array_append(&graph->nodes, &node, 1);
         }
     }
-
-fini_map:
     ag_array_fini(&map);
     return status;
 }

@@ -13,6 +13,7 @@ typedef enum ag_node_kind {
     AG_NODE_EMBED,
     AG_NODE_NORM,
     AG_NODE_LINEAR,
+    AG_NODE_ANGLES,
     AG_NODE_ROPE,
     AG_NODE_KV_APPEND,
     AG_NODE_ATTENTION,
@@ -58,6 +59,7 @@ typedef struct ag_node {
             ag_norm_kind_t kind;
             float eps;
         } norm;
+        ag_angles_t angles;
         ag_rope_t rope;
         struct {
             uint32_t n_kv_heads, head_dim;
@@ -94,7 +96,8 @@ int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, 
  */
 ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params);
 
-/** Append next's nodes to graph; values of the same buffer become one. */
+/** Append next's nodes to graph; values of the same buffer become one, and so do the same angles.
+ */
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next);
 
 /**

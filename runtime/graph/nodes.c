@@ -163,21 +163,40 @@ static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
     return ag_linear_scratch_bytes(&linear, max_rows, graph->exact);
 }
 
-/* ROPE: in place on the leading columns of (tokens, width) */
+/* ANGLES: positions of the step -> (tokens, rotary) */
+
+static bool angles_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = node->attr.angles.rotary;
+    return ag_graph_get(graph, node->out)->counter == AG_COUNT_TOKENS;
+}
+
+static void angles_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    ag_kernel_angles(context, &node->attr.angles, data_of(run, node->out));
+}
+
+/* ROPE: by angles (tokens, rotary), in place on the leading columns of (tokens, width) */
 
 static bool rope_infer(const ag_graph_t *graph, const ag_node_t *node,
                        const ag_graph_param_t *params, uint32_t *width_p)
 {
+    const ag_rope_t *rope = &node->attr.rope;
+
     (void)params;
     *width_p = width_of(graph, node->in[0]);
-    return node->in[0] == node->out &&
-           (uint64_t)node->attr.rope.n_heads * node->attr.rope.head_dim <= *width_p;
+    return same_rows(graph, node) && node->in[0] == node->out &&
+           width_of(graph, node->in[1]) == rope->rotary &&
+           (uint64_t)rope->n_heads * rope->head_dim <= *width_p;
 }
 
 static void rope_run(const ag_graph_run_t *run, const ag_node_t *node,
                      const ag_kernel_context_t *context)
 {
-    ag_kernel_rope(context, &node->attr.rope, data_of(run, node->out),
+    ag_kernel_rope(context, &node->attr.rope, data_of(run, node->in[1]), data_of(run, node->out),
                    width_of(run->graph, node->out));
 }
 
@@ -318,7 +337,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_NORM] = {"NORM", 1, true, true, norm_infer, norm_run, NULL, NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, false, linear_infer, linear_run, linear_cost,
                         linear_scratch},
-    [AG_NODE_ROPE] = {"ROPE", 1, true, true, rope_infer, rope_run, NULL, NULL},
+    [AG_NODE_ANGLES] = {"ANGLES", 0, true, true, angles_infer, angles_run, NULL, NULL},
+    [AG_NODE_ROPE] = {"ROPE", 2, true, true, rope_infer, rope_run, NULL, NULL},
     [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, true, append_infer, append_run, NULL, NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, false, attention_infer, attention_run,
                            attention_cost, attention_scratch},

@@ -103,16 +103,25 @@ typedef struct ag_norm {
 void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
                     uint64_t n_rows, float *y);
 
-/* Rotate pairs (i, i + rotary / 2) of each head, in place: Su et al. 2021, transformers' layout. */
+/* The angles of a step's positions: Su et al. 2021. */
+typedef struct ag_angles {
+    uint32_t rotary;           /* dimensions of a head that rotate; even */
+    float magnitude;           /* multiplies cos and sin (yarn); 1 otherwise */
+    const float *inverse_freq; /* (rotary / 2) */
+} ag_angles_t;
+/** y (tokens, rotary): cosines, then sines; the angle is position * frequency in float32, as
+ * transformers'. */
+void ag_kernel_angles(const ag_kernel_context_t *context, const ag_angles_t *angles, float *y);
+
+/* Rotate pairs (i, i + rotary / 2) of each head, in place: transformers' layout. */
 typedef struct ag_rope {
     uint32_t n_heads;
     uint32_t head_dim;
-    uint32_t rotary;           /* leading dimensions of a head that rotate; even */
-    float magnitude;           /* multiplies cos and sin (yarn); 1 otherwise */
-    const float *inverse_freq; /* (rotary / 2) */
+    uint32_t rotary; /* leading dimensions of a head that rotate; even */
 } ag_rope_t;
-void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, float *x,
-                    uint64_t row_stride); /* x: (tokens, row_stride), heads at its first columns */
+/** @param angles (tokens, rotary). @param x (tokens, row_stride), heads at its first columns. */
+void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
+                    float *x, uint64_t row_stride);
 
 /* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, ...), keys first: (head_dim,
  * block_tokens), then values: (block_tokens, head_dim). */

@@ -160,21 +160,35 @@ static int32_t add_heads(emit_t *emit, ag_role_t role, ag_role_t bias_role, bool
     return y;
 }
 
-static void add_rope(emit_t *emit, uint32_t layer, int32_t x, uint32_t n_heads)
+static int32_t add_angles(emit_t *emit)
+{
+    const ag_spec_t *spec = spec_of(emit);
+    int32_t angles = internal(emit, spec->rope.rotary);
+
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_ANGLES,
+                                .in = {AG_NO_VALUE, AG_NO_VALUE},
+                                .out = angles,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.angles = {.rotary = spec->rope.rotary,
+                                                .magnitude = spec->rope_magnitude,
+                                                .inverse_freq = spec->inverse_freq}});
+    return angles;
+}
+
+static void add_rope(emit_t *emit, uint32_t layer, int32_t x, int32_t angles, uint32_t n_heads)
 {
     const ag_spec_t *spec = spec_of(emit);
 
     add_node(emit, &(ag_node_t){.kind = AG_NODE_ROPE,
                                 .layer = layer,
-                                .in = {x, AG_NO_VALUE},
+                                .in = {x, angles},
                                 .out = x,
                                 .weight = AG_NO_PARAM,
                                 .bias = AG_NO_PARAM,
                                 .attr.rope = {.n_heads = n_heads,
                                               .head_dim = ag_spec_layer(spec, layer)->head_dim,
-                                              .rotary = spec->rope.rotary,
-                                              .magnitude = spec->rope_magnitude,
-                                              .inverse_freq = spec->inverse_freq}});
+                                              .rotary = spec->rope.rotary}});
 }
 
 /* Query heads over the rows so far: (tokens, heads held * head size), which may be no columns. */
@@ -185,7 +199,7 @@ static int32_t add_attention(emit_t *emit, uint32_t layer, int32_t x)
     uint32_t n_heads = held->head_end - held->head_begin;
     uint32_t n_kv_heads = held->kv_end - held->kv_begin;
     int32_t y = internal(emit, n_heads * kind->head_dim);
-    int32_t q, k, v;
+    int32_t q, k, v, angles;
 
     if (n_heads == 0) {
         return y;
@@ -196,8 +210,9 @@ static int32_t add_attention(emit_t *emit, uint32_t layer, int32_t x)
                   held->kv_begin, held->kv_end);
     v = add_heads(emit, AG_ROLE_V, AG_ROLE_V_BIAS, kind->v_bias, layer, x, kind->n_kv_heads,
                   held->kv_begin, held->kv_end);
-    add_rope(emit, layer, q, n_heads);
-    add_rope(emit, layer, k, n_kv_heads);
+    angles = add_angles(emit);
+    add_rope(emit, layer, q, angles, n_heads);
+    add_rope(emit, layer, k, angles, n_kv_heads);
     add_node(emit, &(ag_node_t){.kind = AG_NODE_KV_APPEND,
                                 .layer = layer - emit->block->first_layer,
                                 .in = {k, v},

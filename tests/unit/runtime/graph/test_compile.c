@@ -1,5 +1,5 @@
 /* Places in scratch and barriers, on graphs by hand and on random ones. */
-#include "runtime/graph/graph.h"
+#include "runtime/graph/graph_priv.h"
 
 #include "runtime/base/philox.h"
 
@@ -71,7 +71,7 @@ Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
     const ag_rope_t k_rope = {.n_heads = 2, .head_dim = 4, .rotary = 4};
     ag_graph_t graph;
     char text[16];
-    int32_t x, q, k, v, y, z;
+    int32_t x, q, k, v, y, z, angles;
 
     ag_graph_init(&graph);
     x = ag_graph_value(&graph, AG_COUNT_TOKENS, 16, 3);
@@ -80,12 +80,17 @@ Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
     v = internal(&graph, 8);
     y = internal(&graph, 16);
     z = internal(&graph, 16);
+    angles = internal(&graph, 4);
+    add(&graph,
+        (ag_node_t){
+            .kind = AG_NODE_ANGLES, .in = {-1, -1}, .out = angles, .attr.angles = {4, 1, NULL}},
+        params);
     add_linear(&graph, x, q, 0, params);
     add_linear(&graph, x, k, 1, params);
     add_linear(&graph, x, v, 1, params);
-    add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {q, -1}, .out = q, .attr.rope = q_rope},
+    add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {q, angles}, .out = q, .attr.rope = q_rope},
         params);
-    add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {k, -1}, .out = k, .attr.rope = k_rope},
+    add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {k, angles}, .out = k, .attr.rope = k_rope},
         params);
     add(&graph,
         (ag_node_t){.kind = AG_NODE_KV_APPEND, .in = {k, v}, .out = AG_NO_VALUE, .attr.kv = {2, 4}},
@@ -99,8 +104,8 @@ Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
     add_linear(&graph, y, z, 0, params);
     add_sum(&graph, x, z, x);
     compile(&graph, params);
-    /* q k v | rope rope append, each thread its tokens | attention | linear | add */
-    cr_expect_str_eq(barriers(&graph, text), "...|..|||");
+    /* angles q k v | rope rope append, each thread its tokens | attention | linear | add */
+    cr_expect_str_eq(barriers(&graph, text), "....|..|||");
     ag_graph_fini(&graph);
 }
 

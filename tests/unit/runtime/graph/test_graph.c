@@ -56,12 +56,19 @@ static const fit_case_t cases[] = {
     {"norm with another's weight", NODE(NORM, 0, -1, 0, 2, -1, .layer = 5), false},
     {"norm with another's bias", NODE(NORM, 0, -1, 0, 1, 2, .layer = 5), false},
     {"norm to another width", NODE(NORM, 0, -1, 1, 1, -1, .layer = 5), false},
-    {"rope", NODE(ROPE, 0, -1, 0, -1, -1, .layer = 5, .attr.rope = {4, 4, 4, 1, NULL}), true},
-    {"rope of leading heads", NODE(ROPE, 0, -1, 0, -1, -1, .attr.rope = {1, 4, 4, 1, NULL}), true},
+    {"angles", NODE(ANGLES, -1, -1, 1, -1, -1, .attr.angles = {NARROW, 1, NULL}), true},
+    {"angles of another width",
+     NODE(ANGLES, -1, -1, 0, -1, -1, .layer = 5, .attr.angles = {NARROW, 1, NULL}), false},
+    {"angles of outputs",
+     NODE(ANGLES, -1, -1, 2, -1, -1, .layer = 5, .attr.angles = {WIDE, 1, NULL}), false},
+    {"rope", NODE(ROPE, 0, 1, 0, -1, -1, .layer = 5, .attr.rope = {2, NARROW, NARROW}), true},
+    {"rope of leading heads", NODE(ROPE, 0, 1, 0, -1, -1, .attr.rope = {1, NARROW, NARROW}), true},
     {"rope of more heads",
-     NODE(ROPE, 0, -1, 0, -1, -1, .layer = 5, .attr.rope = {5, 4, 4, 1, NULL}), false},
-    {"rope elsewhere", NODE(ROPE, 0, -1, 2, -1, -1, .layer = 5, .attr.rope = {4, 4, 4, 1, NULL}),
+     NODE(ROPE, 0, 1, 0, -1, -1, .layer = 5, .attr.rope = {3, NARROW, NARROW}), false},
+    {"rope elsewhere", NODE(ROPE, 0, 1, 2, -1, -1, .layer = 5, .attr.rope = {2, NARROW, NARROW}),
      false},
+    {"rope by other angles",
+     NODE(ROPE, 0, 1, 0, -1, -1, .layer = 5, .attr.rope = {2, NARROW, NARROW / 2}), false},
     {"append", NODE(KV_APPEND, 1, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}), true},
     {"append of wide keys", NODE(KV_APPEND, 0, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}),
      false},
@@ -170,6 +177,45 @@ Test(graph, joining_keeps_internal_values_apart_and_makes_buffers_one)
     cr_expect_neq(nodes[1].out, nodes[0].in[0]);
     ag_graph_fini(&first);
     ag_graph_fini(&second);
+}
+
+/* A graph with the angles of some frequencies, and a rope by them. */
+static void make_rope(ag_graph_t *graph, const float *inverse_freq)
+{
+    int32_t angles, x;
+
+    ag_graph_init(graph);
+    angles = ag_graph_value(graph, AG_COUNT_TOKENS, NARROW, AG_INTERNAL);
+    x = ag_graph_value(graph, AG_COUNT_TOKENS, WIDE, 2);
+    const ag_node_t nodes[] = {
+        NODE(ANGLES, -1, -1, angles, -1, -1, .attr.angles = {NARROW, 1, inverse_freq}),
+        NODE(ROPE, x, angles, x, -1, -1, .attr.rope = {2, NARROW, NARROW}),
+    };
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(ag_graph_add(graph, &nodes[i], params), AG_OK, "%s", ag_error());
+    }
+}
+
+Test(graph, joined_graphs_compute_the_same_angles_once)
+{
+    const float some[NARROW / 2] = {1}, others[NARROW / 2] = {2};
+    ag_graph_t graph, same, other;
+    const ag_node_t *nodes;
+
+    make_rope(&graph, some);
+    make_rope(&same, some);
+    make_rope(&other, others);
+    cr_assert_eq(ag_graph_append(&graph, &same), AG_OK);
+    cr_assert_eq(ag_graph_append(&graph, &other), AG_OK);
+    nodes = AG_ITEMS(&graph.nodes, ag_node_t);
+    cr_assert_eq(graph.nodes.n_items, 5, "angles rope rope angles rope");
+    cr_expect_eq(graph.values.n_items, 3);
+    cr_expect_eq(nodes[2].in[1], nodes[0].out);
+    cr_expect_eq(nodes[3].kind, AG_NODE_ANGLES);
+    cr_expect_eq(nodes[4].in[1], nodes[3].out);
+    ag_graph_fini(&graph);
+    ag_graph_fini(&same);
+    ag_graph_fini(&other);
 }
 
 Test(graph, cost_is_what_one_computes_by_hand)

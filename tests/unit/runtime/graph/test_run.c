@@ -115,12 +115,11 @@ static void norm(builder_t *b, ag_norm_kind_t kind, int32_t in, int32_t out)
                        .attr.norm = {kind, 1e-5f}});
 }
 
-static void rope(builder_t *b, int32_t x, uint32_t n_heads)
+static void rope(builder_t *b, int32_t x, int32_t angles, uint32_t n_heads)
 {
-    add(b, (ag_node_t){.kind = AG_NODE_ROPE,
-                       .in = {x, AG_NO_VALUE},
-                       .out = x,
-                       .attr.rope = {n_heads, HEAD, HEAD, 1, inverse_freq}});
+    add(b,
+        (ag_node_t){
+            .kind = AG_NODE_ROPE, .in = {x, angles}, .out = x, .attr.rope = {n_heads, HEAD, HEAD}});
 }
 
 static void build_attention(builder_t *b, int32_t x, uint32_t layer)
@@ -130,13 +129,18 @@ static void build_attention(builder_t *b, int32_t x, uint32_t layer)
     int32_t k = value(b, AG_COUNT_TOKENS, KV_HEADS * HEAD, false);
     int32_t v = value(b, AG_COUNT_TOKENS, KV_HEADS * HEAD, false);
     int32_t y = value(b, AG_COUNT_TOKENS, HEADS * HEAD, false);
+    int32_t angles = value(b, AG_COUNT_TOKENS, HEAD, false);
 
     norm(b, AG_NORM_RMS, x, a);
     linear(b, a, q, Q, Q_BIAS);
     linear(b, a, k, K, AG_NO_PARAM);
     linear(b, a, v, V, AG_NO_PARAM);
-    rope(b, q, HEADS);
-    rope(b, k, KV_HEADS);
+    add(b, (ag_node_t){.kind = AG_NODE_ANGLES,
+                       .in = {AG_NO_VALUE, AG_NO_VALUE},
+                       .out = angles,
+                       .attr.angles = {HEAD, 1, inverse_freq}});
+    rope(b, q, angles, HEADS);
+    rope(b, k, angles, KV_HEADS);
     add(b, (ag_node_t){.kind = AG_NODE_KV_APPEND,
                        .layer = layer,
                        .in = {k, v},

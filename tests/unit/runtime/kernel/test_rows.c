@@ -174,14 +174,21 @@ Test(norm, a_row_of_zeros_gives_zeros)
 
 typedef struct rope_case {
     ag_rope_t rope;
+    ag_angles_t angles;
     uint64_t stride;
+    float *table; /* (tokens, rotary), filled in by run_angles() */
 } rope_case_t;
+
+static void run_angles(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    ag_kernel_angles(context, &((const rope_case_t *)arg)->angles, y);
+}
 
 static void run_rope(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const rope_case_t *c = arg;
 
-    ag_kernel_rope(context, &c->rope, y, c->stride);
+    ag_kernel_rope(context, &c->rope, c->table, y, c->stride);
 }
 
 static void naive_rope(const rope_case_t *c, const int32_t *positions, uint64_t n_rows, double *y)
@@ -194,9 +201,9 @@ static void naive_rope(const rope_case_t *c, const int32_t *positions, uint64_t 
 
             for (uint32_t i = 0; i < half; i++) {
                 /* the angle is rounded to float32, as transformers does */
-                double angle = (double)((float)positions[r] * c->rope.inverse_freq[i]);
-                double cosine = cos(angle) * (double)c->rope.magnitude;
-                double sine = sin(angle) * (double)c->rope.magnitude;
+                double angle = (double)((float)positions[r] * c->angles.inverse_freq[i]);
+                double cosine = cos(angle) * (double)c->angles.magnitude;
+                double sine = sin(angle) * (double)c->angles.magnitude;
                 double low = head[i], high = head[i + half];
 
                 head[i] = low * cosine - high * sine;
@@ -214,7 +221,7 @@ static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uin
     double *expected = take(n_rows * stride * sizeof(double));
     int32_t *positions = take(n_rows * sizeof(int32_t));
     ag_step_t step = {.counts = {1, n_rows, 0, 1}, .positions = positions};
-    rope_case_t c = {{n_heads, head_dim, rotary, magnitude, freq}, stride};
+    rope_case_t c = {{n_heads, head_dim, rotary}, {rotary, magnitude, freq}, stride, NULL};
     float *y;
 
     for (uint32_t i = 0; i < rotary / 2; i++) {
@@ -227,9 +234,12 @@ static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uin
         expected[i] = (double)x[i];
     }
     naive_rope(&c, positions, n_rows, expected);
+    c.table = kernel_call(&(kernel_call_t){.fn = run_angles, .arg = &c, .step = &step},
+                          n_rows * rotary, "angles");
     y = kernel_call(&(kernel_call_t){.fn = run_rope, .arg = &c, .step = &step, .y_at_first = x},
                     n_rows * stride, "rope");
     expect_near(y, expected, n_rows * stride, 1e-6, "rope");
+    free(c.table);
     free(x);
     free(freq);
     free(expected);
