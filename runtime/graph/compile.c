@@ -189,9 +189,13 @@ static ag_status_t place_barriers(ag_graph_t *graph, const uint64_t *bounds)
 ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
                              const ag_graph_param_t *params, bool exact)
 {
-    ag_status_t status = place_values(graph, bounds);
+    ag_status_t status;
 
     graph->exact = exact;
+    status = ag_graph_prepare(graph, bounds, params);
+    if (status == AG_OK) {
+        status = place_values(graph, bounds);
+    }
     graph->thread_scratch_bytes = 0;
     for (size_t i = 0; status == AG_OK && i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];

@@ -12,6 +12,7 @@
 typedef enum ag_node_kind {
     AG_NODE_EMBED,
     AG_NODE_NORM,
+    AG_NODE_PREPARE, /* made by compiling: rows in the form that LINEAR takes */
     AG_NODE_LINEAR,
     AG_NODE_ANGLES,
     AG_NODE_ROPE,
@@ -101,8 +102,9 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next);
 
 /**
- * Give internal values their places in scratch and put barriers where a node touches what another
- * thread may still read or have written.
+ * Let layers of one input that takes many rows share its prepared rows, give internal values their
+ * places in scratch and put barriers where a node touches what another thread may still read or
+ * have written.
  * @param bounds  (AG_N_COUNTERS) the most that a step of this class has.
  * @param exact   float32 products.
  */

@@ -104,7 +104,7 @@ static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
                    data_of(run, node->out));
 }
 
-/* LINEAR: (rows, k) -> (rows, n) */
+/* LINEAR: (rows, k) -> (rows, n); the second input, if there is one, is the first prepared */
 
 static ag_linear_t linear_args(const ag_graph_param_t *params, const ag_node_t *node)
 {
@@ -118,6 +118,18 @@ static ag_linear_t linear_args(const ag_graph_param_t *params, const ag_node_t *
         .weight = weight->data,
         .bias = node->bias == AG_NO_PARAM ? NULL : params[node->bias].data,
     };
+}
+
+uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
+                                const ag_graph_param_t *params)
+{
+    ag_linear_t linear;
+
+    if (node->kind != AG_NODE_LINEAR) {
+        return 0;
+    }
+    linear = linear_args(params, node);
+    return ag_linear_prepared_bytes(&linear, graph->exact);
 }
 
 static bool linear_infer(const ag_graph_t *graph, const ag_node_t *node,
@@ -136,6 +148,9 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_linear_t linear = linear_args(run->params, node);
     uint64_t n_rows = rows_of(run, node->in[0]);
 
+    if (node->in[1] != AG_NO_VALUE) {
+        linear.prepared = data_of(run, node->in[1]);
+    }
     if (n_rows > 0) {
         ag_kernel_linear(context, &linear, data_of(run, node->in[0]), n_rows, run->graph->exact,
                          data_of(run, node->out));
@@ -160,7 +175,26 @@ static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
 {
     ag_linear_t linear = linear_args(params, node);
 
-    return ag_linear_scratch_bytes(&linear, max_rows, graph->exact);
+    return node->in[1] != AG_NO_VALUE ? 0
+                                      : ag_linear_scratch_bytes(&linear, max_rows, graph->exact);
+}
+
+/* PREPARE: (rows, k) -> the same rows in a form of their own, for LINEAR by the same weight */
+
+static bool prepare_infer(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params, uint32_t *width_p)
+{
+    *width_p = width_of(graph, node->out);
+    return same_rows(graph, node) && params[node->weight].cols == width_of(graph, node->in[0]);
+}
+
+static void prepare_run(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context)
+{
+    ag_linear_t linear = linear_args(run->params, node);
+
+    ag_kernel_prepare(context, &linear, data_of(run, node->in[0]), rows_of(run, node->in[0]),
+                      data_of(run, node->out));
 }
 
 /* ANGLES: positions of the step -> (tokens, rotary) */
@@ -335,6 +369,7 @@ static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
 const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_EMBED] = {"EMBED", 0, true, true, embed_infer, embed_run, embed_cost, NULL},
     [AG_NODE_NORM] = {"NORM", 1, true, true, norm_infer, norm_run, NULL, NULL},
+    [AG_NODE_PREPARE] = {"PREPARE", 1, true, false, prepare_infer, prepare_run, NULL, NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, false, linear_infer, linear_run, linear_cost,
                         linear_scratch},
     [AG_NODE_ANGLES] = {"ANGLES", 0, true, true, angles_infer, angles_run, NULL, NULL},

@@ -17,9 +17,8 @@ typedef struct ag_r16_run {
 
 /* LINEAR over one type of weight. */
 typedef struct ag_r16_kernel {
-    /** Bytes of a prepared row of x. */
-    uint64_t (*x_bytes)(uint64_t k);
-    /** Bring rows of x (n_rows, k) into the form that run reads. */
+    /** Bring rows of x (n_rows, k) into the form that run reads, ag_r16_x_bytes() a row: tile after
+     * tile of 8 rows, the last ones of fewer. */
     void (*prepare)(const float *x, uint64_t n_rows, uint64_t k, void *dst);
     void (*run)(const ag_r16_run_t *run);
 } ag_r16_kernel_t;

@@ -40,10 +40,11 @@ typedef struct ag_kernel_context {
 typedef struct ag_linear {
     ag_dtype_t dtype; /* of the weight */
     ag_packing_t packing;
-    uint64_t n;         /* output columns held; may be 0 */
-    uint64_t k;         /* input columns held; 0 gives bias or zeros */
-    const void *weight; /* (n, k) */
-    const float *bias;  /* (n) or NULL */
+    uint64_t n;           /* output columns held; may be 0 */
+    uint64_t k;           /* input columns held; 0 gives bias or zeros */
+    const void *weight;   /* (n, k) */
+    const float *bias;    /* (n) or NULL */
+    const void *prepared; /* x, as ag_kernel_prepare() left it; NULL: it did not */
 } ag_linear_t;
 
 /* A LINEAR implementation: the first of the list that can do it is taken. */
@@ -71,6 +72,20 @@ const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm, const
  */
 void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                       uint64_t n_rows, bool exact, float *y);
+
+/**
+ * Bytes of a row of x in the form that this layer multiplies by, a multiple of 4; 0: it takes rows
+ * as they are. Layers of one input and one type of weight take the same form.
+ */
+uint64_t ag_linear_prepared_bytes(const ag_linear_t *linear, bool exact);
+
+/**
+ * Bring x (n_rows, k) into that form, each thread its rows: for many rows, which every thread needs
+ * all of. A few rows a layer prepares by itself.
+ * @param dst  (n_rows, prepared bytes)
+ */
+void ag_kernel_prepare(const ag_kernel_context_t *context, const ag_linear_t *linear,
+                       const float *x, uint64_t n_rows, void *dst);
 
 /** The type that products of this layer are computed in by the fastest way there is: its peak is
  * the limit. */

@@ -1,7 +1,7 @@
 /*
  * LINEAR over weights packed as r16, with the instruction set's kernels:
  *
- *     for as many rows of x as stay in L2, prepared (int8 with scales, or bf16): once per thread
+ *     for as many rows of x as stay in L2, prepared (int8 with scales, or bf16)
  *         for each of my groups of 16 columns: read once
  *             for each tile of up to 8 rows: runtime/kernel/isa
  *
@@ -29,6 +29,22 @@ static uint64_t rows_at_once(uint64_t x_bytes)
     return n > 0 ? n : ROWS_GRAIN;
 }
 
+uint64_t ag_linear_prepared_bytes(const ag_linear_t *linear, bool exact)
+{
+    return exact || linear->packing != AG_PACKING_R16 ? 0
+                                                      : ag_r16_x_bytes(linear->dtype, linear->k);
+}
+
+void ag_kernel_prepare(const ag_kernel_context_t *context, const ag_linear_t *linear,
+                       const float *x, uint64_t n_rows, void *dst)
+{
+    uint64_t x_bytes = ag_r16_x_bytes(linear->dtype, linear->k), begin, end;
+
+    ag_worker_share(context->worker, n_rows, ROWS_GRAIN, &begin, &end);
+    context->isa->r16[linear->dtype]->prepare(x + begin * linear->k, end - begin, linear->k,
+                                              (unsigned char *)dst + begin * x_bytes);
+}
+
 /* Rows of x into scratch, unless the layer before has left them there. */
 static void prepare(const ag_kernel_context_t *context, const ag_r16_kernel_t *kernel, uint64_t k,
                     const float *x, uint64_t n_rows)
@@ -49,7 +65,8 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
                 uint64_t n_rows, float *y)
 {
     const ag_r16_kernel_t *kernel = context->isa->r16[linear->dtype];
-    uint64_t most = rows_at_once(kernel->x_bytes(linear->k)), begin, end;
+    uint64_t x_bytes = ag_r16_x_bytes(linear->dtype, linear->k), begin, end;
+    uint64_t most = rows_at_once(x_bytes);
 
     ag_worker_share(context->worker, linear->n, AG_R16_ROWS, &begin, &end);
     if (begin == end) {
@@ -65,12 +82,16 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
                              .k = linear->k,
                              .n = linear->n,
                              .group_end = begin / AG_R16_ROWS,
-                             .x = context->scratch,
+                             .x = linear->prepared != NULL
+                                      ? (const unsigned char *)linear->prepared + row * x_bytes
+                                      : context->scratch,
                              .n_rows = m,
                              .bias = linear->bias,
                              .y = y + row * linear->n};
 
-        prepare(context, kernel, linear->k, x + row * linear->k, m);
+        if (linear->prepared == NULL) {
+            prepare(context, kernel, linear->k, x + row * linear->k, m);
+        }
         while (args.group_end * AG_R16_ROWS < end) {
             args.group_begin = args.group_end;
             args.group_end += groups;

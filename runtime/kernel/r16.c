@@ -347,15 +347,16 @@ static void unpack_f16(const uint8_t *quants, const uint8_t *scales, uint64_t n_
     }
 }
 
+/* Prepared columns of x are 32 int8, a scale, and something for every scale of the weight there. */
 const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
-    [AG_Q8_0] = {32, 512, HALVES, pack_q8_0, unpack_q8_0},
-    [AG_Q4_0] = {32, 256, HALVES, pack_q4_0, unpack_q4_0},
-    [AG_Q4_1] = {32, 256, 2 * HALVES, pack_q4_1, unpack_q4_1},
-    [AG_Q5_0] = {32, 320, HALVES, pack_q5_0, unpack_q5_0},
-    [AG_Q4_K] = {256, 2048, Q4_K_SCALES, pack_q4_k, unpack_q4_k},
-    [AG_Q6_K] = {256, 3072, Q6_K_SCALES, pack_q6_k, unpack_q6_k},
-    [AG_BF16] = {2, AG_R16_VECTOR, 0, pack_bf16, unpack_bf16},
-    [AG_F16] = {1, HALVES, 0, pack_f16, unpack_f16},
+    [AG_Q8_0] = {32, 512, HALVES, 32, 40, pack_q8_0, unpack_q8_0},
+    [AG_Q4_0] = {32, 256, HALVES, 32, 40, pack_q4_0, unpack_q4_0},
+    [AG_Q4_1] = {32, 256, 2 * HALVES, 32, 40, pack_q4_1, unpack_q4_1},
+    [AG_Q5_0] = {32, 320, HALVES, 32, 40, pack_q5_0, unpack_q5_0},
+    [AG_Q4_K] = {256, 2048, Q4_K_SCALES, 32, 40, pack_q4_k, unpack_q4_k},
+    [AG_Q6_K] = {256, 3072, Q6_K_SCALES, 32, 44, pack_q6_k, unpack_q6_k},
+    [AG_BF16] = {2, AG_R16_VECTOR, 0, 2, 4, pack_bf16, unpack_bf16},
+    [AG_F16] = {1, HALVES, 0, 1, 4, pack_f16, unpack_f16},
 };
 
 bool ag_r16_can(ag_dtype_t dtype, uint64_t cols)

@@ -23,6 +23,8 @@ typedef struct ag_r16_type {
     uint32_t block_cols;  /* columns that stand together; 0: the type has no such packing */
     uint32_t quant_bytes; /* of a block of 16 rows */
     uint32_t scale_bytes; /* of a block of 16 rows */
+    uint32_t x_cols;      /* of an input, which is brought into a form of the type's own… */
+    uint32_t x_bytes;     /* … that takes so many bytes for these columns of a row */
     /** Put a row of n blocks into its lanes of a group that is zero there. */
     void (*pack)(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
                  uint8_t *scales);
@@ -36,6 +38,14 @@ extern const ag_r16_type_t ag_r16_types[AG_N_DTYPES];
 static inline uint64_t ag_r16_blocks(const ag_r16_type_t *type, uint64_t cols)
 {
     return cols / type->block_cols + (cols % type->block_cols != 0);
+}
+
+/** Bytes of a prepared row of x. */
+static inline uint64_t ag_r16_x_bytes(ag_dtype_t dtype, uint64_t cols)
+{
+    const ag_r16_type_t *type = &ag_r16_types[dtype];
+
+    return (cols + type->x_cols - 1) / type->x_cols * type->x_bytes;
 }
 
 /* packing.h says what these do. */

@@ -72,11 +72,6 @@ AG_INLINE void tile_f16(const ag_r16_tile_t *tile, const int n_rows, const int n
 AG_R16_TILE_FN(tile_of_bf16, tile_bf16, AG_TILE_GROUPS)
 AG_R16_TILE_FN(tile_of_f16, tile_f16, AG_TILE_GROUPS)
 
-static uint64_t bf16_x_bytes(uint64_t k)
-{
-    return (k + 1) / 2 * 4;
-}
-
 static void bf16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 {
     uint32_t *pairs = dst;
@@ -100,12 +95,7 @@ static void bf16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 
 static void bf16_run(const ag_r16_run_t *run)
 {
-    ag_r16_run_tiles(run, AG_BF16, bf16_x_bytes(run->k), AG_TILE_GROUPS, tile_of_bf16);
-}
-
-static uint64_t f16_x_bytes(uint64_t k)
-{
-    return k * sizeof(float);
+    ag_r16_run_tiles(run, AG_BF16, AG_TILE_GROUPS, tile_of_bf16);
 }
 
 static void f16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
@@ -125,8 +115,8 @@ static void f16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 
 static void f16_run(const ag_r16_run_t *run)
 {
-    ag_r16_run_tiles(run, AG_F16, f16_x_bytes(run->k), AG_TILE_GROUPS, tile_of_f16);
+    ag_r16_run_tiles(run, AG_F16, AG_TILE_GROUPS, tile_of_f16);
 }
 
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16) = {bf16_x_bytes, bf16_prepare, bf16_run};
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_f16) = {f16_x_bytes, f16_prepare, f16_run};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16) = {bf16_prepare, bf16_run};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_f16) = {f16_prepare, f16_run};

@@ -220,9 +220,9 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_READ_SCALES scales_of_q6_k
 #include "runtime/kernel/isa/r16_tile.inc"
 
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_q8_0) = {x_bytes_q8_0, prepare_q8_0, run_q8_0};
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_0) = {x_bytes_q4_0, prepare_q4_0, run_q4_0};
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1) = {x_bytes_q4_1, prepare_q4_1, run_q4_1};
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_q5_0) = {x_bytes_q5_0, prepare_q5_0, run_q5_0};
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k) = {x_bytes_q4_k, prepare_q4_k, run_q4_k};
-const ag_r16_kernel_t AG_ISA_FN(ag_r16_q6_k) = {x_bytes_q6_k, prepare_q6_k, run_q6_k};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q8_0) = {prepare_q8_0, run_q8_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_0) = {prepare_q4_0, run_q4_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1) = {prepare_q4_1, run_q4_1};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q5_0) = {prepare_q5_0, run_q5_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k) = {prepare_q4_k, run_q4_k};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q6_k) = {prepare_q6_k, run_q6_k};

@@ -56,8 +56,8 @@ static inline void ag_r16_store(const ag_r16_run_t *run, uint64_t column, uint64
  *
  * Pairs are for many rows: few are done before the weights of two have come from memory.
  */
-static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, uint64_t x_bytes,
-                                    uint64_t most_groups, ag_r16_tile_fn_t fn)
+static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, uint64_t most_groups,
+                                    ag_r16_tile_fn_t fn)
 {
     const ag_r16_type_t *type = &ag_r16_types[dtype];
     uint64_t quant_bytes = ag_r16_blocks(type, run->k) * type->quant_bytes;
@@ -79,7 +79,7 @@ static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, u
                 ag_r16_store(run, (g + i) * AG_GROUP_ROWS, row, tile.n_rows,
                              out + i * tile.n_rows * AG_GROUP_ROWS);
             }
-            tile.x += tile.n_rows * x_bytes;
+            tile.x += tile.n_rows * ag_r16_x_bytes(dtype, run->k);
         }
     }
 }

@@ -109,6 +109,55 @@ Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
     ag_graph_fini(&graph);
 }
 
+/* The kinds of nodes as text. */
+static const char *kinds(const ag_graph_t *graph, char *text)
+{
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        text[i] = ag_node_name(node_at(graph, i)->kind)[0];
+    }
+    text[graph->nodes.n_items] = '\0';
+    return text;
+}
+
+Test(compile, layers_of_one_input_share_its_prepared_rows_where_they_are_many)
+{
+    const uint64_t few[AG_N_COUNTERS] = {1, 8, 8, 4};
+    const ag_graph_param_t packed = {
+        .dtype = AG_Q4_0, .packing = AG_PACKING_R16, .rows = 32, .cols = 32};
+    ag_graph_param_t params[] = {packed, packed, packed};
+    ag_graph_t graph;
+    int32_t x, y, z;
+    char text[16];
+
+    params[1].dtype = AG_Q6_K;
+    params[2] = (ag_graph_param_t){.dtype = AG_F32, .rows = 32, .cols = 32};
+    ag_graph_init(&graph);
+    x = internal(&graph, 32);
+    y = internal(&graph, 32);
+    z = internal(&graph, 32);
+    add_linear(&graph, x, y, 0, params);
+    add_linear(&graph, x, z, 0, params); /* the same rows */
+    add_linear(&graph, x, z, 1, params); /* in another form */
+    add_linear(&graph, x, z, 2, params); /* as they are */
+    add_sum(&graph, y, z, x);
+    add_linear(&graph, x, y, 0, params); /* of another input */
+    compile(&graph, params);
+    cr_expect_str_eq(kinds(&graph, text), "PLLPLLAPL");
+    /* the second form takes the place of the first */
+    cr_expect_str_eq(barriers(&graph, text), ".|.||||||");
+    cr_expect_eq(node_at(&graph, 1)->in[1], node_at(&graph, 0)->out);
+    cr_expect_eq(node_at(&graph, 2)->in[1], node_at(&graph, 0)->out);
+    cr_expect_eq(node_at(&graph, 4)->in[1], node_at(&graph, 3)->out);
+    cr_expect_eq(node_at(&graph, 5)->in[1], AG_NO_VALUE);
+    cr_assert_eq(ag_graph_compile(&graph, few, params, false), AG_OK);
+    cr_expect_str_eq(kinds(&graph, text), "LLLLAL", "a few rows each thread prepares itself");
+    cr_expect_eq(graph.values.n_items, 3);
+    cr_expect_eq(node_at(&graph, 0)->in[1], AG_NO_VALUE);
+    cr_assert_eq(ag_graph_compile(&graph, bounds, params, true), AG_OK);
+    cr_expect_str_eq(kinds(&graph, text), "LLLLAL", "exact products are of the rows themselves");
+    ag_graph_fini(&graph);
+}
+
 Test(compile, caches_of_different_layers_need_no_barrier_between_them)
 {
     for (uint32_t layer = 0; layer < 2; layer++) {

@@ -151,6 +151,34 @@ static void expect_sums(const linear_case_t *c, const float *weights, const floa
     }
 }
 
+/* All threads prepare, meet, and multiply by what they left. */
+static void run_prepared(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const linear_case_t *c = arg;
+
+    ag_kernel_prepare(context, &c->linear, c->x, c->n_rows, (void *)c->linear.prepared);
+    ag_team_barrier(context->worker);
+    ag_linear_r16.run(context, &c->linear, c->x, c->n_rows, y);
+}
+
+/* Rows that all threads prepared together give the bits of those that each prepares by itself. */
+static void expect_prepared(const linear_case_t *c, const ag_isa_t *isa, const float *y,
+                            const char *what)
+{
+    uint64_t row_bytes = ag_linear_prepared_bytes(&c->linear, false);
+    linear_case_t prepared = *c;
+    kernel_call_t call = {.fn = run_prepared, .arg = &prepared, .isa = isa};
+    float *got;
+
+    cr_assert_eq(row_bytes % 4, 0);
+    prepared.linear.prepared = take(c->n_rows * row_bytes);
+    got = kernel_call(&call, c->n_rows * c->linear.n, what);
+    cr_expect_eq(memcmp(got, y, c->n_rows * c->linear.n * sizeof(float)), 0,
+                 "%s: rows prepared together have other bits", what);
+    free(got);
+    free((void *)prepared.linear.prepared);
+}
+
 /* A row has the same bits whatever rows stand beside it. */
 static void expect_alone(const linear_case_t *c, const ag_isa_t *isa, const float *y,
                          const char *what)
@@ -211,6 +239,7 @@ static void check_case(ag_dtype_t dtype, uint64_t n, uint64_t k, uint64_t n_rows
                         n_rows * n, what);
         expect_sums(&c, weights, rounded, y, what);
         expect_alone(&c, isa, y, what);
+        expect_prepared(&c, isa, y, what);
         free(y);
     }
     free(rows);
