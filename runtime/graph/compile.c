@@ -142,7 +142,8 @@ static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, co
     if (node->out != AG_NO_VALUE) {
         touches[n++] = touch_value(graph, bounds, node, node->out, true);
     }
-    if (node->kind == AG_NODE_KV_APPEND || node->kind == AG_NODE_ATTENTION) {
+    if (node->kind == AG_NODE_KV_APPEND || node->kind == AG_NODE_ATTENTION ||
+        node->kind == AG_NODE_ATTENTION_PARTS) {
         touches[n++] = (touch_t){.space = -2 - (int32_t)node->layer,
                                  .end = 1,
                                  .writes = node->kind == AG_NODE_KV_APPEND,
@@ -192,7 +193,7 @@ ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
     ag_status_t status;
 
     graph->exact = exact;
-    status = ag_graph_prepare(graph, bounds, params);
+    status = ag_graph_lower(graph, bounds, params);
     if (status == AG_OK) {
         status = place_values(graph, bounds);
     }

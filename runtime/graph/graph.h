@@ -18,6 +18,8 @@ typedef enum ag_node_kind {
     AG_NODE_ROPE,
     AG_NODE_KV_APPEND,
     AG_NODE_ATTENTION,
+    AG_NODE_ATTENTION_PARTS, /* made by compiling, with the next: ATTENTION of few rows */
+    AG_NODE_ATTENTION_MERGE,
     AG_NODE_GLU,
     AG_NODE_ADD,
     AG_NODE_SELECT,
@@ -102,9 +104,8 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next);
 
 /**
- * Let layers of one input that takes many rows share its prepared rows, give internal values their
- * places in scratch and put barriers where a node touches what another thread may still read or
- * have written.
+ * Choose how few or many rows are worked on, give internal values their places in scratch, and put
+ * barriers where a node touches what another thread may still read or have written.
  * @param bounds  (AG_N_COUNTERS) the most that a step of this class has.
  * @param exact   float32 products.
  */

@@ -27,9 +27,12 @@ extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];
 uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
                                 const ag_graph_param_t *params);
 
-/** Put PREPARE before layers that take many rows (prepare.c); what was there of it goes first. */
-ag_status_t ag_graph_prepare(ag_graph_t *graph, const uint64_t *bounds,
-                             const ag_graph_param_t *params);
+/**
+ * Choose what the class's number of rows decides (lower.c): PREPARE before layers of many rows,
+ * attention of few rows in parts. What an earlier call made goes first.
+ */
+ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
+                           const ag_graph_param_t *params);
 
 static inline const ag_value_t *ag_graph_get(const ag_graph_t *graph, int32_t value)
 {

@@ -301,6 +301,43 @@ static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node
     return ag_attention_scratch_bytes(&node->attr.attention.args, &kv);
 }
 
+/* ATTENTION_PARTS: q -> (tokens, parts); ATTENTION_MERGE: (tokens, parts) -> as ATTENTION */
+
+static bool parts_infer(const ag_graph_t *graph, const ag_node_t *node,
+                        const ag_graph_param_t *params, uint32_t *width_p)
+{
+    bool fits = attention_infer(graph, node, params, width_p);
+
+    *width_p = ag_attention_parts_width(&node->attr.attention.args, node->attr.attention.head_dim);
+    return fits;
+}
+
+static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
+                      const ag_kernel_context_t *context)
+{
+    ag_kernel_attention_parts(context, &node->attr.attention.args, &run->kv[node->layer],
+                              data_of(run, node->in[0]), data_of(run, node->out));
+}
+
+static bool merge_infer(const ag_graph_t *graph, const ag_node_t *node,
+                        const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_attention_t *args = &node->attr.attention.args;
+
+    (void)params;
+    *width_p = args->n_heads * node->attr.attention.head_dim;
+    return same_rows(graph, node) &&
+           width_of(graph, node->in[0]) ==
+               ag_attention_parts_width(args, node->attr.attention.head_dim);
+}
+
+static void merge_run(const ag_graph_run_t *run, const ag_node_t *node,
+                      const ag_kernel_context_t *context)
+{
+    ag_kernel_attention_merge(context, &node->attr.attention.args, &run->kv[node->layer],
+                              data_of(run, node->in[0]), data_of(run, node->out));
+}
+
 /* GLU: act(gate) * up */
 
 static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
@@ -377,6 +414,10 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, true, append_infer, append_run, NULL, NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, false, attention_infer, attention_run,
                            attention_cost, attention_scratch},
+    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, false, parts_infer, parts_run,
+                                 attention_cost, attention_scratch},
+    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, false, merge_infer, merge_run, NULL,
+                                 NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, false, same_width_infer, glu_run, NULL, NULL},
     [AG_NODE_ADD] = {"ADD", 2, true, true, same_width_infer, add_run, NULL, NULL},
     [AG_NODE_SELECT] = {"SELECT", 1, true, false, select_infer, select_run, NULL, NULL},

@@ -8,6 +8,10 @@
  *
  * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair
  * seen. Tiles go to threads in turn, for later ones see more.
+ *
+ * A step of few rows is one tile a sequence: there the positions are cut into parts, which all
+ * threads share out by KV head and part, and what each part gathered is put together behind a
+ * barrier (Dao et al. 2023, Flash-Decoding). Where it is cut depends on the position alone.
  */
 #include <math.h>
 #include <string.h>
@@ -15,7 +19,11 @@
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
-enum { ROWS_AT_ONCE = 16, MANY_TILES = 8 };
+enum {
+    ROWS_AT_ONCE = 16,
+    MANY_TILES = 8,
+    SPAN_POSITIONS = AG_ATTEND_BLOCKS * AG_ATTEND_POSITIONS,
+};
 
 static uint64_t head_floats(const ag_kv_t *kv)
 {
@@ -177,13 +185,14 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
                         const ag_kv_t *kv, const piece_t *piece, const int32_t *table,
                         const float *q, uint32_t first, uint32_t last)
 {
-    enum { SPAN = AG_ATTEND_BLOCKS * AG_ATTEND_POSITIONS };
     uint64_t n_heads = piece->head_end - piece->head_begin;
     uint64_t n = (piece->row_end - piece->row_begin) * n_heads;
     ag_attend_t args = {.head_dim = kv->head_dim, .scale = attention->scale};
 
     find_span(kv, table, piece->kv_head, first, last, args.blocks);
-    find_span(kv, table, piece->kv_head, first + SPAN, last, args.ahead);
+    /* beyond the piece's own positions too: the thread's next piece is likely to begin there */
+    find_span(kv, table, piece->kv_head, first + SPAN_POSITIONS,
+              (uint32_t)context->step->positions[piece->row_end - 1], args.ahead);
     for (uint64_t at = 0; at < n; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
         uint32_t position = (uint32_t)context->step->positions[row];
@@ -192,7 +201,7 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
             uint32_t seen = position + 1 - first, i = args.n_rows++;
 
             args.q[i] = q + (row * attention->n_heads + head) * kv->head_dim;
-            args.n_positions[i] = seen < SPAN ? seen : SPAN;
+            args.n_positions[i] = seen < SPAN_POSITIONS ? seen : SPAN_POSITIONS;
             args.gathered[i] = piece->gathered + at * kv->head_dim;
             args.maximum[i] = &piece->maximum[at];
             args.sum[i] = &piece->sum[at];
@@ -216,13 +225,13 @@ static void attend_exactly(const ag_kernel_context_t *context, const ag_attentio
     run_block(context, attention, kv, piece, q, first);
 }
 
-static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                      const ag_kv_t *kv, const piece_t *piece, const float *q, float *y)
+/* The piece's rows and heads against positions [begin, end); begin is a span's first. */
+static void run_positions(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                          const ag_kv_t *kv, const piece_t *piece, const float *q, uint32_t begin,
+                          uint32_t end)
 {
     const ag_step_t *step = context->step;
-    uint64_t n_heads = piece->head_end - piece->head_begin;
-    uint64_t n_sums = (piece->row_end - piece->row_begin) * n_heads;
-    uint32_t last = (uint32_t)step->positions[piece->row_end - 1];
+    uint64_t n_sums = (piece->row_end - piece->row_begin) * (piece->head_end - piece->head_begin);
     const int32_t *table = step->block_tables + (uint64_t)piece->sequence * step->table_stride;
 
     memset(piece->gathered, 0, n_sums * kv->head_dim * sizeof(float));
@@ -230,15 +239,25 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
     for (uint64_t i = 0; i < n_sums; i++) {
         piece->maximum[i] = -INFINITY;
     }
-    for (uint32_t first = 0; first <= last;) {
+    while (begin < end) {
         if (has_kernel(context, kv)) {
-            attend_span(context, attention, kv, piece, table, q, first, last);
-            first += AG_ATTEND_BLOCKS * kv->block_tokens;
+            attend_span(context, attention, kv, piece, table, q, begin, end - 1);
+            begin += SPAN_POSITIONS;
         } else {
-            attend_exactly(context, attention, kv, piece, table, q, first, last);
-            first += kv->block_tokens;
+            attend_exactly(context, attention, kv, piece, table, q, begin, end - 1);
+            begin += kv->block_tokens;
         }
     }
+}
+
+static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                      const ag_kv_t *kv, const piece_t *piece, const float *q, float *y)
+{
+    uint64_t n_heads = piece->head_end - piece->head_begin;
+    uint64_t n_sums = (piece->row_end - piece->row_begin) * n_heads;
+
+    run_positions(context, attention, kv, piece, q, 0,
+                  (uint32_t)context->step->positions[piece->row_end - 1] + 1);
     for (uint64_t at = 0; at < n_sums; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
         float *out = y + (row * attention->n_heads + head) * kv->head_dim;
@@ -347,5 +366,141 @@ void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_
             piece.row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
             run_tile(context, attention, kv, &piece, head_begin, head_end, q, y);
         }
+    }
+}
+
+/* A tile's parts: how many, and how many positions each has but for the last: whole spans. */
+static uint32_t count_parts(const ag_step_t *step, const ag_kv_t *kv, uint64_t row_end,
+                            uint32_t *part_positions_p)
+{
+    uint32_t n_positions = (uint32_t)step->positions[row_end - 1] + 1;
+    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens, n_spans = (n_positions + span - 1) / span;
+    uint32_t n = n_spans < AG_ATTENTION_PARTS ? n_spans : AG_ATTENTION_PARTS;
+
+    *part_positions_p = (n_spans + n - 1) / n * span;
+    return (n_positions + *part_positions_p - 1) / *part_positions_p;
+}
+
+/* Where a row's part of a head stands: what it gathered, its maximum and its sum. */
+static uint64_t part_at(const ag_attention_t *attention, const ag_kv_t *kv, uint64_t row,
+                        uint64_t head, uint32_t part)
+{
+    return ((row * attention->n_heads + head) * AG_ATTENTION_PARTS + part) *
+           ((uint64_t)kv->head_dim + 2);
+}
+
+static void run_part(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                     const ag_kv_t *kv, const piece_t *piece, const float *q, uint32_t part,
+                     uint32_t part_positions, float *parts)
+{
+    uint64_t n_heads = piece->head_end - piece->head_begin;
+    uint32_t all = (uint32_t)context->step->positions[piece->row_end - 1] + 1;
+    uint32_t begin = part * part_positions;
+    uint32_t end = all - begin < part_positions ? all : begin + part_positions;
+
+    run_positions(context, attention, kv, piece, q, begin, end);
+    for (uint64_t at = 0; at < (piece->row_end - piece->row_begin) * n_heads; at++) {
+        float *dst = parts + part_at(attention, kv, piece->row_begin + at / n_heads,
+                                     piece->head_begin + at % n_heads, part);
+
+        memcpy(dst, piece->gathered + at * kv->head_dim, kv->head_dim * sizeof(float));
+        dst[kv->head_dim] = piece->maximum[at];
+        dst[kv->head_dim + 1] = piece->sum[at];
+    }
+}
+
+uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head_dim)
+{
+    return attention->n_heads * AG_ATTENTION_PARTS * (head_dim + 2);
+}
+
+/* The sequence's tile that begins with a row. */
+static void find_tile(const ag_step_t *step, uint32_t sequence, uint64_t row, piece_t *piece)
+{
+    uint64_t end = (uint64_t)step->row_begin[sequence + 1];
+
+    piece->sequence = sequence;
+    piece->row_begin = row;
+    piece->row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
+}
+
+void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                               const ag_kv_t *kv, const float *q, float *parts)
+{
+    const ag_step_t *step = context->step;
+    uint64_t n_units = 0, number = 0, begin, end;
+    uint32_t part_positions;
+    piece_t piece;
+
+    split_scratch(attention, kv, context->scratch, &piece);
+    for (int pass = 0; pass < 2; pass++) { /* count, then do this thread's share */
+        for (uint32_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+            for (uint64_t row = (uint64_t)step->row_begin[s];
+                 row < (uint64_t)step->row_begin[s + 1]; row = piece.row_end) {
+                uint32_t n_parts;
+
+                find_tile(step, s, row, &piece);
+                n_parts = count_parts(step, kv, piece.row_end, &part_positions);
+                for (uint32_t unit = 0; unit < kv->n_kv_heads * n_parts; unit++, number++) {
+                    if (pass == 0 || number < begin || number >= end) {
+                        continue;
+                    }
+                    piece.kv_head = unit / n_parts;
+                    find_heads(attention, &piece);
+                    run_part(context, attention, kv, &piece, q, unit % n_parts, part_positions,
+                             parts);
+                    ag_kernel_yield(context);
+                }
+            }
+        }
+        n_units = pass == 0 ? number : n_units;
+        ag_worker_share(context->worker, n_units, 1, &begin, &end);
+        number = 0;
+    }
+}
+
+/* Parts of one row and head, in their order. */
+static void merge_row(const ag_kv_t *kv, const float *parts, uint32_t n_parts, float *y)
+{
+    uint64_t stride = (uint64_t)kv->head_dim + 2;
+    float maximum = -INFINITY, sum = 0;
+
+    for (uint32_t p = 0; p < n_parts; p++) {
+        maximum = fmaxf(maximum, parts[p * stride + kv->head_dim]);
+    }
+    memset(y, 0, kv->head_dim * sizeof(float));
+    for (uint32_t p = 0; p < n_parts; p++) {
+        const float *part = parts + p * stride;
+        /* a part that the row does not see has a sum of 0 and no maximum */
+        float scale = part[kv->head_dim + 1] > 0 ? expf(part[kv->head_dim] - maximum) : 0;
+
+        sum += part[kv->head_dim + 1] * scale;
+        for (uint32_t d = 0; d < kv->head_dim; d++) {
+            y[d] += part[d] * scale;
+        }
+    }
+    for (uint32_t d = 0; d < kv->head_dim; d++) {
+        y[d] /= sum;
+    }
+}
+
+void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                               const ag_kv_t *kv, const float *parts, float *y)
+{
+    const ag_step_t *step = context->step;
+    uint64_t begin, end;
+    uint32_t part_positions;
+    piece_t piece;
+
+    ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS] * attention->n_heads, 1, &begin,
+                    &end);
+    for (uint64_t at = begin; at < end; at++) {
+        uint64_t row = at / attention->n_heads, head = at % attention->n_heads;
+        uint32_t s = sequence_of(step, row);
+        uint64_t first = (uint64_t)step->row_begin[s];
+
+        find_tile(step, s, first + (row - first) / ROWS_AT_ONCE * ROWS_AT_ONCE, &piece);
+        merge_row(kv, parts + part_at(attention, kv, row, head, 0),
+                  count_parts(step, kv, piece.row_end, &part_positions), y + at * kv->head_dim);
     }
 }

@@ -167,6 +167,20 @@ void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_
                          const ag_kv_t *kv, const float *q, float *y);
 size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv);
 
+/*
+ * The same in two steps for few rows, so that all threads have their share of a long context
+ * however many heads there are: parts of the positions, a barrier, and their merging.
+ */
+enum { AG_ATTENTION_PARTS = 8 };
+
+/** Floats of a row of parts. */
+uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head_dim);
+/** @param parts (tokens, n_heads, AG_ATTENTION_PARTS, head_dim + 2): gathered, maximum, sum. */
+void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                               const ag_kv_t *kv, const float *q, float *parts);
+void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                               const ag_kv_t *kv, const float *parts, float *y);
+
 typedef enum ag_act {
     AG_ACT_SILU,
     AG_ACT_GELU_TANH,

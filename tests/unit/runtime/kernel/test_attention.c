@@ -185,6 +185,22 @@ static void run_attention(const ag_kernel_context_t *context, const void *arg, f
     ag_kernel_attention(context, &c->attention, &c->kv, c->q, y);
 }
 
+/* In two steps, with a barrier between them. */
+typedef struct parts_case {
+    const attention_case_t *of;
+    float *parts;
+} parts_case_t;
+
+static void run_parts(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const parts_case_t *c = arg;
+
+    ag_kernel_attention_parts(context, &c->of->attention, &c->of->kv, c->of->q, c->parts);
+    ag_team_barrier(context->worker);
+    ag_kernel_attention_merge(context, &c->of->attention, &c->of->kv, c->parts, y);
+    ag_team_barrier(context->worker);
+}
+
 /* Append this step's rows to a cache that holds the past; what no row owns stays NaN. */
 static void check_append(attention_case_t *c, const char *what)
 {
@@ -245,26 +261,40 @@ static void expect_head(const attention_case_t *c, const float *y, uint32_t s, u
     free(weights);
 }
 
-static void check_attention(const attention_case_t *c, const ag_isa_t *isa, const char *what)
+static void expect_rows(const attention_case_t *c, const float *y, const char *what)
 {
-    const shape_t *shape = &c->shape;
-    float *y = kernel_call(
-        &(kernel_call_t){.fn = run_attention,
-                         .arg = c,
-                         .step = &c->step,
-                         .isa = isa,
-                         .scratch_bytes = ag_attention_scratch_bytes(&c->attention, &c->kv),
-                         .yields = c->step.counts[AG_COUNT_TOKENS] > 0},
-        c->step.counts[AG_COUNT_TOKENS] * shape->n_heads * shape->head_dim, what);
-
-    for (uint32_t s = 0; s < shape->n_sequences; s++) {
+    for (uint32_t s = 0; s < c->shape.n_sequences; s++) {
         for (int32_t row = c->row_begin[s]; row < c->row_begin[s + 1]; row++) {
-            for (uint32_t h = 0; h < shape->n_heads; h++) {
+            for (uint32_t h = 0; h < c->shape.n_heads; h++) {
                 expect_head(c, y, s, (uint64_t)row, h, what);
             }
         }
     }
+}
+
+static void check_attention(const attention_case_t *c, const ag_isa_t *isa, const char *what)
+{
+    uint64_t n_rows = c->step.counts[AG_COUNT_TOKENS];
+    uint64_t n = n_rows * c->shape.n_heads * c->shape.head_dim;
+    parts_case_t parts = {.of = c};
+    kernel_call_t call = {.fn = run_attention,
+                          .arg = c,
+                          .step = &c->step,
+                          .isa = isa,
+                          .scratch_bytes = ag_attention_scratch_bytes(&c->attention, &c->kv),
+                          .yields = n_rows > 0};
+    float *y = kernel_call(&call, n, what);
+
+    expect_rows(c, y, what);
     free(y);
+    parts.parts = take(n_rows * ag_attention_parts_width(&c->attention, c->kv.head_dim) *
+                       sizeof(*parts.parts));
+    call.fn = run_parts;
+    call.arg = &parts;
+    y = kernel_call(&call, n, what);
+    expect_rows(c, y, what);
+    free(y);
+    free(parts.parts);
 }
 
 static void check_shape(const shape_t *shape)
@@ -303,6 +333,9 @@ static void check_type(ag_dtype_t dtype)
         {dtype, 16, 2, 8, 16, 3, {15, 16, 100}, {0, 1, 0}, 7}, /* sequences without rows */
         {dtype, 12, 3, 40, 32, 2, {0, 90}, {70, 20}, 8},
         {dtype, 7, 1, 100, 32, 1, {131}, {3}, 9},
+        /* long pasts: parts of several spans, rows that end in different ones */
+        {dtype, 3, 3, 16, 32, 2, {1100, 126}, {1, 5}, 10},
+        {dtype, 5, 2, 24, 32, 2, {255, 640}, {20, 1}, 11},
     };
 
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {

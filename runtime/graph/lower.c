@@ -1,7 +1,8 @@
 /*
- * Layers of one input share its prepared rows: int8 with scales, or bf16. For many rows each thread
- * prepares its share and meets the others' behind a barrier; a few rows cost less than the barrier,
- * so that each thread prepares all of them for itself (ag_kernel_linear()).
+ * What the number of rows decides. Layers of one input share its prepared rows: int8 with scales,
+ * or bf16. For many rows each thread prepares its share and meets the others' behind a barrier; a
+ * few rows cost less than the barrier, so that each thread prepares all of them for itself
+ * (ag_kernel_linear()). Attention of few rows is cut by positions, of many by rows.
  */
 #include "runtime/graph/graph_priv.h"
 
@@ -13,23 +14,30 @@ typedef struct held {
     ag_dtype_t dtype;
 } held_t;
 
-static void remove_prepared(ag_graph_t *graph)
+/* What an earlier lowering made goes; its values are the last ones. */
+static void restore(ag_graph_t *graph)
 {
     ag_node_t *nodes = AG_ITEMS(&graph->nodes, ag_node_t);
     size_t n_kept = 0;
 
     for (size_t i = 0; i < graph->nodes.n_items; i++) {
-        if (nodes[i].kind == AG_NODE_PREPARE) { /* its values are the last ones */
-            if ((size_t)nodes[i].out < graph->values.n_items) {
-                graph->values.n_items = (size_t)nodes[i].out;
-            }
+        ag_node_t node = nodes[i];
+
+        if ((node.kind == AG_NODE_PREPARE || node.kind == AG_NODE_ATTENTION_PARTS) &&
+            (size_t)node.out < graph->values.n_items) {
+            graph->values.n_items = (size_t)node.out;
+        }
+        if (node.kind == AG_NODE_PREPARE || node.kind == AG_NODE_ATTENTION_MERGE) {
             continue;
         }
-        nodes[n_kept] = nodes[i];
-        if (nodes[n_kept].kind == AG_NODE_LINEAR) {
-            nodes[n_kept].in[1] = AG_NO_VALUE;
+        if (node.kind == AG_NODE_ATTENTION_PARTS) { /* the merge follows */
+            node.kind = AG_NODE_ATTENTION;
+            node.out = nodes[i + 1].out;
         }
-        n_kept++;
+        if (node.kind == AG_NODE_LINEAR) {
+            node.in[1] = AG_NO_VALUE;
+        }
+        nodes[n_kept++] = node;
     }
     graph->nodes.n_items = n_kept;
 }
@@ -87,20 +95,42 @@ static ag_status_t add_layer(ag_graph_t *graph, const ag_graph_param_t *params, 
     return status == AG_OK ? ag_array_append(nodes, layer, 1) : status;
 }
 
-ag_status_t ag_graph_prepare(ag_graph_t *graph, const uint64_t *bounds,
-                             const ag_graph_param_t *params)
+/* Append attention to nodes as its parts and their merging. */
+static ag_status_t add_parts(ag_graph_t *graph, const ag_node_t *attention, ag_array_t *nodes)
+{
+    ag_node_t parts = *attention, merge = *attention;
+    ag_status_t status;
+
+    parts.kind = AG_NODE_ATTENTION_PARTS;
+    parts.out = ag_graph_value(
+        graph, AG_COUNT_TOKENS,
+        ag_attention_parts_width(&parts.attr.attention.args, parts.attr.attention.head_dim),
+        AG_INTERNAL);
+    merge.kind = AG_NODE_ATTENTION_MERGE;
+    merge.in[0] = parts.out;
+    status = parts.out < 0 ? ag_fail_nomem("compiling a segment", sizeof(ag_value_t))
+                           : ag_array_append(nodes, &parts, 1);
+    return status == AG_OK ? ag_array_append(nodes, &merge, 1) : status;
+}
+
+ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
+                           const ag_graph_param_t *params)
 {
     ag_array_t nodes = AG_ARRAY(ag_node_t), held = AG_ARRAY(held_t);
     ag_status_t status = AG_OK;
 
-    remove_prepared(graph);
+    restore(graph);
     for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
         ag_node_t node = AG_ITEMS(&graph->nodes, ag_node_t)[i];
-        bool many = ag_node_prepared_bytes(graph, &node, params) > 0 &&
-                    bounds[ag_graph_get(graph, node.in[0])->counter] > FEW_ROWS;
 
-        status = many ? add_layer(graph, params, &node, &nodes, &held)
-                      : ag_array_append(&nodes, &node, 1);
+        if (ag_node_prepared_bytes(graph, &node, params) > 0 &&
+            bounds[ag_graph_get(graph, node.in[0])->counter] > FEW_ROWS) {
+            status = add_layer(graph, params, &node, &nodes, &held);
+        } else if (node.kind == AG_NODE_ATTENTION && bounds[AG_COUNT_TOKENS] <= FEW_ROWS) {
+            status = add_parts(graph, &node, &nodes);
+        } else {
+            status = ag_array_append(&nodes, &node, 1);
+        }
         forget(&held, node.out);
     }
     ag_array_fini(&held);
