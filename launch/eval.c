@@ -33,7 +33,7 @@ static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
         return status;
     }
     ag_warn_utf8(session->options->text, bytes, n_bytes);
-    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids);
+    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids, NULL);
     free(bytes);
     if (status != AG_OK) {
         ag_array_fini(&ids);

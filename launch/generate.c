@@ -30,7 +30,7 @@ static ag_status_t encode_text(const ag_session_t *session, const char *what, co
     ag_status_t status;
 
     ag_warn_utf8(what, text, n_bytes);
-    status = ag_tokenizer_encode(session->tokenizer, text, n_bytes, AG_TOKEN_SPECIAL, ids);
+    status = ag_tokenizer_encode(session->tokenizer, text, n_bytes, AG_TOKEN_SPECIAL, ids, NULL);
     if (status == AG_OK && bos >= 0 &&
         (ids->n_items == 0 || AG_ITEMS(ids, int32_t)[0] != bos)) { /* never twice */
         status = ag_array_append(ids, NULL, 1);
