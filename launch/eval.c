@@ -22,18 +22,21 @@ static const char *input_of(const ag_session_t *session)
     return session->options->tokens != NULL ? session->options->tokens : session->options->text;
 }
 
-static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
+static ag_status_t read_text_ids(ag_session_t *session, evaluation_t *e)
 {
     ag_array_t ids = AG_ARRAY(int32_t);
     char *bytes;
     size_t n_bytes;
+    uint64_t encoding_bytes = 0;
     ag_status_t status = ag_read_whole_file(session->options->text, &bytes, &n_bytes);
 
     if (status != AG_OK) {
         return status;
     }
     ag_warn_utf8(session->options->text, bytes, n_bytes);
-    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids, NULL);
+    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids,
+                                 &encoding_bytes);
+    ag_input_count(&session->input, ids.n_items * sizeof(int32_t), n_bytes + encoding_bytes);
     free(bytes);
     if (status != AG_OK) {
         ag_array_fini(&ids);
@@ -49,7 +52,7 @@ static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
 }
 
 /* What is to be run, and the context that needs. */
-static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t *context_p)
+static ag_status_t gather(ag_session_t *session, evaluation_t *e, uint32_t *context_p)
 {
     const ag_options_t *options = session->options;
     uint32_t most = options->plan.context_tokens > 0 ? options->plan.context_tokens
@@ -63,6 +66,7 @@ static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t
     if (status != AG_OK) {
         return status;
     }
+    ag_input_count(&session->input, e->n_ids * sizeof(*e->ids), 0);
     if (e->n_ids == 0) {
         return ag_fail(AG_ERR_INVALID, "%s has no token to predict", input_of(session));
     }

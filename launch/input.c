@@ -11,6 +11,14 @@
 /* No text for one run is larger; a device or a pipe may never end. */
 enum { MOST_MIB = 256 };
 
+void ag_input_count(ag_input_bytes_t *input, uint64_t held_bytes, uint64_t passing_bytes)
+{
+    uint64_t now = held_bytes + passing_bytes;
+
+    input->held_bytes = held_bytes;
+    input->most_bytes = now > input->most_bytes ? now : input->most_bytes;
+}
+
 static ag_status_t check_size(const char *what, size_t n_bytes)
 {
     return n_bytes <= (size_t)MOST_MIB << 20
@@ -85,6 +93,7 @@ static ag_status_t read_line(ag_lines_t *lines, bool *end_p)
             status = check_size(lines->what, lines->line.n_items);
         }
     }
+    lines->longest = lines->longest > lines->line.n_items ? lines->longest : lines->line.n_items;
     *end_p = c == EOF && lines->line.n_items == 0;
     return status == AG_OK && c == EOF ? check_stream(lines->file, lines->what) : status;
 }
@@ -105,6 +114,14 @@ ag_status_t ag_lines_next(ag_lines_t *lines, ag_json_t **json_p)
         return ag_fail(AG_ERR_FORMAT, "%s is empty: each line is one JSON value", lines->what);
     }
     return ag_json_parse(lines->line.items, lines->line.n_items, lines->what, json_p);
+}
+
+/* jansson holds a string twice while it parses it, and once after that. */
+uint64_t ag_lines_bytes(const ag_lines_t *lines, uint64_t made_bytes)
+{
+    uint64_t n = lines->line.n_items;
+
+    return lines->longest + n + (made_bytes > n ? made_bytes : n);
 }
 
 void ag_lines_close(ag_lines_t *lines)
