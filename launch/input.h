@@ -24,7 +24,8 @@ void ag_input_count(ag_input_bytes_t *input, uint64_t held_bytes, uint64_t passi
  */
 ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes_p);
 
-/* A file of one JSON value a line. */
+/* A file of one JSON value a line. What is not valid UTF-8, or half a surrogate pair, is read as
+ * U+FFFD, with a warning that names the line. */
 typedef struct ag_lines {
     FILE *file;
     const char *path; /* NULL: standard input */

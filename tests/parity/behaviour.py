@@ -377,6 +377,12 @@ def errors():
     one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
 
 
+def prompt_ids(lines):
+    """The ids that lines of tokenize or generate --json tell of."""
+    values = [json.loads(line) for line in lines.decode().strip().split("\n")]
+    return [value["prompt_tokens"] if isinstance(value, dict) else value for value in values]
+
+
 def inputs():
     """What is read besides the model is bounded, named with its line, and never overwritten."""
     bad = b"a\xffb"
@@ -404,6 +410,15 @@ def inputs():
                      ask + ["--prompt-file", text], ["eval", "--model", TINY, "--text", text],
                      ["tokenize", "--model", TINY, "--file", text]):
             expect("UTF-8" in run(args).stderr.decode(), f"{args}: invalid UTF-8 is replaced, and said")
+        mended, plain = path("mended.jsonl", b'\xef\xbb\xbf"first"\n"' + bad + b'"\n"x\\ud83cy"\n'), \
+            path("plain.jsonl", '"first"\n"a\ufffdb"\n"x\ufffdy"\n'.encode())
+        for args in (ask + ["--json", "--prompts"], ["tokenize", "--model", TINY, "--jsonl", "--file"]):
+            got, wanted = run(args + [mended]), run(args + [plain])
+            said = got.stderr.decode()
+            expect(prompt_ids(got.stdout) == prompt_ids(wanted.stdout), f"{args}: {got.stdout}")
+            expect(f"warning: {mended}, line 2 is not valid UTF-8" in said and
+                   f"warning: {mended}, line 3 has half a surrogate pair" in said and
+                   "line 1" not in said and "warning" not in wanted.stderr.decode(), f"{args}: {said}")
         ids = os.path.join(folder, "ids.npy")
         np.save(ids, np.arange(3, dtype=np.int32))
         before = open(ids, "rb").read()
