@@ -229,6 +229,7 @@ static ag_status_t read_plan(ag_session_t *session, const ag_plan_model_t *model
     return status == AG_OK ? ag_plan_check_model(session->plan, model) : status;
 }
 
+/* eval puts a BOS before a window, and outside of what --context or the model let it hold. */
 static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
     enum { EVAL_BATCH = 128 }; /* all its rows have logits */
@@ -236,6 +237,10 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     ag_plan_opts_t opts = session->options->plan;
     ag_status_t status;
 
+    if (all_outputs) {
+        model.context_tokens += context_tokens == model.context_tokens + 1;
+        opts.context_tokens += opts.context_tokens > 0 && context_tokens == opts.context_tokens + 1;
+    }
     if (session->options->plan_file != NULL) {
         status = read_plan(session, &model);
         if (status == AG_OK && session->plan->context_tokens < context_tokens) {

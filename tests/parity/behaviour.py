@@ -375,6 +375,10 @@ def errors():
         one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
     one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
+    ids = ["eval", "--model", TINY, "--tokens", os.path.join(DATA, "tiny", "seq7.npy")]
+    one_line(ids + ["--window", "129"], 2, ["--window 129", "128", "--window 128"])  # of 7 ids
+    one_line(ids + ["--window", "12", "--context", "9"], 2, ["--window 12", "--context 9"])
+    one_line(ids + ["--context", "129"], 2, ["--context 129", "128"])
 
 
 def prompt_ids(lines):

@@ -70,6 +70,14 @@ def bos_eval():
                 expect(result["tokens"] == len(wanted["ids"]), f"tokens: {result}")
                 expect(result["predicted"] == wanted["with_bos"]["predicted"], f"predicted: {result}")
                 expect_close(result["nll"], wanted["with_bos"]["nll"], 1e-5, f"mean nll {source[0]} {split}")
+        longer = os.path.join(folder, "longer")
+        with open(longer, "w") as file:
+            file.write(wanted["text"] * 2)
+        for split in ([], ["--window", "128"], ["--context", "128"]):  # the BOS stands outside the context
+            done = run(["eval", "--model", BOS_MODEL, "--text", longer, "--json"] + EXACT + split)
+            result = json.loads(done.stdout)
+            expect(result["predicted"] == wanted["whole_context"]["predicted"], f"predicted: {result}")
+            expect_close(result["nll"], wanted["whole_context"]["nll"], 1e-5, f"whole context {split}")
         result = json.loads(run(["eval", "--model", NO_BOS_MODEL, "--window", wanted["window"], "--json",
                                  "--text", text]).stdout)
         expect(result["predicted"] == wanted["without_bos"]["predicted"], f"predicted without BOS: {result}")
