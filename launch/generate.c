@@ -69,7 +69,8 @@ static ag_status_t add_prompt(const ag_session_t *session, const char *what, con
                               size_t n_bytes, prompts_t *prompts, uint64_t *made_bytes_p)
 {
     ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
-    int32_t bos = ag_tokenizer_bos(session->tokenizer);
+    bool chat = session->options->chat;
+    int32_t bos = chat ? -1 : ag_tokenizer_bos(session->tokenizer); /* a template writes its own */
     size_t begin = prompts->ids.n_items;
     uint64_t encoding_bytes = 0;
     char *rendered = NULL;
@@ -77,7 +78,7 @@ static ag_status_t add_prompt(const ag_session_t *session, const char *what, con
 
     *made_bytes_p = n_bytes;
     ag_warn_utf8(what, text, n_bytes);
-    if (session->options->chat) {
+    if (chat) {
         status = ag_chat_render(session->tokenizer, &turn, 1, &rendered, &n_bytes);
         text = rendered;
         *made_bytes_p += n_bytes;
