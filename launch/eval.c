@@ -22,18 +22,21 @@ static const char *input_of(const ag_session_t *session)
     return session->options->tokens != NULL ? session->options->tokens : session->options->text;
 }
 
-static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
+static ag_status_t read_text_ids(ag_session_t *session, evaluation_t *e)
 {
     ag_array_t ids = AG_ARRAY(int32_t);
     char *bytes;
     size_t n_bytes;
+    uint64_t encoding_bytes = 0;
     ag_status_t status = ag_read_whole_file(session->options->text, &bytes, &n_bytes);
 
     if (status != AG_OK) {
         return status;
     }
     ag_warn_utf8(session->options->text, bytes, n_bytes);
-    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids);
+    status = ag_tokenizer_encode(session->tokenizer, bytes, n_bytes, AG_TOKEN_SPECIAL, &ids,
+                                 &encoding_bytes);
+    ag_input_count(&session->input, ids.n_items * sizeof(int32_t), n_bytes + encoding_bytes);
     free(bytes);
     if (status != AG_OK) {
         ag_array_fini(&ids);
@@ -48,14 +51,35 @@ static ag_status_t read_text_ids(const ag_session_t *session, evaluation_t *e)
     return AG_OK;
 }
 
-/* What is to be run, and the context that needs. */
-static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t *context_p)
+/* How many tokens a window may hold: the context, without the BOS before it. */
+static ag_status_t most_tokens(const ag_session_t *session, uint32_t *most_p)
 {
     const ag_options_t *options = session->options;
-    uint32_t most = options->plan.context_tokens > 0 ? options->plan.context_tokens
-                                                     : session->model->spec->context_tokens;
-    bool as_is = options->tokens != NULL && options->window == 0;
-    uint32_t n_bos;
+    uint32_t model = session->model->spec->context_tokens, given = options->plan.context_tokens;
+    uint32_t most = given > 0 ? given : model;
+
+    if (given > model) {
+        return ag_fail(AG_ERR_INVALID, "--context %u is beyond the model's %u: give at most that",
+                       given, model);
+    }
+    if (options->window > most && given > 0) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--window %u is beyond --context %u: give a smaller --window or a larger "
+                       "--context",
+                       options->window, given);
+    }
+    if (options->window > most) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--window %u is beyond the model's context of %u: give --window %u or less",
+                       options->window, most, most);
+    }
+    *most_p = most;
+    return AG_OK;
+}
+
+static ag_status_t read_ids(ag_session_t *session, evaluation_t *e)
+{
+    const ag_options_t *options = session->options;
     ag_status_t status = options->tokens != NULL
                              ? ag_npy_read_ids(options->tokens, &e->ids, &e->n_ids)
                              : read_text_ids(session, e);
@@ -63,33 +87,34 @@ static ag_status_t gather(const ag_session_t *session, evaluation_t *e, uint32_t
     if (status != AG_OK) {
         return status;
     }
-    if (e->n_ids == 0) {
-        return ag_fail(AG_ERR_INVALID, "%s has no token to predict", input_of(session));
+    ag_input_count(&session->input, e->n_ids * sizeof(*e->ids), 0);
+    return e->n_ids > 0 ? ag_check_ids(session->model, input_of(session), e->ids, e->n_ids)
+                        : ag_fail(AG_ERR_INVALID, "%s has no token to predict", input_of(session));
+}
+
+/* What is to be run, and the context that needs. */
+static ag_status_t gather(ag_session_t *session, evaluation_t *e, uint32_t *context_p)
+{
+    const ag_options_t *options = session->options;
+    bool as_is = options->tokens != NULL && options->window == 0;
+    uint32_t most = 0;
+    ag_status_t status = most_tokens(session, &most);
+
+    if (status == AG_OK) {
+        status = read_ids(session, e);
     }
-    status = ag_check_ids(session->model, input_of(session), e->ids, e->n_ids);
     if (status != AG_OK) {
         return status;
-    }
-    e->bos = as_is ? -1 : ag_tokenizer_bos(session->tokenizer);
-    n_bos = e->bos >= 0;
-    if (most <= n_bos) {
-        return ag_fail(AG_ERR_INVALID,
-                       "a context of %u has no room for a token behind the BOS: give "
-                       "--context 2 or more",
-                       most);
     }
     if (as_is && e->n_ids > most) {
         return ag_fail(AG_ERR_INVALID,
                        "%s has %zu tokens, the context is %u: give --window %u or less",
                        options->tokens, e->n_ids, most, most);
     }
-    e->window = options->window > 0 ? options->window : as_is ? (uint32_t)e->n_ids : most - n_bos;
+    e->bos = as_is ? -1 : ag_tokenizer_bos(session->tokenizer);
+    e->window = options->window > 0 ? options->window : most;
     e->window = e->window < e->n_ids ? e->window : (uint32_t)e->n_ids;
-    if (e->window + n_bos > most) {
-        return ag_fail(AG_ERR_INVALID, "--window %u is beyond the context of %u%s", e->window, most,
-                       n_bos > 0 ? " less one for the BOS" : "");
-    }
-    *context_p = e->window + n_bos;
+    *context_p = (options->plan.context_tokens > 0 ? most : e->window) + (e->bos >= 0);
     return AG_OK;
 }
 

@@ -9,10 +9,20 @@
 #include "runtime/text/chat.h"
 #include "runtime/text/stream.h"
 
-/* A prompt: ids, ready to run. */
-typedef struct prompt {
-    ag_array_t ids; /* int32_t */
-} prompt_t;
+/* Prompts: ids, ready to run. */
+typedef struct prompts {
+    ag_array_t ids;  /* int32_t: all prompts', one after the other */
+    ag_array_t ends; /* size_t: where each one's end */
+} prompts_t;
+
+static const int32_t *ids_of(const prompts_t *prompts, size_t number, size_t *n_ids_p)
+{
+    const size_t *ends = AG_ITEMS(&prompts->ends, size_t);
+    size_t begin = number > 0 ? ends[number - 1] : 0;
+
+    *n_ids_p = ends[number] - begin;
+    return AG_ITEMS(&prompts->ids, int32_t) + begin;
+}
 
 /* One answer on its way to standard output. */
 typedef struct answer {
@@ -22,105 +32,112 @@ typedef struct answer {
     ag_array_t tokens; /* int32_t */
 } answer_t;
 
-/* @param what  where the text comes from. */
-static ag_status_t encode_text(const ag_session_t *session, const char *what, const char *text,
-                               size_t n_bytes, ag_array_t *ids)
+static ag_status_t put_bos(ag_array_t *ids, size_t begin, int32_t bos)
 {
-    int32_t bos = ag_tokenizer_bos(session->tokenizer);
     ag_status_t status;
 
-    ag_warn_utf8(what, text, n_bytes);
-    status = ag_tokenizer_encode(session->tokenizer, text, n_bytes, AG_TOKEN_SPECIAL, ids);
-    if (status == AG_OK && bos >= 0 &&
-        (ids->n_items == 0 || AG_ITEMS(ids, int32_t)[0] != bos)) { /* never twice */
-        status = ag_array_append(ids, NULL, 1);
-        if (status == AG_OK) {
-            memmove(AG_ITEMS(ids, int32_t) + 1, ids->items, (ids->n_items - 1) * sizeof(int32_t));
-            AG_ITEMS(ids, int32_t)[0] = bos;
-        }
+    if (ids->n_items > begin && AG_ITEMS(ids, int32_t)[begin] == bos) { /* never twice */
+        return AG_OK;
+    }
+    status = ag_array_append(ids, NULL, 1);
+    if (status == AG_OK) {
+        memmove(AG_ITEMS(ids, int32_t) + begin + 1, AG_ITEMS(ids, int32_t) + begin,
+                (ids->n_items - 1 - begin) * sizeof(int32_t));
+        AG_ITEMS(ids, int32_t)[begin] = bos;
     }
     return status;
 }
 
-static ag_status_t add_prompt(const ag_session_t *session, const char *what, const char *text,
-                              size_t n_bytes, ag_array_t *prompts)
+static ag_status_t end_prompt(prompts_t *prompts, size_t begin, const char *what)
 {
-    prompt_t prompt = {.ids = AG_ARRAY(int32_t)};
+    if (prompts->ids.n_items == begin) {
+        return ag_fail(AG_ERR_INVALID, "%s: the prompt is empty: give at least one token", what);
+    }
+    return ag_array_append(&prompts->ends, &prompts->ids.n_items, 1);
+}
+
+static uint64_t held_bytes(const prompts_t *prompts)
+{
+    return prompts->ids.n_items * sizeof(int32_t) + prompts->ends.n_items * sizeof(size_t);
+}
+
+/**
+ * @param what         where the text comes from.
+ * @param made_bytes_p out: what stood in memory at the most beside the ids, the text included.
+ */
+static ag_status_t add_prompt(const ag_session_t *session, const char *what, const char *text,
+                              size_t n_bytes, prompts_t *prompts, uint64_t *made_bytes_p)
+{
     ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
+    bool chat = session->options->chat;
+    int32_t bos = chat ? -1 : ag_tokenizer_bos(session->tokenizer); /* a template writes its own */
+    size_t begin = prompts->ids.n_items;
+    uint64_t encoding_bytes = 0;
     char *rendered = NULL;
     ag_status_t status = AG_OK;
 
-    if (session->options->chat) {
+    *made_bytes_p = n_bytes;
+    ag_warn_utf8(what, text, n_bytes);
+    if (chat) {
         status = ag_chat_render(session->tokenizer, &turn, 1, &rendered, &n_bytes);
         text = rendered;
+        *made_bytes_p += n_bytes;
     }
     if (status == AG_OK) {
-        status = encode_text(session, what, text, n_bytes, &prompt.ids);
+        status = ag_tokenizer_encode(session->tokenizer, text, n_bytes, AG_TOKEN_SPECIAL,
+                                     &prompts->ids, &encoding_bytes);
     }
+    *made_bytes_p += encoding_bytes;
     free(rendered);
-    if (status == AG_OK && prompt.ids.n_items == 0) {
-        status = ag_fail(AG_ERR_INVALID, "%s: the prompt is empty: give at least one token", what);
+    if (status == AG_OK && bos >= 0) {
+        status = put_bos(&prompts->ids, begin, bos);
     }
-    if (status == AG_OK) {
-        status = ag_array_append(prompts, &prompt, 1);
-    }
-    if (status != AG_OK) {
-        ag_array_fini(&prompt.ids);
-    }
-    return status;
+    return status == AG_OK ? end_prompt(prompts, begin, what) : status;
 }
 
-static ag_status_t add_lines(const ag_session_t *session, ag_array_t *prompts)
+static ag_status_t add_lines(ag_session_t *session, prompts_t *prompts)
 {
     ag_lines_t lines;
     ag_json_t *json = NULL;
     ag_status_t status = ag_lines_open(session->options->prompts, &lines);
 
     while (status == AG_OK && (status = ag_lines_next(&lines, &json)) == AG_OK && json != NULL) {
+        uint64_t made_bytes = 0;
         size_t n_text;
         const char *text = ag_json_string(json, &n_text);
 
-        status = text != NULL ? add_prompt(session, lines.what, text, n_text, prompts)
+        status = text != NULL ? add_prompt(session, lines.what, text, n_text, prompts, &made_bytes)
                               : ag_fail(AG_ERR_FORMAT, "%s: a JSON string is expected", lines.what);
         ag_json_destroy(json);
+        ag_input_count(&session->input, held_bytes(prompts), ag_lines_bytes(&lines, made_bytes));
     }
     ag_lines_close(&lines);
-    return status == AG_OK && prompts->n_items == 0
+    return status == AG_OK && prompts->ends.n_items == 0
                ? ag_fail(AG_ERR_INVALID, "%s has no prompts", session->options->prompts)
                : status;
 }
 
-static ag_status_t add_ids(const ag_session_t *session, ag_array_t *prompts)
+static ag_status_t add_ids(ag_session_t *session, prompts_t *prompts)
 {
-    prompt_t prompt = {.ids = AG_ARRAY(int32_t)};
+    const char *path = session->options->tokens;
     int32_t *ids;
     size_t n_ids;
-    ag_status_t status = ag_npy_read_ids(session->options->tokens, &ids, &n_ids);
+    ag_status_t status = ag_npy_read_ids(path, &ids, &n_ids);
 
     if (status != AG_OK) {
         return status;
     }
-    status = ag_check_ids(session->model, session->options->tokens, ids, n_ids);
-    if (status == AG_OK) {
-        status = ag_array_append(&prompt.ids, ids, n_ids);
-    }
-    free(ids);
-    if (status == AG_OK && n_ids == 0) {
-        status = ag_fail(AG_ERR_INVALID, "%s has no token: the prompt is empty",
-                         session->options->tokens);
-    }
-    if (status == AG_OK) {
-        status = ag_array_append(prompts, &prompt, 1);
-    }
-    if (status != AG_OK) {
-        ag_array_fini(&prompt.ids);
-    }
-    return status;
+    prompts->ids =
+        (ag_array_t){.items = ids, .n_items = n_ids, .capacity = n_ids, .item_bytes = sizeof(*ids)};
+    status = ag_check_ids(session->model, path, ids, n_ids);
+    ag_input_count(&session->input, held_bytes(prompts), 0);
+    return status == AG_OK ? end_prompt(prompts, 0, path) : status;
 }
 
-static ag_status_t gather_prompts(const ag_session_t *session, ag_array_t *prompts)
+static ag_status_t gather_prompts(ag_session_t *session, prompts_t *prompts)
 {
     const ag_options_t *options = session->options;
+    uint64_t made_bytes;
     char *bytes;
     size_t n_bytes;
     ag_status_t status;
@@ -132,27 +149,30 @@ static ag_status_t gather_prompts(const ag_session_t *session, ag_array_t *promp
         return add_lines(session, prompts);
     }
     if (options->prompt != NULL) {
-        return add_prompt(session, "--prompt", options->prompt, strlen(options->prompt), prompts);
+        return add_prompt(session, "--prompt", options->prompt, strlen(options->prompt), prompts,
+                          &made_bytes);
     }
     status = ag_read_whole_file(options->prompt_file, &bytes, &n_bytes);
     if (status == AG_OK) {
-        status = add_prompt(session, options->prompt_file, bytes, n_bytes, prompts);
+        status = add_prompt(session, options->prompt_file, bytes, n_bytes, prompts, &made_bytes);
+        ag_input_count(&session->input, held_bytes(prompts), made_bytes);
         free(bytes);
     }
     return status;
 }
 
 /* Positions that the longest prompt and its answer need, at most the model's. */
-static ag_status_t needed_context(const ag_session_t *session, const ag_array_t *prompts,
+static ag_status_t needed_context(const ag_session_t *session, const prompts_t *prompts,
                                   uint32_t *context_p)
 {
     uint32_t most = session->model->spec->context_tokens,
              given = session->options->plan.context_tokens;
     uint64_t longest = 0, needed;
 
-    for (size_t i = 0; i < prompts->n_items; i++) {
-        size_t n = AG_ITEMS(prompts, prompt_t)[i].ids.n_items;
+    for (size_t i = 0; i < prompts->ends.n_items; i++) {
+        size_t n;
 
+        ids_of(prompts, i, &n);
         longest = n > longest ? n : longest;
     }
     most = given > 0 && given < most ? given : most;
@@ -192,24 +212,24 @@ static bool on_token(void *arg, int32_t id, ag_status_t *status)
     return answer->stream.stopped;
 }
 
-static ag_json_t *ids_json(const ag_array_t *ids)
+static ag_json_t *ids_json(const int32_t *ids, size_t n_ids)
 {
     ag_json_t *array = ag_json_new_array();
 
-    for (size_t i = 0; i < ids->n_items; i++) {
-        ag_json_append(array, ag_json_new_integer(AG_ITEMS(ids, int32_t)[i]));
+    for (size_t i = 0; i < n_ids; i++) {
+        ag_json_append(array, ag_json_new_integer(ids[i]));
     }
     return array;
 }
 
-static ag_status_t print_json(const answer_t *answer, const prompt_t *prompt, ag_stop_t stop,
-                              const ag_report_t *report)
+static ag_status_t print_json(const answer_t *answer, const int32_t *prompt, size_t n_prompt,
+                              ag_stop_t stop, const ag_report_t *report)
 {
     static const char *const stops[] = {"eos", "length", "stop", "interrupted"};
     ag_json_t *json = ag_json_new_object();
 
-    ag_json_set(json, "prompt_tokens", ids_json(&prompt->ids));
-    ag_json_set(json, "tokens", ids_json(&answer->tokens));
+    ag_json_set(json, "prompt_tokens", ids_json(prompt, n_prompt));
+    ag_json_set(json, "tokens", ids_json(answer->tokens.items, answer->tokens.n_items));
     ag_json_set(json, "text", ag_json_new_string(answer->text.items, answer->text.n_items));
     ag_json_set(json, "stop", ag_json_new_string(stops[stop], strlen(stops[stop])));
     ag_report_to_json(report, json);
@@ -228,7 +248,7 @@ static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
 }
 
 static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
-                                 const prompt_t *prompt, uint64_t number, ag_stop_t *stop_p,
+                                 const prompts_t *prompts, uint64_t number, ag_stop_t *stop_p,
                                  ag_run_figures_t *sum)
 {
     answer_t answer = {.session = session, .text = AG_ARRAY(char), .tokens = AG_ARRAY(int32_t)};
@@ -238,12 +258,13 @@ static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
                                .calls = {.on_token = on_token, .is_end = is_end, .arg = &answer}};
     ag_run_figures_t figures = {0};
     ag_report_t report;
-    size_t n_before;
+    size_t n_before, n_prompt;
+    const int32_t *prompt = ids_of(prompts, number, &n_prompt);
     ag_status_t status;
 
     ag_text_stream_init(&answer.stream, session->options->stops, session->options->n_stops);
-    status = ag_generate(session->job, sampler, AG_ITEMS(&prompt->ids, int32_t),
-                         prompt->ids.n_items, &opts, &answer.tokens, stop_p, &figures);
+    status = ag_generate(session->job, sampler, prompt, n_prompt, &opts, &answer.tokens, stop_p,
+                         &figures);
     n_before = answer.text.n_items;
     if (status == AG_OK) {
         status = ag_text_stream_flush(&answer.stream, &answer.text);
@@ -255,7 +276,7 @@ static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
         status = ag_make_report(session, &figures, &report);
     }
     if (status == AG_OK) {
-        status = session->options->json ? print_json(&answer, prompt, *stop_p, &report)
+        status = session->options->json ? print_json(&answer, prompt, n_prompt, *stop_p, &report)
                                         : ag_write_out("\n", 1);
     }
     add_phase(&sum->prefill, &figures.prefill);
@@ -266,7 +287,7 @@ static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
     return status;
 }
 
-static ag_status_t answer_all(ag_session_t *session, const ag_array_t *prompts)
+static ag_status_t answer_all(ag_session_t *session, const prompts_t *prompts)
 {
     ag_run_figures_t figures = {0};
     ag_sampler_t *sampler = NULL;
@@ -274,10 +295,9 @@ static ag_status_t answer_all(ag_session_t *session, const ag_array_t *prompts)
     ag_status_t status, stopped;
 
     status = ag_sampler_create(session->model->spec->vocab, &session->options->sampling, &sampler);
-    for (size_t i = 0; i < prompts->n_items && status == AG_OK && stop != AG_STOP_INTERRUPTED;
+    for (size_t i = 0; i < prompts->ends.n_items && status == AG_OK && stop != AG_STOP_INTERRUPTED;
          i++) {
-        status =
-            answer_prompt(session, sampler, &AG_ITEMS(prompts, prompt_t)[i], i, &stop, &figures);
+        status = answer_prompt(session, sampler, prompts, i, &stop, &figures);
     }
     ag_sampler_destroy(sampler);
     stopped = ag_job_stop(session->job);
@@ -293,7 +313,7 @@ static ag_status_t answer_all(ag_session_t *session, const ag_array_t *prompts)
 ag_status_t ag_command_generate(ag_session_t *session)
 {
     bool root = session->net->rank == 0;
-    ag_array_t prompts = AG_ARRAY(prompt_t);
+    prompts_t prompts = {.ids = AG_ARRAY(int32_t), .ends = AG_ARRAY(size_t)};
     uint32_t context = 0;
     ag_status_t status = root ? gather_prompts(session, &prompts) : AG_OK;
 
@@ -315,9 +335,7 @@ ag_status_t ag_command_generate(ag_session_t *session)
             status = ag_session_finish(session, status);
         }
     }
-    for (size_t i = 0; i < prompts.n_items; i++) {
-        ag_array_fini(&AG_ITEMS(&prompts, prompt_t)[i].ids);
-    }
-    ag_array_fini(&prompts);
+    ag_array_fini(&prompts.ids);
+    ag_array_fini(&prompts.ends);
     return status;
 }

@@ -11,6 +11,14 @@
 /* No text for one run is larger; a device or a pipe may never end. */
 enum { MOST_MIB = 256 };
 
+void ag_input_count(ag_input_bytes_t *input, uint64_t held_bytes, uint64_t passing_bytes)
+{
+    uint64_t now = held_bytes + passing_bytes;
+
+    input->held_bytes = held_bytes;
+    input->most_bytes = now > input->most_bytes ? now : input->most_bytes;
+}
+
 static ag_status_t check_size(const char *what, size_t n_bytes)
 {
     return n_bytes <= (size_t)MOST_MIB << 20
@@ -85,8 +93,35 @@ static ag_status_t read_line(ag_lines_t *lines, bool *end_p)
             status = check_size(lines->what, lines->line.n_items);
         }
     }
+    lines->longest = lines->longest > lines->line.n_items ? lines->longest : lines->line.n_items;
     *end_p = c == EOF && lines->line.n_items == 0;
     return status == AG_OK && c == EOF ? check_stream(lines->file, lines->what) : status;
+}
+
+/* What is no text is replaced, and said, as in any other text. */
+static ag_status_t mend_line(ag_lines_t *lines)
+{
+    char *text = lines->line.items;
+    size_t n_bytes = lines->line.n_items;
+
+    if (!ag_utf8_valid(text, n_bytes)) {
+        char *repaired;
+        ag_status_t status;
+
+        ag_warn_utf8(lines->what, text, n_bytes);
+        status = ag_utf8_repair(text, n_bytes, &repaired, &n_bytes, NULL);
+        if (status != AG_OK) {
+            return status;
+        }
+        ag_array_fini(&lines->line);
+        lines->line.items = text = repaired;
+        lines->line.n_items = lines->line.capacity = n_bytes;
+        lines->longest = lines->longest > 2 * n_bytes ? lines->longest : 2 * n_bytes;
+    }
+    if (ag_json_mend_escapes(text, n_bytes)) {
+        ag_log(AG_LOG_WARNING, "%s has half a surrogate pair: it is read as U+FFFD", lines->what);
+    }
+    return AG_OK;
 }
 
 ag_status_t ag_lines_next(ag_lines_t *lines, ag_json_t **json_p)
@@ -104,7 +139,18 @@ ag_status_t ag_lines_next(ag_lines_t *lines, ag_json_t **json_p)
     if (lines->line.n_items == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s is empty: each line is one JSON value", lines->what);
     }
-    return ag_json_parse(lines->line.items, lines->line.n_items, lines->what, json_p);
+    status = mend_line(lines);
+    return status == AG_OK
+               ? ag_json_parse(lines->line.items, lines->line.n_items, lines->what, json_p)
+               : status;
+}
+
+/* jansson holds a string twice while it parses it, and once after that. */
+uint64_t ag_lines_bytes(const ag_lines_t *lines, uint64_t made_bytes)
+{
+    uint64_t n = lines->line.n_items;
+
+    return lines->longest + n + (made_bytes > n ? made_bytes : n);
 }
 
 void ag_lines_close(ag_lines_t *lines)

@@ -150,13 +150,22 @@ static char *cache_text(const char *build, ag_limits_t *limits)
     return text;
 }
 
+/* The file's folder and the one above it: a cache folder and ours in it. What is above those is
+ * somebody's home, or its like, and not ours to make. */
 static void make_folder_of(const char *path)
 {
     char folder[4096];
 
-    for (const char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path);
-        mkdir(folder, 0777);
+    for (int levels = 2; levels > 0; levels--) {
+        const char *end = path + strlen(path);
+
+        for (int i = 0; i < levels && end != NULL; i++) {
+            end = memrchr(path, '/', (size_t)(end - path));
+        }
+        if (end != NULL) {
+            snprintf(folder, sizeof(folder), "%.*s", (int)(end - path), path);
+            mkdir(folder, 0777);
+        }
     }
 }
 

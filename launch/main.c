@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,11 +123,23 @@ static int measure(const ag_options_t *options)
     return exit_code(status);
 }
 
+/*
+ * Large memory of malloc's is mapped, always: it grows without a second copy, and goes back when it
+ * is freed. Without this libc keeps what is freed, in sizes that depend on what came before, and no
+ * plan could foretell it.
+ */
+static void keep_no_freed_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 2 << 20);
+}
+
 int main(int argc, char **argv)
 {
     ag_options_t options;
     ag_status_t parsed = ag_options_parse(argc, argv, &options);
 
+    keep_no_freed_memory();
     ag_log_set_sink(print_line, NULL);
     return parsed == AG_OK && options.command >= AG_COMMAND_MEASURE_PROCESS
                ? measure(&options)

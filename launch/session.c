@@ -229,6 +229,7 @@ static ag_status_t read_plan(ag_session_t *session, const ag_plan_model_t *model
     return status == AG_OK ? ag_plan_check_model(session->plan, model) : status;
 }
 
+/* eval puts a BOS before a window, and outside of what --context or the model let it hold. */
 static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
     enum { EVAL_BATCH = 128 }; /* all its rows have logits */
@@ -236,6 +237,10 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     ag_plan_opts_t opts = session->options->plan;
     ag_status_t status;
 
+    if (all_outputs) {
+        model.context_tokens += context_tokens == model.context_tokens + 1;
+        opts.context_tokens += opts.context_tokens > 0 && context_tokens == opts.context_tokens + 1;
+    }
     if (session->options->plan_file != NULL) {
         status = read_plan(session, &model);
         if (status == AG_OK && session->plan->context_tokens < context_tokens) {
@@ -293,11 +298,26 @@ static uint64_t process_bytes(const ag_session_t *session, uint32_t rank)
            (n_ranks - 1) * PEER_BYTES;
 }
 
+/* The input is read before the parts that are foretold are taken: what reading it took beyond what
+ * stays of it is memory that they take afterwards, as far as they need so much. */
+static uint64_t input_bytes(const ag_input_bytes_t *input, const ag_memory_t *foretold)
+{
+    uint64_t later = 0;
+
+    for (uint32_t i = 0; i < foretold->n_parts; i++) {
+        later += foretold->parts[i].bytes;
+    }
+    return input->most_bytes > input->held_bytes + later ? input->most_bytes - later
+                                                         : input->held_bytes;
+}
+
 ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
 {
     ag_memory_t memory = ag_memory_foretell(session->build, &session->programs, rank,
                                             rank_of(session, rank)->n_threads);
+    uint64_t input = rank == 0 ? input_bytes(&session->input, &memory) : 0;
 
+    memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = "input", .bytes = input};
     memory.parts[memory.n_parts++] =
         (ag_memory_part_t){.name = "process", .bytes = process_bytes(session, rank)};
     memory.parts[memory.n_parts++] =

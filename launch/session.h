@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "launch/host.h"
+#include "launch/input.h"
 #include "launch/limits.h"
 #include "launch/options.h"
 #include "launch/report.h"
@@ -25,6 +26,7 @@ typedef struct ag_session {
     const ag_isa_t *isa;
     ag_model_t *model;
     ag_tokenizer_t *tokenizer;
+    ag_input_bytes_t input; /* rank 0's; set before the plan is made */
     ag_plan_t *plan;
     ag_build_t *build;
     ag_programs_t programs;

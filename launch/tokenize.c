@@ -38,7 +38,7 @@ static ag_status_t print_ids(const ag_array_t *ids)
 static ag_status_t encode(const conversion_t *c, const char *text, size_t n_bytes)
 {
     ag_array_t ids = AG_ARRAY(int32_t);
-    ag_status_t status = ag_tokenizer_encode(c->tokenizer, text, n_bytes, c->flags, &ids);
+    ag_status_t status = ag_tokenizer_encode(c->tokenizer, text, n_bytes, c->flags, &ids, NULL);
 
     if (status == AG_OK) {
         status = print_ids(&ids);

@@ -1,5 +1,6 @@
 #include "runtime/base/json.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -8,6 +9,11 @@
 #include <string.h>
 
 #include "runtime/base/utf8.h"
+
+static const char byte_order_mark[] =
+    "\xEF\xBB\xBF"; /* RFC 8259, section 8.1: may be passed over */
+
+enum { MARK_BYTES = 3 };
 
 enum { PARSE_FLAGS = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL };
 
@@ -23,8 +29,10 @@ static ag_status_t fail_parse(const char *what, json_error_t *error)
 
 ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p)
 {
+    size_t n_mark =
+        n_bytes >= MARK_BYTES && memcmp(text, byte_order_mark, MARK_BYTES) == 0 ? MARK_BYTES : 0;
     json_error_t error;
-    json_t *json = json_loadb(text, n_bytes, PARSE_FLAGS, &error);
+    json_t *json = json_loadb(text + n_mark, n_bytes - n_mark, PARSE_FLAGS, &error);
 
     if (json == NULL) {
         return fail_parse(what, &error);
@@ -33,16 +41,76 @@ ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag
     return AG_OK;
 }
 
+/* The number that an escape \uXXXX stands for; -1: no such escape is at text. */
+static int escaped_unit(const char *text, size_t n_bytes)
+{
+    char digits[5] = "", *end;
+    long unit;
+
+    if (n_bytes < 6 || text[0] != '\\' || text[1] != 'u' || !isxdigit((unsigned char)text[2])) {
+        return -1;
+    }
+    memcpy(digits, text + 2, 4);
+    unit = strtol(digits, &end, 16);
+    return end == digits + 4 ? (int)unit : -1;
+}
+
+bool ag_json_mend_escapes(char *text, size_t n_bytes)
+{
+    bool mended = false;
+
+    for (size_t i = 0; i + 1 < n_bytes;) {
+        int unit = escaped_unit(text + i, n_bytes - i);
+        int next = unit >= 0 ? escaped_unit(text + i + 6, n_bytes - i - 6) : -1;
+
+        if (unit < 0) {
+            i += text[i] == '\\' ? 2 : 1;
+        } else if (unit >= 0xD800 && unit < 0xDC00 && next >= 0xDC00 && next < 0xE000) {
+            i += 12;
+        } else {
+            if (unit >= 0xD800 && unit < 0xE000) {
+                memcpy(text + i, "\\uFFFD", 6);
+                mended = true;
+            }
+            i += 6;
+        }
+    }
+    return mended;
+}
+
+typedef struct source {
+    FILE *file;
+    bool is_begun;
+} source_t;
+
+static size_t read_some(void *buffer, size_t n_bytes, void *arg)
+{
+    source_t *source = arg;
+    size_t n = fread(buffer, 1, n_bytes, source->file);
+
+    if (n == 0 && ferror(source->file)) {
+        return (size_t)-1;
+    }
+    if (!source->is_begun && n >= MARK_BYTES && memcmp(buffer, byte_order_mark, MARK_BYTES) == 0) {
+        n -= MARK_BYTES;
+        memmove(buffer, (char *)buffer + MARK_BYTES, n);
+        n += fread((char *)buffer + n, 1, n == 0 ? n_bytes : 0, source->file); /* 0 is the end */
+    }
+    source->is_begun = true;
+    return n;
+}
+
 ag_status_t ag_json_read(const char *path, ag_json_t **json_p)
 {
     FILE *file = fopen(path, "rb");
+    source_t source = {.file = file};
     json_error_t error;
     json_t *json;
 
     if (file == NULL) {
         return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
     }
-    json = json_loadf(file, PARSE_FLAGS, &error);
+    json = json_load_callback(read_some, &source, PARSE_FLAGS, &error);
     if (json == NULL && ferror(file)) {
         fclose(file);
         return ag_fail(AG_ERR_IO, "reading %s: %s", path, strerror(errno));

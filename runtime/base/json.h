@@ -20,13 +20,19 @@ typedef enum ag_json_kind {
 } ag_json_kind_t;
 
 /**
- * Parse one JSON value of any kind; strings may hold NUL. Duplicate keys and trailing text are
- * errors.
+ * Parse one JSON value of any kind; strings may hold NUL, a byte order mark may stand before it.
+ * Duplicate keys and trailing text are errors, and so are invalid UTF-8 and half a surrogate pair.
  * @param what  names the source in the error.
  * @param json_p  out: released by ag_json_destroy().
  * @return AG_OK, AG_ERR_FORMAT with line and column.
  */
 ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p);
+
+/**
+ * Escapes of half a surrogate pair, which no text can hold, become those of U+FFFD; in place.
+ * @return true: there were some.
+ */
+bool ag_json_mend_escapes(char *text, size_t n_bytes);
 
 /** Read and parse a file. @return AG_OK, AG_ERR_IO, AG_ERR_FORMAT. */
 ag_status_t ag_json_read(const char *path, ag_json_t **json_p);

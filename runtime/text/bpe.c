@@ -26,6 +26,11 @@ void ag_bpe_fini(ag_bpe_t *bpe)
     ag_array_fini(&bpe->heap);
 }
 
+uint64_t ag_bpe_bytes(const ag_bpe_t *bpe)
+{
+    return bpe->most_symbols * sizeof(symbol_t) + bpe->most_candidates * sizeof(candidate_t);
+}
+
 static bool is_less(const candidate_t *a, const candidate_t *b)
 {
     return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
@@ -39,6 +44,9 @@ static ag_status_t push(ag_bpe_t *bpe, const candidate_t *candidate)
 
     if (status != AG_OK) {
         return status;
+    }
+    if (at >= bpe->most_candidates) {
+        bpe->most_candidates = at + 1;
     }
     while (at > 0 && is_less(&heap[at], &heap[(at - 1) / 2])) {
         candidate_t other = heap[at];
@@ -134,6 +142,9 @@ static ag_status_t split_bytes(ag_bpe_t *bpe, const char *bytes, size_t n_bytes)
         }
     }
     n = bpe->symbols.n_items;
+    if (n > bpe->most_symbols) {
+        bpe->most_symbols = n;
+    }
     if (status == AG_OK && n > 0) {
         AG_ITEMS(&bpe->symbols, symbol_t)[n - 1].right = -1;
     }

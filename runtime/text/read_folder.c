@@ -323,7 +323,11 @@ static int32_t id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token)
     return id == AG_NO_ID ? -1 : (int32_t)id;
 }
 
-/* The token that a template puts before a single text; -1: none. */
+/*
+ * The token that a template puts before a single text; -1: none. Nothing else says so: where there
+ * is a tokenizer.json, transformers 5 drops add_bos_token and add_eos_token of
+ * tokenizer_config.json (PreTrainedTokenizerBase._from_pretrained), whatever tokenizer_class is.
+ */
 static int32_t template_bos(const ag_tokenizer_t *tokenizer, const ag_json_t *processor)
 {
     const ag_json_t *members = ag_json_get(processor, "processors");
@@ -340,21 +344,6 @@ static int32_t template_bos(const ag_tokenizer_t *tokenizer, const ag_json_t *pr
         bos = template_bos(tokenizer, ag_json_at(members, i));
     }
     return bos >= 0 && bos < (int64_t)ag_tokenizer_size(tokenizer) ? (int32_t)bos : -1;
-}
-
-/*
- * As transformers 5 does (tokenization_utils_tokenizers.py): where tokenizer_config.json says
- * whether to add BOS or EOS, that counts, and not the template of tokenizer.json.
- */
-static int32_t find_bos(const reading_t *reading, const ag_json_t *mine)
-{
-    const ag_json_t *add_bos = ag_json_get(mine, "add_bos_token");
-
-    if (add_bos == NULL && ag_json_get(mine, "add_eos_token") == NULL) {
-        return template_bos(reading->tokenizer, ag_json_get(reading->json, "post_processor"));
-    }
-    return ag_json_bool(add_bos, false) ? id_of(reading->tokenizer, ag_json_get(mine, "bos_token"))
-                                        : -1;
 }
 
 /* One id, or a list of them. */
@@ -433,7 +422,7 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
     if (status != AG_OK) {
         return status;
     }
-    tokenizer->bos = find_bos(reading, mine);
+    tokenizer->bos = template_bos(tokenizer, ag_json_get(reading->json, "post_processor"));
     add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
     add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));
     ag_build_end(tokenizer, id_of(tokenizer, ag_json_get(mine, "eos_token")));

@@ -35,11 +35,23 @@ struct ag_splitter {
     step_t steps[MOST_RULES];
 };
 
-/* A match, or what lies between two. */
-typedef struct range {
-    ag_word_t word;
-    bool is_match;
-} range_t;
+/* One text on its way through the rules. */
+typedef struct cutting {
+    const ag_splitter_t *splitter;
+    pcre2_match_data *match;
+    ag_word_fn_t fn;
+    void *arg;
+} cutting_t;
+
+/* What one rule makes of a text: neighbours that may still become one word. */
+typedef struct pending {
+    const cutting_t *cutting;
+    size_t rule;
+    const char *text;  /* the whole that the rule sees */
+    size_t begin, end; /* of the word so far, in it */
+    bool is_match;     /* its last part is a match */
+    bool is_open;      /* there is a word so far */
+} pending_t;
 
 ag_status_t ag_pre_tokenizer_find(const char *path, const char *name, size_t n_bytes,
                                   const ag_pre_tokenizer_t **pre_p)
@@ -164,48 +176,6 @@ static ag_status_t find_next(const pcre2_code *code, pcre2_match_data *match, co
                    n_bytes, n);
 }
 
-static ag_status_t add_range(ag_array_t *ranges, size_t begin, size_t end, bool is_match)
-{
-    return ag_array_append(ranges, &(range_t){.word = {begin, end}, .is_match = is_match}, 1);
-}
-
-/* Matches and what lies between them, as places in the whole text. */
-static ag_status_t find_ranges(const step_t *step, pcre2_match_data *match, const char *text,
-                               const ag_word_t *word, ag_array_t *ranges)
-{
-    const char *subject = text + word->begin;
-    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(match);
-    size_t n_bytes = word->end - word->begin, done = 0, at = 0;
-    bool more = true, is_first = true;
-    ag_status_t status = AG_OK;
-
-    ranges->n_items = 0;
-    while (at <= n_bytes && more && status == AG_OK) {
-        status = find_next(step->code, match, subject, n_bytes, at, &more);
-        if (status != AG_OK || !more) {
-            break;
-        }
-        if (found[0] > done) {
-            status = add_range(ranges, word->begin + done, word->begin + found[0], step->invert);
-        }
-        /* an empty match cuts, but not where a match has just ended */
-        if (status == AG_OK && (found[1] > found[0] || found[0] != done || is_first)) {
-            status =
-                add_range(ranges, word->begin + found[0], word->begin + found[1], !step->invert);
-        }
-        is_first = false;
-        done = at = found[1];
-        if (found[1] == found[0]) {
-            do {
-                at++;
-            } while (at < n_bytes && ((unsigned char)subject[at] & 0xc0) == 0x80);
-        }
-    }
-    return status == AG_OK && done < n_bytes
-               ? add_range(ranges, word->begin + done, word->end, step->invert)
-               : status;
-}
-
 /* Do two neighbours become one word? */
 static bool joins(ag_cut_t cut, bool left_is_match, bool right_is_match)
 {
@@ -223,51 +193,103 @@ static bool joins(ag_cut_t cut, bool left_is_match, bool right_is_match)
     return false;
 }
 
-static ag_status_t add_words(ag_cut_t cut, const ag_array_t *ranges, ag_array_t *words)
+static ag_status_t split_from(const cutting_t *cutting, size_t rule, const char *text,
+                              size_t n_bytes);
+
+/* The word so far is complete: the rules that follow cut it further. */
+static ag_status_t close_word(pending_t *pending)
 {
-    const range_t *range = AG_ITEMS(ranges, range_t);
+    ag_cut_t cut = pending->cutting->splitter->steps[pending->rule].cut;
+    bool is_word = pending->is_open && pending->begin < pending->end &&
+                   !(cut == AG_CUT_REMOVED && pending->is_match);
+
+    pending->is_open = false;
+    return is_word ? split_from(pending->cutting, pending->rule + 1, pending->text + pending->begin,
+                                pending->end - pending->begin)
+                   : AG_OK;
+}
+
+/* A match, or what lies between two. */
+static ag_status_t add_range(pending_t *pending, size_t begin, size_t end, bool is_match)
+{
+    ag_cut_t cut = pending->cutting->splitter->steps[pending->rule].cut;
     ag_status_t status = AG_OK;
 
-    for (size_t i = 0, next; i < ranges->n_items && status == AG_OK; i = next) {
-        ag_word_t word = range[i].word;
-
-        for (next = i + 1;
-             next < ranges->n_items && joins(cut, range[next - 1].is_match, range[next].is_match);
-             next++) {
-            word.end = range[next].word.end;
-        }
-        if (word.begin < word.end && !(cut == AG_CUT_REMOVED && range[i].is_match)) {
-            status = ag_array_append(words, &word, 1);
-        }
+    if (pending->is_open && joins(cut, pending->is_match, is_match)) {
+        pending->end = end;
+        pending->is_match = is_match;
+        return AG_OK;
     }
+    status = close_word(pending);
+    pending->begin = begin;
+    pending->end = end;
+    pending->is_match = is_match;
+    pending->is_open = true;
     return status;
 }
 
-ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, size_t n_bytes,
-                              ag_array_t *words)
+/* Cut a text by one rule: matches and what lies between them, in order. */
+static ag_status_t split_by(const cutting_t *cutting, size_t rule, const char *text, size_t n_bytes)
 {
-    ag_array_t before = AG_ARRAY(ag_word_t), ranges = AG_ARRAY(range_t);
-    pcre2_match_data *match = pcre2_match_data_create(8, NULL);
-    ag_status_t status = match == NULL ? ag_fail_nomem("splitting a text", 64)
-                         : n_bytes > 0 ? ag_array_append(words, &(ag_word_t){0, n_bytes}, 1)
-                                       : AG_OK;
+    const step_t *step = &cutting->splitter->steps[rule];
+    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(cutting->match);
+    pending_t pending = {.cutting = cutting, .rule = rule, .text = text};
+    size_t done = 0, at = 0;
+    bool more = true, is_first = true;
+    ag_status_t status = AG_OK;
 
-    for (size_t i = 0; i < splitter->n_steps && status == AG_OK; i++) {
-        const step_t *step = &splitter->steps[i];
-        ag_array_t swap = before;
+    while (at <= n_bytes && more && status == AG_OK) {
+        size_t begin, end;
 
-        before = *words;
-        *words = swap;
-        words->n_items = 0;
-        for (size_t j = 0; j < before.n_items && status == AG_OK; j++) {
-            status = find_ranges(step, match, text, &AG_ITEMS(&before, ag_word_t)[j], &ranges);
-            if (status == AG_OK) {
-                status = add_words(step->cut, &ranges, words);
-            }
+        status = find_next(step->code, cutting->match, text, n_bytes, at, &more);
+        if (status != AG_OK || !more) {
+            break;
+        }
+        begin = found[0]; /* the rules that follow search with the same match data */
+        end = found[1];
+        if (begin > done) {
+            status = add_range(&pending, done, begin, step->invert);
+        }
+        /* an empty match cuts, but not where a match has just ended */
+        if (status == AG_OK && (end > begin || begin != done || is_first)) {
+            status = add_range(&pending, begin, end, !step->invert);
+        }
+        is_first = false;
+        done = at = end;
+        if (end == begin) {
+            do {
+                at++;
+            } while (at < n_bytes && ((unsigned char)text[at] & 0xc0) == 0x80);
         }
     }
-    pcre2_match_data_free(match);
-    ag_array_fini(&before);
-    ag_array_fini(&ranges);
+    if (status == AG_OK && done < n_bytes) {
+        status = add_range(&pending, done, n_bytes, step->invert);
+    }
+    return status == AG_OK ? close_word(&pending) : status;
+}
+
+/* As deep as there are rules. */
+static ag_status_t split_from(const cutting_t *cutting, size_t rule, const char *text,
+                              size_t n_bytes)
+{
+    return rule == cutting->splitter->n_steps ? cutting->fn(cutting->arg, text, n_bytes)
+                                              : split_by(cutting, rule, text, n_bytes);
+}
+
+ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, size_t n_bytes,
+                              ag_word_fn_t fn, void *arg)
+{
+    cutting_t cutting = {.splitter = splitter, .fn = fn, .arg = arg};
+    ag_status_t status = AG_OK;
+
+    if (n_bytes == 0) {
+        return AG_OK;
+    }
+    cutting.match = pcre2_match_data_create(8, NULL);
+    if (cutting.match == NULL) {
+        return ag_fail_nomem("splitting a text", 64);
+    }
+    status = split_from(&cutting, 0, text, n_bytes);
+    pcre2_match_data_free(cutting.match);
     return status;
 }

@@ -82,9 +82,16 @@ const char *ag_tokenizer_chat_template(const ag_tokenizer_t *tokenizer)
 /* What one call of encode needs, kept from word to word. */
 typedef struct encoding {
     ag_bpe_t bpe;
-    ag_array_t words;    /* ag_word_t */
     ag_array_t prefixed; /* char */
+    ag_array_t *ids;
 } encoding_t;
+
+static ag_status_t encode_word(void *arg, const char *bytes, size_t n_bytes)
+{
+    encoding_t *encoding = arg;
+
+    return ag_bpe_encode(&encoding->bpe, bytes, n_bytes, encoding->ids);
+}
 
 /* Between added tokens: a space goes before it where the tokenizer wants one; words; merging. */
 static ag_status_t encode_between(const ag_tokenizer_t *tokenizer, void *arg, const char *text,
@@ -102,23 +109,18 @@ static ag_status_t encode_between(const ag_tokenizer_t *tokenizer, void *arg, co
         text = encoding->prefixed.items;
         n_bytes++;
     }
-    encoding->words.n_items = 0;
-    if (status == AG_OK) {
-        status = ag_splitter_split(tokenizer->splitter, text, n_bytes, &encoding->words);
-    }
-    for (size_t i = 0; i < encoding->words.n_items && status == AG_OK; i++) {
-        const ag_word_t *word = &AG_ITEMS(&encoding->words, ag_word_t)[i];
-
-        status = ag_bpe_encode(&encoding->bpe, text + word->begin, word->end - word->begin, ids);
-    }
-    return status;
+    encoding->ids = ids;
+    return status == AG_OK
+               ? ag_splitter_split(tokenizer->splitter, text, n_bytes, encode_word, encoding)
+               : status;
 }
 
 ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
-                                unsigned flags, ag_array_t *ids)
+                                unsigned flags, ag_array_t *ids, uint64_t *most_bytes_p)
 {
-    encoding_t encoding = {.words = AG_ARRAY(ag_word_t), .prefixed = AG_ARRAY(char)};
+    encoding_t encoding = {.prefixed = AG_ARRAY(char)};
     char *repaired = NULL;
+    uint64_t used;
     ag_status_t status = AG_OK;
 
     if (n_bytes == 0) {
@@ -132,8 +134,12 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
     if (status == AG_OK) {
         status = ag_added_cut(tokenizer, text, n_bytes, flags, encode_between, &encoding, ids);
     }
+    used =
+        ag_bpe_bytes(&encoding.bpe) + encoding.prefixed.n_items + (repaired != NULL ? n_bytes : 0);
+    if (most_bytes_p != NULL && used > *most_bytes_p) {
+        *most_bytes_p = used;
+    }
     free(repaired);
-    ag_array_fini(&encoding.words);
     ag_array_fini(&encoding.prefixed);
     ag_bpe_fini(&encoding.bpe);
     return status;

@@ -35,9 +35,11 @@ bool ag_tokenizer_is_end(const ag_tokenizer_t *tokenizer, int32_t id);
 /**
  * Append the ids of a text; no BOS. Any bytes: invalid UTF-8 is read as U+FFFD.
  * @param ids  int32_t items.
+ * @param most_bytes_p  raised to the bytes that this took beside text and ids, for as long as it
+ *                      lasted; NULL: not asked for. Few, unless the text has a word that is long.
  */
 ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
-                                unsigned flags, ag_array_t *ids);
+                                unsigned flags, ag_array_t *ids, uint64_t *most_bytes_p);
 
 /**
  * The bytes of one token, as they stand in decoded text; zero bytes for a special token without

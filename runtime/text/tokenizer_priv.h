@@ -147,13 +147,13 @@ ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
 void ag_splitter_destroy(ag_splitter_t *splitter);
 size_t ag_splitter_bytes(const ag_splitter_t *splitter);
 
-typedef struct ag_word {
-    size_t begin, end;
-} ag_word_t;
+/** What becomes of a word. @return what is not AG_OK ends the cutting, and is its status. */
+typedef ag_status_t (*ag_word_fn_t)(void *arg, const char *bytes, size_t n_bytes);
 
-/** Cut valid UTF-8. @param words  ag_word_t items are appended, in order, none empty. */
+/** Cut valid UTF-8: fn is called for the words in order, none empty, one after the other: nothing
+ * of the text is held. */
 ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, size_t n_bytes,
-                              ag_array_t *words);
+                              ag_word_fn_t fn, void *arg);
 
 /** GPT-2's expression. */
 extern const char ag_pattern_gpt2[];
@@ -180,10 +180,14 @@ ag_status_t ag_pattern_translate(const char *pattern, ag_array_t *translated);
 typedef struct ag_bpe {
     const ag_tokenizer_t *tokenizer;
     ag_array_t symbols, heap; /* kept from word to word */
+    size_t most_symbols, most_candidates;
 } ag_bpe_t;
 
 void ag_bpe_init(ag_bpe_t *bpe, const ag_tokenizer_t *tokenizer);
 void ag_bpe_fini(ag_bpe_t *bpe);
+
+/** Bytes of what it keeps, as far as words so far have used it. */
+uint64_t ag_bpe_bytes(const ag_bpe_t *bpe);
 
 /** Append the ids of one word. */
 ag_status_t ag_bpe_encode(ag_bpe_t *bpe, const char *bytes, size_t n_bytes, ag_array_t *ids);

@@ -100,7 +100,7 @@ static void use_tokenizer(const ag_tokenizer_t *tokenizer, const char *text, siz
         ag_array_t ids = AG_ARRAY(int32_t), bytes = AG_ARRAY(char);
 
         /* an expression may give up on a text */
-        if (ag_tokenizer_encode(tokenizer, text, n_bytes, flags, &ids) != AG_OK) {
+        if (ag_tokenizer_encode(tokenizer, text, n_bytes, flags, &ids, NULL) != AG_OK) {
             expect_one_line();
         }
         for (size_t i = 0; i < ids.n_items; i++) {

@@ -44,6 +44,49 @@ def peak_of(args, ranks):
     return [(peaks[entry["rank"]], entry["peak_bytes"]) for entry in plan["predicted"]["memory"]]
 
 
+def peak_at_work(args):
+    """The peak of one rank from its start until it has computed for a second, and then is stopped."""
+    args = [ARGOSY] + args + ["--threads", "2"]
+    job = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def status(key):
+        with open(f"/proc/{job.pid}/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(key + ":"))
+
+    while status("Threads") < 2:  # the team is made when the input is read and the plan accepted
+        time.sleep(0.02)
+    time.sleep(1)
+    peak = status("VmHWM") * 1024
+    job.send_signal(signal.SIGINT)
+    err = job.communicate(timeout=60)[1].decode()
+    expect(job.returncode == 130, f"{args}: it was at work: code {job.returncode}: {err}")
+    return peak
+
+
+def memory_of_input():
+    """What the user gives is in the plan, too: texts, ids and prompts larger than the model."""
+    with tempfile.TemporaryDirectory() as folder:
+        text, word, ids, prompts = (os.path.join(folder, name)
+                                    for name in ("text", "word", "ids.npy", "prompts.jsonl"))
+        with open(text, "w") as file:
+            file.write("The quick brown fox, 42. " * 360000)
+        with open(word, "w") as file:
+            file.write("a" * 2000000)
+        with open(prompts, "w") as file:
+            file.write("".join(json.dumps(f"Prompt {i} of many") + "\n" for i in range(60000)))
+        np.save(ids, (np.arange(4 << 20) % 300).astype(np.int32))
+        for args in (["eval", "--text", text], ["eval", "--text", word],
+                     ["eval", "--tokens", ids, "--window", "100"],
+                     ["generate", "--prompts", prompts, "--max-tokens", "9", "--ignore-eos"]):
+            args += ["--model", TINY]
+            plan = json.loads(run(args + ["--threads", "2", "--dry-run"]).stdout)
+            planned, peak = plan["predicted"]["memory"][0]["peak_bytes"], peak_at_work(args)
+            what = f"{args}: peak {peak / MIB:.1f} MiB, plan {planned / MIB:.1f} MiB"
+            print(what)
+            expect(peak <= planned and peak >= 0.95 * planned - 16 * MIB, what)
+        one_line(["eval", "--model", TINY, "--text", text, "--max-memory", "40M"], 3, ["input", "MiB"])
+
+
 def memory():
     """Each process's peak is at most the plan's, and at least 95% of it less 16 MiB."""
     text = " ".join(str(i) for i in range(250))
@@ -62,6 +105,7 @@ def memory():
     for peak, planned in peak_of(args, 1):
         expect(peak <= planned and peak >= 0.95 * planned - 16 * MIB,
                f"eval: peak {peak / MIB:.1f} MiB, plan {planned / MIB:.1f} MiB")
+    memory_of_input()
 
 
 def forms():
@@ -331,6 +375,16 @@ def errors():
         one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
     one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
+    ids = ["eval", "--model", TINY, "--tokens", os.path.join(DATA, "tiny", "seq7.npy")]
+    one_line(ids + ["--window", "129"], 2, ["--window 129", "128", "--window 128"])  # of 7 ids
+    one_line(ids + ["--window", "12", "--context", "9"], 2, ["--window 12", "--context 9"])
+    one_line(ids + ["--context", "129"], 2, ["--context 129", "128"])
+
+
+def prompt_ids(lines):
+    """The ids that lines of tokenize or generate --json tell of."""
+    values = [json.loads(line) for line in lines.decode().strip().split("\n")]
+    return [value["prompt_tokens"] if isinstance(value, dict) else value for value in values]
 
 
 def inputs():
@@ -360,6 +414,15 @@ def inputs():
                      ask + ["--prompt-file", text], ["eval", "--model", TINY, "--text", text],
                      ["tokenize", "--model", TINY, "--file", text]):
             expect("UTF-8" in run(args).stderr.decode(), f"{args}: invalid UTF-8 is replaced, and said")
+        mended, plain = path("mended.jsonl", b'\xef\xbb\xbf"first"\n"' + bad + b'"\n"x\\ud83cy"\n'), \
+            path("plain.jsonl", '"first"\n"a\ufffdb"\n"x\ufffdy"\n'.encode())
+        for args in (ask + ["--json", "--prompts"], ["tokenize", "--model", TINY, "--jsonl", "--file"]):
+            got, wanted = run(args + [mended]), run(args + [plain])
+            said = got.stderr.decode()
+            expect(prompt_ids(got.stdout) == prompt_ids(wanted.stdout), f"{args}: {got.stdout}")
+            expect(f"warning: {mended}, line 2 is not valid UTF-8" in said and
+                   f"warning: {mended}, line 3 has half a surrogate pair" in said and
+                   "line 1" not in said and "warning" not in wanted.stderr.decode(), f"{args}: {said}")
         ids = os.path.join(folder, "ids.npy")
         np.save(ids, np.arange(3, dtype=np.int32))
         before = open(ids, "rb").read()

@@ -23,6 +23,7 @@ TOKENIZER = os.path.join(DATA, "tiny", "llama", "tokenizer.json")
 VOCAB = 307
 KEPT = 12  # positions whose logits are kept, the last ones
 WINDOW = 20
+CONTEXT = 128
 TEXT = "the cat and the hat; then they sat there and the other one went on with the others. " * 2
 ROPES = {
     "rope_default": {"rope_type": "default", "rope_theta": 10000.0},
@@ -39,7 +40,7 @@ ROPES = {
 def config_of(rope="rope_default", **changes):
     return LlamaConfig(**dict(dict(
         vocab_size=VOCAB, hidden_size=64, intermediate_size=61, num_hidden_layers=2, num_attention_heads=8,
-        num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2,
         tie_word_embeddings=True, rope_parameters=ROPES[rope]), **changes))
 
 
@@ -190,7 +191,7 @@ def write_gguf(name, config, seed, kind_of, add_bos=False):
     folder = os.path.join(OUT, name)
     os.makedirs(folder, exist_ok=True)
     writer = gguf.GGUFWriter(os.path.join(folder, "model.gguf"), "llama")
-    writer.add_context_length(128)
+    writer.add_context_length(CONTEXT)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -225,17 +226,23 @@ def write_gguf(name, config, seed, kind_of, add_bos=False):
     return model
 
 
+def loss_of(model, ids, window, before):
+    losses = []
+    for start in range(0, len(ids), window):
+        run = before + ids[start:start + window]
+        logp = torch.log_softmax(torch.from_numpy(logits_of(model, run)).double(), -1)
+        losses += [-float(logp[i - 1, run[i]]) for i in range(1, len(run))]
+    return {"predicted": len(losses), "nll": sum(losses) / len(losses)}
+
+
 def write_bos(model):
-    """The mean negative log likelihood of a text in windows, with BOS before each and without."""
-    ids = Tokenizer.from_file(TOKENIZER).encode(TEXT).ids
-    result = {"text": TEXT, "ids": ids, "window": WINDOW, "bos": 1}
-    for key, before in (("with_bos", [1]), ("without_bos", [])):
-        losses = []
-        for start in range(0, len(ids), WINDOW):
-            window = before + ids[start:start + WINDOW]
-            logp = torch.log_softmax(torch.from_numpy(logits_of(model, window)).double(), -1)
-            losses += [-float(logp[i - 1, window[i]]) for i in range(1, len(window))]
-        result[key] = {"predicted": len(losses), "nll": sum(losses) / len(losses)}
+    """The mean negative log likelihood of a text in windows, with BOS before each and without; of a text twice
+    as long in windows as long as the context, with BOS before each."""
+    tokenizer = Tokenizer.from_file(TOKENIZER)
+    ids = tokenizer.encode(TEXT).ids
+    result = {"text": TEXT, "ids": ids, "window": WINDOW, "bos": 1,
+              "with_bos": loss_of(model, ids, WINDOW, [1]), "without_bos": loss_of(model, ids, WINDOW, []),
+              "whole_context": loss_of(model, tokenizer.encode(TEXT * 2).ids, CONTEXT, [1])}
     with open(os.path.join(OUT, "bos.json"), "w") as file:
         json.dump(result, file, indent=1)
 

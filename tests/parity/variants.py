@@ -70,6 +70,14 @@ def bos_eval():
                 expect(result["tokens"] == len(wanted["ids"]), f"tokens: {result}")
                 expect(result["predicted"] == wanted["with_bos"]["predicted"], f"predicted: {result}")
                 expect_close(result["nll"], wanted["with_bos"]["nll"], 1e-5, f"mean nll {source[0]} {split}")
+        longer = os.path.join(folder, "longer")
+        with open(longer, "w") as file:
+            file.write(wanted["text"] * 2)
+        for split in ([], ["--window", "128"], ["--context", "128"]):  # the BOS stands outside the context
+            done = run(["eval", "--model", BOS_MODEL, "--text", longer, "--json"] + EXACT + split)
+            result = json.loads(done.stdout)
+            expect(result["predicted"] == wanted["whole_context"]["predicted"], f"predicted: {result}")
+            expect_close(result["nll"], wanted["whole_context"]["nll"], 1e-5, f"whole context {split}")
         result = json.loads(run(["eval", "--model", NO_BOS_MODEL, "--window", wanted["window"], "--json",
                                  "--text", text]).stdout)
         expect(result["predicted"] == wanted["without_bos"]["predicted"], f"predicted without BOS: {result}")
@@ -96,10 +104,33 @@ def bos_prompts():
         expect(got == ids, f"--tokens: {got}, not {ids}")
 
 
+def bos_folders():
+    """Folders: BOS before a text and before a chat where transformers puts one, and nowhere else."""
+    with open(os.path.join(DATA, "tokenizer", "bos.json")) as file:
+        wanted = json.load(file)
+    with open(os.path.join(TINY, "tokenizer.json")) as file:
+        tokenizer = json.load(file)
+    for case in wanted["cases"]:
+        tokenizer["post_processor"] = wanted["processors"][case["processor"]]
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("config.json", "model.safetensors"):
+                os.symlink(os.path.join(TINY, name), os.path.join(folder, name))
+            for name, content in (("tokenizer.json", tokenizer), ("tokenizer_config.json", case["settings"])):
+                with open(os.path.join(folder, name), "w") as file:
+                    json.dump(content, file)
+            ask = ["--prompt", wanted["text"], "--max-tokens", "1"]
+            ids = case["ids"][:-1] if case["ids"][-1] == 2 else case["ids"]  # no prompt is ended by EOS
+            got = generate(folder, ask)["prompt_tokens"]
+            expect(got == ids, f"{case['processor']}, {case['settings']}: {got}, not {ids}")
+            got = generate(folder, ask + ["--chat"])["prompt_tokens"]
+            expect(got == case["chat"], f"{case['processor']}, chat: {got}, not {case['chat']}")
+
+
 def case_of(name):
     # float32 weights are multiplied as they are; smaller types meet activations as small as they are
     exact_weights = name == "gguf_f32_bias" or name in FOLDERS[:9]
     return lambda: compare(name, 0.02 if exact_weights else 0.15)
 
 
-main(dict({name: case_of(name) for name in FOLDERS + FILES}, bos_eval=bos_eval, bos_prompts=bos_prompts))
+main(dict({name: case_of(name) for name in FOLDERS + FILES}, bos_eval=bos_eval, bos_prompts=bos_prompts,
+     bos_folders=bos_folders))

@@ -213,6 +213,27 @@ Test(limits, a_file_that_cannot_be_written_is_a_warning)
     cr_expect_eq(n_warnings, 1);
 }
 
+Test(limits, no_home_is_made_to_keep_them_in)
+{
+    machine_t machine;
+    ag_limits_t limits;
+    char home[512], path[560];
+    int n_warnings = 0;
+
+    make_machine(&machine, ANSWERS);
+    snprintf(home, sizeof(home), "%s/nobody", machine.folder);
+    snprintf(path, sizeof(path), "%s/.cache/argosy/limits.json", home);
+    machine.opts.cache_path = path;
+    ag_log_set_sink(count_warning, &n_warnings);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    expect_rates(&limits);
+    cr_expect_eq(n_warnings, 1);
+    cr_expect_neq(access(home, F_OK), 0, "%s was made", home);
+    cr_assert_eq(mkdir(home, 0777), 0);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_expect_eq(access(path, F_OK), 0, "%s was not made", path);
+}
+
 Test(limits, without_a_path_they_are_not_kept)
 {
     machine_t machine;

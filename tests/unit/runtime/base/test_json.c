@@ -134,6 +134,56 @@ Test(json, damage_is_an_error_that_says_where)
     cr_expect_eq(strncmp(ag_error(), "x.json: line 2, column 8", 24), 0, "%s", ag_error());
 }
 
+Test(json, a_byte_order_mark_is_passed_over)
+{
+    char path[] = "/tmp/argosy-test-XXXXXX";
+    int fd = mkstemp(path);
+    ag_json_t *json = parse("\xEF\xBB\xBF{\"a\": 1}");
+
+    cr_expect_eq(ag_json_size(json), 1);
+    ag_json_destroy(json);
+    cr_expect_eq(ag_json_parse("\xEF\xBB\xBF\xEF\xBB\xBF1", 7, "x", &json), AG_ERR_FORMAT);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(write(fd, "\xEF\xBB\xBF[7]", 6), 6);
+    close(fd);
+    cr_assert_eq(ag_json_read(path, &json), AG_OK, "%s", ag_error());
+    cr_expect_eq(ag_json_integer(ag_json_at(json, 0), 0), 7);
+    ag_json_destroy(json);
+    cr_assert_eq(truncate(path, 3), 0);
+    cr_expect_eq(ag_json_read(path, &json), AG_ERR_FORMAT);
+    unlink(path);
+}
+
+Test(json, half_a_surrogate_pair_becomes_a_replacement_character)
+{
+    static const struct {
+        const char *text, *mended; /* NULL: it stays */
+    } rows[] = {
+        {"\"\\ud83c\"", "\"\\uFFFD\""},
+        {"\"\\uDF55x\"", "\"\\uFFFDx\""},
+        {"\"\\ud83c\\udf55\"", NULL},
+        {"\"\\ud83c\\uD83C\\udf55\"", "\"\\uFFFD\\uD83C\\udf55\""},
+        {"\"\\udf55\\ud83c\"", "\"\\uFFFD\\uFFFD\""},
+        {"\"\\ud83cudf55\"", "\"\\uFFFDudf55\""},
+        {"\"\\\\ud83c\"", NULL}, /* a backslash, then letters */
+        {"\"\\\\\\ud83c\"", "\"\\\\\\uFFFD\""},
+        {"\"\\ud7ff\\ue000\"", NULL},
+        {"\"\\ud8\"", NULL},
+        {"\"\\u+800\"", NULL},
+        {"\\", NULL},
+        {"", NULL},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[64];
+
+        snprintf(text, sizeof(text), "%s", rows[i].text);
+        cr_expect_eq(ag_json_mend_escapes(text, strlen(text)), rows[i].mended != NULL, "%s",
+                     rows[i].text);
+        cr_expect_str_eq(text, rows[i].mended != NULL ? rows[i].mended : rows[i].text);
+    }
+}
+
 Test(json, what_an_error_quotes_stays_on_its_line)
 {
     ag_json_t *json = NULL;

@@ -80,8 +80,8 @@ void expect_ids(const ag_tokenizer_t *tokenizer, const char *text, unsigned flag
 {
     ag_array_t found = AG_ARRAY(int32_t), said = AG_ARRAY(char);
 
-    cr_assert_eq(ag_tokenizer_encode(tokenizer, text, strlen(text), flags, &found), AG_OK, "%s",
-                 ag_error());
+    cr_assert_eq(ag_tokenizer_encode(tokenizer, text, strlen(text), flags, &found, NULL), AG_OK,
+                 "%s", ag_error());
     for (size_t i = 0; i < found.n_items; i++) {
         char id[16];
         int n = snprintf(id, sizeof(id), "%s%d", i > 0 ? " " : "", AG_ITEMS(&found, int32_t)[i]);

@@ -86,6 +86,7 @@ Test(bpe, a_space_is_put_before_a_text_that_has_none)
 Test(bpe, a_word_of_a_million_bytes_is_merged_whole)
 {
     enum { N = 1 << 20 };
+    uint64_t most_bytes = 0;
     char *text = malloc(N);
     ag_array_t ids = AG_ARRAY(int32_t);
     made_t made;
@@ -93,11 +94,35 @@ Test(bpe, a_word_of_a_million_bytes_is_merged_whole)
     cr_assert_not_null(text);
     memset(text, 'a', N);
     made_open(&made, "{'model':{" VOCABULARY ",'merges':['a a','aa aa']}," PRE_BYTES "}");
-    cr_assert_eq(ag_tokenizer_encode(made.tokenizer, text, N, 0, &ids), AG_OK);
+    cr_assert_eq(ag_tokenizer_encode(made.tokenizer, text, N, 0, &ids, &most_bytes), AG_OK);
+    cr_expect_geq(most_bytes, N * 19, "a long word takes %llu bytes",
+                  (unsigned long long)most_bytes);
     cr_assert_eq(ids.n_items, N / 4);
     for (size_t i = 0; i < ids.n_items; i++) {
         cr_assert_eq(AG_ITEMS(&ids, int32_t)[i], 7);
     }
+    ag_array_fini(&ids);
+    free(text);
+    made_close(&made);
+}
+
+Test(bpe, short_words_take_the_room_of_one)
+{
+    enum { N = 1 << 20 };
+    uint64_t most_bytes = 0;
+    char *text = malloc(N);
+    ag_array_t ids = AG_ARRAY(int32_t);
+    made_t made;
+
+    cr_assert_not_null(text);
+    for (size_t i = 0; i < N; i++) {
+        text[i] = i % 8 < 7 ? 'a' : ' ';
+    }
+    made_open(&made, "{'model':{" VOCABULARY ",'merges':['a a','aa aa']},'pre_tokenizer':{'type':"
+                     "'ByteLevel','add_prefix_space':false}}");
+    cr_assert_eq(ag_tokenizer_encode(made.tokenizer, text, N, 0, &ids, &most_bytes), AG_OK);
+    cr_expect_gt(ids.n_items, 0);
+    cr_expect_lt(most_bytes, 1024, "%llu bytes", (unsigned long long)most_bytes);
     ag_array_fini(&ids);
     free(text);
     made_close(&made);
@@ -125,7 +150,7 @@ Test(bpe, every_byte_comes_back)
         folder_begin(&made);
         file_write(&made, "tokenizer.json", line, strlen(line));
         cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
-        cr_assert_eq(ag_tokenizer_encode(made.tokenizer, text, sizeof(text), 0, &ids), AG_OK);
+        cr_assert_eq(ag_tokenizer_encode(made.tokenizer, text, sizeof(text), 0, &ids, NULL), AG_OK);
         cr_assert_eq(ag_tokenizer_decode(made.tokenizer, ids.items, ids.n_items, 0, &bytes), AG_OK);
         cr_expect_arr_eq(bytes.items, text, sizeof(text));
         cr_expect_eq(bytes.n_items, sizeof(text));

@@ -5,26 +5,28 @@
 
 #include "make_text.h"
 
+static ag_status_t join_word(void *arg, const char *bytes, size_t n_bytes)
+{
+    ag_array_t *joined = arg;
+
+    cr_expect_gt(n_bytes, 0, "an empty word");
+    cr_assert_eq(ag_array_append(joined, "|", joined->n_items > 0), AG_OK);
+    cr_assert_eq(ag_array_append(joined, bytes, n_bytes), AG_OK);
+    return AG_OK;
+}
+
 static void expect_words(const ag_split_rule_t *rules, size_t n_rules, const char *text,
                          const char *expected)
 {
-    ag_array_t words = AG_ARRAY(ag_word_t), joined = AG_ARRAY(char);
+    ag_array_t joined = AG_ARRAY(char);
     ag_splitter_t *splitter;
 
     cr_assert_eq(ag_splitter_create(rules, n_rules, &splitter), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), &words), AG_OK);
-    for (size_t i = 0; i < words.n_items; i++) {
-        const ag_word_t *word = &AG_ITEMS(&words, ag_word_t)[i];
-
-        cr_expect_lt(word->begin, word->end, "an empty word");
-        cr_assert_eq(ag_array_append(&joined, "|", i > 0), AG_OK);
-        cr_assert_eq(ag_array_append(&joined, text + word->begin, word->end - word->begin), AG_OK);
-    }
+    cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), join_word, &joined), AG_OK);
     cr_assert_eq(ag_array_append(&joined, "", 1), AG_OK);
     cr_expect_str_eq(joined.items, expected, "\"%s\" is cut to %s, not %s", text,
                      AG_ITEMS(&joined, char), expected);
     ag_splitter_destroy(splitter);
-    ag_array_fini(&words);
     ag_array_fini(&joined);
 }
 
@@ -78,11 +80,39 @@ Test(split, text_without_rules_is_one_word_and_no_text_none)
     expect_words(&(ag_split_rule_t){.pattern = "x*"}, 1, "", "");
 }
 
+/* Words as they come: how many, and how long the last one is. */
+typedef struct tally {
+    size_t n_words, n_last;
+    size_t stop_at; /* fail at this word; 0: never */
+} tally_t;
+
+static ag_status_t count_word(void *arg, const char *bytes, size_t n_bytes)
+{
+    tally_t *tally = arg;
+
+    (void)bytes;
+    tally->n_words++;
+    tally->n_last = n_bytes;
+    return tally->n_words == tally->stop_at ? AG_ERR_NOMEM : AG_OK;
+}
+
+Test(split, words_are_handed_on_one_by_one_until_one_fails)
+{
+    const ag_split_rule_t rules[] = {{.pattern = "-"}, {.pattern = "x"}};
+    tally_t tally = {.stop_at = 3};
+    ag_splitter_t *splitter;
+
+    cr_assert_eq(ag_splitter_create(rules, 2, &splitter), AG_OK);
+    cr_expect_eq(ag_splitter_split(splitter, "a-bxc-d", 7, count_word, &tally), AG_ERR_NOMEM);
+    cr_expect_eq(tally.n_words, 3);
+    ag_splitter_destroy(splitter);
+}
+
 Test(split, a_long_run_of_spaces_is_cut_in_one_pass)
 {
     enum { N = 4000000 };
     const ag_pre_tokenizer_t *pre;
-    ag_array_t words = AG_ARRAY(ag_word_t);
+    tally_t tally = {0};
     ag_splitter_t *splitter;
     char *text = malloc(N);
 
@@ -91,26 +121,25 @@ Test(split, a_long_run_of_spaces_is_cut_in_one_pass)
     text[N - 1] = 'a';
     cr_assert_eq(ag_pre_tokenizer_find("f", "llama-bpe", 9, &pre), AG_OK);
     cr_assert_eq(ag_splitter_create(pre->rules, pre->n_rules, &splitter), AG_OK);
-    cr_assert_eq(ag_splitter_split(splitter, text, N, &words), AG_OK, "%s", ag_error());
-    cr_assert_eq(words.n_items, 2);
-    cr_expect_eq(AG_ITEMS(&words, ag_word_t)[1].begin, N - 2);
+    cr_assert_eq(ag_splitter_split(splitter, text, N, count_word, &tally), AG_OK, "%s", ag_error());
+    cr_assert_eq(tally.n_words, 2);
+    cr_expect_eq(tally.n_last, 2);
     ag_splitter_destroy(splitter);
-    ag_array_fini(&words);
     free(text);
 }
 
 Test(split, an_expression_that_never_ends_is_an_error)
 {
-    ag_array_t words = AG_ARRAY(ag_word_t);
+    tally_t tally = {0};
     ag_splitter_t *splitter;
     char text[64];
 
     memset(text, 'a', sizeof(text));
     cr_assert_eq(ag_splitter_create(&(ag_split_rule_t){.pattern = "(a|aa)+[bc]"}, 1, &splitter),
                  AG_OK);
-    cr_expect_eq(ag_splitter_split(splitter, text, sizeof(text), &words), AG_ERR_UNSUPPORTED);
+    cr_expect_eq(ag_splitter_split(splitter, text, sizeof(text), count_word, &tally),
+                 AG_ERR_UNSUPPORTED);
     ag_splitter_destroy(splitter);
-    ag_array_fini(&words);
 }
 
 Test(split, too_many_rules_are_refused)
