@@ -239,9 +239,11 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     if (session->options->plan_file != NULL) {
         status = read_plan(session, &model);
         if (status == AG_OK && session->plan->context_tokens < context_tokens) {
-            status =
-                ag_fail(AG_ERR_INVALID, "%s has a context of %u tokens, %u are needed",
-                        session->options->plan_file, session->plan->context_tokens, context_tokens);
+            status = ag_fail(AG_ERR_INVALID,
+                             "%s has a context of %u tokens, %u are needed: make the plan with "
+                             "--context %u",
+                             session->options->plan_file, session->plan->context_tokens,
+                             context_tokens, context_tokens);
         }
     } else {
         opts.context_tokens = opts.context_tokens > 0 ? opts.context_tokens : context_tokens;

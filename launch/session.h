@@ -50,7 +50,8 @@ ag_status_t ag_session_open(ag_session_t *session);
 
 /**
  * The plan, compared on all ranks; programs, checked; memory, foretold and held against the budget.
- * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told.
+ * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told. 0: no
+ *                        particular number: what options or plan file say, else the model's.
  */
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
 

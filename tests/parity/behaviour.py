@@ -333,6 +333,21 @@ def errors():
     one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
 
 
+def plans():
+    """A plan that was printed is one that can be looked at and run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "plan.json")
+        printed = run(["plan", "--model", TINY, "--context", "40", "--tp", "2"]).stdout
+        with open(path, "wb") as file:
+            file.write(printed)
+        for command_name in ("plan", "show"):
+            given = run([command_name, "--model", TINY, "--plan", path]).stdout
+            expect(given == run([command_name, "--model", TINY, "--context", "40", "--tp", "2"]).stdout,
+                   f"{command_name} --plan is as by the options: {given.decode()}")
+        one_line(["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "60", "--plan", path], 2,
+                 [path, "40", "--context"], 2)
+
+
 def inputs():
     """What is read besides the model is bounded, named with its line, and never overwritten."""
     bad = b"a\xffb"
@@ -456,5 +471,5 @@ def is_rank(pid, rank, mpirun):
         return False
 
 
-main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
+main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors, plans,
                               inputs, together, broken, interrupted)})
