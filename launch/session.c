@@ -229,6 +229,57 @@ static ag_status_t read_plan(ag_session_t *session, const ag_plan_model_t *model
     return status == AG_OK ? ag_plan_check_model(session->plan, model) : status;
 }
 
+/* The options that the plan was made of; NULL: it came from a file. */
+static const ag_plan_opts_t *plan_opts(const ag_session_t *session)
+{
+    return session->options->plan_file == NULL ? &session->options->plan : NULL;
+}
+
+/* A failure names what was given. */
+static ag_status_t build_plan(const ag_session_t *session, ag_build_t **build_p)
+{
+    ag_status_t status = ag_build_create(session->plan, session->model, build_p);
+    char given[256];
+
+    if (status != AG_ERR_INVALID) {
+        return status;
+    }
+    ag_plan_opts_text(plan_opts(session), given, sizeof(given));
+    return ag_fail_context(status, "%s", given);
+}
+
+/* An ag_plan_trial_t of the session's model. */
+static bool plan_works(void *arg, const ag_plan_opts_t *opts)
+{
+    const ag_session_t *session = arg;
+    ag_plan_model_t model = ag_build_plan_model(session->model);
+    ag_plan_t *plan = NULL;
+    ag_build_t *build = NULL;
+    bool works = ag_plan_make(&model, opts, &plan) == AG_OK &&
+                 ag_build_create(plan, session->model, &build) == AG_OK;
+
+    ag_build_destroy(build);
+    ag_plan_destroy(plan);
+    return works;
+}
+
+static ag_status_t check_ranks(ag_session_t *session)
+{
+    uint32_t n_started = (uint32_t)session->net->n_ranks;
+    ag_build_t *build = NULL;
+    ag_status_t status;
+
+    if (ag_plan_ranks(session->plan) == n_started) {
+        return AG_OK;
+    }
+    status = build_plan(session, &build); /* what no number of ranks can carry out is told first */
+    ag_build_destroy(build);
+    return status == AG_OK
+               ? ag_plan_check_ranks(session->plan, plan_opts(session), n_started,
+                                     &(ag_plan_trial_t){.works = plan_works, .arg = session})
+               : status;
+}
+
 static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
     enum { EVAL_BATCH = 128 }; /* all its rows have logits */
@@ -252,7 +303,7 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     }
     return status == AG_OK && ag_command_computes(session->options->command) &&
                    !session->options->dry_run
-               ? ag_plan_check_ranks(session->plan, (uint32_t)session->net->n_ranks)
+               ? check_ranks(session)
                : status;
 }
 
@@ -370,7 +421,7 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
         status = compare_plans(session);
     }
     if (status == AG_OK) {
-        status = ag_build_create(session->plan, session->model, &session->build);
+        status = build_plan(session, &session->build);
         if (status == AG_OK) {
             status = ag_programs_create(session->build, all_outputs, check, &session->programs);
         }

@@ -320,7 +320,11 @@ def errors():
     one_line(ask + ["--tp", "2"], 2, ["2 ranks", "mpirun -n 2"], 1)
     one_line(ask + ["--tp", "2"], 2, ["2 ranks", "3", "mpirun -n 2"], 3)
     one_line(ask, 2, ["1 rank", "--tp 2"], 2)
-    one_line(ask + ["--tensor-split", "1,0"], 2, ["rank 1", "nothing"], 2)
+    one_line(ask, 2, ["1 rank", "or give --tp 6,5"], 11)  # no prime number of ranks in one stage
+    one_line(ask + ["--pipeline-split", "2,1"], 2, ["mpirun -n 2", "leave --pipeline-split out"])
+    one_line(ask + ["--tensor-split", "1,0"], 2, ["--tensor-split 1,0", "rank 1", "nothing"], 2)
+    one_line(ask + ["--tp", "11"], 2, ["--tp 11: ", "rank 9", "nothing"], 2)
+    one_line(["plan", "--model", TINY, "--pp", "2", "--tp", "11"], 2, ["--tp 11 --pp 2: ", "rank 9"])
     one_line(ask + ["--tensor-split", "0,0"], 2, ["--tensor-split"], 2)
     one_line(ask + ["--pipeline-split", "1,1"], 2, ["--pipeline-split", "2", "3"], 2)
     one_line(["show", "--model", TINY, "--tp", "2", "--rank", "9"], 2, ["--rank 9", "0 to 1"], 2)
