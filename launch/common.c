@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/budget.h"
 #include "launch/command.h"
 #include "parallel/program/text.h"
 #include "runtime/base/log.h"

@@ -10,9 +10,8 @@
 
 #include "comm/net_loop.h"
 #include "comm/net_mpi.h"
+#include "launch/budget.h"
 #include "runtime/base/hash.h"
-
-enum { TRACE_EVENTS = 1 << 18 }; /* some hundred per token and rank */
 
 static volatile sig_atomic_t stop_asked;
 
@@ -145,7 +144,7 @@ static ag_status_t get_limits(ag_session_t *session)
                : status;
 }
 
-static const ag_session_rank_t *rank_of(const ag_session_t *session, uint32_t rank)
+const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank)
 {
     uint32_t n_ranks = (uint32_t)session->net->n_ranks;
 
@@ -154,7 +153,7 @@ static const ag_session_rank_t *rank_of(const ag_session_t *session, uint32_t ra
 
 const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
 {
-    uint64_t host = rank_of(session, rank)->host;
+    uint64_t host = ag_session_rank(session, rank)->host;
     int r = 0;
 
     while (r + 1 < session->net->n_ranks &&
@@ -332,77 +331,6 @@ static ag_status_t compare_plans(ag_session_t *session)
     return status;
 }
 
-/*
- * The process as it was measured idle, and what comes on top of that at work: MPI's buffers per
- * peer (1 MiB was seen), descriptions of model and program, oneDNN's code for the shapes it meets.
- */
-static uint64_t process_bytes(const ag_session_t *session, uint32_t rank)
-{
-    enum { PEER_BYTES = 1 << 20, WORK_BYTES = 7 << 20 };
-    uint32_t n_ranks = ag_plan_ranks(session->plan);
-    bool mpi = n_ranks > 1 || session->host.under_mpirun;
-
-    return ag_session_limits(session, rank)->process_bytes[mpi] + WORK_BYTES +
-           (n_ranks - 1) * PEER_BYTES;
-}
-
-ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
-{
-    ag_memory_t memory = ag_memory_foretell(session->build, &session->programs, rank,
-                                            rank_of(session, rank)->n_threads);
-
-    memory.parts[memory.n_parts++] =
-        (ag_memory_part_t){.name = "process", .bytes = process_bytes(session, rank)};
-    memory.parts[memory.n_parts++] =
-        (ag_memory_part_t){.name = "tokenizer and sampler",
-                           .bytes = rank == 0 && session->tokenizer != NULL
-                                        ? ag_tokenizer_bytes(session->tokenizer) +
-                                              ag_sampler_bytes(session->model->spec->vocab)
-                                        : 0};
-    if (session->options->trace != NULL) {
-        memory.parts[memory.n_parts++] =
-            (ag_memory_part_t){.name = "trace", .bytes = TRACE_EVENTS * sizeof(ag_trace_event_t)};
-    }
-    return memory;
-}
-
-static uint64_t budget_of(const ag_session_t *session, uint32_t rank)
-{
-    return session->plan->n_budgets > 0 ? session->plan->budget_bytes[rank]
-                                        : session->host.available_bytes / session->host.n_local;
-}
-
-/* What does not fit is refused before anything is taken. */
-static ag_status_t check_budget(const ag_session_t *session, uint32_t rank)
-{
-    uint64_t budget = budget_of(session, rank), total = 0;
-    ag_memory_t memory;
-    char parts[256] = "";
-
-    memory = ag_session_memory(session, rank);
-    for (uint32_t i = 0; i < memory.n_parts; i++) {
-        total += memory.parts[i].bytes;
-    }
-    if (total <= budget) {
-        return AG_OK;
-    }
-    for (int i = 0; i < 3; i++) { /* the three largest */
-        ag_memory_part_t *largest = &memory.parts[0];
-
-        for (uint32_t j = 1; j < memory.n_parts; j++) {
-            largest = memory.parts[j].bytes > largest->bytes ? &memory.parts[j] : largest;
-        }
-        snprintf(parts + strlen(parts), sizeof(parts) - strlen(parts), "%s%s %.1f MiB",
-                 i > 0 ? ", " : "", largest->name, (double)largest->bytes / 1048576.0);
-        largest->bytes = 0;
-    }
-    return ag_fail(AG_ERR_BUDGET,
-                   "rank %u needs %.1f MiB, its budget is %.1f MiB; the largest parts: %s; more "
-                   "ranks (--tp, --pp), a shorter --context%s or a larger --max-memory would do",
-                   rank, (double)total / 1048576.0, (double)budget / 1048576.0, parts,
-                   session->plan->compute == AG_COMPUTE_F32 ? ", --compute auto" : "");
-}
-
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
     bool computes = ag_command_computes(session->options->command);
@@ -414,6 +342,7 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     ag_status_t status =
         ag_agree_broadcast(session->net, NULL, 0, &context_tokens, sizeof(context_tokens));
 
+    session->all_outputs = all_outputs;
     if (status == AG_OK) {
         status = ag_session_agree(session, make_plan(session, context_tokens, all_outputs));
     }
@@ -428,18 +357,8 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
         status = ag_session_agree(session, status);
     }
     if (status == AG_OK && computes && !session->options->dry_run) {
-        status = ag_session_agree(session, check_budget(session, (uint32_t)session->net->rank));
-    }
-    return status;
-}
-
-ag_status_t ag_session_check_budgets(const ag_session_t *session)
-{
-    uint32_t n_ranks = session->plan->n_budgets > 0 ? ag_plan_ranks(session->plan) : 0;
-    ag_status_t status = AG_OK;
-
-    for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
-        status = check_budget(session, r);
+        status = ag_session_agree(session,
+                                  ag_session_check_budget(session, (uint32_t)session->net->rank));
     }
     return status;
 }
@@ -448,7 +367,7 @@ static ag_status_t make_job(ag_session_t *session)
 {
     uint32_t rank = (uint32_t)session->net->rank;
     ag_memory_t memory = ag_session_memory(session, rank);
-    ag_status_t status = ag_ledger_create(budget_of(session, rank), &session->ledger);
+    ag_status_t status = ag_ledger_create(ag_session_budget(session, rank), &session->ledger);
 
     /* what is not taken by regions stands in the ledger too */
     for (uint32_t i = 0; i < memory.n_parts && status == AG_OK; i++) {
@@ -466,7 +385,7 @@ static ag_status_t make_job(ag_session_t *session)
         status = ag_device_cpu_open(session->team, session->ledger, &session->device);
     }
     if (status == AG_OK && session->options->trace != NULL) {
-        status = ag_trace_create(TRACE_EVENTS, &session->trace);
+        status = ag_trace_create(AG_TRACE_EVENTS, &session->trace);
     }
     if (status != AG_OK) {
         return status;

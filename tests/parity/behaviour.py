@@ -331,6 +331,8 @@ def errors():
     one_line(["plan", "--model", TINY, "--tp", "300"], 2, ["--tp", "254"])
     one_line(ask + ["--max-memory", "4M"], 3, ["rank 0", "MiB", "--max-memory"])
     one_line(ask + ["--max-memory", "4M", "--tp", "2"], 3, ["MiB", "--max-memory"], 2)
+    one_line(["generate", "--model", smollm2(), "--prompt", "a", "--context", "8192", "--max-memory", "200M"],
+             3, ["kv cache 180.0 MiB", "--max-memory 3", "--context 3", "or less", "mpirun -n 2"])
     for ranks in (1, 2):
         one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
