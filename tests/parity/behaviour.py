@@ -273,9 +273,9 @@ def damaged_models(folder):
     with open(noise, "wb") as file:
         file.write(b"no model at all" * 100)
     return [
-        (os.path.join(folder, "nothing"), 1, ["nothing"]),
+        (os.path.join(folder, "nothing"), 1, ["nothing", "check the path"]),
         (noise, 1, ["noise.gguf", "GGUF"]),
-        (head, 1, ["head.gguf", "truncated"]),
+        (head, 1, ["head.gguf", "truncated", "get the file again"]),
         (variant("arch", config=lambda c: c.update(model_type="nonesuch")), 1,
          ["arch", "nonesuch", "llama"]),
         (variant("base", config=lambda c: c["rope_parameters"].update(rope_theta=0)), 1,
@@ -284,11 +284,12 @@ def damaged_models(folder):
         (variant("rope", config=lambda c: c.update(rope_parameters={"rope_type": "odd"})), 1,
          ["odd", "llama3"]),
         (variant("shape", config=lambda c: c.update(intermediate_size=188)), 1,
-         ["shape", "mlp", "(187, 72)", "(188, 72)"]),
+         ["shape", "mlp", "(187, 72)", "(188, 72)", "another model"]),
         (variant("missing", without("model.layers.1.mlp.up_proj.weight")), 1,
-         ["missing", "model.layers.1.mlp.up_proj.weight"]),
-        (variant("short", lambda data: data[:-4]), 1, ["short"]),
-        (variant("nan", not_a_number("model.norm.weight")), 1, ["not finite", "--compute f32"]),
+         ["missing", "model.layers.1.mlp.up_proj.weight", "get it again"]),
+        (variant("short", lambda data: data[:-4]), 1, ["short", "get the file again"]),
+        (variant("header", lambda data: data[:40] + b"?" + data[41:]), 1, ["header", "get the file again"]),
+        (variant("nan", not_a_number("model.norm.weight")), 1, ["nan", "not finite", "get them again", "--compute f32"]),
     ]
 
 
@@ -336,7 +337,7 @@ def errors():
     for ranks in (1, 2):
         one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
-    one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
+    one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent", "check the path"])
 
 
 def plans():
@@ -370,7 +371,7 @@ def inputs():
                              ["tokenize", "--model", TINY, "--jsonl", "--file", "/dev/zero"]):
             one_line(command_line, 2, ["/dev/zero", "larger"])
         for data, words in ((b'"a"\n\n"b"\n', ["line 2", "empty"]), (b'"a"\n7\n', ["line 2", "string"]),
-                            (b'"a"\n"\n', ["line 2"])):
+                            (b'"a"\n"\n', ["line 2: column", "one JSON value"])):
             lines = path("lines.jsonl", data)
             one_line(["tokenize", "--model", TINY, "--jsonl", "--file", lines], 1, [lines] + words)
             one_line(ask + ["--prompts", lines], 1, [lines] + words)
