@@ -12,6 +12,8 @@
 #include "comm/net_mpi.h"
 #include "launch/budget.h"
 #include "runtime/base/hash.h"
+#include "runtime/base/log.h"
+#include "runtime/model/unused.h"
 
 static volatile sig_atomic_t stop_asked;
 
@@ -331,6 +333,40 @@ static ag_status_t compare_plans(ag_session_t *session)
     return status;
 }
 
+/* Files may hold more than the model is computed with: then it may be another model. */
+static ag_status_t warn_of_unused(const ag_session_t *session)
+{
+    enum { MOST_NAMED = 3 };
+    uint32_t n_ranks = session->build->n_ranks;
+    const ag_params_t **params = calloc(n_ranks, sizeof(const ag_params_t *));
+    ag_array_t names = AG_ARRAY(const char *);
+    char some[MOST_NAMED * 260] = "";
+    ag_status_t status = AG_OK;
+
+    if (params == NULL) {
+        return ag_fail_nomem("looking for unused tensors", n_ranks * sizeof(const ag_params_t *));
+    }
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        params[r] = &session->build->ranks[r].params;
+    }
+    status = ag_unused_find(session->model, params, n_ranks, &names);
+    for (size_t i = 0; i < names.n_items && i < MOST_NAMED; i++) {
+        snprintf(some + strlen(some), sizeof(some) - strlen(some), "%s%.256s", i > 0 ? ", " : "",
+                 AG_ITEMS(&names, const char *)[i]);
+    }
+    if (names.n_items > 0) {
+        ag_log(AG_LOG_WARNING,
+               "%s: %zu tensor%s not used, as if absent (%s%s): answers may be wrong if this is "
+               "another architecture than %s",
+               ag_model_files_path(session->model->files), names.n_items,
+               names.n_items == 1 ? " is" : "s are", some, names.n_items > MOST_NAMED ? ", …" : "",
+               session->model->family->name);
+    }
+    ag_array_fini(&names);
+    free(params);
+    return status;
+}
+
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
     bool computes = ag_command_computes(session->options->command);
@@ -360,7 +396,7 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
         status = ag_session_agree(session,
                                   ag_session_check_budget(session, (uint32_t)session->net->rank));
     }
-    return status;
+    return status == AG_OK && session->net->rank == 0 ? warn_of_unused(session) : status;
 }
 
 static ag_status_t make_job(ag_session_t *session)

@@ -231,24 +231,29 @@ def expect_one_line(done, what, code, words):
         expect(word in ours[0], f"{word!r} is not in it: {what}")
 
 
+def tiny_variant(folder, name, edit=None, config=None):
+    """The tiny llama with its weights' bytes edited, or its settings."""
+    path = os.path.join(folder, name)
+    shutil.copytree(TINY, path)
+    if config is not None:
+        with open(os.path.join(path, "config.json")) as file:
+            settings = json.load(file)
+        config(settings)
+        with open(os.path.join(path, "config.json"), "w") as file:
+            json.dump(settings, file)
+    if edit is not None:
+        tensors = os.path.join(path, "model.safetensors")
+        with open(tensors, "rb") as file:
+            data = file.read()
+        with open(tensors, "wb") as file:
+            file.write(edit(data))
+    return path
+
+
 def damaged_models(folder):
     """Bad models by what the error must name."""
     def variant(name, edit=None, config=None):
-        path = os.path.join(folder, name)
-        shutil.copytree(TINY, path)
-        if config is not None:
-            with open(os.path.join(path, "config.json")) as file:
-                settings = json.load(file)
-            config(settings)
-            with open(os.path.join(path, "config.json"), "w") as file:
-                json.dump(settings, file)
-        if edit is not None:
-            tensors = os.path.join(path, "model.safetensors")
-            with open(tensors, "rb") as file:
-                data = file.read()
-            with open(tensors, "wb") as file:
-                file.write(edit(data))
-        return path
+        return tiny_variant(folder, name, edit, config)
 
     def without(name):
         def edit(data):
@@ -353,6 +358,35 @@ def plans():
                    f"{command_name} --plan is as by the options: {given.decode()}")
         one_line(["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "60", "--plan", path], 2,
                  [path, "40", "--context"], 2)
+
+
+def unused():
+    """Tensors that a model is computed without are told of, once for the whole job."""
+    def more(names):
+        def edit(data):
+            n = struct.unpack("<Q", data[:8])[0]
+            header = json.loads(data[8:8 + n])
+            for i, name in enumerate(names):
+                at = len(data) - 8 - n + 4 * i
+                header[name] = {"dtype": "F32", "shape": [1], "data_offsets": [at, at + 4]}
+            text = json.dumps(header).encode()
+            return struct.pack("<Q", len(text)) + text + data[8 + n:] + bytes(4 * len(names))
+        return edit
+
+    def warnings(model, ranks, split):
+        err = run(["generate", "--model", model, "--prompt", "a", "--max-tokens", "2"] + split, ranks).stderr
+        return [line for line in err.decode().split("\n") if "warning" in line]
+
+    norm, buffer = (f"model.layers.0.self_attn.{name}" for name in ("q_norm.weight", "rotary_emb.inv_freq"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, names, n_layers, words in (
+                ("none", [buffer], 3, None), ("norm", [norm, buffer], 3, ["1 tensor is", norm]),
+                ("layers", [norm], 2, ["10 tensors are", "model.layers.2."])):
+            model = tiny_variant(folder, name, more(names), lambda c, n=n_layers: c.update(num_hidden_layers=n))
+            for ranks, split in ((1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"])):
+                got = warnings(model, ranks, split)
+                expect(len(got) == (1 if words else 0) and all(w in got[0] for w in words or []),
+                       f"{name}, {split}: {got}")
 
 
 def inputs():
@@ -479,4 +513,4 @@ def is_rank(pid, rank, mpirun):
 
 
 main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors, plans,
-                              inputs, together, broken, interrupted)})
+                              unused, inputs, together, broken, interrupted)})
