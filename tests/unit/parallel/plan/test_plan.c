@@ -234,7 +234,7 @@ Test(mesh, every_rank_has_its_place)
         cr_expect_eq(place.stage, places[rank].stage);
         cr_expect_eq(place.replica, places[rank].replica);
         cr_expect_eq(place.index, places[rank].index);
-        cr_expect_eq(ag_mesh_replica(plan, &place)->ranks[place.index], rank);
+        cr_expect_eq(plan->stages[place.stage].replicas[place.replica].ranks[place.index], rank);
     }
     cr_expect_eq(ag_mesh_place(plan, 6, &place), AG_ERR_INVALID);
     cr_expect(error_says("6 ranks", "rank 6", NULL));
