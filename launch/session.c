@@ -187,7 +187,8 @@ static ag_status_t describe_rank(ag_session_t *session)
 
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = ask_stop};
+    /* once: who asks again wants the process to end, whatever it is in the middle of */
+    struct sigaction action = {.sa_handler = ask_stop, .sa_flags = SA_RESETHAND};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

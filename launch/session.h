@@ -46,7 +46,10 @@ typedef struct ag_session {
 ag_status_t ag_session_start(const ag_options_t *options, ag_status_t parsed,
                              ag_session_t *session);
 
-/** Limits, model, tokenizer. Ctrl-C and SIGTERM are requests to stop from here on. */
+/**
+ * Limits, model, tokenizer. The first Ctrl-C or SIGTERM is a request to stop from here on; a second
+ * one ends the process.
+ */
 ag_status_t ag_session_open(ag_session_t *session);
 
 /**

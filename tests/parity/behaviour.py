@@ -501,6 +501,24 @@ def interrupted():
            f"figures after SIGTERM to rank 1 alone: {job.returncode}, {err.decode()}")
 
 
+def interrupted_again():
+    """A second Ctrl-C ends the process, whatever it is doing: here what never looks at the first."""
+    job = start(["plan", "--model", TINY, "--renew-limits"], 1)
+    for wanted in (True, False):  # SIGINT is caught; then it no longer is
+        while wanted != catches(job.pid, signal.SIGINT):
+            expect(job.poll() is None, "it is measuring the limits")
+            time.sleep(0.01)
+        job.send_signal(signal.SIGINT)
+    job.communicate(timeout=60)
+    expect(job.returncode == -signal.SIGINT, f"exit code {job.returncode}")
+
+
+def catches(pid, number):
+    with open(f"/proc/{pid}/status") as file:
+        caught = next(line for line in file if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 def is_rank(pid, rank, mpirun):
     """Is the process that rank of that job?"""
     try:
@@ -513,4 +531,4 @@ def is_rank(pid, rank, mpirun):
 
 
 main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors, plans,
-                              unused, inputs, together, broken, interrupted)})
+                              unused, inputs, together, broken, interrupted, interrupted_again)})
