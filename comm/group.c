@@ -78,11 +78,6 @@ uint32_t ag_group_size(const ag_group_t *group)
     return group->n_ranks;
 }
 
-uint32_t ag_group_index(const ag_group_t *group)
-{
-    return group->index;
-}
-
 static const ag_transfer_t *transfer_at(const ag_group_t *group, size_t i)
 {
     return &AG_ITEMS(&group->transfers, ag_transfer_t)[i];

@@ -17,7 +17,6 @@ ag_status_t ag_group_create(ag_net_t *net, const uint32_t *ranks, uint32_t n_ran
 void ag_group_destroy(ag_group_t *group);
 
 uint32_t ag_group_size(const ag_group_t *group);
-uint32_t ag_group_index(const ag_group_t *group); /* this rank's place in it */
 
 /**
  * Start a collective on float32 elements, in place. Every rank posts the group's operations in the

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/budget.h"
 #include "launch/command.h"
 #include "parallel/program/text.h"
 #include "runtime/base/log.h"
@@ -173,9 +174,7 @@ ag_status_t ag_print_plan(ag_session_t *session)
 
 ag_status_t ag_command_plan(ag_session_t *session)
 {
-    uint32_t context = session->options->plan.context_tokens;
-    ag_status_t status = ag_session_plan(
-        session, context > 0 ? context : session->model->spec->context_tokens, false);
+    ag_status_t status = ag_session_plan(session, 0, false);
 
     /* under mpirun one rank tells for all */
     return status == AG_OK && session->net->rank == 0 ? ag_print_plan(session) : status;
@@ -183,9 +182,7 @@ ag_status_t ag_command_plan(ag_session_t *session)
 
 ag_status_t ag_command_show(ag_session_t *session)
 {
-    uint32_t context = session->options->plan.context_tokens;
-    ag_status_t status = ag_session_plan(
-        session, context > 0 ? context : session->model->spec->context_tokens, false);
+    ag_status_t status = ag_session_plan(session, 0, false);
     bool tells = status == AG_OK && session->net->rank == 0;
     uint32_t n_ranks = status == AG_OK ? ag_plan_ranks(session->plan) : 0;
 

@@ -47,7 +47,7 @@ ag_status_t ag_read_whole_file(const char *path, char **bytes_p, size_t *n_bytes
     size_t n = 1;
 
     if (file == NULL) {
-        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+        return ag_fail_open(path);
     }
     while (status == AG_OK && n > 0) {
         n = fread(block, 1, sizeof(block), file);
@@ -76,8 +76,7 @@ ag_status_t ag_lines_open(const char *path, ag_lines_t *lines)
 {
     *lines = (ag_lines_t){
         .file = path != NULL ? fopen(path, "rb") : stdin, .path = path, .line = AG_ARRAY(char)};
-    return lines->file != NULL ? AG_OK
-                               : ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+    return lines->file != NULL ? AG_OK : ag_fail_open(path);
 }
 
 /* @param end_p out: there is no further line. */
@@ -126,6 +125,7 @@ static ag_status_t mend_line(ag_lines_t *lines)
 
 ag_status_t ag_lines_next(ag_lines_t *lines, ag_json_t **json_p)
 {
+    const ag_array_t *line = &lines->line;
     ag_status_t status;
     bool end;
 
@@ -136,13 +136,15 @@ ag_status_t ag_lines_next(ag_lines_t *lines, ag_json_t **json_p)
     if (status != AG_OK || end) {
         return status;
     }
-    if (lines->line.n_items == 0) {
+    if (line->n_items == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s is empty: each line is one JSON value", lines->what);
     }
     status = mend_line(lines);
-    return status == AG_OK
-               ? ag_json_parse(lines->line.items, lines->line.n_items, lines->what, json_p)
-               : status;
+    if (status == AG_OK) {
+        status = ag_json_parse(line->items, line->n_items, lines->what, json_p);
+    }
+    return status == AG_ERR_FORMAT ? ag_fail(status, "%s: each line is one JSON value", ag_error())
+                                   : status;
 }
 
 /* jansson holds a string twice while it parses it, and once after that. */

@@ -10,9 +10,10 @@
 
 #include "comm/net_loop.h"
 #include "comm/net_mpi.h"
+#include "launch/budget.h"
 #include "runtime/base/hash.h"
-
-enum { TRACE_EVENTS = 1 << 18 }; /* some hundred per token and rank */
+#include "runtime/base/log.h"
+#include "runtime/model/unused.h"
 
 static volatile sig_atomic_t stop_asked;
 
@@ -145,7 +146,7 @@ static ag_status_t get_limits(ag_session_t *session)
                : status;
 }
 
-static const ag_session_rank_t *rank_of(const ag_session_t *session, uint32_t rank)
+const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank)
 {
     uint32_t n_ranks = (uint32_t)session->net->n_ranks;
 
@@ -154,7 +155,7 @@ static const ag_session_rank_t *rank_of(const ag_session_t *session, uint32_t ra
 
 const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
 {
-    uint64_t host = rank_of(session, rank)->host;
+    uint64_t host = ag_session_rank(session, rank)->host;
     int r = 0;
 
     while (r + 1 < session->net->n_ranks &&
@@ -186,7 +187,8 @@ static ag_status_t describe_rank(ag_session_t *session)
 
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = ask_stop};
+    /* once: who asks again wants the process to end, whatever it is in the middle of */
+    struct sigaction action = {.sa_handler = ask_stop, .sa_flags = SA_RESETHAND};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -229,6 +231,57 @@ static ag_status_t read_plan(ag_session_t *session, const ag_plan_model_t *model
     return status == AG_OK ? ag_plan_check_model(session->plan, model) : status;
 }
 
+/* The options that the plan was made of; NULL: it came from a file. */
+static const ag_plan_opts_t *plan_opts(const ag_session_t *session)
+{
+    return session->options->plan_file == NULL ? &session->options->plan : NULL;
+}
+
+/* A failure names what was given. */
+static ag_status_t build_plan(const ag_session_t *session, ag_build_t **build_p)
+{
+    ag_status_t status = ag_build_create(session->plan, session->model, build_p);
+    char given[256];
+
+    if (status != AG_ERR_INVALID) {
+        return status;
+    }
+    ag_plan_opts_text(plan_opts(session), given, sizeof(given));
+    return ag_fail_context(status, "%s", given);
+}
+
+/* An ag_plan_trial_t of the session's model. */
+static bool plan_works(void *arg, const ag_plan_opts_t *opts)
+{
+    const ag_session_t *session = arg;
+    ag_plan_model_t model = ag_build_plan_model(session->model);
+    ag_plan_t *plan = NULL;
+    ag_build_t *build = NULL;
+    bool works = ag_plan_make(&model, opts, &plan) == AG_OK &&
+                 ag_build_create(plan, session->model, &build) == AG_OK;
+
+    ag_build_destroy(build);
+    ag_plan_destroy(plan);
+    return works;
+}
+
+static ag_status_t check_ranks(ag_session_t *session)
+{
+    uint32_t n_started = (uint32_t)session->net->n_ranks;
+    ag_build_t *build = NULL;
+    ag_status_t status;
+
+    if (ag_plan_ranks(session->plan) == n_started) {
+        return AG_OK;
+    }
+    status = build_plan(session, &build); /* what no number of ranks can carry out is told first */
+    ag_build_destroy(build);
+    return status == AG_OK
+               ? ag_plan_check_ranks(session->plan, plan_opts(session), n_started,
+                                     &(ag_plan_trial_t){.works = plan_works, .arg = session})
+               : status;
+}
+
 /* eval puts a BOS before a window, and outside of what --context or the model let it hold. */
 static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
 {
@@ -244,9 +297,11 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     if (session->options->plan_file != NULL) {
         status = read_plan(session, &model);
         if (status == AG_OK && session->plan->context_tokens < context_tokens) {
-            status =
-                ag_fail(AG_ERR_INVALID, "%s has a context of %u tokens, %u are needed",
-                        session->options->plan_file, session->plan->context_tokens, context_tokens);
+            status = ag_fail(AG_ERR_INVALID,
+                             "%s has a context of %u tokens, %u are needed: make the plan with "
+                             "--context %u",
+                             session->options->plan_file, session->plan->context_tokens,
+                             context_tokens, context_tokens);
         }
     } else {
         opts.context_tokens = opts.context_tokens > 0 ? opts.context_tokens : context_tokens;
@@ -255,7 +310,7 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     }
     return status == AG_OK && ag_command_computes(session->options->command) &&
                    !session->options->dry_run
-               ? ag_plan_check_ranks(session->plan, (uint32_t)session->net->n_ranks)
+               ? check_ranks(session)
                : status;
 }
 
@@ -284,90 +339,38 @@ static ag_status_t compare_plans(ag_session_t *session)
     return status;
 }
 
-/*
- * The process as it was measured idle, and what comes on top of that at work: MPI's buffers per
- * peer (1 MiB was seen), descriptions of model and program, oneDNN's code for the shapes it meets.
- */
-static uint64_t process_bytes(const ag_session_t *session, uint32_t rank)
+/* Files may hold more than the model is computed with: then it may be another model. */
+static ag_status_t warn_of_unused(const ag_session_t *session)
 {
-    enum { PEER_BYTES = 1 << 20, WORK_BYTES = 7 << 20 };
-    uint32_t n_ranks = ag_plan_ranks(session->plan);
-    bool mpi = n_ranks > 1 || session->host.under_mpirun;
+    enum { MOST_NAMED = 3 };
+    uint32_t n_ranks = session->build->n_ranks;
+    const ag_params_t **params = calloc(n_ranks, sizeof(const ag_params_t *));
+    ag_array_t names = AG_ARRAY(const char *);
+    char some[MOST_NAMED * 260] = "";
+    ag_status_t status = AG_OK;
 
-    return ag_session_limits(session, rank)->process_bytes[mpi] + WORK_BYTES +
-           (n_ranks - 1) * PEER_BYTES;
-}
-
-/* The input is read before the parts that are foretold are taken: what reading it took beyond what
- * stays of it is memory that they take afterwards, as far as they need so much. */
-static uint64_t input_bytes(const ag_input_bytes_t *input, const ag_memory_t *foretold)
-{
-    uint64_t later = 0;
-
-    for (uint32_t i = 0; i < foretold->n_parts; i++) {
-        later += foretold->parts[i].bytes;
+    if (params == NULL) {
+        return ag_fail_nomem("looking for unused tensors", n_ranks * sizeof(const ag_params_t *));
     }
-    return input->most_bytes > input->held_bytes + later ? input->most_bytes - later
-                                                         : input->held_bytes;
-}
-
-ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank)
-{
-    ag_memory_t memory = ag_memory_foretell(session->build, &session->programs, rank,
-                                            rank_of(session, rank)->n_threads);
-    uint64_t input = rank == 0 ? input_bytes(&session->input, &memory) : 0;
-
-    memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = "input", .bytes = input};
-    memory.parts[memory.n_parts++] =
-        (ag_memory_part_t){.name = "process", .bytes = process_bytes(session, rank)};
-    memory.parts[memory.n_parts++] =
-        (ag_memory_part_t){.name = "tokenizer and sampler",
-                           .bytes = rank == 0 && session->tokenizer != NULL
-                                        ? ag_tokenizer_bytes(session->tokenizer) +
-                                              ag_sampler_bytes(session->model->spec->vocab)
-                                        : 0};
-    if (session->options->trace != NULL) {
-        memory.parts[memory.n_parts++] =
-            (ag_memory_part_t){.name = "trace", .bytes = TRACE_EVENTS * sizeof(ag_trace_event_t)};
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        params[r] = &session->build->ranks[r].params;
     }
-    return memory;
-}
-
-static uint64_t budget_of(const ag_session_t *session, uint32_t rank)
-{
-    return session->plan->n_budgets > 0 ? session->plan->budget_bytes[rank]
-                                        : session->host.available_bytes / session->host.n_local;
-}
-
-/* What does not fit is refused before anything is taken. */
-static ag_status_t check_budget(const ag_session_t *session, uint32_t rank)
-{
-    uint64_t budget = budget_of(session, rank), total = 0;
-    ag_memory_t memory;
-    char parts[256] = "";
-
-    memory = ag_session_memory(session, rank);
-    for (uint32_t i = 0; i < memory.n_parts; i++) {
-        total += memory.parts[i].bytes;
+    status = ag_unused_find(session->model, params, n_ranks, &names);
+    for (size_t i = 0; i < names.n_items && i < MOST_NAMED; i++) {
+        snprintf(some + strlen(some), sizeof(some) - strlen(some), "%s%.256s", i > 0 ? ", " : "",
+                 AG_ITEMS(&names, const char *)[i]);
     }
-    if (total <= budget) {
-        return AG_OK;
+    if (names.n_items > 0) {
+        ag_log(AG_LOG_WARNING,
+               "%s: %zu tensor%s not used, as if absent (%s%s): answers may be wrong if this is "
+               "another architecture than %s",
+               ag_model_files_path(session->model->files), names.n_items,
+               names.n_items == 1 ? " is" : "s are", some, names.n_items > MOST_NAMED ? ", …" : "",
+               session->model->family->name);
     }
-    for (int i = 0; i < 3; i++) { /* the three largest */
-        ag_memory_part_t *largest = &memory.parts[0];
-
-        for (uint32_t j = 1; j < memory.n_parts; j++) {
-            largest = memory.parts[j].bytes > largest->bytes ? &memory.parts[j] : largest;
-        }
-        snprintf(parts + strlen(parts), sizeof(parts) - strlen(parts), "%s%s %.1f MiB",
-                 i > 0 ? ", " : "", largest->name, (double)largest->bytes / 1048576.0);
-        largest->bytes = 0;
-    }
-    return ag_fail(AG_ERR_BUDGET,
-                   "rank %u needs %.1f MiB, its budget is %.1f MiB; the largest parts: %s; more "
-                   "ranks (--tp, --pp), a shorter --context%s or a larger --max-memory would do",
-                   rank, (double)total / 1048576.0, (double)budget / 1048576.0, parts,
-                   session->plan->compute == AG_COMPUTE_F32 ? ", --compute auto" : "");
+    ag_array_fini(&names);
+    free(params);
+    return status;
 }
 
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
@@ -381,6 +384,7 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     ag_status_t status =
         ag_agree_broadcast(session->net, NULL, 0, &context_tokens, sizeof(context_tokens));
 
+    session->all_outputs = all_outputs;
     if (status == AG_OK) {
         status = ag_session_agree(session, make_plan(session, context_tokens, all_outputs));
     }
@@ -388,34 +392,24 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
         status = compare_plans(session);
     }
     if (status == AG_OK) {
-        status = ag_build_create(session->plan, session->model, &session->build);
+        status = build_plan(session, &session->build);
         if (status == AG_OK) {
             status = ag_programs_create(session->build, all_outputs, check, &session->programs);
         }
         status = ag_session_agree(session, status);
     }
     if (status == AG_OK && computes && !session->options->dry_run) {
-        status = ag_session_agree(session, check_budget(session, (uint32_t)session->net->rank));
+        status = ag_session_agree(session,
+                                  ag_session_check_budget(session, (uint32_t)session->net->rank));
     }
-    return status;
-}
-
-ag_status_t ag_session_check_budgets(const ag_session_t *session)
-{
-    uint32_t n_ranks = session->plan->n_budgets > 0 ? ag_plan_ranks(session->plan) : 0;
-    ag_status_t status = AG_OK;
-
-    for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
-        status = check_budget(session, r);
-    }
-    return status;
+    return status == AG_OK && session->net->rank == 0 ? warn_of_unused(session) : status;
 }
 
 static ag_status_t make_job(ag_session_t *session)
 {
     uint32_t rank = (uint32_t)session->net->rank;
     ag_memory_t memory = ag_session_memory(session, rank);
-    ag_status_t status = ag_ledger_create(budget_of(session, rank), &session->ledger);
+    ag_status_t status = ag_ledger_create(ag_session_budget(session, rank), &session->ledger);
 
     /* what is not taken by regions stands in the ledger too */
     for (uint32_t i = 0; i < memory.n_parts && status == AG_OK; i++) {
@@ -433,7 +427,7 @@ static ag_status_t make_job(ag_session_t *session)
         status = ag_device_cpu_open(session->team, session->ledger, &session->device);
     }
     if (status == AG_OK && session->options->trace != NULL) {
-        status = ag_trace_create(TRACE_EVENTS, &session->trace);
+        status = ag_trace_create(AG_TRACE_EVENTS, &session->trace);
     }
     if (status != AG_OK) {
         return status;

@@ -30,6 +30,7 @@ typedef struct ag_session {
     ag_plan_t *plan;
     ag_build_t *build;
     ag_programs_t programs;
+    bool all_outputs; /* of the programs: every row of a step may be asked for */
     ag_array_t links; /* ag_link_t: those that the programs use */
     ag_ledger_t *ledger;
     ag_team_t *team;
@@ -47,21 +48,18 @@ typedef struct ag_session {
 ag_status_t ag_session_start(const ag_options_t *options, ag_status_t parsed,
                              ag_session_t *session);
 
-/** Limits, model, tokenizer. Ctrl-C and SIGTERM are requests to stop from here on. */
+/**
+ * Limits, model, tokenizer. The first Ctrl-C or SIGTERM is a request to stop from here on; a second
+ * one ends the process.
+ */
 ag_status_t ag_session_open(ag_session_t *session);
 
 /**
  * The plan, compared on all ranks; programs, checked; memory, foretold and held against the budget.
- * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told.
+ * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told. 0: no
+ *                        particular number: what options or plan file say, else the model's.
  */
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
-
-/**
- * Hold what every rank of the plan needs against the budget it was given; one that was given none
- * is not known here.
- * @return AG_OK, AG_ERR_BUDGET.
- */
-ag_status_t ag_session_check_budgets(const ag_session_t *session);
 
 /** All ranks go on, or none: the lowest failing rank's error becomes everybody's. */
 ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status);
@@ -80,12 +78,11 @@ ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
 
 void ag_session_close(ag_session_t *session);
 
-/** The limits of a rank's host. A plan may be for more ranks than look at it: then the last one's.
- */
+/** The limits of a rank's host; as ag_session_rank(). */
 const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank);
 
-/** All of a rank's memory, the process and the tokenizer included. */
-ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank);
+/** What was gathered of a rank; with a plan for more ranks than look at it, the last one's. */
+const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank);
 
 /** Has Ctrl-C, or SIGTERM, come? A driver's is_cancelled. */
 bool ag_session_is_cancelled(void *arg);

@@ -87,6 +87,16 @@ static bool holds_nothing(const ag_build_t *build, uint32_t rank)
     return !has_vocab || shard->vocab_end == shard->vocab_begin;
 }
 
+static unsigned long long sum_of_shares(const ag_replica_t *replica)
+{
+    unsigned long long sum = 0;
+
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        sum += replica->shares[i];
+    }
+    return sum;
+}
+
 static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_replica_t *replica)
 {
     ag_range_t *ranges = calloc((size_t)replica->n_ranks + 1, sizeof(*ranges));
@@ -102,9 +112,9 @@ static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_rep
         status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
         if (status == AG_OK && holds_nothing(build, rank)) {
             status = ag_fail(AG_ERR_INVALID,
-                             "--tensor-split leaves rank %u (stage %u, share %u) nothing to hold: "
-                             "give it a larger share, or use fewer ranks",
-                             rank, stage, replica->shares[i]);
+                             "rank %u would have nothing to hold (a share of %u in %llu of stage "
+                             "%u): use fewer ranks there, or give it a larger share",
+                             rank, replica->shares[i], sum_of_shares(replica), stage);
         }
     }
     free(ranges);

@@ -17,8 +17,3 @@ ag_status_t ag_mesh_place(const ag_plan_t *plan, uint32_t rank, ag_place_t *plac
     return ag_fail(AG_ERR_INVALID, "the plan has %u ranks, none is rank %u", ag_plan_ranks(plan),
                    rank);
 }
-
-const ag_replica_t *ag_mesh_replica(const ag_plan_t *plan, const ag_place_t *place)
-{
-    return &plan->stages[place->stage].replicas[place->replica];
-}

@@ -11,6 +11,3 @@ typedef struct ag_place {
 
 /** Where a rank stands. @return AG_ERR_INVALID: the plan has no such rank. */
 ag_status_t ag_mesh_place(const ag_plan_t *plan, uint32_t rank, ag_place_t *place_p);
-
-/** The replica a place is in. */
-const ag_replica_t *ag_mesh_replica(const ag_plan_t *plan, const ag_place_t *place);

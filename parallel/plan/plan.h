@@ -77,12 +77,27 @@ void ag_plan_destroy(ag_plan_t *plan); /* NULL is allowed */
 /** Number of ranks: the sum over stages and replicas. */
 uint32_t ag_plan_ranks(const ag_plan_t *plan);
 
+/* Is there a plan by these options, and can the job carry it out? Takes nothing. */
+typedef struct ag_plan_trial {
+    bool (*works)(void *arg, const ag_plan_opts_t *opts);
+    void *arg;
+} ag_plan_trial_t;
+
 /**
  * Refuse a job whose number of ranks is not the plan's; the error says what would do, for instance
  * "the plan has 2 ranks (--tp 2), but 4 were started: run mpirun -n 2, or give --tp 4, or --tp 2
- * --pp 2, or --pp 4".
+ * --pp 2, or --pp 4 instead".
+ * @param opts   as the user gave them, that the plan was made of; NULL: it came from a file.
+ * @param trial  what it refuses is not named.
  */
-ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, uint32_t n_started);
+ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, const ag_plan_opts_t *opts,
+                                uint32_t n_started, const ag_plan_trial_t *trial);
+
+/**
+ * Those of the options that say how many ranks there are, as they were given: "--tp 2 --pp 3"; a
+ * long value is left out. @param opts  NULL: a file, which is "--plan".
+ */
+void ag_plan_opts_text(const ag_plan_opts_t *opts, char *text, size_t n_bytes);
 
 /** Refuse a plan made for another model (hash, layers). */
 ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *model);

@@ -40,7 +40,7 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
         double nll = negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
 
         if (!isfinite(nll)) {
-            return ag_fail_logits();
+            return ag_sequence_fail_logits(&e->sequence);
         }
         e->result->nll_sum += nll;
     }

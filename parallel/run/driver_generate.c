@@ -42,7 +42,7 @@ static ag_status_t take_token(generation_t *g, uint64_t index, int32_t *id_p, bo
 
     *ended_p = false;
     if (status != AG_OK) {
-        return status;
+        return status == AG_ERR_FORMAT ? ag_sequence_fail_logits(&g->sequence) : status;
     }
     if (!g->opts->ignore_end && calls->is_end != NULL && calls->is_end(calls->arg, *id_p)) {
         *ended_p = true;

@@ -94,3 +94,14 @@ ag_status_t ag_check_ids(const ag_model_t *model, const char *what, const int32_
     }
     return AG_OK;
 }
+
+ag_status_t ag_sequence_fail_logits(const ag_sequence_t *sequence)
+{
+    return ag_fail(AG_ERR_FORMAT,
+                   "%s: its logits are not finite numbers: its weights may be damaged (get them "
+                   "again)%s",
+                   ag_model_files_path(ag_job_model(sequence->job)->files),
+                   ag_job_plan(sequence->job)->compute == AG_COMPUTE_AUTO
+                       ? ", or --compute f32 may help"
+                       : "");
+}

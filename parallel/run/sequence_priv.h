@@ -32,3 +32,6 @@ typedef enum ag_sequence_outputs {
 ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uint32_t n,
                              ag_sequence_outputs_t outputs, const float **logits_p,
                              ag_phase_t *phase);
+
+/** The failure of logits that are infinite or no numbers: AG_ERR_FORMAT, names the model. */
+ag_status_t ag_sequence_fail_logits(const ag_sequence_t *sequence);

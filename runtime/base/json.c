@@ -17,14 +17,21 @@ enum { MARK_BYTES = 3 };
 
 enum { PARSE_FLAGS = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL };
 
-/* jansson quotes the text near the error as it is; ours are one line. */
-static ag_status_t fail_parse(const char *what, json_error_t *error)
+/*
+ * jansson quotes the text near the error as it is; ours are one line.
+ * @param one_line  the text is: its number would say nothing.
+ */
+static ag_status_t fail_parse(const char *what, bool one_line, json_error_t *error)
 {
+    char line[32] = "";
+
     for (char *at = error->text; *at != '\0'; at++) {
         *at = (unsigned char)*at < ' ' || *at == '\x7f' ? '?' : *at;
     }
-    return ag_fail(AG_ERR_FORMAT, "%s: line %d, column %d: %s", what, error->line, error->column,
-                   error->text);
+    if (!one_line) {
+        snprintf(line, sizeof(line), "line %d, ", error->line);
+    }
+    return ag_fail(AG_ERR_FORMAT, "%s: %scolumn %d: %s", what, line, error->column, error->text);
 }
 
 ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p)
@@ -35,7 +42,7 @@ ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag
     json_t *json = json_loadb(text + n_mark, n_bytes - n_mark, PARSE_FLAGS, &error);
 
     if (json == NULL) {
-        return fail_parse(what, &error);
+        return fail_parse(what, memchr(text, '\n', n_bytes) == NULL, &error);
     }
     *json_p = json;
     return AG_OK;
@@ -108,7 +115,7 @@ ag_status_t ag_json_read(const char *path, ag_json_t **json_p)
     json_t *json;
 
     if (file == NULL) {
-        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+        return ag_fail_open(path);
     }
     json = json_load_callback(read_some, &source, PARSE_FLAGS, &error);
     if (json == NULL && ferror(file)) {
@@ -117,7 +124,8 @@ ag_status_t ag_json_read(const char *path, ag_json_t **json_p)
     }
     fclose(file);
     if (json == NULL) {
-        return fail_parse(path, &error);
+        fail_parse(path, false, &error);
+        return ag_fail(AG_ERR_FORMAT, "%s: mend it there, or get the file again", ag_error());
     }
     *json_p = json;
     return AG_OK;

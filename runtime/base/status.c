@@ -1,5 +1,6 @@
 #include "runtime/base/status.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +69,16 @@ ag_status_t ag_fail_context(ag_status_t status, const char *format, ...)
 const char *ag_error(void)
 {
     return record;
+}
+
+ag_status_t ag_fail_open(const char *path)
+{
+    int error = errno;
+    const char *remedy = error == ENOENT || error == ENOTDIR ? ": check the path"
+                         : error == EACCES || error == EPERM ? ": make it readable for this user"
+                                                             : "";
+
+    return ag_fail(AG_ERR_IO, "opening %s: %s%s", path, strerror(error), remedy);
 }
 
 ag_status_t ag_fail_nomem(const char *what, unsigned long long n_bytes)

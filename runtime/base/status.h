@@ -36,5 +36,8 @@ ag_status_t ag_fail_context(ag_status_t status, const char *format, ...)
  */
 const char *ag_error(void);
 
+/** Shorthand for a file that cannot be opened, as errno has it: AG_ERR_IO. */
+ag_status_t ag_fail_open(const char *path);
+
 /** Shorthand for an allocation of n_bytes that failed while doing `what`. */
 ag_status_t ag_fail_nomem(const char *what, unsigned long long n_bytes);

@@ -20,14 +20,14 @@ ag_status_t ag_file_open(const char *path, int *fd_p, uint64_t *file_bytes_p)
     /* O_NONBLOCK: a pipe is refused below instead of waited for. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        return ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+        return ag_fail_open(path);
     }
     if (fstat(fd, &info) != 0) {
         status = ag_fail(AG_ERR_IO, "looking at %s: %s", path, strerror(errno));
         goto close_fd;
     }
     if (!S_ISREG(info.st_mode)) {
-        status = ag_fail(AG_ERR_IO, "%s is %s, not a file", path,
+        status = ag_fail(AG_ERR_IO, "%s is %s: give a file", path,
                          S_ISDIR(info.st_mode) ? "a folder" : "a device or a pipe");
         goto close_fd;
     }

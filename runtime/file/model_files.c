@@ -94,6 +94,12 @@ static ag_status_t add_gguf_tensors(ag_model_files_t *files)
     return status;
 }
 
+/* A file that is not whole can be mended by nobody here. */
+static ag_status_t say_get_again(ag_status_t status)
+{
+    return status == AG_ERR_FORMAT ? ag_fail(status, "%s: get the file again", ag_error()) : status;
+}
+
 static ag_status_t check_begins_as_gguf(const char *path)
 {
     char magic[4] = "";
@@ -120,7 +126,7 @@ static ag_status_t open_gguf(ag_model_files_t *files)
     ag_status_t status = check_begins_as_gguf(files->path);
 
     if (status == AG_OK) {
-        status = ag_gguf_open(files->path, &files->gguf);
+        status = say_get_again(ag_gguf_open(files->path, &files->gguf));
     }
     if (status != AG_OK) {
         return status;
@@ -179,7 +185,7 @@ static ag_status_t add_safetensors(ag_model_files_t *files, const char *name)
     ag_status_t status = path_in_folder(files, name, &shard.path);
 
     if (status == AG_OK) {
-        status = ag_safetensors_open(shard.path, false, &shard.file);
+        status = say_get_again(ag_safetensors_open(shard.path, false, &shard.file));
     }
     if (status != AG_OK) {
         return status;
@@ -268,7 +274,9 @@ static ag_status_t check_named_tensor(void *arg, const char *key, size_t key_byt
         left_out_type(&AG_ITEMS(&files->shards, ag_model_shard_t)[file], key) != NULL) {
         return AG_OK;
     }
-    return ag_fail(AG_ERR_FORMAT, "%s/" INDEX_NAME ": tensor '%s' is not in %s, as it says",
+    return ag_fail(AG_ERR_FORMAT,
+                   "%s/" INDEX_NAME ": tensor '%s' is not in %s, as it says: "
+                   "get both files again",
                    files->path, key, file_name);
 }
 
@@ -377,7 +385,8 @@ ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p)
     ag_status_t status;
 
     if (stat(path, &info) != 0) {
-        return ag_fail(AG_ERR_IO, "looking for a model at %s: %s", path, strerror(errno));
+        return ag_fail(AG_ERR_IO, "looking for a model at %s: %s: check the path", path,
+                       strerror(errno));
     }
     files = calloc(1, sizeof(*files));
     if (files == NULL) {
@@ -469,7 +478,11 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
         type = left_out_type(&shards[i], name);
     }
     if (type == NULL) {
-        return ag_fail(AG_ERR_FORMAT, "%s: tensor '%s' is missing", files->path, name);
+        return ag_fail(
+            AG_ERR_FORMAT,
+            "%s: tensor '%s' is missing: the model is incomplete (get it again), or it is "
+            "of an architecture that is not known here",
+            files->path, name);
     }
     status = ag_dtype_from_safetensors(type, name, &dtype);
     return ag_fail_context(status, "%s", files->path);

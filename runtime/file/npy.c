@@ -225,7 +225,8 @@ static ag_status_t check_size(const ag_input_t *input, const ag_npy_header_t *he
         return AG_OK;
     }
     return ag_fail(AG_ERR_FORMAT,
-                   "%s: truncated or damaged: %llu bytes of data for %llu elements of %llu bytes",
+                   "%s: truncated or damaged: %llu bytes of data for %llu elements of %llu bytes: "
+                   "write it again",
                    input->path, (unsigned long long)left_bytes,
                    (unsigned long long)header->n_elements, (unsigned long long)element_bytes);
 }

@@ -170,6 +170,8 @@ static ag_status_t read_json(ag_input_t *input, size_t n_bytes, ag_json_t **json
     status = ag_input_take(input, text, n_bytes);
     if (status == AG_OK) {
         status = ag_json_parse(text, n_bytes, input->path, &json);
+        status = status == AG_ERR_FORMAT ? ag_fail(status, "%s: its header is damaged", ag_error())
+                                         : status;
     }
     free(text);
     if (status == AG_OK && ag_json_kind(json) != AG_JSON_OBJECT) {

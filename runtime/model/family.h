@@ -26,6 +26,7 @@ typedef enum ag_role {
     AG_ROLE_GATE_BIAS,
     AG_ROLE_UP_BIAS,
     AG_ROLE_DOWN_BIAS,
+    AG_ROLE_COMPUTED, /* stored in some files, computed here: not read */
     AG_N_ROLES,
 } ag_role_t;
 

@@ -39,7 +39,9 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_model_tensor_t 
         (vector || tensor->dims[1] == wanted[1])) {
         return AG_OK;
     }
-    return ag_fail(AG_ERR_FORMAT, "%s: tensor %s has the shape %s, the settings ask for %s",
+    return ag_fail(AG_ERR_FORMAT,
+                   "%s: tensor %s has the shape %s, the settings ask for %s: they are of another "
+                   "model than the weights, or of an architecture that is not known here",
                    ag_model_files_path(model->files), tensor->name,
                    ag_shape_text(tensor->n_dims, tensor->dims, have, sizeof(have)),
                    ag_shape_text(n_wanted, wanted, want, sizeof(want)));

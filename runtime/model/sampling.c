@@ -74,12 +74,6 @@ void ag_sampler_see(ag_sampler_t *sampler, int32_t id)
     }
 }
 
-ag_status_t ag_fail_logits(void)
-{
-    return ag_fail(AG_ERR_FORMAT, "the model's logits are not finite numbers: its weights may be "
-                                  "damaged, or --compute f32 may help");
-}
-
 static float penalized(const ag_sampler_t *sampler, const float *logits, uint32_t id)
 {
     float penalty = (float)sampler->sampling.repeat_penalty, logit = logits[id];
@@ -125,7 +119,7 @@ static ag_status_t find_largest(const ag_sampler_t *sampler, const float *logits
             }
         }
     }
-    return isfinite(largest) ? AG_OK : ag_fail_logits();
+    return isfinite(largest) ? AG_OK : ag_fail(AG_ERR_FORMAT, "the logits are not finite numbers");
 }
 
 static void fill_candidates(ag_sampler_t *sampler, const float *logits, float largest)

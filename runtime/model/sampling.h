@@ -28,9 +28,6 @@ void ag_sampler_begin(ag_sampler_t *sampler, uint64_t stream);
 /** A token that is part of the sequence, for the repeat penalty. */
 void ag_sampler_see(ag_sampler_t *sampler, int32_t id);
 
-/** The failure of logits that are infinite or no numbers: AG_ERR_FORMAT. */
-ag_status_t ag_fail_logits(void);
-
 /** Choose among logits (vocab); draw number `index` of the stream. Not-a-number logits:
  * AG_ERR_FORMAT. */
 ag_status_t ag_sampler_pick(ag_sampler_t *sampler, const float *logits, uint64_t index,

@@ -34,7 +34,22 @@ static char *text_of(const ag_plan_t *plan)
     return text;
 }
 
-static void use_plan(const ag_plan_t *plan)
+static const ag_plan_model_t model = {"00112233aabbccdd", "llama", 30, 8192};
+
+static bool works(void *arg, const ag_plan_opts_t *opts)
+{
+    ag_plan_t *plan;
+    bool made = ag_plan_make(&model, opts, &plan) == AG_OK;
+
+    (void)arg;
+    if (made) {
+        ag_plan_destroy(plan);
+    }
+    return made;
+}
+
+/* @param opts  that it was made of; NULL: it came from a file. */
+static void use_plan(const ag_plan_t *plan, const ag_plan_opts_t *opts)
 {
     char *text = text_of(plan), *again, hash[17], hash_again[17];
     uint32_t n_ranks = ag_plan_ranks(plan);
@@ -52,7 +67,8 @@ static void use_plan(const ag_plan_t *plan)
     for (uint32_t rank = 0; rank < n_ranks && rank < 64; rank++) {
         expect(ag_mesh_place(plan, rank, &place) == AG_OK);
     }
-    expect(ag_plan_check_ranks(plan, n_ranks + 1) == AG_ERR_INVALID);
+    expect(ag_plan_check_ranks(plan, opts, n_ranks + 1, &(ag_plan_trial_t){works, NULL}) ==
+           AG_ERR_INVALID);
     expect_one_line();
     ag_plan_destroy(back);
     free(text);
@@ -68,7 +84,7 @@ static void try_file(const char *bytes, size_t n_bytes)
         return;
     }
     if (ag_plan_from_json(json, "plan", &plan) == AG_OK) {
-        use_plan(plan);
+        use_plan(plan, NULL);
         ag_plan_destroy(plan);
     } else {
         expect_one_line();
@@ -86,7 +102,6 @@ static const char *next_line(char **at_p)
 
 static void try_options(const char *bytes, size_t n_bytes)
 {
-    static const ag_plan_model_t model = {"00112233aabbccdd", "llama", 30, 8192};
     char *text = malloc(n_bytes + 1), *at = text;
     ag_plan_opts_t opts = {0};
     ag_plan_t *plan;
@@ -100,7 +115,7 @@ static void try_options(const char *bytes, size_t n_bytes)
     opts.max_memory = next_line(&at);
     opts.pp = at != NULL ? (uint32_t)strtoul(at, NULL, 10) : 0;
     if (ag_plan_make(&model, &opts, &plan) == AG_OK) {
-        use_plan(plan);
+        use_plan(plan, &opts);
         ag_plan_destroy(plan);
     } else {
         expect_one_line();

@@ -275,24 +275,29 @@ def expect_one_line(done, what, code, words):
         expect(word in ours[0], f"{word!r} is not in it: {what}")
 
 
+def tiny_variant(folder, name, edit=None, config=None):
+    """The tiny llama with its weights' bytes edited, or its settings."""
+    path = os.path.join(folder, name)
+    shutil.copytree(TINY, path)
+    if config is not None:
+        with open(os.path.join(path, "config.json")) as file:
+            settings = json.load(file)
+        config(settings)
+        with open(os.path.join(path, "config.json"), "w") as file:
+            json.dump(settings, file)
+    if edit is not None:
+        tensors = os.path.join(path, "model.safetensors")
+        with open(tensors, "rb") as file:
+            data = file.read()
+        with open(tensors, "wb") as file:
+            file.write(edit(data))
+    return path
+
+
 def damaged_models(folder):
     """Bad models by what the error must name."""
     def variant(name, edit=None, config=None):
-        path = os.path.join(folder, name)
-        shutil.copytree(TINY, path)
-        if config is not None:
-            with open(os.path.join(path, "config.json")) as file:
-                settings = json.load(file)
-            config(settings)
-            with open(os.path.join(path, "config.json"), "w") as file:
-                json.dump(settings, file)
-        if edit is not None:
-            tensors = os.path.join(path, "model.safetensors")
-            with open(tensors, "rb") as file:
-                data = file.read()
-            with open(tensors, "wb") as file:
-                file.write(edit(data))
-        return path
+        return tiny_variant(folder, name, edit, config)
 
     def without(name):
         def edit(data):
@@ -317,9 +322,9 @@ def damaged_models(folder):
     with open(noise, "wb") as file:
         file.write(b"no model at all" * 100)
     return [
-        (os.path.join(folder, "nothing"), 1, ["nothing"]),
+        (os.path.join(folder, "nothing"), 1, ["nothing", "check the path"]),
         (noise, 1, ["noise.gguf", "GGUF"]),
-        (head, 1, ["head.gguf", "truncated"]),
+        (head, 1, ["head.gguf", "truncated", "get the file again"]),
         (variant("arch", config=lambda c: c.update(model_type="nonesuch")), 1,
          ["arch", "nonesuch", "llama"]),
         (variant("base", config=lambda c: c["rope_parameters"].update(rope_theta=0)), 1,
@@ -328,11 +333,12 @@ def damaged_models(folder):
         (variant("rope", config=lambda c: c.update(rope_parameters={"rope_type": "odd"})), 1,
          ["odd", "llama3"]),
         (variant("shape", config=lambda c: c.update(intermediate_size=188)), 1,
-         ["shape", "mlp", "(187, 72)", "(188, 72)"]),
+         ["shape", "mlp", "(187, 72)", "(188, 72)", "another model"]),
         (variant("missing", without("model.layers.1.mlp.up_proj.weight")), 1,
-         ["missing", "model.layers.1.mlp.up_proj.weight"]),
-        (variant("short", lambda data: data[:-4]), 1, ["short"]),
-        (variant("nan", not_a_number("model.norm.weight")), 1, ["not finite", "--compute f32"]),
+         ["missing", "model.layers.1.mlp.up_proj.weight", "get it again"]),
+        (variant("short", lambda data: data[:-4]), 1, ["short", "get the file again"]),
+        (variant("header", lambda data: data[:40] + b"?" + data[41:]), 1, ["header", "get the file again"]),
+        (variant("nan", not_a_number("model.norm.weight")), 1, ["nan", "not finite", "get them again", "--compute f32"]),
     ]
 
 
@@ -364,17 +370,23 @@ def errors():
     one_line(ask + ["--tp", "2"], 2, ["2 ranks", "mpirun -n 2"], 1)
     one_line(ask + ["--tp", "2"], 2, ["2 ranks", "3", "mpirun -n 2"], 3)
     one_line(ask, 2, ["1 rank", "--tp 2"], 2)
-    one_line(ask + ["--tensor-split", "1,0"], 2, ["rank 1", "nothing"], 2)
+    one_line(ask, 2, ["1 rank", "or give --tp 6,5"], 11)  # no prime number of ranks in one stage
+    one_line(ask + ["--pipeline-split", "2,1"], 2, ["mpirun -n 2", "leave --pipeline-split out"])
+    one_line(ask + ["--tensor-split", "1,0"], 2, ["--tensor-split 1,0", "rank 1", "nothing"], 2)
+    one_line(ask + ["--tp", "11"], 2, ["--tp 11: ", "rank 9", "nothing"], 2)
+    one_line(["plan", "--model", TINY, "--pp", "2", "--tp", "11"], 2, ["--tp 11 --pp 2: ", "rank 9"])
     one_line(ask + ["--tensor-split", "0,0"], 2, ["--tensor-split"], 2)
     one_line(ask + ["--pipeline-split", "1,1"], 2, ["--pipeline-split", "2", "3"], 2)
     one_line(["show", "--model", TINY, "--tp", "2", "--rank", "9"], 2, ["--rank 9", "0 to 1"], 2)
     one_line(["plan", "--model", TINY, "--tp", "300"], 2, ["--tp", "254"])
     one_line(ask + ["--max-memory", "4M"], 3, ["rank 0", "MiB", "--max-memory"])
     one_line(ask + ["--max-memory", "4M", "--tp", "2"], 3, ["MiB", "--max-memory"], 2)
+    one_line(["generate", "--model", smollm2(), "--prompt", "a", "--context", "8192", "--max-memory", "200M"],
+             3, ["kv cache 180.0 MiB", "--max-memory 3", "--context 3", "or less", "mpirun -n 2"])
     for ranks in (1, 2):
         one_line(ask + ["--temprature", "1"], 2, ["--temprature", "--temperature"], ranks)
     one_line(["generate", "--model", TINY], 2, ["--prompt"])
-    one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent"])
+    one_line(["eval", "--model", TINY, "--text", "/nonexistent"], 1, ["/nonexistent", "check the path"])
     ids = ["eval", "--model", TINY, "--tokens", os.path.join(DATA, "tiny", "seq7.npy")]
     one_line(ids + ["--window", "129"], 2, ["--window 129", "128", "--window 128"])  # of 7 ids
     one_line(ids + ["--window", "12", "--context", "9"], 2, ["--window 12", "--context 9"])
@@ -385,6 +397,50 @@ def prompt_ids(lines):
     """The ids that lines of tokenize or generate --json tell of."""
     values = [json.loads(line) for line in lines.decode().strip().split("\n")]
     return [value["prompt_tokens"] if isinstance(value, dict) else value for value in values]
+
+
+def plans():
+    """A plan that was printed is one that can be looked at and run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "plan.json")
+        printed = run(["plan", "--model", TINY, "--context", "40", "--tp", "2"]).stdout
+        with open(path, "wb") as file:
+            file.write(printed)
+        for command_name in ("plan", "show"):
+            given = run([command_name, "--model", TINY, "--plan", path]).stdout
+            expect(given == run([command_name, "--model", TINY, "--context", "40", "--tp", "2"]).stdout,
+                   f"{command_name} --plan is as by the options: {given.decode()}")
+        one_line(["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "60", "--plan", path], 2,
+                 [path, "40", "--context"], 2)
+
+
+def unused():
+    """Tensors that a model is computed without are told of, once for the whole job."""
+    def more(names):
+        def edit(data):
+            n = struct.unpack("<Q", data[:8])[0]
+            header = json.loads(data[8:8 + n])
+            for i, name in enumerate(names):
+                at = len(data) - 8 - n + 4 * i
+                header[name] = {"dtype": "F32", "shape": [1], "data_offsets": [at, at + 4]}
+            text = json.dumps(header).encode()
+            return struct.pack("<Q", len(text)) + text + data[8 + n:] + bytes(4 * len(names))
+        return edit
+
+    def warnings(model, ranks, split):
+        err = run(["generate", "--model", model, "--prompt", "a", "--max-tokens", "2"] + split, ranks).stderr
+        return [line for line in err.decode().split("\n") if "warning" in line]
+
+    norm, buffer = (f"model.layers.0.self_attn.{name}" for name in ("q_norm.weight", "rotary_emb.inv_freq"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, names, n_layers, words in (
+                ("none", [buffer], 3, None), ("norm", [norm, buffer], 3, ["1 tensor is", norm]),
+                ("layers", [norm], 2, ["10 tensors are", "model.layers.2."])):
+            model = tiny_variant(folder, name, more(names), lambda c, n=n_layers: c.update(num_hidden_layers=n))
+            for ranks, split in ((1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"])):
+                got = warnings(model, ranks, split)
+                expect(len(got) == (1 if words else 0) and all(w in got[0] for w in words or []),
+                       f"{name}, {split}: {got}")
 
 
 def inputs():
@@ -403,7 +459,7 @@ def inputs():
                              ["tokenize", "--model", TINY, "--jsonl", "--file", "/dev/zero"]):
             one_line(command_line, 2, ["/dev/zero", "larger"])
         for data, words in ((b'"a"\n\n"b"\n', ["line 2", "empty"]), (b'"a"\n7\n', ["line 2", "string"]),
-                            (b'"a"\n"\n', ["line 2"])):
+                            (b'"a"\n"\n', ["line 2: column", "one JSON value"])):
             lines = path("lines.jsonl", data)
             one_line(["tokenize", "--model", TINY, "--jsonl", "--file", lines], 1, [lines] + words)
             one_line(ask + ["--prompts", lines], 1, [lines] + words)
@@ -508,6 +564,24 @@ def interrupted():
            f"figures after SIGTERM to rank 1 alone: {job.returncode}, {err.decode()}")
 
 
+def interrupted_again():
+    """A second Ctrl-C ends the process, whatever it is doing: here what never looks at the first."""
+    job = start(["plan", "--model", TINY, "--renew-limits"], 1)
+    for wanted in (True, False):  # SIGINT is caught; then it no longer is
+        while wanted != catches(job.pid, signal.SIGINT):
+            expect(job.poll() is None, "it is measuring the limits")
+            time.sleep(0.01)
+        job.send_signal(signal.SIGINT)
+    job.communicate(timeout=60)
+    expect(job.returncode == -signal.SIGINT, f"exit code {job.returncode}")
+
+
+def catches(pid, number):
+    with open(f"/proc/{pid}/status") as file:
+        caught = next(line for line in file if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 def is_rank(pid, rank, mpirun):
     """Is the process that rank of that job?"""
     try:
@@ -519,5 +593,5 @@ def is_rank(pid, rank, mpirun):
         return False
 
 
-main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
-                              inputs, together, broken, interrupted)})
+main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors, plans,
+                              unused, inputs, together, broken, interrupted, interrupted_again)})

@@ -60,6 +60,8 @@ static const ag_name_row_t names[] = {
     {AG_ROLE_UP_BIAS, "model.layers.%u.mlp.up_proj.bias", "blk.%u.ffn_up.bias", AG_TRANSFORM_NONE},
     {AG_ROLE_DOWN_BIAS, "model.layers.%u.mlp.down_proj.bias", "blk.%u.ffn_down.bias",
      AG_TRANSFORM_NONE},
+    {AG_ROLE_COMPUTED, "model.layers.%u.self_attn.rotary_emb.inv_freq",
+     "blk.%u.attn_rot_embd.weight", AG_TRANSFORM_NONE},
     {0},
 };
 

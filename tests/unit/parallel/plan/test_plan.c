@@ -5,28 +5,99 @@
 #include "make_plans.h"
 #include "parallel/plan/mesh.h"
 
+enum { WORKS_FOR_ANY = 1 << 20 };
+
+/* A model that has something to hold for so many ranks of a stage; most of it is ag_plan_make(). */
+static bool works(void *arg, const ag_plan_opts_t *opts)
+{
+    const uint32_t *most_ranks = arg;
+    ag_plan_model_t model = smol_model();
+    ag_plan_t *plan;
+    bool fits = true;
+
+    if (ag_plan_make(&model, opts, &plan) != AG_OK) {
+        return false;
+    }
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        fits = fits && plan->stages[s].replicas[0].n_ranks <= *most_ranks;
+    }
+    ag_plan_destroy(plan);
+    return fits;
+}
+
+/* The error that a plan by these options gets. */
+static const char *refusal(const ag_plan_opts_t *opts, uint32_t most_ranks, uint32_t n_started)
+{
+    ag_plan_t *plan = make_plan(opts);
+    ag_status_t status =
+        ag_plan_check_ranks(plan, opts, n_started, &(ag_plan_trial_t){works, &most_ranks});
+
+    cr_expect_eq(status, AG_ERR_INVALID);
+    ag_plan_destroy(plan);
+    return ag_error();
+}
+
 Test(plan, the_started_number_of_ranks_must_be_the_plans)
 {
-    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2"});
+    const ag_plan_opts_t tp_2 = {.tp = "2"};
+    ag_plan_t *plan = make_plan(&tp_2);
 
-    cr_expect_eq(ag_plan_check_ranks(plan, 2), AG_OK);
-    cr_expect_eq(ag_plan_check_ranks(plan, 3), AG_ERR_INVALID);
-    cr_expect_str_eq(ag_error(), "the plan has 2 ranks (--tp 2), but 3 were started: run mpirun -n "
-                                 "2, or give --tp 3, or --pp 3");
-    cr_expect_eq(ag_plan_check_ranks(plan, 1), AG_ERR_INVALID);
-    cr_expect_str_eq(ag_error(), "the plan has 2 ranks (--tp 2), but 1 was started: run mpirun -n "
-                                 "2, or leave --tp and --pp out");
+    cr_expect_eq(ag_plan_check_ranks(plan, &tp_2, 2, NULL), AG_OK);
+    cr_expect_str_eq(refusal(&tp_2, WORKS_FOR_ANY, 3),
+                     "the plan has 2 ranks (--tp 2), but 3 were started: run mpirun -n 2, or give "
+                     "--tp 3, or --pp 3 instead");
+    cr_expect_str_eq(refusal(&tp_2, WORKS_FOR_ANY, 1),
+                     "the plan has 2 ranks (--tp 2), but 1 was started: run mpirun -n 2, or leave "
+                     "--tp out");
     ag_plan_destroy(plan);
 }
 
 Test(plan, ranks_without_options_are_told_which_options_use_them)
 {
-    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){0});
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){0}, WORKS_FOR_ANY, 12),
+                     "the plan has 1 rank, but 12 were started: run it without mpirun, or give "
+                     "--tp 12, or --tp 4 --pp 3, or --pp 12");
+}
 
-    cr_expect_eq(ag_plan_check_ranks(plan, 12), AG_ERR_INVALID);
-    cr_expect_str_eq(ag_error(), "the plan has 1 rank, but 12 were started: run it without mpirun, "
-                                 "or give --tp 12, or --tp 4 --pp 3, or --pp 12");
+Test(plan, the_options_that_were_given_are_named_and_no_others)
+{
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){.pipeline_split = "20,10"}, WORKS_FOR_ANY, 1),
+                     "the plan has 2 ranks (--pipeline-split 20,10), but 1 was started: run mpirun "
+                     "-n 2, or leave --pipeline-split out");
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){.pp = 2, .tensor_split = "1,2"}, WORKS_FOR_ANY, 1),
+                     "the plan has 4 ranks (--pp 2 --tensor-split 1,2), but 1 was started: run "
+                     "mpirun -n 4, or leave --pp and --tensor-split out");
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){.tensor_split = "1,2"}, WORKS_FOR_ANY, 3),
+                     "the plan has 2 ranks (--tensor-split 1,2), but 3 were started: run mpirun -n "
+                     "2, or give --tp 3, or --pp 3 instead");
+}
+
+Test(plan, a_plan_from_a_file_is_named_as_such)
+{
+    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2"});
+    uint32_t most_ranks = WORKS_FOR_ANY;
+
+    cr_expect_eq(ag_plan_check_ranks(plan, NULL, 1, &(ag_plan_trial_t){works, &most_ranks}),
+                 AG_ERR_INVALID);
+    cr_expect(error_says("(--plan)", "leave --plan out", NULL));
     ag_plan_destroy(plan);
+}
+
+Test(plan, what_the_model_cannot_be_split_into_is_not_named)
+{
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){0}, 8, 18),
+                     "the plan has 1 rank, but 18 were started: run it without mpirun, or give "
+                     "--tp 6 --pp 3, or --pp 18");
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){0}, 3, 34),
+                     "the plan has 1 rank, but 34 were started: run it without mpirun, or give "
+                     "--tp 2 --pp 17");
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){0}, 8, 31),
+                     "the plan has 1 rank, but 31 were started: run it without mpirun, or give "
+                     "--tp 8,8,8,7");
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){0}, 1, 31),
+                     "the plan has 1 rank, but 31 were started: run it without mpirun");
+    cr_expect_str_eq(refusal(&(ag_plan_opts_t){.tp = "2", .max_memory = "1G,2G"}, 8, 3),
+                     "the plan has 2 ranks (--tp 2), but 3 were started: run mpirun -n 2");
 }
 
 /* The options of an alternative, as ", or --tp 4 --pp 3" has them. */
@@ -47,16 +118,13 @@ static void expect_makes(const char *option, uint32_t n_ranks)
 
 Test(plan, every_alternative_named_makes_a_plan_of_the_started_ranks)
 {
-    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2,1"});
     int n_options = 0;
 
     for (uint32_t n = 2; n <= 200; n++) {
-        if (n == 3) {
-            continue;
-        }
-        cr_assert_eq(ag_plan_check_ranks(plan, n), AG_ERR_INVALID);
-        cr_assert(strstr(ag_error(), "(--tp 2,1 --pp 2)") != NULL, "%s", ag_error());
-        for (const char *at = strstr(ag_error(), ", or "); at != NULL; at = strstr(at, ", or ")) {
+        const char *at = n == 3 ? NULL : refusal(&(ag_plan_opts_t){.tp = "2,1"}, WORKS_FOR_ANY, n);
+
+        cr_assert(n == 3 || strstr(at, "(--tp 2,1)") != NULL, "%s", at);
+        for (at = n == 3 ? NULL : strstr(at, ", or "); at != NULL; at = strstr(at, ", or ")) {
             char option[64] = "";
 
             at += strlen(", or ");
@@ -67,31 +135,24 @@ Test(plan, every_alternative_named_makes_a_plan_of_the_started_ranks)
         }
     }
     cr_expect_gt(n_options, 300);
-    ag_plan_destroy(plan);
 }
 
 Test(plan, absurd_numbers_of_ranks_get_no_alternatives)
 {
-    ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2"});
-
-    cr_expect_eq(ag_plan_check_ranks(plan, UINT32_MAX), AG_ERR_INVALID);
+    refusal(&(ag_plan_opts_t){.tp = "2"}, WORKS_FOR_ANY, UINT32_MAX);
     cr_expect(error_says("mpirun -n 2", NULL));
     cr_expect_null(strstr(ag_error(), "give"));
-    ag_plan_destroy(plan);
 }
 
 Test(plan, a_list_of_degrees_too_long_for_a_line_is_left_out)
 {
     char degrees[128] = "2";
-    ag_plan_t *plan;
 
     for (int i = 0; i < 29; i++) {
         strcat(degrees, i % 2 == 0 ? ",100" : ",2");
     }
-    plan = make_plan(&(ag_plan_opts_t){.tp = degrees});
-    cr_expect_eq(ag_plan_check_ranks(plan, 2), AG_ERR_INVALID);
-    cr_expect(error_says("the plan has 1530 ranks, but 2 were started", NULL));
-    ag_plan_destroy(plan);
+    refusal(&(ag_plan_opts_t){.tp = degrees}, WORKS_FOR_ANY, 2);
+    cr_expect(error_says("the plan has 1530 ranks (--tp), but 2 were started", NULL));
 }
 
 Test(plan, a_plan_for_another_model_is_refused)
@@ -173,7 +234,7 @@ Test(mesh, every_rank_has_its_place)
         cr_expect_eq(place.stage, places[rank].stage);
         cr_expect_eq(place.replica, places[rank].replica);
         cr_expect_eq(place.index, places[rank].index);
-        cr_expect_eq(ag_mesh_replica(plan, &place)->ranks[place.index], rank);
+        cr_expect_eq(plan->stages[place.stage].replicas[place.replica].ranks[place.index], rank);
     }
     cr_expect_eq(ag_mesh_place(plan, 6, &place), AG_ERR_INVALID);
     cr_expect(error_says("6 ranks", "rank 6", NULL));

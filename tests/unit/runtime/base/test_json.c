@@ -126,7 +126,7 @@ Test(json, damage_is_an_error_that_says_where)
     for (size_t i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++) {
         cr_expect_eq(ag_json_parse(damaged[i], strlen(damaged[i]), "x.json", &json), AG_ERR_FORMAT,
                      "%s", damaged[i]);
-        cr_expect_eq(strncmp(ag_error(), "x.json: line ", 13), 0, "%s", ag_error());
+        cr_expect_eq(strncmp(ag_error(), "x.json: column ", 15), 0, "%s", ag_error());
         cr_expect_null(strchr(ag_error(), '\n'));
         cr_expect_null(json);
     }
@@ -182,6 +182,14 @@ Test(json, half_a_surrogate_pair_becomes_a_replacement_character)
                      rows[i].text);
         cr_expect_str_eq(text, rows[i].mended != NULL ? rows[i].mended : rows[i].text);
     }
+}
+
+Test(json, where_in_a_text_of_one_line_is_said_by_the_column_alone)
+{
+    ag_json_t *json = NULL;
+
+    cr_expect_eq(ag_json_parse("[1, ?]", 6, "F, line 2", &json), AG_ERR_FORMAT);
+    cr_expect_eq(strncmp(ag_error(), "F, line 2: column ", 18), 0, "%s", ag_error());
 }
 
 Test(json, what_an_error_quotes_stays_on_its_line)
@@ -293,9 +301,12 @@ Test(json, a_file_is_read_and_errors_name_it)
     close(fd);
     cr_expect_eq(ag_json_read(path, &json), AG_ERR_FORMAT);
     cr_expect_not_null(strstr(ag_error(), path));
+    cr_expect_not_null(strstr(ag_error(), "line 2, column "), "%s", ag_error());
+    cr_expect_not_null(strstr(ag_error(), "get the file again"), "%s", ag_error());
     unlink(path);
     cr_expect_eq(ag_json_read(path, &json), AG_ERR_IO);
     cr_expect_not_null(strstr(ag_error(), path));
+    cr_expect_not_null(strstr(ag_error(), "check the path"), "%s", ag_error());
     cr_expect_eq(ag_json_read("/tmp", &json), AG_ERR_IO);
     cr_expect_not_null(strstr(ag_error(), "/tmp"));
     cr_expect_null(json);

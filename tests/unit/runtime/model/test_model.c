@@ -8,6 +8,7 @@
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model.h"
 #include "runtime/model/sampling.h"
+#include "runtime/model/unused.h"
 
 #define TINY AG_TEST_DATA "/tiny/llama"
 
@@ -290,4 +291,34 @@ Test(kv_pool, gives_each_block_once_and_refuses_more)
         }
     }
     ag_kv_pool_fini(&pool);
+}
+
+Test(unused, is_what_nobody_holds_but_a_head_that_may_be_another_ones)
+{
+    ag_slice_t all = {.rows = 307, .cols = 72, .row_end = 307, .col_end = 72};
+    const ag_model_tensor_t *tensor;
+    size_t n_tensors, n_seen = 0;
+    ag_model_t *model;
+    ag_params_t params;
+    ag_array_t names;
+    int32_t param;
+
+    cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
+    tensor = ag_model_files_tensors(model->files, &n_tensors);
+    ag_params_init(&params, true);
+    cr_assert_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &all, &param), AG_OK);
+    cr_assert_eq(ag_unused_find(model, &(const ag_params_t *){&params}, 1, &names), AG_OK);
+    for (size_t i = 0; i < n_tensors; i++) {
+        bool known = strcmp(tensor[i].name, "model.embed_tokens.weight") == 0 ||
+                     strcmp(tensor[i].name, "lm_head.weight") == 0;
+
+        if (!known && n_seen < names.n_items) {
+            cr_expect_str_eq(AG_ITEMS(&names, const char *)[n_seen], tensor[i].name);
+        }
+        n_seen += !known;
+    }
+    cr_expect_eq(names.n_items, n_tensors - 2);
+    ag_array_fini(&names);
+    ag_params_fini(&params);
+    ag_model_close(model);
 }
