@@ -4,10 +4,69 @@
 #include <string.h>
 
 #include "launch/command.h"
+#include "launch/probe.h"
 #include "runtime/base/log.h"
 #include "runtime/base/philox.h"
 
-enum { WARM_TOKENS = 64, WARM_STEPS = 3 };
+enum { WARM_TOKENS = 64, WARM_STEPS = 3, PROBE_EVERY = 8, MOST_PROBE_BYTES = 256 << 20 };
+
+/*
+ * How fast memory is read between the tokens that are decoded: over the weights themselves, by the
+ * same threads. A virtual machine's memory may be twice as fast in one second as in the next, so
+ * that what was measured before a run says little of it.
+ */
+typedef struct memory_probe {
+    ag_team_t *team;
+    const unsigned char *bytes;
+    size_t n_bytes, at;
+    unsigned n_streams;
+    uint64_t n_tokens;
+    double read_bytes, seconds;
+} memory_probe_t;
+
+static void read_some(memory_probe_t *probe)
+{
+    size_t left = probe->n_bytes - probe->at;
+    size_t n = left < MOST_PROBE_BYTES ? left : MOST_PROBE_BYTES;
+
+    probe->seconds +=
+        ag_probe_read_pass(probe->team, probe->bytes + probe->at, n, probe->n_streams);
+    probe->read_bytes += (double)n;
+    probe->at = probe->at + n < probe->n_bytes ? probe->at + n : 0;
+}
+
+/* As many streams as are read fastest here. */
+static void choose_streams(memory_probe_t *probe)
+{
+    unsigned best_streams = 1;
+    double best = 0;
+
+    for (unsigned n = 1; n <= 8; n *= 2) {
+        probe->n_streams = n;
+        probe->read_bytes = probe->seconds = 0;
+        for (int i = 0; i < 3; i++) {
+            read_some(probe);
+        }
+        if (probe->read_bytes > best * probe->seconds) {
+            best = probe->read_bytes / probe->seconds;
+            best_streams = n;
+        }
+    }
+    probe->n_streams = best_streams;
+    probe->read_bytes = probe->seconds = 0;
+}
+
+static bool on_token(void *arg, int32_t id, ag_status_t *status)
+{
+    memory_probe_t *probe = arg;
+
+    (void)id;
+    (void)status;
+    if (probe->n_bytes > 0 && ++probe->n_tokens % PROBE_EVERY == 0) {
+        read_some(probe);
+    }
+    return false;
+}
 
 /* Any ids do: what is computed does not depend on them. */
 static ag_status_t make_prompt(const ag_session_t *session, ag_array_t *ids)
@@ -25,10 +84,13 @@ static ag_status_t make_prompt(const ag_session_t *session, ag_array_t *ids)
 
 /* Prefill so many, then decode so many steps: the first token comes from the prefill. */
 static ag_status_t run(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
-                       size_t n_prompt, uint32_t n_steps, ag_run_figures_t *figures)
+                       size_t n_prompt, uint32_t n_steps, memory_probe_t *probe,
+                       ag_run_figures_t *figures)
 {
     ag_array_t tokens = AG_ARRAY(int32_t);
-    ag_generate_opts_t opts = {.max_tokens = n_steps + 1, .ignore_end = true};
+    ag_generate_opts_t opts = {.max_tokens = n_steps + 1,
+                               .ignore_end = true,
+                               .calls = {.on_token = on_token, .arg = probe}};
     ag_stop_t stop;
     ag_status_t status = ag_generate(session->job, sampler, AG_ITEMS(ids, int32_t), n_prompt, &opts,
                                      &tokens, &stop, figures);
@@ -88,11 +150,53 @@ static ag_status_t print_json(const ag_session_t *session, const ag_report_t *re
     return ag_print_json_line(json);
 }
 
+/* One rank reads all memory there is to be read; of several each would have to. */
+static memory_probe_t make_probe(const ag_session_t *session)
+{
+    memory_probe_t probe = {.team = session->team};
+
+    if (session->net->n_ranks == 1) {
+        probe.bytes = ag_job_weights(session->job, &probe.n_bytes);
+    }
+    return probe;
+}
+
+/* What was read between the tokens is what could be read for them. */
+static void take_rate(ag_session_t *session, const memory_probe_t *probe)
+{
+    ag_limits_t *limits = &session->ranks[0].limits;
+    double rate = probe->seconds > 0 ? probe->read_bytes / probe->seconds : 0;
+
+    if (rate > 0) {
+        limits->read_bytes_per_s[0] = rate / session->ranks[0].n_threads;
+        limits->read_bytes_per_s[1] = rate;
+    }
+}
+
+static ag_status_t run_twice(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
+                             ag_run_figures_t *figures)
+{
+    size_t n_prompt = session->options->prompt_tokens;
+    memory_probe_t nothing = {0}, probe = make_probe(session);
+    ag_run_figures_t warm = {0};
+    ag_status_t status = run(session, sampler, ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
+                             WARM_STEPS, &nothing, &warm);
+
+    if (status == AG_OK && probe.n_bytes > 0) {
+        choose_streams(&probe);
+    }
+    if (status == AG_OK) {
+        status =
+            run(session, sampler, ids, n_prompt, session->options->gen_tokens, &probe, figures);
+    }
+    take_rate(session, &probe);
+    return status;
+}
+
 static ag_status_t measure(ag_session_t *session, double load_s)
 {
     ag_array_t ids = AG_ARRAY(int32_t);
-    ag_run_figures_t warm = {0}, figures = {0};
-    size_t n_prompt = session->options->prompt_tokens;
+    ag_run_figures_t figures = {0};
     ag_sampler_t *sampler = NULL;
     ag_report_t report;
     ag_status_t status = make_prompt(session, &ids), stopped;
@@ -101,11 +205,7 @@ static ag_status_t measure(ag_session_t *session, double load_s)
         status = ag_sampler_create(session->model->spec->vocab, &(ag_sampling_t){0}, &sampler);
     }
     if (status == AG_OK) {
-        status = run(session, sampler, &ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
-                     WARM_STEPS, &warm);
-    }
-    if (status == AG_OK) {
-        status = run(session, sampler, &ids, n_prompt, session->options->gen_tokens, &figures);
+        status = run_twice(session, sampler, &ids, &figures);
     }
     ag_sampler_destroy(sampler);
     ag_array_fini(&ids);

@@ -17,7 +17,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 
-enum { CACHE_VERSION = 4, MOST_DISTURBED = 4, RETRY_SECONDS = 60 };
+enum { CACHE_VERSION = 5, MOST_DISTURBED = 4, RETRY_SECONDS = 60 };
 
 static void read_cpu_name(char *name, size_t n_bytes)
 {
@@ -115,6 +115,7 @@ static bool read_cache(const char *path, const char *build, ag_limits_t *limits)
         found.process_bytes[at] = bytes > 0 ? (uint64_t)bytes : 0;
     }
     found.n_disturbed = (uint32_t)ag_json_integer(ag_json_get(json, "disturbed"), MOST_DISTURBED);
+    found.n_core_kinds = (uint32_t)ag_json_integer(ag_json_get(json, "core_kinds"), 0);
     ag_json_destroy(json);
     good = good && are_sensible(&found);
     if (good) {
@@ -132,6 +133,7 @@ static char *cache_text(const char *build, ag_limits_t *limits)
     ag_json_set(json, "build", ag_json_new_string(build, strlen(build)));
     ag_json_set(json, "cpu", ag_json_new_string(limits->cpu, strlen(limits->cpu)));
     ag_json_set(json, "cores", ag_json_new_integer(limits->n_cores));
+    ag_json_set(json, "core_kinds", ag_json_new_integer(limits->n_core_kinds));
     ag_json_set(json, "disturbed", ag_json_new_integer(limits->n_disturbed));
     for (int i = 0; i < N_RATES; i++) {
         ag_json_t *pair = ag_json_new_array();
@@ -288,7 +290,8 @@ static ag_status_t measure_rates(const char *program, ag_limits_t *limits)
     for (int i = 0; i < 2 * N_RATES; i++) {
         rates_of(limits, i / 2)[i % 2] = strtod(at, &at);
     }
-    limits->n_disturbed = strtoul(at, NULL, 10) > 0;
+    limits->n_disturbed = strtoul(at, &at, 10) > 0;
+    limits->n_core_kinds = (uint32_t)strtoul(at, NULL, 10);
     return are_sensible(limits)
                ? AG_OK
                : ag_fail(AG_ERR_IO, "%s tells no sensible limits of this machine", program);
@@ -302,7 +305,7 @@ ag_status_t ag_limits_print(uint32_t n_cores)
     for (int i = 0; i < 2 * N_RATES && status == AG_OK; i++) {
         printf("%.17g\n", rates_of(&limits, i / 2)[i % 2]);
     }
-    printf("%u\n", limits.n_disturbed);
+    printf("%u\n%u\n", limits.n_disturbed, limits.n_core_kinds);
     return status;
 }
 

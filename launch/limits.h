@@ -10,6 +10,7 @@ typedef struct ag_limits {
     uint32_t n_cores;
     uint32_t
         n_disturbed; /* measurements that something else on the machine disturbed; 0: none did */
+    uint32_t n_core_kinds; /* such as fast and frugal ones; 0: not known, taken as 1 */
     double read_bytes_per_s[2];
     double copy_bytes_per_s[2]; /* bytes read, as many are written */
     double f32_flops_per_s[2];

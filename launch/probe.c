@@ -2,6 +2,7 @@
 #include "launch/probe.h"
 
 #include <hwloc.h>
+#include <hwloc/cpukinds.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,12 +59,14 @@ static double best_rate(ag_team_t *team, ag_region_fn_t fn, void *arg, double wo
     return best;
 }
 
+typedef uint64_t (*reader_t)(const unsigned char *bytes, size_t lane_bytes, unsigned n_streams);
+
 typedef struct read_probe {
     unsigned char *bytes; /* (threads, thread_bytes) */
     size_t thread_bytes;
     unsigned n_streams;
     uint64_t *sums; /* (threads, LINE_WORDS): so that the reads are not optimised away */
-    uint64_t (*sum)(const unsigned char *bytes, size_t lane_bytes, unsigned n_streams);
+    reader_t sum;
 } read_probe_t;
 
 /* 64 bytes: one register of the widest machines, several of others. */
@@ -103,6 +106,19 @@ READER(sum_avx2, __attribute__((target("avx2"))))
 READER(sum_avx512, __attribute__((target("avx512f"))))
 #endif
 
+static reader_t best_reader(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f")) {
+        return sum_avx512;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        return sum_avx2;
+    }
+#endif
+    return sum_base;
+}
+
 static void read_share(void *arg, const ag_worker_t *worker)
 {
     const read_probe_t *probe = arg;
@@ -129,33 +145,40 @@ static void touch_share(void *arg, const ag_worker_t *worker)
     memset(probe->bytes + worker->thread * probe->thread_bytes, 1, probe->thread_bytes);
 }
 
-/* All last-level caches of this machine together. */
-static uint64_t cache_bytes(void)
+/* What must be known of the machine before it is measured. */
+typedef struct machine {
+    uint64_t cache_bytes; /* all last-level caches together */
+    uint32_t n_core_kinds;
+} machine_t;
+
+static machine_t look_at_machine(void)
 {
     hwloc_topology_t topology;
-    uint64_t sum = 0;
+    machine_t machine = {.n_core_kinds = 1};
 
     if (hwloc_topology_init(&topology) != 0) {
-        return 0;
+        return machine;
     }
     if (hwloc_topology_load(topology) == 0) {
         hwloc_obj_type_t type = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_L3CACHE) > 0
                                     ? HWLOC_OBJ_L3CACHE
                                     : HWLOC_OBJ_L2CACHE;
+        int n_kinds = hwloc_cpukinds_get_nr(topology, 0);
         hwloc_obj_t cache = NULL;
 
         while ((cache = hwloc_get_next_obj_by_type(topology, type, cache)) != NULL) {
-            sum += cache->attr->cache.size;
+            machine.cache_bytes += cache->attr->cache.size;
         }
+        machine.n_core_kinds = n_kinds > 1 ? (uint32_t)n_kinds : 1;
     }
     hwloc_topology_destroy(topology);
-    return sum;
+    return machine;
 }
 
 /* Several times the caches, but no more than an eighth of the memory that is free. */
 static size_t region_bytes(unsigned n_threads)
 {
-    uint64_t wanted = 4 * cache_bytes(), most = ag_host_available_bytes("") / 8;
+    uint64_t wanted = 4 * look_at_machine().cache_bytes, most = ag_host_available_bytes("") / 8;
 
     wanted = wanted > LEAST_READ_BYTES ? wanted : LEAST_READ_BYTES;
     wanted = wanted < most ? wanted : most;
@@ -166,16 +189,11 @@ static ag_status_t probe_memory(ag_team_t *team, double *rate_p, double *copy_p,
 {
     static const unsigned n_streams[] = {1, 2, 4, 8};
     unsigned n_threads = ag_team_size(team);
-    read_probe_t probe = {.thread_bytes = region_bytes(n_threads), .sum = sum_base};
+    read_probe_t probe = {.thread_bytes = region_bytes(n_threads), .sum = best_reader()};
     size_t all_bytes = probe.thread_bytes * n_threads;
     ag_status_t status = AG_OK;
     bool best_alone = false;
 
-#ifdef __x86_64__
-    probe.sum = __builtin_cpu_supports("avx512f") ? sum_avx512
-                : __builtin_cpu_supports("avx2")  ? sum_avx2
-                                                  : sum_base;
-#endif
     probe.sums = aligned_alloc(64, (size_t)n_threads * LINE_WORDS * sizeof(*probe.sums));
     probe.bytes = mmap(NULL, all_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (probe.bytes == MAP_FAILED || probe.sums == NULL) {
@@ -205,6 +223,28 @@ unmap:
     }
     free(probe.sums);
     return status;
+}
+
+double ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_bytes, unsigned n_streams)
+{
+    unsigned n_threads = ag_team_size(team);
+    uint64_t *sums = aligned_alloc(64, (size_t)n_threads * LINE_WORDS * sizeof(*sums));
+    read_probe_t probe = {.bytes = (unsigned char *)bytes, /* which are only read */
+                          .thread_bytes = n_bytes / n_threads & ~(size_t)4095,
+                          .n_streams = n_streams,
+                          .sums = sums,
+                          .sum = best_reader()};
+    ag_clock_t clock = ag_clock_monotonic();
+    uint64_t begin_ns;
+
+    if (sums == NULL) {
+        return 0;
+    }
+    memset(sums, 0, (size_t)n_threads * LINE_WORDS * sizeof(*sums));
+    begin_ns = ag_clock_now_ns(&clock);
+    ag_team_run(team, read_share, &probe);
+    free(sums);
+    return (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9;
 }
 
 typedef struct gemm_probe {
@@ -305,6 +345,7 @@ ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits)
         status = probe_threads(n_cores, 1, limits, &alone);
     }
     limits->n_disturbed = !alone;
+    limits->n_core_kinds = look_at_machine().n_core_kinds;
     return status;
 }
 

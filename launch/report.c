@@ -79,11 +79,23 @@ static ag_cost_shape_t shape_of(const ag_plan_t *plan, const ag_phase_t *phase)
     };
 }
 
+/* The program that steps of this shape run with: the smallest class that holds them. */
+static const ag_program_t *program_of(const ag_programs_t *programs, const ag_cost_shape_t *shape)
+{
+    uint32_t i = 0;
+
+    while (i + 1 < programs->n &&
+           shape->counts[AG_COUNT_TOKENS] > (double)programs->programs[i]->bounds[AG_SIZE_TOKENS]) {
+        i++;
+    }
+    return programs->programs[i];
+}
+
 /* What a step of this shape costs on rank 0 of a build, by kernel. */
 static void costs_of(const ag_build_t *build, const ag_programs_t *programs,
                      const ag_cost_shape_t *shape, ag_costs_t *costs)
 {
-    const ag_array_t *segments = &programs->programs[0]->ranks[0].segments;
+    const ag_array_t *segments = &program_of(programs, shape)->ranks[0].segments;
 
     memset(costs, 0, sizeof(*costs));
     for (size_t i = 0; i < segments->n_items; i++) {

@@ -405,6 +405,59 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     return status == AG_OK && session->net->rank == 0 ? warn_of_unused(session) : status;
 }
 
+/* The first cores that this process may use, one for each thread. */
+static void list_cores(const cpu_set_t *own, uint32_t n_threads, int *cores)
+{
+    int core = -1;
+
+    for (uint32_t i = 0; i < n_threads; i++) {
+        do {
+            core = (core + 1) % CPU_SETSIZE; /* around, where threads outnumber cores */
+        } while (!CPU_ISSET((size_t)core, own));
+        cores[i] = core;
+    }
+}
+
+/*
+ * Threads on cores of unlike kinds stay where they are, and work is shared out by how fast they are
+ * found; alike ones are left to the system, which knows who else wants the machine.
+ */
+static ag_status_t make_team(ag_session_t *session)
+{
+    uint32_t rank = (uint32_t)session->net->rank, n = session->ranks[rank].n_threads;
+    ag_team_opts_t opts = {.n_threads = n};
+    uint32_t *speeds = NULL;
+    cpu_set_t own, first;
+    int *cores = NULL;
+    ag_status_t status = AG_OK;
+
+    if (n > 1 && ag_session_limits(session, rank)->n_core_kinds > 1 &&
+        sched_getaffinity(0, sizeof(own), &own) == 0) {
+        cores = calloc(n, sizeof(*cores));
+        speeds = calloc(n, sizeof(*speeds));
+    }
+    if (cores != NULL && speeds != NULL) {
+        list_cores(&own, n, cores);
+        CPU_ZERO(&first);
+        CPU_SET((size_t)cores[0], &first);
+        sched_setaffinity(0, sizeof(first), &first);
+        opts.cores = cores;
+        status = ag_team_create(&opts, &session->team);
+        if (status == AG_OK) {
+            ag_team_measure(session->team, speeds);
+            ag_team_destroy(session->team);
+            session->team = NULL;
+            opts.speeds = speeds;
+        }
+    }
+    if (status == AG_OK) {
+        status = ag_team_create(&opts, &session->team);
+    }
+    free(cores);
+    free(speeds);
+    return status;
+}
+
 static ag_status_t make_job(ag_session_t *session)
 {
     uint32_t rank = (uint32_t)session->net->rank;
@@ -420,8 +473,7 @@ static ag_status_t make_job(ag_session_t *session)
         }
     }
     if (status == AG_OK) {
-        status = ag_team_create(&(ag_team_opts_t){.n_threads = session->ranks[rank].n_threads},
-                                &session->team);
+        status = make_team(session);
     }
     if (status == AG_OK) {
         status = ag_device_cpu_open(session->team, session->ledger, &session->device);
@@ -441,7 +493,7 @@ static ag_status_t make_job(ag_session_t *session)
                                           .wait = {.idle = rest},
                                           .isa = session->isa,
                                           .trace = session->trace,
-                                          .is_cancelled = ag_session_is_cancelled},
+                                          .cancel = {.is_asked = ag_session_is_cancelled}},
                          &session->job);
 }
 

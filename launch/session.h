@@ -84,5 +84,5 @@ const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
 /** What was gathered of a rank; with a plan for more ranks than look at it, the last one's. */
 const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank);
 
-/** Has Ctrl-C, or SIGTERM, come? A driver's is_cancelled. */
+/** Has Ctrl-C, or SIGTERM, come? An ag_cancel_t's. */
 bool ag_session_is_cancelled(void *arg);

@@ -141,7 +141,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     }
     if (status == AG_OK) {
         status = ag_params_load(&opts->build->ranks[job->rank].params, opts->build->model,
-                                opts->team, job->weights.base);
+                                opts->team, &opts->cancel, job->weights.base);
     }
     if (status == AG_OK) {
         status = make_kv(job);
@@ -260,6 +260,12 @@ const ag_model_t *ag_job_model(const ag_job_t *job)
 const ag_clock_t *ag_job_clock(const ag_job_t *job)
 {
     return &job->opts.clock;
+}
+
+const void *ag_job_weights(const ag_job_t *job, size_t *n_bytes_p)
+{
+    *n_bytes_p = job->opts.build->ranks[job->rank].params.bytes;
+    return job->weights.base;
 }
 
 uint64_t ag_job_compute_ns(const ag_job_t *job)

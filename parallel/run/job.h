@@ -27,11 +27,10 @@ typedef struct ag_job_opts {
     ag_device_t *device; /* its ledger has the budget */
     ag_clock_t clock;
     ag_wait_t wait;
-    ag_idle_t idle;                  /* how blocking calls on the control channel wait */
-    const ag_isa_t *isa;             /* NULL: the best that this machine has */
-    ag_trace_t *trace;               /* NULL: none */
-    bool (*is_cancelled)(void *arg); /* has this rank been asked to stop? NULL: never */
-    void *cancel_arg;
+    ag_idle_t idle;      /* how blocking calls on the control channel wait */
+    const ag_isa_t *isa; /* NULL: the best that this machine has */
+    ag_trace_t *trace;   /* NULL: none */
+    ag_cancel_t cancel;  /* has this rank been asked to stop? */
 } ag_job_opts_t;
 
 /* A part of a rank's memory, foretold. */
@@ -101,6 +100,9 @@ const ag_clock_t *ag_job_clock(const ag_job_t *job);
 
 /** Time that this rank has spent computing. */
 uint64_t ag_job_compute_ns(const ag_job_t *job);
+
+/** This rank's weights, as they lie in memory. @param n_bytes_p  out. */
+const void *ag_job_weights(const ag_job_t *job, size_t *n_bytes_p);
 
 /** Add where this rank's time in segments went since the last call. */
 void ag_job_take_profile(ag_job_t *job, ag_profile_t *profile);

@@ -9,7 +9,7 @@
 
 static bool is_asked(const ag_job_t *job)
 {
-    return job->opts.is_cancelled != NULL && job->opts.is_cancelled(job->opts.cancel_arg);
+    return ag_cancel_is_asked(&job->opts.cancel);
 }
 
 ag_status_t ag_stop_init(ag_job_t *job)

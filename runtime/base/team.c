@@ -39,6 +39,7 @@ struct ag_team {
     _Alignas(CACHE_LINE) atomic_uint n_arrived;
     pthread_t *threads; /* (n_threads - 1) */
     place_t *places;    /* (n_threads) */
+    uint64_t *before;   /* (n_threads + 1) the speeds of the threads before each, summed up */
 };
 
 typedef struct start_info {
@@ -183,12 +184,14 @@ ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p)
     team->spin_ns = (opts->spin_us > 0 ? opts->spin_us : DEFAULT_SPIN_US) * 1000ull;
     team->threads = calloc(n_threads, sizeof(*team->threads));
     team->places = aligned_alloc(CACHE_LINE, n_threads * sizeof(*team->places));
-    if (team->threads == NULL || team->places == NULL) {
+    team->before = calloc((size_t)n_threads + 1, sizeof(*team->before));
+    if (team->threads == NULL || team->places == NULL || team->before == NULL) {
         ag_team_destroy(team);
         return ag_fail_nomem("making a team", n_threads * sizeof(*team->places));
     }
     for (unsigned i = 0; i < n_threads; i++) {
         atomic_init(&team->places[i].core, NOWHERE);
+        team->before[i + 1] = team->before[i] + (opts->speeds != NULL ? opts->speeds[i] : 1);
     }
     while (team->n_started < n_threads) {
         status = start_thread(team, team->n_started, opts->cores);
@@ -215,6 +218,7 @@ void ag_team_destroy(ag_team_t *team)
     }
     free(team->threads);
     free(team->places);
+    free(team->before);
     free(team);
 }
 
@@ -266,10 +270,65 @@ void ag_team_barrier(const ag_worker_t *worker)
 void ag_worker_share(const ag_worker_t *worker, uint64_t n, uint64_t grain, uint64_t *begin_p,
                      uint64_t *end_p)
 {
-    uint64_t n_grains = (n + grain - 1) / grain;
-    uint64_t begin = n_grains * worker->thread / worker->n_threads * grain;
-    uint64_t end = n_grains * (worker->thread + 1) / worker->n_threads * grain;
+    uint64_t n_grains = (n + grain - 1) / grain, before = worker->thread, all = worker->n_threads;
+    uint64_t after = before + 1, begin, end;
 
+    if (worker->team != NULL) {
+        before = worker->team->before[worker->thread];
+        after = worker->team->before[worker->thread + 1];
+        all = worker->team->before[worker->n_threads];
+    }
+    begin = n_grains * before / all * grain;
+    end = n_grains * after / all * grain;
     *begin_p = begin < n ? begin : n;
     *end_p = end < n ? end : n;
+}
+
+typedef struct race {
+    uint64_t *best_ns; /* (n_threads, LINE_WORDS): of each thread, on a line of its own */
+} race_t;
+
+enum { LINE_WORDS = CACHE_LINE / sizeof(uint64_t), RACE_STEPS = 100000, N_RACES = 5 };
+
+static void run_race(void *arg, const ag_worker_t *worker)
+{
+    race_t *race = arg;
+    uint64_t *best_ns = &race->best_ns[worker->thread * LINE_WORDS], begin_ns, ns;
+    float sums[16] = {0};
+
+    ag_team_barrier(worker);
+    begin_ns = now_ns();
+    for (int i = 0; i < RACE_STEPS; i++) {
+        for (int j = 0; j < 16; j++) {
+            sums[j] = sums[j] * 0.999f + (float)i;
+        }
+    }
+    ns = now_ns() - begin_ns;
+    *best_ns = ns < *best_ns ? ns : *best_ns;
+    memcpy(best_ns + 1, sums, sizeof(*best_ns)); /* so that it is computed */
+}
+
+void ag_team_measure(ag_team_t *team, uint32_t *speeds)
+{
+    race_t race = {.best_ns = calloc(team->n_threads, CACHE_LINE)};
+    uint64_t least_ns = UINT64_MAX;
+
+    for (unsigned i = 0; race.best_ns != NULL && i < team->n_threads; i++) {
+        race.best_ns[i * LINE_WORDS] = UINT64_MAX;
+    }
+    for (int i = 0; race.best_ns != NULL && i < N_RACES; i++) {
+        ag_team_run(team, run_race, &race);
+    }
+    for (unsigned i = 0; race.best_ns != NULL && i < team->n_threads; i++) {
+        uint64_t ns = race.best_ns[i * LINE_WORDS];
+
+        least_ns = ns < least_ns ? ns : least_ns;
+    }
+    for (unsigned i = 0; i < team->n_threads; i++) {
+        uint64_t ns = race.best_ns != NULL ? race.best_ns[i * LINE_WORDS] : least_ns;
+
+        speeds[i] = ns < least_ns + least_ns / 10 ? 1000 : (uint32_t)(1000 * least_ns / ns);
+        speeds[i] = speeds[i] > 0 ? speeds[i] : 1;
+    }
+    free(race.best_ns);
 }

@@ -24,6 +24,7 @@ typedef struct ag_team_opts {
     unsigned n_threads; /* 0 = 1 */
     uint32_t spin_us;   /* how long an idle worker spins before it sleeps; 0 = 100 */
     const int *cores;   /* (n_threads) where started threads are pinned, [0] unused; NULL = not */
+    const uint32_t *speeds; /* (n_threads) work is shared out in proportion to; NULL = alike */
 } ag_team_opts_t;
 
 /** Start n_threads - 1 threads. @return AG_OK, AG_ERR_NOMEM. */
@@ -34,6 +35,13 @@ void ag_team_destroy(ag_team_t *team);
 
 unsigned ag_team_size(const ag_team_t *team);
 
+/**
+ * How fast the threads are beside each other: all do the same arithmetic at once, some times for
+ * 0.2 ms, and the shortest time counts.
+ * @param speeds  out: (n_threads), the fastest 1000. Threads within a tenth of it count as fast.
+ */
+void ag_team_measure(ag_team_t *team, uint32_t *speeds);
+
 /** Run fn on every thread of the team and return when all have finished. Only one caller at a time.
  */
 void ag_team_run(ag_team_t *team, ag_region_fn_t fn, void *arg);
@@ -41,7 +49,9 @@ void ag_team_run(ag_team_t *team, ag_region_fn_t fn, void *arg);
 /** Inside a region: wait for all threads of it. */
 void ag_team_barrier(const ag_worker_t *worker);
 
-/** The half-open share [*begin_p, *end_p) of n items for this worker, in whole multiples of grain.
+/**
+ * The half-open share [*begin_p, *end_p) of n items for this worker, in whole multiples of grain
+ * and in proportion to its thread's speed. A worker without a team is one of threads alike.
  */
 void ag_worker_share(const ag_worker_t *worker, uint64_t n, uint64_t grain, uint64_t *begin_p,
                      uint64_t *end_p);

@@ -142,14 +142,30 @@ static bool linear_infer(const ag_graph_t *graph, const ag_node_t *node,
            (node->bias == AG_NO_PARAM || params[node->bias].cols == weight->rows);
 }
 
+/* The layer that follows; false: none does. */
+static bool find_next(const ag_graph_run_t *run, const ag_node_t *node, ag_linear_t *next)
+{
+    const ag_node_t *end = AG_ITEMS(&run->graph->nodes, ag_node_t) + run->graph->nodes.n_items;
+
+    do {
+        node++;
+    } while (node < end && node->kind != AG_NODE_LINEAR);
+    if (node < end) {
+        *next = linear_args(run->params, node);
+    }
+    return node < end;
+}
+
 static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_linear_t linear = linear_args(run->params, node);
+    ag_linear_t linear = linear_args(run->params, node), next;
     uint64_t n_rows = rows_of(run, node->in[0]);
 
     if (node->in[1] != AG_NO_VALUE) {
         linear.prepared = data_of(run, node->in[1]);
+    } else if (find_next(run, node, &next)) { /* few rows: memory is what they wait for */
+        linear.next = &next;
     }
     if (n_rows > 0) {
         ag_kernel_linear(context, &linear, data_of(run, node->in[0]), n_rows, run->graph->exact,

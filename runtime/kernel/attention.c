@@ -87,6 +87,9 @@ typedef struct piece {
     float *scores;        /* (block_tokens) */
     float *gathered;      /* (rows, heads, head_dim) */
     float *maximum, *sum; /* (rows, heads) */
+    /* what this thread will attend to after the piece, to be called near: a span of a KV head of
+     * the same sequence; past the last position there is none */
+    uint32_t next_head, next_first;
 } piece_t;
 
 /* The first positions of a block to (position, head_dim) float32. */
@@ -168,7 +171,8 @@ static void find_span(const ag_kv_t *kv, const int32_t *table, uint32_t head, ui
                       uint32_t last, ag_attend_block_t blocks[AG_ATTEND_BLOCKS])
 {
     for (uint32_t i = 0; i < AG_ATTEND_BLOCKS; i++) {
-        uint32_t position = first + i * kv->block_tokens;
+        uint64_t position =
+            (uint64_t)first + i * kv->block_tokens; /* first may be the last number */
         int32_t block;
 
         blocks[i] = (ag_attend_block_t){0};
@@ -190,9 +194,12 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
     ag_attend_t args = {.head_dim = kv->head_dim, .scale = attention->scale};
 
     find_span(kv, table, piece->kv_head, first, last, args.blocks);
-    /* beyond the piece's own positions too: the thread's next piece is likely to begin there */
-    find_span(kv, table, piece->kv_head, first + SPAN_POSITIONS,
-              (uint32_t)context->step->positions[piece->row_end - 1], args.ahead);
+    if (first + SPAN_POSITIONS <= last) {
+        find_span(kv, table, piece->kv_head, first + SPAN_POSITIONS, last, args.ahead);
+    } else {
+        find_span(kv, table, piece->next_head, piece->next_first,
+                  (uint32_t)context->step->positions[piece->row_end - 1], args.ahead);
+    }
     for (uint64_t at = 0; at < n; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
         uint32_t position = (uint32_t)context->step->positions[row];
@@ -283,7 +290,8 @@ static size_t split_scratch(const ag_attention_t *attention, const ag_kv_t *kv, 
         at += ag_align_up(sizes[i] * sizeof(float)) / sizeof(float);
     }
     if (piece != NULL) {
-        *piece = (piece_t){.keys = parts[0],
+        *piece = (piece_t){.next_first = UINT32_MAX,
+                           .keys = parts[0],
                            .values = parts[1],
                            .scores = parts[2],
                            .gathered = parts[3],
@@ -447,6 +455,10 @@ void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_atte
                     }
                     piece.kv_head = unit / n_parts;
                     find_heads(attention, &piece);
+                    piece.next_head = (unit + 1) / n_parts;
+                    piece.next_first = number + 1 < end && piece.next_head < kv->n_kv_heads
+                                           ? (unit + 1) % n_parts * part_positions
+                                           : UINT32_MAX;
                     run_part(context, attention, kv, &piece, q, unit % n_parts, part_positions,
                              parts);
                     ag_kernel_yield(context);

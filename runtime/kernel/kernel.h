@@ -40,11 +40,12 @@ typedef struct ag_kernel_context {
 typedef struct ag_linear {
     ag_dtype_t dtype; /* of the weight */
     ag_packing_t packing;
-    uint64_t n;           /* output columns held; may be 0 */
-    uint64_t k;           /* input columns held; 0 gives bias or zeros */
-    const void *weight;   /* (n, k) */
-    const float *bias;    /* (n) or NULL */
-    const void *prepared; /* x, as ag_kernel_prepare() left it; NULL: it did not */
+    uint64_t n;                   /* output columns held; may be 0 */
+    uint64_t k;                   /* input columns held; 0 gives bias or zeros */
+    const void *weight;           /* (n, k) */
+    const float *bias;            /* (n) or NULL */
+    const void *prepared;         /* x, as ag_kernel_prepare() left it; NULL: it did not */
+    const struct ag_linear *next; /* whose weights are called near when these end; NULL: none */
 } ag_linear_t;
 
 /* A LINEAR implementation: the first of the list that can do it is taken. */

@@ -45,6 +45,22 @@ void ag_kernel_prepare(const ag_kernel_context_t *context, const ag_linear_t *li
                                               (unsigned char *)dst + begin * x_bytes);
 }
 
+/* A thread's share of a layer's weights. */
+static const unsigned char *share_of(const ag_worker_t *worker, const ag_linear_t *linear,
+                                     uint64_t *n_bytes_p)
+{
+    uint64_t group_bytes, begin, end;
+
+    *n_bytes_p = 0;
+    if (linear == NULL || linear->packing != AG_PACKING_R16) {
+        return NULL;
+    }
+    group_bytes = ag_r16_group_bytes(linear->dtype, linear->k);
+    ag_worker_share(worker, linear->n, AG_R16_ROWS, &begin, &end);
+    *n_bytes_p = (end - begin + AG_R16_ROWS - 1) / AG_R16_ROWS * group_bytes;
+    return (const unsigned char *)linear->weight + begin / AG_R16_ROWS * group_bytes;
+}
+
 /* Rows of x into scratch, unless the layer before has left them there. */
 static void prepare(const ag_kernel_context_t *context, const ag_r16_kernel_t *kernel, uint64_t k,
                     const float *x, uint64_t n_rows)
@@ -88,6 +104,9 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
                              .n_rows = m,
                              .bias = linear->bias,
                              .y = y + row * linear->n};
+
+        args.share = share_of(context->worker, linear, &args.share_bytes);
+        args.next = share_of(context->worker, linear->next, &args.next_bytes);
 
         if (linear->prepared == NULL) {
             prepare(context, kernel, linear->k, x + row * linear->k, m);

@@ -1,6 +1,7 @@
 /* The weights that one rank holds: slices of the model's tensors, each held once. */
 #pragma once
 
+#include "runtime/base/cancel.h"
 #include "runtime/base/team.h"
 #include "runtime/model/model.h"
 
@@ -47,11 +48,13 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
  * Read every slice into base (params->bytes), reading no byte that is not held but for the parts of
  * an encoding block or of a head, pack it, and set the params' data. Every thread of the team reads
  * and writes what LINEAR will give it; base holds the same bytes for any number of them.
+ * @param cancel  looked at between pieces; may be NULL.
  * @param base  64-byte aligned; not touched yet, so that its pages lie with the threads.
- * @return AG_OK, AG_ERR_NOMEM; AG_ERR_IO: of the thread that failed first, the others stop.
+ * @return AG_OK, AG_ERR_NOMEM; AG_ERR_IO: of the thread that failed first, the others stop;
+ *         AG_ERR_INTERRUPTED.
  */
 ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, ag_team_t *team,
-                           unsigned char *base);
+                           const ag_cancel_t *cancel, unsigned char *base);
 
 /** Bytes of the buffers that ag_params_load() takes besides. */
 uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads);

@@ -21,6 +21,7 @@ enum { READ_BYTES = 256 << 10, PAGE_BYTES = 4096, ERROR_BYTES = 2048 };
 typedef struct load {
     ag_params_t *params;
     const ag_model_t *model;
+    const ag_cancel_t *cancel;
     unsigned char *base;
     unsigned char *staging; /* (n_threads, piece_bytes) */
     uint64_t piece_bytes;
@@ -155,7 +156,9 @@ static ag_status_t load_part(const load_t *load, const part_t *part, unsigned ch
 
         end = end < part->n_rows ? end : part->n_rows;
         n_rows = end - row < most ? end - row : most;
-        status = read_rows(load, part, row, n_rows, piece);
+        status = ag_cancel_is_asked(load->cancel)
+                     ? ag_fail(AG_ERR_INTERRUPTED, "interrupted while loading weights")
+                     : read_rows(load, part, row, n_rows, piece);
         if (status != AG_OK) {
             return status;
         }
@@ -208,11 +211,12 @@ uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads)
 }
 
 ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, ag_team_t *team,
-                           unsigned char *base)
+                           const ag_cancel_t *cancel, unsigned char *base)
 {
     uint64_t n_bytes = ag_params_load_bytes(params, ag_team_size(team));
     load_t load = {.params = params,
                    .model = model,
+                   .cancel = cancel,
                    .base = base,
                    .staging = aligned_alloc(PAGE_BYTES, n_bytes),
                    .piece_bytes = piece_bytes(params)};

@@ -150,7 +150,10 @@ def bench():
         expect(result["ranks"] == ranks and result["load_s"] > 0, f"{result}")
         for name in ("prefill", "decode"):
             kernels = result["profile"][name]
-            expect({"LINEAR", "ATTENTION", "NORM"} <= {kernel["node"] for kernel in kernels}, kernels)
+            attention = "ATTENTION" if name == "prefill" else "ATTENTION_PARTS"
+            expect({"LINEAR", attention, "NORM"} <= {kernel["node"] for kernel in kernels}, kernels)
+            bounded = [k["node"] for k in kernels if k["limit_seconds"] > 0]
+            expect("LINEAR" in bounded and attention in bounded, f"{name}: {bounded} have a limit")
             moved = sum(k["bytes"] for k in kernels if k["node"] == "LINEAR" and ranks == 1)
             steps = 1 if name == "prefill" else 5
             expect(ranks > 1 or abs(moved / steps - 96.4e6) < 2e6, f"{name}: weights of {moved} bytes")
@@ -176,7 +179,8 @@ def trace():
             events = json.load(file)
     names = {(event["pid"], event["name"]) for event in events if event.get("ph") == "X"}
     for rank in (0, 1):
-        expect({(rank, name) for name in ("LINEAR", "ATTENTION", "ALL_REDUCE", "attn")} <= names, names)
+        expect({(rank, name) for name in ("LINEAR", "ATTENTION_PARTS", "ALL_REDUCE", "attn")}
+               <= names, names)
     profile = [event["args"] for event in events if event.get("name") == "profile of decode"]
     expect(any(k["type"] == "q4_1" and k["bytes"] > 0 and k["limit_seconds"] > 0 for k in profile),
            f"{profile}")

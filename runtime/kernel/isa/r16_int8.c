@@ -161,6 +161,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
 #define TILE_COLS_BYTES 512
+#define TILE_SCALE_BYTES 32
 #define TILE_WEIGHTS weights_8_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -172,6 +173,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
 #define TILE_COLS_BYTES 256
+#define TILE_SCALE_BYTES 32
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -183,6 +185,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_HAS_MIN 1
 #define TILE_SCALES 1
 #define TILE_COLS_BYTES 256
+#define TILE_SCALE_BYTES 64
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scale_and_min_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -194,6 +197,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
 #define TILE_COLS_BYTES 320
+#define TILE_SCALE_BYTES 32
 #define TILE_WEIGHTS weights_5_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -205,6 +209,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_HAS_MIN 1
 #define TILE_SCALES 1
 #define TILE_COLS_BYTES 256
+#define TILE_SCALE_BYTES 40
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scales_of_q4_k
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -216,6 +221,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 2
 #define TILE_COLS_BYTES 384
+#define TILE_SCALE_BYTES 36
 #define TILE_WEIGHTS weights_6_bits
 #define TILE_READ_SCALES scales_of_q6_k
 #include "runtime/kernel/isa/r16_tile.inc"

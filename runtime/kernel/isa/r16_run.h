@@ -4,10 +4,30 @@
 #include "runtime/kernel/isa/kernels.h"
 #include "runtime/kernel/isa/vec.h"
 
-/* How far ahead weights are called into L2: beside this much arithmetic the processor does not
- * fetch early enough by itself (with it 1 row reads 4-bit weights 1.3 times as fast, 4 rows 1.6
- * times). */
-enum { AG_TILE_ROWS = 8, AG_PREFETCH_BYTES = 16384 };
+/*
+ * How far ahead weights are called into L2: beside this much arithmetic the processor does not
+ * fetch early enough by itself.
+ */
+enum { AG_TILE_ROWS = 8, AG_AHEAD_BYTES = 32768 };
+
+/** Call lines of the stream of weights near, so far behind what stands at `at` bytes of the share.
+ */
+static inline void ag_r16_call(const ag_r16_run_t *run, uint64_t at, const uint32_t n_bytes)
+{
+    const uint8_t *bytes = run->share;
+
+    at += AG_AHEAD_BYTES;
+    if (at >= run->share_bytes) {
+        at -= run->share_bytes;
+        bytes = run->next;
+        if (at >= run->next_bytes) {
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(bytes + at + i, 0, 2);
+    }
+}
 
 /* Groups of columns that a tile may have side by side: where registers are many, each element of x
  * that is loaded meets the weights of two. */
@@ -31,7 +51,9 @@ typedef struct ag_r16_tile {
     uint64_t k;
     const uint8_t *x; /* n_rows, prepared */
     uint64_t n_rows;
-    float *out; /* (groups, n_rows, 16) */
+    float *out;              /* (groups, n_rows, 16) */
+    const ag_r16_run_t *run; /* whose weights are to be called ahead; NULL: they were */
+    uint64_t share_at;       /* where this group stands in its share */
 } ag_r16_tile_t;
 
 typedef void (*ag_r16_tile_fn_t)(const ag_r16_tile_t *tile, uint64_t n_groups);
@@ -72,8 +94,10 @@ static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, u
         tile.scales = tile.quants + quant_bytes;
         tile.x = run->x;
         tile.out = out;
+        tile.share_at = (uint64_t)(tile.quants - run->share);
         for (uint64_t row = 0; row < run->n_rows; row += tile.n_rows) {
             tile.n_rows = ag_tile_rows(run->n_rows - row);
+            tile.run = row == 0 ? run : NULL;
             fn(&tile, n_groups);
             for (uint64_t i = 0; i < n_groups; i++) {
                 ag_r16_store(run, (g + i) * AG_GROUP_ROWS, row, tile.n_rows,

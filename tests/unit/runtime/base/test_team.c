@@ -200,3 +200,47 @@ Test(share, every_item_belongs_to_one_thread_and_cuts_are_at_the_grain)
         }
     }
 }
+
+Test(team, work_is_shared_out_in_proportion_to_speeds)
+{
+    static const uint32_t speeds[] = {1000, 500, 250, 0};
+    ag_team_t *team;
+
+    cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = 4, .speeds = speeds}, &team), AG_OK);
+    for (uint64_t n = 0; n < 200; n++) {
+        for (uint64_t grain = 1; grain < 20; grain += 6) {
+            uint64_t at = 0, begin, end, n_grains = (n + grain - 1) / grain;
+
+            for (unsigned t = 0; t < 4; t++) {
+                ag_worker_t worker = {.team = team, .thread = t, .n_threads = 4};
+                double exact = (double)n_grains * speeds[t] / 1750, got;
+
+                ag_worker_share(&worker, n, grain, &begin, &end);
+                cr_assert_eq(begin, at, "shares follow each other");
+                cr_assert(end == n || end % grain == 0);
+                got = (double)((end + grain - 1) / grain) - (double)((begin + grain - 1) / grain);
+                cr_assert(got > exact - 1 && got < exact + 1, "thread %u has %g of %g", t, got,
+                          exact);
+                at = end;
+            }
+            cr_assert_eq(at, n);
+        }
+    }
+    ag_team_destroy(team);
+}
+
+Test(team, measured_speeds_are_parts_of_the_fastest)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        ag_team_t *team = create(kind);
+        uint32_t speeds[MAX_THREADS] = {0}, fastest = 0;
+
+        ag_team_measure(team, speeds);
+        for (unsigned t = 0; t < ag_team_size(team); t++) {
+            cr_expect(speeds[t] >= 1 && speeds[t] <= 1000);
+            fastest = speeds[t] > fastest ? speeds[t] : fastest;
+        }
+        cr_expect_eq(fastest, 1000);
+        ag_team_destroy(team);
+    }
+}

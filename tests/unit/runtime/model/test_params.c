@@ -18,7 +18,7 @@ static ag_status_t load(ag_params_t *params, const ag_model_t *model, unsigned n
 
     cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = n_threads, .spin_us = 1}, &team),
                  AG_OK);
-    status = ag_params_load(params, model, team, memory);
+    status = ag_params_load(params, model, team, NULL, memory);
     ag_team_destroy(team);
     return status;
 }
@@ -382,4 +382,40 @@ Test(params, each_thread_has_a_piece_that_holds_a_row_at_least)
     cr_expect_geq(ag_params_load_bytes(&params, 1), 187 * sizeof(float));
     ag_params_fini(&params);
     ag_model_close(model);
+}
+
+static bool is_asked(void *arg)
+{
+    return __atomic_sub_fetch((int *)arg, 1, __ATOMIC_RELAXED) < 0;
+}
+
+Test(params, a_load_that_is_asked_to_stop_does_whichever_thread_hears_it)
+{
+    for (unsigned n_threads = 1; n_threads <= 5; n_threads++) {
+        ag_params_t params;
+        ag_model_t *model;
+        ag_team_t *team;
+        unsigned char *memory;
+        int n_pieces = 3; /* that are loaded yet */
+        int32_t param;
+        ag_cancel_t cancel = {.is_asked = is_asked, .arg = &n_pieces};
+
+        cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
+        ag_params_init(&params, true);
+        for (uint32_t layer = 0; layer < 3; layer++) {
+            ag_slice_t slice = {.rows = 187, .cols = 72, .row_end = 187, .col_end = 72};
+
+            cr_assert_eq(ag_params_add(&params, model, AG_ROLE_GATE, layer, &slice, &param), AG_OK);
+            cr_assert_eq(ag_params_add(&params, model, AG_ROLE_UP, layer, &slice, &param), AG_OK);
+        }
+        memory = aligned_alloc(64, (params.bytes + 63) / 64 * 64);
+        cr_assert_not_null(memory);
+        cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = n_threads}, &team), AG_OK);
+        cr_expect_eq(ag_params_load(&params, model, team, &cancel, memory), AG_ERR_INTERRUPTED);
+        cr_expect_not_null(strstr(ag_error(), "interrupted"), "%s", ag_error());
+        ag_team_destroy(team);
+        free(memory);
+        ag_params_fini(&params);
+        ag_model_close(model);
+    }
 }
