@@ -139,6 +139,10 @@ static ag_status_t get_limits(ag_session_t *session)
                                 .renew = session->options->renew_limits ||
                                          ag_command_measures(session->options->command)},
             &session->ranks[rank].limits);
+        if (status != AG_OK && ag_session_is_cancelled(NULL)) { /* the child was told, too */
+            status =
+                ag_fail(AG_ERR_INTERRUPTED, "interrupted while measuring the machine's limits");
+        }
     }
     status = ag_session_agree(session, status);
     return status == AG_OK
