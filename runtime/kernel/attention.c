@@ -9,15 +9,12 @@
  * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair
  * seen. Tiles go to threads in turn, for later ones see more.
  *
- * A step of few rows is one tile a sequence: there the positions are cut into parts, which all
- * threads share out by KV head and part, and what each part gathered is put together behind a
- * barrier (Dao et al. 2023, Flash-Decoding). Where it is cut depends on the position alone.
+ * What has few rows is cut by positions: attention_parts.c.
  */
 #include <math.h>
 #include <string.h>
 
-#include "runtime/kernel/isa_priv.h"
-#include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/attention_priv.h"
 
 enum {
     ROWS_AT_ONCE = 16,
@@ -79,21 +76,9 @@ void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, 
     }
 }
 
-/* A piece of work, and this thread's scratch cut up. */
-typedef struct piece {
-    uint32_t sequence, kv_head, head_begin, head_end;
-    uint64_t row_begin, row_end;
-    float *keys, *values; /* (block_tokens, head_dim) */
-    float *scores;        /* (block_tokens) */
-    float *gathered;      /* (rows, heads, head_dim) */
-    float *maximum, *sum; /* (rows, heads) */
-    /* what this thread will attend to after the piece, to be called near: a span of a KV head of
-     * the same sequence; past the last position there is none */
-    uint32_t next_head, next_first;
-} piece_t;
-
 /* The first positions of a block to (position, head_dim) float32. */
-static void load_block(const ag_kv_t *kv, int32_t block, const piece_t *piece, uint32_t n_positions)
+static void load_block(const ag_kv_t *kv, int32_t block, const ag_attention_piece_t *piece,
+                       uint32_t n_positions)
 {
     const void *keys = block_part(kv, block, 0, piece->kv_head);
 
@@ -111,8 +96,8 @@ static void load_block(const ag_kv_t *kv, int32_t block, const piece_t *piece, u
 }
 
 /* One row and head against the first n positions of the block at hand. */
-static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv, const piece_t *piece,
-                       const float *q, uint64_t at, uint32_t n)
+static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv,
+                       const ag_attention_piece_t *piece, const float *q, uint64_t at, uint32_t n)
 {
     float *gathered = piece->gathered + at * kv->head_dim;
     float largest = piece->maximum[at], rescale;
@@ -140,7 +125,7 @@ static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv, const
 }
 
 static void run_block(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                      const ag_kv_t *kv, const piece_t *piece, const float *q,
+                      const ag_kv_t *kv, const ag_attention_piece_t *piece, const float *q,
                       uint32_t first_position)
 {
     uint64_t n_heads = piece->head_end - piece->head_begin;
@@ -186,7 +171,7 @@ static void find_span(const ag_kv_t *kv, const int32_t *table, uint32_t head, ui
 
 /* Rows and heads of the piece, a few at a time, against a span by the instruction set's kernel. */
 static void attend_span(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                        const ag_kv_t *kv, const piece_t *piece, const int32_t *table,
+                        const ag_kv_t *kv, const ag_attention_piece_t *piece, const int32_t *table,
                         const float *q, uint32_t first, uint32_t last)
 {
     uint64_t n_heads = piece->head_end - piece->head_begin;
@@ -223,8 +208,8 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
 
 /* The same in plain C, block after block. */
 static void attend_exactly(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                           const ag_kv_t *kv, const piece_t *piece, const int32_t *table,
-                           const float *q, uint32_t first, uint32_t last)
+                           const ag_kv_t *kv, const ag_attention_piece_t *piece,
+                           const int32_t *table, const float *q, uint32_t first, uint32_t last)
 {
     uint32_t n = last + 1 - first < kv->block_tokens ? last + 1 - first : kv->block_tokens;
 
@@ -232,10 +217,9 @@ static void attend_exactly(const ag_kernel_context_t *context, const ag_attentio
     run_block(context, attention, kv, piece, q, first);
 }
 
-/* The piece's rows and heads against positions [begin, end); begin is a span's first. */
-static void run_positions(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                          const ag_kv_t *kv, const piece_t *piece, const float *q, uint32_t begin,
-                          uint32_t end)
+void ag_attention_run(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                      const ag_kv_t *kv, const ag_attention_piece_t *piece, const float *q,
+                      uint32_t begin, uint32_t end)
 {
     const ag_step_t *step = context->step;
     uint64_t n_sums = (piece->row_end - piece->row_begin) * (piece->head_end - piece->head_begin);
@@ -258,13 +242,14 @@ static void run_positions(const ag_kernel_context_t *context, const ag_attention
 }
 
 static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                      const ag_kv_t *kv, const piece_t *piece, const float *q, float *y)
+                      const ag_kv_t *kv, const ag_attention_piece_t *piece, const float *q,
+                      float *y)
 {
     uint64_t n_heads = piece->head_end - piece->head_begin;
     uint64_t n_sums = (piece->row_end - piece->row_begin) * n_heads;
 
-    run_positions(context, attention, kv, piece, q, 0,
-                  (uint32_t)context->step->positions[piece->row_end - 1] + 1);
+    ag_attention_run(context, attention, kv, piece, q, 0,
+                     (uint32_t)context->step->positions[piece->row_end - 1] + 1);
     for (uint64_t at = 0; at < n_sums; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
         float *out = y + (row * attention->n_heads + head) * kv->head_dim;
@@ -276,8 +261,8 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
     }
 }
 
-static size_t split_scratch(const ag_attention_t *attention, const ag_kv_t *kv, float *scratch,
-                            piece_t *piece)
+size_t ag_attention_split_scratch(const ag_attention_t *attention, const ag_kv_t *kv,
+                                  float *scratch, ag_attention_piece_t *piece)
 {
     uint64_t n_sums = (uint64_t)ROWS_AT_ONCE * attention->n_heads;
     uint64_t sizes[6] = {head_floats(kv),       head_floats(kv), kv->block_tokens,
@@ -290,24 +275,23 @@ static size_t split_scratch(const ag_attention_t *attention, const ag_kv_t *kv, 
         at += ag_align_up(sizes[i] * sizeof(float)) / sizeof(float);
     }
     if (piece != NULL) {
-        *piece = (piece_t){.next_first = UINT32_MAX,
-                           .keys = parts[0],
-                           .values = parts[1],
-                           .scores = parts[2],
-                           .gathered = parts[3],
-                           .maximum = parts[4],
-                           .sum = parts[5]};
+        *piece = (ag_attention_piece_t){.next_first = UINT32_MAX,
+                                        .keys = parts[0],
+                                        .values = parts[1],
+                                        .scores = parts[2],
+                                        .gathered = parts[3],
+                                        .maximum = parts[4],
+                                        .sum = parts[5]};
     }
     return at * sizeof(float);
 }
 
 size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv)
 {
-    return split_scratch(attention, kv, NULL, NULL);
+    return ag_attention_split_scratch(attention, kv, NULL, NULL);
 }
 
-/* The query heads that use a KV head: consecutive. */
-static void find_heads(const ag_attention_t *attention, piece_t *piece)
+void ag_attention_find_heads(const ag_attention_t *attention, ag_attention_piece_t *piece)
 {
     piece->head_begin = 0;
     while (piece->head_begin < attention->n_heads &&
@@ -323,11 +307,11 @@ static void find_heads(const ag_attention_t *attention, piece_t *piece)
 
 /* Some query heads of a tile: the KV heads that they use, one after the other. */
 static void run_tile(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                     const ag_kv_t *kv, piece_t *piece, uint64_t head_begin, uint64_t head_end,
-                     const float *q, float *y)
+                     const ag_kv_t *kv, ag_attention_piece_t *piece, uint64_t head_begin,
+                     uint64_t head_end, const float *q, float *y)
 {
     for (piece->kv_head = 0; piece->kv_head < kv->n_kv_heads; piece->kv_head++) {
-        find_heads(attention, piece);
+        ag_attention_find_heads(attention, piece);
         piece->head_begin = piece->head_begin > head_begin ? piece->head_begin : head_begin;
         piece->head_end = piece->head_end < head_end ? piece->head_end : head_end;
         if (piece->head_begin < piece->head_end) {
@@ -348,171 +332,38 @@ static uint64_t count_tiles(const ag_step_t *step)
     return n;
 }
 
+bool ag_attention_next_tile(const ag_step_t *step, ag_attention_piece_t *piece)
+{
+    uint64_t row = piece->row_end, end;
+
+    if (row == step->counts[AG_COUNT_TOKENS]) {
+        return false;
+    }
+    while (row >= (uint64_t)step->row_begin[piece->sequence + 1]) {
+        piece->sequence++;
+    }
+    end = (uint64_t)step->row_begin[piece->sequence + 1];
+    piece->row_begin = row;
+    piece->row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
+    return true;
+}
+
 /* Many tiles go to the threads in turn; of few, every thread takes its share of the query heads. */
 void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
                          const ag_kv_t *kv, const float *q, float *y)
 {
     const ag_worker_t *worker = context->worker;
-    const ag_step_t *step = context->step;
-    bool by_tiles = count_tiles(step) >= MANY_TILES * worker->n_threads;
+    bool by_tiles = count_tiles(context->step) >= MANY_TILES * worker->n_threads;
     uint64_t number = 0, head_begin = 0, head_end = attention->n_heads;
-    piece_t piece;
+    ag_attention_piece_t piece;
 
-    split_scratch(attention, kv, context->scratch, &piece);
+    ag_attention_split_scratch(attention, kv, context->scratch, &piece);
     if (!by_tiles) {
         ag_worker_share(worker, attention->n_heads, 1, &head_begin, &head_end);
     }
-    for (uint32_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
-        uint64_t end = (uint64_t)step->row_begin[s + 1];
-
-        for (uint64_t row = (uint64_t)step->row_begin[s]; row < end; row += ROWS_AT_ONCE) {
-            if (by_tiles && number++ % worker->n_threads != worker->thread) {
-                continue;
-            }
-            piece.sequence = s;
-            piece.row_begin = row;
-            piece.row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
+    while (ag_attention_next_tile(context->step, &piece)) {
+        if (!by_tiles || number++ % worker->n_threads == worker->thread) {
             run_tile(context, attention, kv, &piece, head_begin, head_end, q, y);
         }
-    }
-}
-
-/* A tile's parts: how many, and how many positions each has but for the last: whole spans. */
-static uint32_t count_parts(const ag_step_t *step, const ag_kv_t *kv, uint64_t row_end,
-                            uint32_t *part_positions_p)
-{
-    uint32_t n_positions = (uint32_t)step->positions[row_end - 1] + 1;
-    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens, n_spans = (n_positions + span - 1) / span;
-    uint32_t n = n_spans < AG_ATTENTION_PARTS ? n_spans : AG_ATTENTION_PARTS;
-
-    *part_positions_p = (n_spans + n - 1) / n * span;
-    return (n_positions + *part_positions_p - 1) / *part_positions_p;
-}
-
-/* Where a row's part of a head stands: what it gathered, its maximum and its sum. */
-static uint64_t part_at(const ag_attention_t *attention, const ag_kv_t *kv, uint64_t row,
-                        uint64_t head, uint32_t part)
-{
-    return ((row * attention->n_heads + head) * AG_ATTENTION_PARTS + part) *
-           ((uint64_t)kv->head_dim + 2);
-}
-
-static void run_part(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                     const ag_kv_t *kv, const piece_t *piece, const float *q, uint32_t part,
-                     uint32_t part_positions, float *parts)
-{
-    uint64_t n_heads = piece->head_end - piece->head_begin;
-    uint32_t all = (uint32_t)context->step->positions[piece->row_end - 1] + 1;
-    uint32_t begin = part * part_positions;
-    uint32_t end = all - begin < part_positions ? all : begin + part_positions;
-
-    run_positions(context, attention, kv, piece, q, begin, end);
-    for (uint64_t at = 0; at < (piece->row_end - piece->row_begin) * n_heads; at++) {
-        float *dst = parts + part_at(attention, kv, piece->row_begin + at / n_heads,
-                                     piece->head_begin + at % n_heads, part);
-
-        memcpy(dst, piece->gathered + at * kv->head_dim, kv->head_dim * sizeof(float));
-        dst[kv->head_dim] = piece->maximum[at];
-        dst[kv->head_dim + 1] = piece->sum[at];
-    }
-}
-
-uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head_dim)
-{
-    return attention->n_heads * AG_ATTENTION_PARTS * (head_dim + 2);
-}
-
-/* The sequence's tile that begins with a row. */
-static void find_tile(const ag_step_t *step, uint32_t sequence, uint64_t row, piece_t *piece)
-{
-    uint64_t end = (uint64_t)step->row_begin[sequence + 1];
-
-    piece->sequence = sequence;
-    piece->row_begin = row;
-    piece->row_end = end - row < ROWS_AT_ONCE ? end : row + ROWS_AT_ONCE;
-}
-
-void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                               const ag_kv_t *kv, const float *q, float *parts)
-{
-    const ag_step_t *step = context->step;
-    uint64_t n_units = 0, number = 0, begin, end;
-    uint32_t part_positions;
-    piece_t piece;
-
-    split_scratch(attention, kv, context->scratch, &piece);
-    for (int pass = 0; pass < 2; pass++) { /* count, then do this thread's share */
-        for (uint32_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
-            for (uint64_t row = (uint64_t)step->row_begin[s];
-                 row < (uint64_t)step->row_begin[s + 1]; row = piece.row_end) {
-                uint32_t n_parts;
-
-                find_tile(step, s, row, &piece);
-                n_parts = count_parts(step, kv, piece.row_end, &part_positions);
-                for (uint32_t unit = 0; unit < kv->n_kv_heads * n_parts; unit++, number++) {
-                    if (pass == 0 || number < begin || number >= end) {
-                        continue;
-                    }
-                    piece.kv_head = unit / n_parts;
-                    find_heads(attention, &piece);
-                    piece.next_head = (unit + 1) / n_parts;
-                    piece.next_first = number + 1 < end && piece.next_head < kv->n_kv_heads
-                                           ? (unit + 1) % n_parts * part_positions
-                                           : UINT32_MAX;
-                    run_part(context, attention, kv, &piece, q, unit % n_parts, part_positions,
-                             parts);
-                    ag_kernel_yield(context);
-                }
-            }
-        }
-        n_units = pass == 0 ? number : n_units;
-        ag_worker_share(context->worker, n_units, 1, &begin, &end);
-        number = 0;
-    }
-}
-
-/* Parts of one row and head, in their order. */
-static void merge_row(const ag_kv_t *kv, const float *parts, uint32_t n_parts, float *y)
-{
-    uint64_t stride = (uint64_t)kv->head_dim + 2;
-    float maximum = -INFINITY, sum = 0;
-
-    for (uint32_t p = 0; p < n_parts; p++) {
-        maximum = fmaxf(maximum, parts[p * stride + kv->head_dim]);
-    }
-    memset(y, 0, kv->head_dim * sizeof(float));
-    for (uint32_t p = 0; p < n_parts; p++) {
-        const float *part = parts + p * stride;
-        /* a part that the row does not see has a sum of 0 and no maximum */
-        float scale = part[kv->head_dim + 1] > 0 ? expf(part[kv->head_dim] - maximum) : 0;
-
-        sum += part[kv->head_dim + 1] * scale;
-        for (uint32_t d = 0; d < kv->head_dim; d++) {
-            y[d] += part[d] * scale;
-        }
-    }
-    for (uint32_t d = 0; d < kv->head_dim; d++) {
-        y[d] /= sum;
-    }
-}
-
-void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
-                               const ag_kv_t *kv, const float *parts, float *y)
-{
-    const ag_step_t *step = context->step;
-    uint64_t begin, end;
-    uint32_t part_positions;
-    piece_t piece;
-
-    ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS] * attention->n_heads, 1, &begin,
-                    &end);
-    for (uint64_t at = begin; at < end; at++) {
-        uint64_t row = at / attention->n_heads, head = at % attention->n_heads;
-        uint32_t s = sequence_of(step, row);
-        uint64_t first = (uint64_t)step->row_begin[s];
-
-        find_tile(step, s, first + (row - first) / ROWS_AT_ONCE * ROWS_AT_ONCE, &piece);
-        merge_row(kv, parts + part_at(attention, kv, row, head, 0),
-                  count_parts(step, kv, piece.row_end, &part_positions), y + at * kv->head_dim);
     }
 }

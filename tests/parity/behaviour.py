@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from harness import (ARGOSY, DATA, PEAK, TINY, command, expect, expect_close, generate, logits, main,
+from harness import (ARGOSY, DATA, PEAK, TINY, expect, expect_close, generate, logits, main, one_line,
                      run, smollm2)
 
 EXACT = ["--compute", "f32"]
@@ -262,23 +262,6 @@ def windows():
         expect_close(result["nll"], total / 29, 1e-5, "mean nll")
 
 
-def one_line(args, code, words, ranks=1, **options):
-    """A bad input: this exit code, one line of ours, these words in it."""
-    begin = time.monotonic()
-    done = run(args, ranks, check=False, timeout=60, **options)
-    expect_one_line(done, f"{args} on {ranks}, {time.monotonic() - begin:.1f} s", code, words)
-
-
-def expect_one_line(done, what, code, words):
-    text = done.stderr.decode("utf-8", "replace")
-    ours = [line for line in text.split("\n") if line.startswith("argosy: ")]
-    what = f"{what}: code {done.returncode}: {text!r}"
-    expect(done.returncode == code, what)
-    expect(len(ours) == 1, what)
-    for word in words:
-        expect(word in ours[0], f"{word!r} is not in it: {what}")
-
-
 def tiny_variant(folder, name, edit=None, config=None):
     """The tiny llama with its weights' bytes edited, or its settings."""
     path = os.path.join(folder, name)
@@ -495,107 +478,5 @@ def inputs():
         one_line(args + ["--model", TINY, "--max-memory", "4M,900M", "--tp", "2"], 3, ["rank 0", "MiB"])
 
 
-def together():
-    """What one rank is told differently is one line for all of them, and no hang."""
-    ask = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "2", "--tp", "2"]
-    others = [(["eval", "--model", TINY, "--text", "/dev/null", "--tp", "2"], ["rank 1", "eval"]),
-              (ask + ["--dry-run"], ["rank 1", "--dry-run"]), (["--help"], ["rank 1", "--help"]),
-              (["tokenize", "--model", TINY, "--text", "a"], ["rank 1", "tokenize"]),
-              (ask + ["--trace", "/dev/null"], ["rank 1", "--trace"]),
-              (ask + ["--temprature", "1"], ["rank 1", "--temperature"]), ([], ["rank 1"]),
-              (ask + ["--context", "100"], ["rank 1", "plan"]),
-              (ask[:1] + ["--model", "nothing"] + ask[3:], ["rank 1", "nothing"])]
-    q4, q8 = (os.path.join(DATA, "variants", name, "model.gguf") for name in ("gguf_q4_0", "gguf_q8_0"))
-    mixed = ["eval", "--tokens", os.path.join(DATA, "tiny", "seq7.npy"), "--tp", "2", "--model"]
-    done = subprocess.run(command(1, [ARGOSY] + mixed + [q4], True) + [":", "-n", "1", ARGOSY] + mixed + [q8],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=60, check=False)
-    expect_one_line(done, "two encodings of a model", 2, ["rank 1", "plan"])
-    for other, words in others:
-        done = subprocess.run(command(1, [ARGOSY] + ask, True) + [":", "-n", "1", ARGOSY] + other,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=60, check=False)
-        expect_one_line(done, f"{other} on rank 1", 1 if "nothing" in other else 2, words)
-
-
-def broken():
-    """A message that fails in the middle of a step ends the job at once, with a line that says so."""
-    with tempfile.TemporaryDirectory() as folder:
-        shim = os.path.join(folder, "broken_isend.so")
-        subprocess.run(["mpicc", "-shared", "-fPIC", "-o", shim,
-                        os.path.join(os.path.dirname(__file__), "broken_isend.c")], check=True)
-        for rank in ("0", "1"):
-            for split in (["--tp", "2"], ["--pp", "2"]):
-                done = run(["generate", "--model", smollm2(), "--prompt", "a", "--ignore-eos",
-                            "--max-tokens", "300"] + split, 2, check=False, timeout=60,
-                           env={"LD_PRELOAD": shim, "BROKEN_RANK": rank})
-                ours = [line for line in done.stderr.decode().split("\n")
-                        if line.startswith("argosy: ")]
-                expect(done.returncode == 4 and len(ours) >= 1 and f"rank {rank}" in ours[0],
-                       f"{split}, rank {rank}: code {done.returncode}, {ours}")
-
-
-def start(args, ranks):
-    return subprocess.Popen(command(ranks, [ARGOSY] + args), stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def interrupted():
-    """Ctrl-C stops cleanly, with the figures; a closed standard output is an error, not a crash."""
-    args = ["generate", "--model", smollm2(), "--prompt", "Count:", "--max-tokens", "4000",
-            "--ignore-eos"]
-    for ranks, split in ((1, []), (2, ["--tp", "2"])):
-        job = start(args + split, ranks)
-        expect(len(job.stdout.read(40)) == 40, "it answers")
-        job.send_signal(signal.SIGINT)
-        out, err = job.communicate(timeout=60)
-        expect("held back by" in err.decode(), f"figures after Ctrl-C on {ranks}: {err.decode()}")
-        expect(job.returncode == (130 if ranks == 1 else 1), f"exit code {job.returncode}")
-        job = start(args + split, ranks)
-        job.stdout.read(10)
-        job.stdout.close()
-        err = job.stderr.read().decode()
-        expect(job.wait(timeout=60) != 0, "a closed standard output is a failure")
-        ours = [line for line in err.split("\n") if line.startswith("argosy: ")]
-        expect(ranks > 1 or (len(ours) == 1 and "standard output" in ours[0]), f"closed: {err}")
-    job = start(args + ["--tp", "2"], 2)
-    expect(len(job.stdout.read(40)) == 40, "it answers")
-    for pid in os.listdir("/proc"):
-        if pid.isdigit() and is_rank(pid, 1, job.pid):
-            os.kill(int(pid), signal.SIGTERM)
-    out, err = job.communicate(timeout=60)
-    expect("held back by" in err.decode() and job.returncode == 130,
-           f"figures after SIGTERM to rank 1 alone: {job.returncode}, {err.decode()}")
-
-
-def interrupted_again():
-    """A second Ctrl-C ends the process, whatever it is doing: here what never looks at the first."""
-    job = start(["plan", "--model", TINY, "--renew-limits"], 1)
-    for wanted in (True, False):  # SIGINT is caught; then it no longer is
-        while wanted != catches(job.pid, signal.SIGINT):
-            expect(job.poll() is None, "it is measuring the limits")
-            time.sleep(0.01)
-        job.send_signal(signal.SIGINT)
-    job.communicate(timeout=60)
-    expect(job.returncode == -signal.SIGINT, f"exit code {job.returncode}")
-
-
-def catches(pid, number):
-    with open(f"/proc/{pid}/status") as file:
-        caught = next(line for line in file if line.startswith("SigCgt:"))
-    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
-
-
-def is_rank(pid, rank, mpirun):
-    """Is the process that rank of that job?"""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            parent = int(file.read().rsplit(")", 1)[1].split()[1])
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return parent == mpirun and f"OMPI_COMM_WORLD_RANK={rank}".encode() in file.read().split(b"\0")
-    except OSError:
-        return False
-
-
-main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors, plans,
-                              unused, inputs, together, broken, interrupted, interrupted_again)})
+main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
+                              inputs, plans, unused)})

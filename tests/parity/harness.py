@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -69,6 +70,23 @@ def expect_greedy(tokens, reference, margins, least_margin, what):
             return
         expect(token == wanted, f"{what}: token {i} is {token}, the reference has {wanted}")
     expect(len(tokens) == len(reference), f"{what}: {len(tokens)} tokens, not {len(reference)}")
+
+
+def one_line(args, code, words, ranks=1, **options):
+    """A bad input: this exit code, one line of ours, these words in it."""
+    begin = time.monotonic()
+    done = run(args, ranks, check=False, timeout=60, **options)
+    expect_one_line(done, f"{args} on {ranks}, {time.monotonic() - begin:.1f} s", code, words)
+
+
+def expect_one_line(done, what, code, words):
+    text = done.stderr.decode("utf-8", "replace")
+    ours = [line for line in text.split("\n") if line.startswith("argosy: ")]
+    what = f"{what}: code {done.returncode}: {text!r}"
+    expect(done.returncode == code, what)
+    expect(len(ours) == 1, what)
+    for word in words:
+        expect(word in ours[0], f"{word!r} is not in it: {what}")
 
 
 def main(cases):

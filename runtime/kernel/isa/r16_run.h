@@ -8,7 +8,7 @@
  * How far ahead weights are called into L2: beside this much arithmetic the processor does not
  * fetch early enough by itself.
  */
-enum { AG_TILE_ROWS = 8, AG_AHEAD_BYTES = 32768 };
+enum { AG_TILE_ROWS = 8, AG_AHEAD_BYTES = 24576 };
 
 /** Call lines of the stream of weights near, so far behind what stands at `at` bytes of the share.
  */

@@ -1,0 +1,147 @@
+/*
+ * Attention of few rows over a long cache. A step of few rows is one tile a sequence: there the
+ * positions are cut into parts, which all threads share out by KV head and part, and what each part
+ * gathered is put together behind a barrier (Dao et al. 2023, Flash-Decoding):
+ *
+ *     for each of my (KV head, part): its positions against all rows and query heads: attention.c
+ *     barrier
+ *     for each of my (row, query head): parts in their order, by the largest maximum
+ *
+ * Where it is cut depends on the position alone, so that bits do not depend on the threads.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "runtime/kernel/attention_priv.h"
+
+/* A tile's parts: how many, and how many positions each has but for the last: whole spans. */
+static uint32_t count_parts(const ag_step_t *step, const ag_kv_t *kv, uint64_t row_end,
+                            uint32_t *part_positions_p)
+{
+    uint32_t n_positions = (uint32_t)step->positions[row_end - 1] + 1;
+    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens, n_spans = (n_positions + span - 1) / span;
+    uint32_t n = n_spans < AG_ATTENTION_PARTS ? n_spans : AG_ATTENTION_PARTS;
+
+    *part_positions_p = (n_spans + n - 1) / n * span;
+    return (n_positions + *part_positions_p - 1) / *part_positions_p;
+}
+
+/* Where a row's part of a head stands: what it gathered, its maximum and its sum. */
+static uint64_t part_at(const ag_attention_t *attention, const ag_kv_t *kv, uint64_t row,
+                        uint64_t head, uint32_t part)
+{
+    return ((row * attention->n_heads + head) * AG_ATTENTION_PARTS + part) *
+           ((uint64_t)kv->head_dim + 2);
+}
+
+static void run_part(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                     const ag_kv_t *kv, const ag_attention_piece_t *piece, const float *q,
+                     uint32_t part, uint32_t part_positions, float *parts)
+{
+    uint64_t n_heads = piece->head_end - piece->head_begin;
+    uint32_t all = (uint32_t)context->step->positions[piece->row_end - 1] + 1;
+    uint32_t begin = part * part_positions;
+    uint32_t end = all - begin < part_positions ? all : begin + part_positions;
+
+    ag_attention_run(context, attention, kv, piece, q, begin, end);
+    for (uint64_t at = 0; at < (piece->row_end - piece->row_begin) * n_heads; at++) {
+        float *dst = parts + part_at(attention, kv, piece->row_begin + at / n_heads,
+                                     piece->head_begin + at % n_heads, part);
+
+        memcpy(dst, piece->gathered + at * kv->head_dim, kv->head_dim * sizeof(float));
+        dst[kv->head_dim] = piece->maximum[at];
+        dst[kv->head_dim + 1] = piece->sum[at];
+    }
+}
+
+uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head_dim)
+{
+    return attention->n_heads * AG_ATTENTION_PARTS * (head_dim + 2);
+}
+
+/* This thread's pieces among all: KV head by KV head, part by part of every tile. */
+static uint64_t count_pieces(const ag_step_t *step, const ag_kv_t *kv)
+{
+    ag_attention_piece_t tile = {0};
+    uint32_t part_positions;
+    uint64_t n = 0;
+
+    while (ag_attention_next_tile(step, &tile)) {
+        n += kv->n_kv_heads * count_parts(step, kv, tile.row_end, &part_positions);
+    }
+    return n;
+}
+
+void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                               const ag_kv_t *kv, const float *q, float *parts)
+{
+    const ag_step_t *step = context->step;
+    uint64_t number = 0, begin, end;
+    ag_attention_piece_t piece;
+
+    ag_attention_split_scratch(attention, kv, context->scratch, &piece);
+    ag_worker_share(context->worker, count_pieces(step, kv), 1, &begin, &end);
+    while (number < end && ag_attention_next_tile(step, &piece)) {
+        uint32_t part_positions;
+        uint32_t n_parts = count_parts(step, kv, piece.row_end, &part_positions);
+
+        for (uint32_t i = 0; i < kv->n_kv_heads * n_parts && number < end; i++, number++) {
+            if (number < begin) {
+                continue;
+            }
+            piece.kv_head = i / n_parts;
+            piece.next_head = (i + 1) / n_parts;
+            piece.next_first = number + 1 < end && piece.next_head < kv->n_kv_heads
+                                   ? (i + 1) % n_parts * part_positions
+                                   : UINT32_MAX;
+            ag_attention_find_heads(attention, &piece);
+            run_part(context, attention, kv, &piece, q, i % n_parts, part_positions, parts);
+            ag_kernel_yield(context);
+        }
+    }
+}
+
+/* Parts of one row and head, in their order. */
+static void merge_row(const ag_kv_t *kv, const float *parts, uint32_t n_parts, float *y)
+{
+    uint64_t stride = (uint64_t)kv->head_dim + 2;
+    float maximum = -INFINITY, sum = 0;
+
+    for (uint32_t p = 0; p < n_parts; p++) {
+        maximum = fmaxf(maximum, parts[p * stride + kv->head_dim]);
+    }
+    memset(y, 0, kv->head_dim * sizeof(float));
+    for (uint32_t p = 0; p < n_parts; p++) {
+        const float *part = parts + p * stride;
+        /* a part that the row does not see has a sum of 0 and no maximum */
+        float scale = part[kv->head_dim + 1] > 0 ? expf(part[kv->head_dim] - maximum) : 0;
+
+        sum += part[kv->head_dim + 1] * scale;
+        for (uint32_t d = 0; d < kv->head_dim; d++) {
+            y[d] += part[d] * scale;
+        }
+    }
+    for (uint32_t d = 0; d < kv->head_dim; d++) {
+        y[d] /= sum;
+    }
+}
+
+void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
+                               const ag_kv_t *kv, const float *parts, float *y)
+{
+    const ag_step_t *step = context->step;
+    uint64_t n_heads = attention->n_heads, begin, end;
+    ag_attention_piece_t tile = {0};
+
+    ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS] * n_heads, 1, &begin, &end);
+    while (ag_attention_next_tile(step, &tile)) {
+        uint64_t first = tile.row_begin * n_heads, last = tile.row_end * n_heads;
+        uint32_t part_positions;
+        uint32_t n_parts = count_parts(step, kv, tile.row_end, &part_positions);
+
+        for (uint64_t at = first > begin ? first : begin; at < last && at < end; at++) {
+            merge_row(kv, parts + part_at(attention, kv, at / n_heads, at % n_heads, 0), n_parts,
+                      y + at * kv->head_dim);
+        }
+    }
+}
