@@ -11,7 +11,9 @@
 
 ag_status_t ag_write_out(const char *bytes, size_t n_bytes)
 {
-    if (fwrite(bytes, 1, n_bytes, stdout) != n_bytes || fflush(stdout) != 0) {
+    bool written = n_bytes == 0 || fwrite(bytes, 1, n_bytes, stdout) == n_bytes;
+
+    if (!written || fflush(stdout) != 0) {
         return ag_fail(AG_ERR_IO, "writing to standard output: %s", strerror(errno));
     }
     return AG_OK;
