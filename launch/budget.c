@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/line.h"
+
 #define MIB 1048576.0
 
 enum { MOST_LISTED_RANKS = 8 };
@@ -111,13 +113,12 @@ typedef struct refusal {
 
 __attribute__((format(printf, 2, 3))) static void offer(refusal_t *refusal, const char *format, ...)
 {
-    size_t n_chars = strlen(refusal->would_do);
+    size_t n_chars;
     va_list args;
 
-    if (n_chars > 0) {
-        snprintf(refusal->would_do + n_chars, sizeof(refusal->would_do) - n_chars, ", or ");
-        n_chars = strlen(refusal->would_do);
-    }
+    ag_line_append(refusal->would_do, sizeof(refusal->would_do), "%s",
+                   refusal->would_do[0] != '\0' ? ", or " : "");
+    n_chars = strlen(refusal->would_do);
     va_start(args, format);
     vsnprintf(refusal->would_do + n_chars, sizeof(refusal->would_do) - n_chars, format, args);
     va_end(args);
@@ -163,8 +164,8 @@ static void offer_memory(refusal_t *refusal)
         most = mib > most ? mib : most;
         sum += ag_session_rank(session, r)->host == here ? mib : 0;
         if (r < MOST_LISTED_RANKS) {
-            snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%lluM", r > 0 ? "," : "",
-                     (unsigned long long)mib);
+            ag_line_append(list, sizeof(list), "%s%lluM", r > 0 ? "," : "",
+                           (unsigned long long)mib);
         }
     }
     if ((most << 20) * session->host.n_local <= session->host.available_bytes) {
@@ -286,8 +287,8 @@ static void name_largest(ag_memory_t memory, char *text, size_t n_bytes)
         for (uint32_t j = 1; j < memory.n_parts; j++) {
             largest = memory.parts[j].bytes > largest->bytes ? &memory.parts[j] : largest;
         }
-        snprintf(text + strlen(text), n_bytes - strlen(text), "%s%s %.1f MiB", i > 0 ? ", " : "",
-                 largest->name, (double)largest->bytes / MIB);
+        ag_line_append(text, n_bytes, "%s%s %.1f MiB", i > 0 ? ", " : "", largest->name,
+                       (double)largest->bytes / MIB);
         largest->bytes = 0;
     }
 }

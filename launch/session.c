@@ -12,6 +12,7 @@
 #include "comm/net_mpi.h"
 #include "launch/budget.h"
 #include "runtime/base/hash.h"
+#include "runtime/base/line.h"
 #include "runtime/base/log.h"
 #include "runtime/model/unused.h"
 
@@ -361,8 +362,8 @@ static ag_status_t warn_of_unused(const ag_session_t *session)
     }
     status = ag_unused_find(session->model, params, n_ranks, &names);
     for (size_t i = 0; i < names.n_items && i < MOST_NAMED; i++) {
-        snprintf(some + strlen(some), sizeof(some) - strlen(some), "%s%.256s", i > 0 ? ", " : "",
-                 AG_ITEMS(&names, const char *)[i]);
+        ag_line_append(some, sizeof(some), "%s%.256s", i > 0 ? ", " : "",
+                       AG_ITEMS(&names, const char *)[i]);
     }
     if (names.n_items > 0) {
         ag_log(AG_LOG_WARNING,

@@ -1,9 +1,9 @@
 /* What to tell who started another number of ranks than the plan has. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "parallel/plan/plan_priv.h"
+#include "runtime/base/line.h"
 
 /* The options that say how many ranks there are. */
 typedef struct rank_option {
@@ -23,17 +23,6 @@ static void list_rank_options(const ag_plan_opts_t *opts, char number[16],
     list[3] = (rank_option_t){"--pipeline-split", opts->pipeline_split};
 }
 
-__attribute__((format(printf, 3, 4))) static void append(char *text, size_t n_bytes,
-                                                         const char *format, ...)
-{
-    size_t n_chars = strlen(text);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text + n_chars, n_bytes - n_chars, format, args);
-    va_end(args);
-}
-
 static void name_options(const ag_plan_opts_t *opts, bool with_values, const char *between,
                          char *text, size_t n_bytes)
 {
@@ -42,7 +31,7 @@ static void name_options(const ag_plan_opts_t *opts, bool with_values, const cha
 
     text[0] = '\0';
     if (opts == NULL) {
-        append(text, n_bytes, "--plan");
+        ag_line_append(text, n_bytes, "--plan");
         return;
     }
     list_rank_options(opts, number, list);
@@ -50,10 +39,10 @@ static void name_options(const ag_plan_opts_t *opts, bool with_values, const cha
         const rank_option_t *option = &list[i];
 
         if (option->value != NULL) {
-            append(text, n_bytes, "%s%s", text[0] != '\0' ? between : "", option->name);
+            ag_line_append(text, n_bytes, "%s%s", text[0] != '\0' ? between : "", option->name);
         }
         if (option->value != NULL && with_values && strlen(option->value) <= MOST_VALUE_CHARS) {
-            append(text, n_bytes, " %s", option->value);
+            ag_line_append(text, n_bytes, " %s", option->value);
         }
     }
 }
@@ -84,8 +73,8 @@ static bool try_way(ways_t *ways, const char *tp, uint32_t pp)
     if (pp > 0) {
         snprintf(stages, sizeof(stages), "%s--pp %u", tp != NULL ? " " : "", pp);
     }
-    append(ways->text, sizeof(ways->text), ", or %s%s%s%s", ways->found ? "" : "give ",
-           tp != NULL ? "--tp " : "", tp != NULL ? tp : "", stages);
+    ag_line_append(ways->text, sizeof(ways->text), ", or %s%s%s%s", ways->found ? "" : "give ",
+                   tp != NULL ? "--tp " : "", tp != NULL ? tp : "", stages);
     ways->found = true;
     return true;
 }
@@ -104,7 +93,7 @@ static bool try_uneven(ways_t *ways, uint32_t n, uint32_t n_stages)
     char tp[64] = "";
 
     for (uint32_t s = 0; s < n_stages; s++) {
-        append(tp, sizeof(tp), "%s%u", s > 0 ? "," : "", n / n_stages + (s < n % n_stages));
+        ag_line_append(tp, sizeof(tp), "%s%u", s > 0 ? "," : "", n / n_stages + (s < n % n_stages));
     }
     return try_way(ways, tp, 0);
 }
@@ -139,13 +128,13 @@ static void suggest(ways_t *ways, const ag_plan_opts_t *given, uint32_t n)
     name_options(given, false, " and ", names, sizeof(names));
     if (n == 1) {
         if (ways->trial->works(ways->trial->arg, &ways->opts)) {
-            append(ways->text, sizeof(ways->text), ", or leave %s out", names);
+            ag_line_append(ways->text, sizeof(ways->text), ", or leave %s out", names);
         }
         return;
     }
     find_ways(ways, n);
     if (ways->found && names[0] != '\0') {
-        append(ways->text, sizeof(ways->text), " instead");
+        ag_line_append(ways->text, sizeof(ways->text), " instead");
     }
 }
 

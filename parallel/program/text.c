@@ -1,49 +1,40 @@
 #include "parallel/program/text.h"
 
-#include <stdarg.h>
-#include <string.h>
-
-__attribute__((format(printf, 3, 4))) static void put(char *line, size_t n_bytes,
-                                                      const char *format, ...)
-{
-    size_t n_chars = strlen(line);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(line + n_chars, n_bytes - n_chars, format, args);
-    va_end(args);
-}
+#include "runtime/base/line.h"
 
 static void put_what(const ag_program_t *program, const ag_rank_program_t *rank, const ag_op_t *op,
                      char *what, size_t n_bytes)
 {
     const ag_use_t *uses = ag_op_uses(rank, op);
 
-    put(what, n_bytes, "%s", ag_op_infos[op->kind].name);
+    ag_line_append(what, n_bytes, "%s", ag_op_infos[op->kind].name);
     if (op->kind == AG_OP_SEGMENT) {
         const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[op->subject];
         const ag_part_t *parts = AG_ITEMS(&segment->parts, ag_part_t);
         size_t last = segment->parts.n_items - 1;
 
-        put(what, n_bytes, " %s L%u", ag_part_names[parts[0].kind], parts[0].layer);
+        ag_line_append(what, n_bytes, " %s L%u", ag_part_names[parts[0].kind], parts[0].layer);
         if (last > 0) {
-            put(what, n_bytes, "..%s L%u", ag_part_names[parts[last].kind], parts[last].layer);
+            ag_line_append(what, n_bytes, "..%s L%u", ag_part_names[parts[last].kind],
+                           parts[last].layer);
         }
     } else if (ag_op_infos[op->kind].is_message) {
-        put(what, n_bytes, " %s rank %d", op->kind == AG_OP_SEND ? "to" : "from", op->peer);
+        ag_line_append(what, n_bytes, " %s rank %d", op->kind == AG_OP_SEND ? "to" : "from",
+                       op->peer);
     } else {
         const ag_program_group_t *group =
             &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
 
         for (uint32_t i = 0; i < group->n_ranks; i++) {
-            put(what, n_bytes, "%s%u", i == 0 ? " {" : ",", group->ranks[i]);
+            ag_line_append(what, n_bytes, "%s%u", i == 0 ? " {" : ",", group->ranks[i]);
         }
-        put(what, n_bytes, "}");
+        ag_line_append(what, n_bytes, "}");
     }
     if (op->kind != AG_OP_SEGMENT && op->n_uses > 0) {
-        put(what, n_bytes, " %s", AG_ITEMS(&rank->buffers, ag_buffer_t)[uses[0].buffer].name);
+        ag_line_append(what, n_bytes, " %s",
+                       AG_ITEMS(&rank->buffers, ag_buffer_t)[uses[0].buffer].name);
     }
-    put(what, n_bytes, " mb%u", op->micro_batch);
+    ag_line_append(what, n_bytes, " mb%u", op->micro_batch);
 }
 
 static void put_uses(const ag_rank_program_t *rank, const ag_op_t *op, char *text, size_t n_bytes)
@@ -51,9 +42,10 @@ static void put_uses(const ag_rank_program_t *rank, const ag_op_t *op, char *tex
     for (uint32_t i = 0; i < op->n_uses; i++) {
         const ag_use_t *use = &ag_op_uses(rank, op)[i];
 
-        put(text, n_bytes, "%s%s%s%s:%s", i == 0 ? "" : " ", use->mode & AG_USE_READ ? "r" : "",
-            use->mode & AG_USE_WRITE ? "w" : "", use->mode & AG_USE_PARTIAL ? "+" : "",
-            AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer].name);
+        ag_line_append(text, n_bytes, "%s%s%s%s:%s", i == 0 ? "" : " ",
+                       use->mode & AG_USE_READ ? "r" : "", use->mode & AG_USE_WRITE ? "w" : "",
+                       use->mode & AG_USE_PARTIAL ? "+" : "",
+                       AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer].name);
     }
 }
 
@@ -66,13 +58,14 @@ const char *ag_op_text(const ag_program_t *program, uint32_t rank, uint32_t op, 
 
     put_what(program, r, o, what, sizeof(what));
     if (o->unit_bytes > 0) {
-        put(extent, sizeof(extent), "%u x %s", o->unit_bytes, ag_counter_names[o->counter]);
+        ag_line_append(extent, sizeof(extent), "%u x %s", o->unit_bytes,
+                       ag_counter_names[o->counter]);
     }
     for (uint32_t i = 0; i < o->n_deps; i++) {
         uint32_t dep = AG_ITEMS(&r->deps, uint32_t)[o->first_dep + i];
 
-        put(after, sizeof(after), "%s%s.%u", i == 0 ? "" : " ",
-            ag_stream_names[ag_rank_ops(r)[dep].stream], dep);
+        ag_line_append(after, sizeof(after), "%s%s.%u", i == 0 ? "" : " ",
+                       ag_stream_names[ag_rank_ops(r)[dep].stream], dep);
     }
     put_uses(r, o, uses, sizeof(uses));
     snprintf(line, n_bytes, "%-4u %-8s %-32s %-18s %-22s %s", op, ag_stream_names[o->stream], what,
