@@ -146,18 +146,3 @@ ag_status_t ag_net_mpi_open(ag_net_t **net_p)
     *net_p = &net->base;
     return AG_OK;
 }
-
-ag_status_t ag_net_mpi_host(const ag_net_t *net, int *local_rank_p, int *n_local_p)
-{
-    MPI_Comm host;
-
-    if (MPI_Comm_split_type(((const mpi_net_t *)net)->comm, MPI_COMM_TYPE_SHARED, net->rank,
-                            MPI_INFO_NULL, &host) != MPI_SUCCESS) {
-        return ag_fail(AG_ERR_PEER, "rank %d: MPI does not tell which ranks share its host",
-                       net->rank);
-    }
-    MPI_Comm_rank(host, local_rank_p);
-    MPI_Comm_size(host, n_local_p);
-    MPI_Comm_free(&host);
-    return AG_OK;
-}

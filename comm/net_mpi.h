@@ -8,6 +8,3 @@
  * net. Errors are returned, not fatal. Closing finalizes MPI.
  */
 ag_status_t ag_net_mpi_open(ag_net_t **net_p);
-
-/** The ranks of this rank's host, counted, and this rank's number among them. */
-ag_status_t ag_net_mpi_host(const ag_net_t *net, int *local_rank_p, int *n_local_p);

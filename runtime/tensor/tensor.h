@@ -12,8 +12,5 @@ typedef struct ag_tensor {
     void *data;                 /* borrowed */
 } ag_tensor_t;
 
-/** Product of the dimensions. */
-uint64_t ag_tensor_elements(const ag_tensor_t *tensor);
-
 /** "(576, 1536)" in text; returns text. */
 const char *ag_shape_text(uint32_t n_dims, const uint64_t *dims, char *text, size_t n_bytes);

@@ -157,27 +157,11 @@ static void other_sizes_and_ranks_are_errors(ag_net_t *net)
              "there is no such rank");
 }
 
-static void ranks_of_a_host_are_counted(ag_net_t *net)
-{
-    int *locals = calloc((size_t)net->n_ranks, sizeof(*locals)), local, n_local;
-
-    AG_CHECK(net, locals != NULL, "no memory");
-    AG_CHECK(net, ag_net_mpi_host(net, &local, &n_local) == AG_OK, "asking for the host");
-    AG_CHECK(net, n_local == net->n_ranks, "%d ranks are on this host", n_local);
-    locals[net->rank] = local;
-    AG_CHECK(net, ag_agree_gather(net, NULL, locals, sizeof(*locals)) == AG_OK, "gathering");
-    for (int r = 0; r < net->n_ranks; r++) {
-        AG_CHECK(net, locals[r] == r, "rank %d is number %d of its host", r, locals[r]);
-    }
-    free(locals);
-}
-
 static const ag_rank_case_t cases[] = {
     {"every_size_arrives", every_size_arrives},
     {"channels_are_apart", channels_are_apart},
     {"a_channel_keeps_its_order", a_channel_keeps_its_order},
     {"other_sizes_and_ranks_are_errors", other_sizes_and_ranks_are_errors},
-    {"ranks_of_a_host_are_counted", ranks_of_a_host_are_counted},
 };
 
 int main(int argc, char **argv)

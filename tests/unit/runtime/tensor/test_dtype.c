@@ -72,15 +72,6 @@ Test(dtype, bytes_are_those_of_whole_blocks)
     cr_expect_eq(ag_dtype_bytes(AG_Q6_K, 512), 2 * 210);
 }
 
-Test(tensor, elements_are_the_product_of_the_dimensions)
-{
-    ag_tensor_t matrix = {.n_dims = 2, .dims = {576, 1536, 1, 1}};
-    ag_tensor_t scalar = {.n_dims = 0, .dims = {1, 1, 1, 1}};
-
-    cr_expect_eq(ag_tensor_elements(&matrix), 576 * 1536);
-    cr_expect_eq(ag_tensor_elements(&scalar), 1);
-}
-
 Test(tensor, a_shape_reads_as_in_the_literature)
 {
     char text[64], small[6];
