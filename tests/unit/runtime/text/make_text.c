@@ -94,6 +94,16 @@ void expect_ids(const ag_tokenizer_t *tokenizer, const char *text, unsigned flag
     ag_array_fini(&said);
 }
 
+ag_status_t join_word(void *arg, const char *bytes, size_t n_bytes)
+{
+    ag_array_t *joined = arg;
+
+    cr_expect_gt(n_bytes, 0, "an empty word");
+    cr_assert_eq(ag_array_append(joined, "|", joined->n_items > 0), AG_OK);
+    cr_assert_eq(ag_array_append(joined, bytes, n_bytes), AG_OK);
+    return AG_OK;
+}
+
 void expect_refused(const char *json, ag_status_t status, const char *words)
 {
     made_t made;

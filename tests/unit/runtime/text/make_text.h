@@ -28,6 +28,9 @@ void expect_ids(const ag_tokenizer_t *tokenizer, const char *text, unsigned flag
 /** Opening fails so, and the error holds these words. */
 void expect_refused(const char *json, ag_status_t status, const char *words);
 
+/** An ag_word_fn_t whose argument is an array of chars: the words of a text, with | between. */
+ag_status_t join_word(void *arg, const char *bytes, size_t n_bytes);
+
 /* GGUF metadata, one entry after the other. */
 typedef struct gguf_text {
     ag_array_t bytes; /* char */

@@ -110,16 +110,6 @@ static const meaning_t meanings[] = {
     {"(a|b)+", "abc", "ab|c"},
 };
 
-static ag_status_t join_word(void *arg, const char *bytes, size_t n_bytes)
-{
-    ag_array_t *joined = arg;
-
-    cr_expect_gt(n_bytes, 0, "an empty word");
-    cr_assert_eq(ag_array_append(joined, "|", joined->n_items > 0), AG_OK);
-    cr_assert_eq(ag_array_append(joined, bytes, n_bytes), AG_OK);
-    return AG_OK;
-}
-
 /* The words of a text, joined by |; "" where the pattern is refused. */
 static void split_by(const ag_split_rule_t *rule, const char *text, ag_array_t *joined)
 {

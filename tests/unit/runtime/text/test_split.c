@@ -5,16 +5,6 @@
 
 #include "make_text.h"
 
-static ag_status_t join_word(void *arg, const char *bytes, size_t n_bytes)
-{
-    ag_array_t *joined = arg;
-
-    cr_expect_gt(n_bytes, 0, "an empty word");
-    cr_assert_eq(ag_array_append(joined, "|", joined->n_items > 0), AG_OK);
-    cr_assert_eq(ag_array_append(joined, bytes, n_bytes), AG_OK);
-    return AG_OK;
-}
-
 static void expect_words(const ag_split_rule_t *rules, size_t n_rules, const char *text,
                          const char *expected)
 {
