@@ -177,7 +177,7 @@ def trace():
              "--trace", path], 2)
         with open(path) as file:
             events = json.load(file)
-    names = {(event["pid"], event["name"]) for event in events if event.get("ph") == "X"}
+    names = {(event["pid"], event["name"]) for event in events if event["ph"] == "X"}
     for rank in (0, 1):
         expect({(rank, name) for name in ("LINEAR", "ATTENTION_PARTS", "ALL_REDUCE", "attn")}
                <= names, names)
