@@ -271,6 +271,11 @@ static ag_status_t parse_command(parser_t *parser)
             return AG_OK;
         }
     }
+    if (ag_option_begins_commands(word) &&
+        (strcmp(second, "--help") == 0 || strcmp(second, "-h") == 0)) {
+        parser->at = 2; /* the help of no command, which lists them all */
+        return AG_OK;
+    }
     return ag_option_fail_command(word);
 }
 

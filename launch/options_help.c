@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "runtime/base/line.h"
+
 bool ag_option_is_of(const ag_option_t *option, ag_command_t command)
 {
     return (option->commands & 1u << command) != 0;
@@ -100,9 +102,7 @@ static size_t distance(const char *a, size_t n_a, const char *b)
 /* "a" and "b" to "a, b" */
 static void add_word(char *list, size_t n_bytes, const char *word)
 {
-    size_t n = strlen(list);
-
-    snprintf(list + n, n_bytes - n, "%s%s", n > 0 ? ", " : "", word);
+    ag_line_append(list, n_bytes, "%s%s", list[0] != '\0' ? ", " : "", word);
 }
 
 /* Keep the candidate that is nearer to the word than what there was, and near at all. */
@@ -173,16 +173,33 @@ const char *ag_options_command_name(ag_command_t command)
     return command < AG_N_COMMANDS ? ag_command_names[command].name : "?";
 }
 
+static bool is_first_word(const char *word, ag_command_t command)
+{
+    size_t n_chars = strlen(word);
+
+    return n_chars > 0 && strncmp(ag_command_names[command].name, word, n_chars) == 0 &&
+           ag_command_names[command].name[n_chars] == ' ';
+}
+
+bool ag_option_begins_commands(const char *word)
+{
+    bool begins = false;
+
+    for (int c = 1; c < AG_N_COMMANDS; c++) {
+        begins |= is_first_word(word, (ag_command_t)c);
+    }
+    return begins;
+}
+
 ag_status_t ag_option_fail_command(const char *word)
 {
     char known[128] = "";
     const char *nearest = NULL;
-    size_t least = SIZE_MAX, n_chars = strlen(word);
+    size_t least = SIZE_MAX;
 
     for (int c = 1; c < AG_N_COMMANDS; c++) {
-        if (n_chars > 0 && strncmp(ag_command_names[c].name, word, n_chars) == 0 &&
-            ag_command_names[c].name[n_chars] == ' ') {
-            add_word(known, sizeof(known), ag_command_names[c].name + n_chars + 1);
+        if (is_first_word(word, (ag_command_t)c)) {
+            add_word(known, sizeof(known), ag_command_names[c].name + strlen(word) + 1);
         }
     }
     if (known[0] != '\0') {

@@ -66,3 +66,6 @@ const ag_option_t *ag_option_find(ag_command_t command, const char *word, size_t
 ag_status_t ag_option_fail_unknown(ag_command_t command, const char *word, size_t n_chars);
 ag_status_t ag_option_fail_foreign(ag_command_t command, const ag_option_t *option);
 ag_status_t ag_option_fail_command(const char *word);
+
+/** Is it the first word of commands of two words? */
+bool ag_option_begins_commands(const char *word);

@@ -358,7 +358,7 @@ Test(options, a_chat_turn_is_not_made_of_ids)
 Test(options, what_a_plan_file_decides_is_not_given_beside_it)
 {
     static const char *const options[] = {
-        "--tp 2",          "--pp 2",        "--tensor-split 1,1", "--pipeline-split 1,1",
+        "--tp 2",          "--pp 2",         "--tensor-split 1,1", "--pipeline-split 1,1",
         "--max-memory 1G", "--compute auto", "--context 5"};
     char line[256], name[32];
 
@@ -390,6 +390,9 @@ Test(options, help_and_version_need_nothing_else)
     cr_expect(o.help);
     cr_assert_eq(parse("eval --help", &o), AG_OK);
     cr_expect(o.help && o.command == AG_COMMAND_EVAL);
+    cr_assert_eq(parse("bench --help", &o), AG_OK, "%s", ag_error());
+    cr_expect(o.help && o.command == AG_COMMAND_NONE, "the help that lists bench's commands");
+    expect_error("bench", "argosy bench needs one of", "limits");
     cr_assert_eq(parse("--version", &o), AG_OK);
     cr_expect(o.version);
 }
