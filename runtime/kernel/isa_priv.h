@@ -11,11 +11,8 @@ typedef struct ag_r16_run {
     uint64_t group_begin, group_end; /* of 16 columns of y, to compute */
     const void *x;                   /* n_rows, prepared */
     uint64_t n_rows;
-    const float *bias;                 /* (n) or NULL */
-    float *y;                          /* (n_rows, n) */
-    const unsigned char *share, *next; /* this thread's weights of this layer and of the next: one
-                                          stream, which is called near ahead of its use */
-    uint64_t share_bytes, next_bytes;
+    const float *bias; /* (n) or NULL */
+    float *y;          /* (n_rows, n) */
 } ag_r16_run_t;
 
 /* LINEAR over one type of weight. */

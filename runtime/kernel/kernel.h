@@ -45,7 +45,7 @@ typedef struct ag_linear {
     const void *weight;           /* (n, k) */
     const float *bias;            /* (n) or NULL */
     const void *prepared;         /* x, as ag_kernel_prepare() left it; NULL: it did not */
-    const struct ag_linear *next; /* whose weights are called near when these end; NULL: none */
+    const struct ag_linear *next; /* whose first weights are called near behind these; NULL: none */
 } ag_linear_t;
 
 /* A LINEAR implementation: the first of the list that can do it is taken. */

@@ -11,7 +11,7 @@
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
-enum { X_BYTES = 384 * 1024, ROWS_GRAIN = 8, YIELD_OPS = 1 << 24 };
+enum { X_BYTES = 384 * 1024, ROWS_GRAIN = 8, YIELD_OPS = 1 << 24, NEAR_BYTES = 8192 };
 
 static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
                 uint64_t n_rows, bool exact)
@@ -45,20 +45,22 @@ void ag_kernel_prepare(const ag_kernel_context_t *context, const ag_linear_t *li
                                               (unsigned char *)dst + begin * x_bytes);
 }
 
-/* A thread's share of a layer's weights. */
-static const unsigned char *share_of(const ag_worker_t *worker, const ag_linear_t *linear,
-                                     uint64_t *n_bytes_p)
+/* Call what this thread reads first of a layer near, while it waits for others and for rows. */
+static void call_near(const ag_worker_t *worker, const ag_linear_t *linear)
 {
     uint64_t group_bytes, begin, end;
+    const unsigned char *weight;
 
-    *n_bytes_p = 0;
     if (linear == NULL || linear->packing != AG_PACKING_R16) {
-        return NULL;
+        return;
     }
     group_bytes = ag_r16_group_bytes(linear->dtype, linear->k);
     ag_worker_share(worker, linear->n, AG_R16_ROWS, &begin, &end);
-    *n_bytes_p = (end - begin + AG_R16_ROWS - 1) / AG_R16_ROWS * group_bytes;
-    return (const unsigned char *)linear->weight + begin / AG_R16_ROWS * group_bytes;
+    weight = (const unsigned char *)linear->weight + begin / AG_R16_ROWS * group_bytes;
+    end = (end - begin + AG_R16_ROWS - 1) / AG_R16_ROWS * group_bytes;
+    for (uint64_t i = 0; i < NEAR_BYTES && i < end; i += AG_R16_VECTOR) {
+        __builtin_prefetch(weight + i, 0, 2);
+    }
 }
 
 /* Rows of x into scratch, unless the layer before has left them there. */
@@ -105,9 +107,6 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
                              .bias = linear->bias,
                              .y = y + row * linear->n};
 
-        args.share = share_of(context->worker, linear, &args.share_bytes);
-        args.next = share_of(context->worker, linear->next, &args.next_bytes);
-
         if (linear->prepared == NULL) {
             prepare(context, kernel, linear->k, x + row * linear->k, m);
         }
@@ -121,6 +120,7 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
             ag_kernel_yield(context);
         }
     }
+    call_near(context->worker, linear->next);
 }
 
 /* No type's row of x takes more than 4 bytes a column, rounded up to pairs. */

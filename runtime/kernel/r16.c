@@ -68,78 +68,88 @@ static void read_nibbles(const uint8_t *quants, uint32_t row, uint8_t values[32]
     }
 }
 
-static void pack_q8_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+/* Bytes of a block: its scales, then its quants. */
+enum {
+    Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS,
+    Q6_K_SCALES = HALVES + 16 * AG_R16_ROWS,
+    NIBBLES = 4 * AG_R16_VECTOR, /* 32 columns of 4 bits */
+    Q6_QUANTS = NIBBLES + 2 * AG_R16_VECTOR,
+    Q8_0_BYTES = HALVES + 8 * AG_R16_VECTOR,
+    Q4_0_BYTES = HALVES + NIBBLES,
+    Q4_1_BYTES = 2 * HALVES + NIBBLES,
+    Q5_0_BYTES = HALVES + NIBBLES + AG_R16_VECTOR,
+    Q4_K_BYTES = Q4_K_SCALES + 8 * NIBBLES,
+    Q6_K_BYTES = Q6_K_SCALES + 8 * Q6_QUANTS,
+};
+
+static void pack_q8_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 32; b++, src += 34) {
-        memcpy(scales + b * HALVES + 2 * row, src, 2);
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 34, blocks += Q8_0_BYTES) {
+        memcpy(blocks + 2 * row, src, 2);
         for (uint32_t j = 0; j < 8; j++) {
-            memcpy(lane(quants + b * 512, j, row), src + 2 + 4 * j, 4);
+            memcpy(lane(blocks + HALVES, j, row), src + 2 + 4 * j, 4);
         }
     }
 }
 
-static void unpack_q8_0(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_q8_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     for (uint64_t i = 0; i < n_cols; i++) {
-        int8_t q = (int8_t)const_lane(quants + i / 32 * 512, i % 32 / 4, row)[i % 4];
+        const uint8_t *block = blocks + i / 32 * Q8_0_BYTES;
+        int8_t q = (int8_t)const_lane(block + HALVES, i % 32 / 4, row)[i % 4];
 
-        dst[i] = (float)q * half_at(scales + i / 32 * HALVES, row);
+        dst[i] = (float)q * half_at(block, row);
     }
 }
 
-/* @param head  bytes of a block before its nibbles: the scale, and the minimum */
+/* @param head  bytes of the file's block before its nibbles: the scale, and the minimum */
 static void pack_4_bits(const uint8_t *src, uint64_t n_cols, uint32_t row, uint32_t head,
-                        uint8_t *quants, uint8_t *scales)
+                        uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 32; b++, src += head + 16) {
+    uint32_t scale_bytes = head / 2 * HALVES;
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += head + 16, blocks += scale_bytes + NIBBLES) {
         for (uint32_t i = 0; i < head / 2; i++) {
-            memcpy(scales + (b * head / 2 + i) * HALVES + 2 * row, src + 2 * i, 2);
+            memcpy(blocks + i * HALVES + 2 * row, src + 2 * i, 2);
         }
         for (uint32_t j = 0; j < 4; j++) {
-            memcpy(lane(quants + b * 256, j, row), src + head + 4 * j, 4);
+            memcpy(lane(blocks + scale_bytes, j, row), src + head + 4 * j, 4);
         }
     }
 }
 
-static void pack_q4_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+static void pack_q4_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    pack_4_bits(src, n_cols, row, 2, quants, scales);
+    pack_4_bits(src, n_cols, row, 2, blocks);
 }
 
-static void pack_q4_1(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+static void pack_q4_1(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    pack_4_bits(src, n_cols, row, 4, quants, scales);
+    pack_4_bits(src, n_cols, row, 4, blocks);
 }
 
-static void unpack_q4_0(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_q4_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     uint8_t q[32];
 
-    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
-        float d = half_at(scales + b * HALVES, row);
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q4_0_BYTES) {
+        float d = half_at(blocks, row);
 
-        read_nibbles(quants + b * 256, row, q);
+        read_nibbles(blocks + HALVES, row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)(q[i] - 8) * d;
         }
     }
 }
 
-static void unpack_q4_1(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_q4_1(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     uint8_t q[32];
 
-    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
-        float d = half_at(scales + 2 * b * HALVES, row);
-        float m = half_at(scales + (2 * b + 1) * HALVES, row);
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q4_1_BYTES) {
+        float d = half_at(blocks, row), m = half_at(blocks + HALVES, row);
 
-        read_nibbles(quants + b * 256, row, q);
+        read_nibbles(blocks + 2 * HALVES, row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)q[i] * d + m;
         }
@@ -155,31 +165,29 @@ static uint8_t gather_fourths(uint32_t x)
     return (uint8_t)(x | x >> 12);
 }
 
-static void pack_q5_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+static void pack_q5_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 32; b++, src += 22) {
-        uint8_t *block = quants + b * 320;
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 22, blocks += Q5_0_BYTES) {
+        uint8_t *quants = blocks + HALVES;
         uint32_t high = word_at(src + 2);
 
-        memcpy(scales + b * HALVES + 2 * row, src, 2);
+        memcpy(blocks + 2 * row, src, 2);
         for (uint32_t j = 0; j < 4; j++) {
-            memcpy(lane(block, j, row), src + 6 + 4 * j, 4);
-            lane(block, 4, row)[j] = gather_fourths(high >> j);
+            memcpy(lane(quants, j, row), src + 6 + 4 * j, 4);
+            lane(quants, 4, row)[j] = gather_fourths(high >> j);
         }
     }
 }
 
-static void unpack_q5_0(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_q5_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     uint8_t q[32];
 
-    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
-        const uint8_t *high = const_lane(quants + b * 320, 4, row);
-        float d = half_at(scales + b * HALVES, row);
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q5_0_BYTES) {
+        const uint8_t *high = const_lane(blocks + HALVES, 4, row);
+        float d = half_at(blocks, row);
 
-        read_nibbles(quants + b * 320, row, q);
+        read_nibbles(blocks + HALVES, row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)((q[i] | (high[i % 4] >> (i / 4) & 1) << 4) - 16) * d;
         }
@@ -198,43 +206,39 @@ static void read_k4_scales(const uint8_t *packed, uint8_t scales[16])
     memcpy(scales, words, sizeof(words));
 }
 
-enum { Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS, Q6_K_SCALES = HALVES + 16 * AG_R16_ROWS };
-
 /* In the file low and high nibbles of 32 bytes are two blocks of 32; here, halves of one. */
-static void pack_q4_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+static void pack_q4_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 256; b++, src += 144, scales += Q4_K_SCALES) {
-        uint8_t *small = scales + 2 * HALVES + row, both[16];
+    for (uint64_t b = 0; b < n_cols / 256; b++, src += 144, blocks += Q4_K_BYTES) {
+        uint8_t *small = blocks + 2 * HALVES + row, *quants = blocks + Q4_K_SCALES, both[16];
 
-        memcpy(scales + 2 * row, src, 2);
-        memcpy(scales + HALVES + 2 * row, src + 2, 2);
+        memcpy(blocks + 2 * row, src, 2);
+        memcpy(blocks + HALVES + 2 * row, src + 2, 2);
         read_k4_scales(src + 4, both);
         for (uint32_t j = 0; j < 16; j++) {
             small[j * AG_R16_ROWS] = both[j];
         }
-        for (const uint8_t *q = src + 16; q < src + 144; q += 32, quants += 512) {
+        for (const uint8_t *q = src + 16; q < src + 144; q += 32, quants += 2 * NIBBLES) {
             words_t first = words_at(q), second = words_at(q + 16);
 
             put_words((first & 15 * EACH_BYTE) | (second & 15 * EACH_BYTE) << 4, quants, row);
-            put_words((first >> 4 & 15 * EACH_BYTE) | (second & ~(15 * EACH_BYTE)), quants + 256,
-                      row);
+            put_words((first >> 4 & 15 * EACH_BYTE) | (second & ~(15 * EACH_BYTE)),
+                      quants + NIBBLES, row);
         }
     }
 }
 
-static void unpack_q4_k(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_q4_k(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     uint8_t q[32];
 
     for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
-        const uint8_t *of = scales + b / 8 * Q4_K_SCALES;
-        const uint8_t *small = of + 2 * HALVES + b % 8 * AG_R16_ROWS + row;
-        float d = half_at(of, row) * (float)small[0];
-        float m = half_at(of + HALVES, row) * (float)small[8 * AG_R16_ROWS];
+        const uint8_t *block = blocks + b / 8 * Q4_K_BYTES;
+        const uint8_t *small = block + 2 * HALVES + b % 8 * AG_R16_ROWS + row;
+        float d = half_at(block, row) * (float)small[0];
+        float m = half_at(block + HALVES, row) * (float)small[8 * AG_R16_ROWS];
 
-        read_nibbles(quants + b * 256, row, q);
+        read_nibbles(block + Q4_K_SCALES + b % 8 * NIBBLES, row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = d * (float)q[i] - m;
         }
@@ -259,13 +263,14 @@ static void transpose_pairs(uint32_t words[4])
 }
 
 /* Quarter c of 128 values: nibbles of 32 bytes out of 64, and bits 2c, 2c + 1 of 32 bytes. */
-static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 256; b++, src += 210, scales += Q6_K_SCALES) {
-        memcpy(scales + 2 * row, src + 208, 2);
+    for (uint64_t b = 0; b < n_cols / 256; b++, src += 210, blocks += Q6_K_BYTES) {
+        uint8_t *quants = blocks + Q6_K_SCALES;
+
+        memcpy(blocks + 2 * row, src + 208, 2);
         for (uint32_t j = 0; j < 16; j++) {
-            scales[HALVES + j * AG_R16_ROWS + row] = src[192 + j];
+            blocks[HALVES + j * AG_R16_ROWS + row] = src[192 + j];
         }
         for (uint32_t half = 0; half < 2; half++) {
             uint32_t high[2][4];
@@ -273,7 +278,7 @@ static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
             memcpy(high, src + 128 + 32 * half, sizeof(high));
             transpose_pairs(high[0]);
             transpose_pairs(high[1]);
-            for (uint32_t c = 0; c < 4; c++, quants += 384) {
+            for (uint32_t c = 0; c < 4; c++, quants += Q6_QUANTS) {
                 const uint8_t *low = src + 64 * half + 32 * (c % 2);
                 words_t first = words_at(low) >> c / 2 * 4 & 15 * EACH_BYTE;
                 words_t second = words_at(low + 16) >> c / 2 * 4 & 15 * EACH_BYTE;
@@ -286,18 +291,18 @@ static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
     }
 }
 
-static void unpack_q6_k(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_q6_k(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     uint8_t q[32];
 
-    for (uint64_t b = 0; b < n_cols / 32; b++, quants += 384, dst += 32) {
-        const uint8_t *of = scales + b / 8 * Q6_K_SCALES;
-        float d = half_at(of, row);
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        const uint8_t *block = blocks + b / 8 * Q6_K_BYTES;
+        const uint8_t *quants = block + Q6_K_SCALES + b % 8 * Q6_QUANTS;
+        float d = half_at(block, row);
 
         read_nibbles(quants, row, q);
         for (uint32_t i = 0; i < 32; i++) {
-            int8_t scale = (int8_t)of[HALVES + (2 * (b % 8) + i / 16) * AG_R16_ROWS + row];
+            int8_t scale = (int8_t)block[HALVES + (2 * (b % 8) + i / 16) * AG_R16_ROWS + row];
             int high = const_lane(quants, 4 + i / 16, row)[i % 4] >> 2 * (i % 16 / 4) & 3;
 
             dst[i] = d * (float)scale * (float)((q[i] | high << 4) - 32);
@@ -305,58 +310,50 @@ static void unpack_q6_k(const uint8_t *quants, const uint8_t *scales, uint64_t n
     }
 }
 
-static void pack_bf16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                      uint8_t *scales)
+static void pack_bf16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    (void)scales;
     for (uint64_t i = 0; i < n_cols / 2; i++) {
-        memcpy(quants + i * AG_R16_VECTOR + 4 * row, src + 4 * i, 4);
+        memcpy(lane(blocks, (uint32_t)i, row), src + 4 * i, 4);
     }
     if (n_cols % 2 != 0) {
-        memcpy(quants + n_cols / 2 * AG_R16_VECTOR + 4 * row, src + 2 * (n_cols - 1), 2);
+        memcpy(lane(blocks, (uint32_t)(n_cols / 2), row), src + 2 * (n_cols - 1), 2);
     }
 }
 
-static void unpack_bf16(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                        float *dst)
+static void unpack_bf16(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
-    (void)scales;
     for (uint64_t i = 0; i < n_cols; i++) {
         uint16_t bits;
 
-        memcpy(&bits, quants + i / 2 * AG_R16_VECTOR + 4 * row + 2 * (i % 2), 2);
+        memcpy(&bits, blocks + i / 2 * AG_R16_VECTOR + 4 * row + 2 * (i % 2), 2);
         dst[i] = ag_bf16_to_f32(bits);
     }
 }
 
-static void pack_f16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                     uint8_t *scales)
+static void pack_f16(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    (void)scales;
     for (uint64_t i = 0; i < n_cols; i++) {
-        memcpy(quants + i * HALVES + 2 * row, src + 2 * i, 2);
+        memcpy(blocks + i * HALVES + 2 * row, src + 2 * i, 2);
     }
 }
 
-static void unpack_f16(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                       float *dst)
+static void unpack_f16(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
-    (void)scales;
     for (uint64_t i = 0; i < n_cols; i++) {
-        dst[i] = half_at(quants + i * HALVES, row);
+        dst[i] = half_at(blocks + i * HALVES, row);
     }
 }
 
 /* Prepared columns of x are 32 int8, a scale, and something for every scale of the weight there. */
 const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
-    [AG_Q8_0] = {32, 512, HALVES, 32, 40, pack_q8_0, unpack_q8_0},
-    [AG_Q4_0] = {32, 256, HALVES, 32, 40, pack_q4_0, unpack_q4_0},
-    [AG_Q4_1] = {32, 256, 2 * HALVES, 32, 40, pack_q4_1, unpack_q4_1},
-    [AG_Q5_0] = {32, 320, HALVES, 32, 40, pack_q5_0, unpack_q5_0},
-    [AG_Q4_K] = {256, 2048, Q4_K_SCALES, 32, 40, pack_q4_k, unpack_q4_k},
-    [AG_Q6_K] = {256, 3072, Q6_K_SCALES, 32, 44, pack_q6_k, unpack_q6_k},
-    [AG_BF16] = {2, AG_R16_VECTOR, 0, 2, 4, pack_bf16, unpack_bf16},
-    [AG_F16] = {1, HALVES, 0, 1, 4, pack_f16, unpack_f16},
+    [AG_Q8_0] = {32, Q8_0_BYTES, 32, 40, pack_q8_0, unpack_q8_0},
+    [AG_Q4_0] = {32, Q4_0_BYTES, 32, 40, pack_q4_0, unpack_q4_0},
+    [AG_Q4_1] = {32, Q4_1_BYTES, 32, 40, pack_q4_1, unpack_q4_1},
+    [AG_Q5_0] = {32, Q5_0_BYTES, 32, 40, pack_q5_0, unpack_q5_0},
+    [AG_Q4_K] = {256, Q4_K_BYTES, 32, 40, pack_q4_k, unpack_q4_k},
+    [AG_Q6_K] = {256, Q6_K_BYTES, 32, 44, pack_q6_k, unpack_q6_k},
+    [AG_BF16] = {2, AG_R16_VECTOR, 2, 4, pack_bf16, unpack_bf16},
+    [AG_F16] = {1, HALVES, 1, 4, pack_f16, unpack_f16},
 };
 
 bool ag_r16_can(ag_dtype_t dtype, uint64_t cols)
@@ -367,7 +364,7 @@ bool ag_r16_can(ag_dtype_t dtype, uint64_t cols)
 uint64_t ag_r16_group_bytes(ag_dtype_t dtype, uint64_t cols)
 {
     const ag_r16_type_t *type = &ag_r16_types[dtype];
-    uint64_t bytes = ag_r16_blocks(type, cols) * (type->quant_bytes + type->scale_bytes);
+    uint64_t bytes = (cols / type->block_cols + (cols % type->block_cols != 0)) * type->block_bytes;
 
     return (bytes + AG_R16_ALIGN - 1) / AG_R16_ALIGN * AG_R16_ALIGN;
 }
@@ -377,19 +374,17 @@ void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t co
                  unsigned char *group)
 {
     const ag_r16_type_t *type = &ag_r16_types[dtype];
-    uint8_t *scales = group + ag_r16_blocks(type, cols) * type->quant_bytes;
 
     if (rows[AG_R16_ROWS - 1] == NULL || cols % type->block_cols != 0) {
         memset(group, 0, ag_r16_group_bytes(dtype, cols)); /* what no row fills */
     }
     for (uint64_t begin = 0; begin < cols; begin += COLS_AT_ONCE) {
         uint64_t n = cols - begin < COLS_AT_ONCE ? cols - begin : COLS_AT_ONCE;
-        uint64_t block = begin / type->block_cols, src_bytes = ag_dtype_bytes(dtype, begin);
+        unsigned char *blocks = group + begin / type->block_cols * type->block_bytes;
 
         for (uint32_t r = 0; r < AG_R16_ROWS; r++) {
             if (rows[r] != NULL) {
-                type->pack(rows[r] + src_bytes, n, r, group + block * type->quant_bytes,
-                           scales + block * type->scale_bytes);
+                type->pack(rows[r] + ag_dtype_bytes(dtype, begin), n, r, blocks);
             }
         }
     }
@@ -398,7 +393,5 @@ void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t co
 void ag_r16_unpack(ag_dtype_t dtype, const unsigned char *group, uint64_t cols, uint32_t row,
                    float *dst)
 {
-    const ag_r16_type_t *type = &ag_r16_types[dtype];
-
-    type->unpack(group, group + ag_r16_blocks(type, cols) * type->quant_bytes, cols, row, dst);
+    ag_r16_types[dtype].unpack(group, cols, row, dst);
 }

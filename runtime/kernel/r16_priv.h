@@ -1,17 +1,17 @@
 /*
- * The packing r16: groups of 16 rows. A group is its quants, block after block of columns, then its
- * scales, block after block, so that vectors of quants stay aligned:
+ * The packing r16: groups of 16 rows. A group is its blocks of columns one after the other, so that
+ * a thread reads one stream; a block is its scales, then its quants:
  *
- *     q8_0        8 vectors of 64 bytes a block of 32; in vector j, lane r (4 bytes) holds columns
+ *     scales      16 halves, then 16 minimums; of the K types: 16 scales of scales (and of
+ *                 minimums), then 16 bytes for every scale (and for every minimum)
+ *
+ *     q8_0        8 vectors of 64 bytes for 32 columns; in vector j, lane r (4 bytes) holds columns
  *                 4j .. 4j + 3 of row r
  *     4 bits      4 vectors: low nibbles are vector j, high ones vector j + 4 of those
  *     q5_0        then 1 vector: bit j of each byte belongs to vector j
  *     q6_k        then 2 vectors: bits 2i, 2i + 1 of vector v belong to vector 4v + i
  *     bf16        a vector for two columns: lane r holds both of row r
  *     f16         half a vector for a column
- *
- *     scales      16 halves, then 16 minimums; of the K types for 256 columns: 16 scales of scales
- *                 (and of minimums), then 16 bytes for every scale (and for every minimum)
  */
 #pragma once
 
@@ -20,25 +20,17 @@
 enum { AG_R16_ROWS = 16, AG_R16_VECTOR = 64, AG_R16_ALIGN = 64 };
 
 typedef struct ag_r16_type {
-    uint32_t block_cols;  /* columns that stand together; 0: the type has no such packing */
-    uint32_t quant_bytes; /* of a block of 16 rows */
-    uint32_t scale_bytes; /* of a block of 16 rows */
+    uint32_t block_cols;  /* columns of a block; 0: the type has no such packing */
+    uint32_t block_bytes; /* of 16 rows, scales included */
     uint32_t x_cols;      /* of an input, which is brought into a form of the type's own… */
     uint32_t x_bytes;     /* … that takes so many bytes for these columns of a row */
-    /** Put a row of n blocks into its lanes of a group that is zero there. */
-    void (*pack)(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *quants,
-                 uint8_t *scales);
+    /** Put whole blocks of a row into its lanes. */
+    void (*pack)(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks);
     /** Decode the row in some lanes. */
-    void (*unpack)(const uint8_t *quants, const uint8_t *scales, uint64_t n_cols, uint32_t row,
-                   float *dst);
+    void (*unpack)(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst);
 } ag_r16_type_t;
 
 extern const ag_r16_type_t ag_r16_types[AG_N_DTYPES];
-
-static inline uint64_t ag_r16_blocks(const ag_r16_type_t *type, uint64_t cols)
-{
-    return cols / type->block_cols + (cols % type->block_cols != 0);
-}
 
 /** Bytes of a prepared row of x. */
 static inline uint64_t ag_r16_x_bytes(ag_dtype_t dtype, uint64_t cols)

@@ -23,14 +23,14 @@ AG_INLINE void store_sums(const ag_r16_tile_t *tile, const int n_rows, const int
 AG_INLINE void tile_bf16(const ag_r16_tile_t *tile, const int n_rows, const int n_groups)
 {
     for (int part = 0; part < AG_VEC_PARTS; part++) {
-        const uint8_t *quants = tile->quants + part * AG_VEC_BYTES, *x = tile->x;
+        const uint8_t *weight = tile->weight + part * AG_VEC_BYTES, *x = tile->x;
         ag_vec_f_t sums[AG_TILE_GROUPS][AG_TILE_ROWS] = {{{0}}};
 
         for (uint64_t i = 0; i < (tile->k + 1) / 2; i++, x += 4 * n_rows) {
             ag_vec_b_t w[AG_TILE_GROUPS];
 
             for (int g = 0; g < n_groups; g++) {
-                w[g] = ag_vec_load_b(quants + (uint64_t)g * tile->group_bytes + i * AG_R16_VECTOR);
+                w[g] = ag_vec_load_b(weight + (uint64_t)g * tile->group_bytes + i * AG_R16_VECTOR);
             }
             for (int r = 0; r < n_rows; r++) {
                 ag_vec_i_t pair = ag_vec_splat_bytes(x + 4 * r);
@@ -47,14 +47,14 @@ AG_INLINE void tile_bf16(const ag_r16_tile_t *tile, const int n_rows, const int 
 AG_INLINE void tile_f16(const ag_r16_tile_t *tile, const int n_rows, const int n_groups)
 {
     for (int part = 0; part < AG_VEC_PARTS; part++) {
-        const uint8_t *quants = tile->quants + 2 * part * AG_VEC_LANES, *x = tile->x;
+        const uint8_t *weight = tile->weight + 2 * part * AG_VEC_LANES, *x = tile->x;
         ag_vec_f_t sums[AG_TILE_GROUPS][AG_TILE_ROWS] = {{{0}}};
 
         for (uint64_t i = 0; i < tile->k; i++, x += 4 * n_rows) {
             ag_vec_f_t w[AG_TILE_GROUPS];
 
             for (int g = 0; g < n_groups; g++) {
-                w[g] = ag_vec_load_f16(quants + (uint64_t)g * tile->group_bytes +
+                w[g] = ag_vec_load_f16(weight + (uint64_t)g * tile->group_bytes +
                                        2 * i * AG_GROUP_ROWS);
             }
             for (int r = 0; r < n_rows; r++) {

@@ -114,40 +114,40 @@ AG_INLINE void weights_6_bits(const uint8_t *quants, ag_vec_b_t w[8])
     }
 }
 
-/* Scales of a part of 16 rows for the b-th 32 columns. */
+/* Scales of a part of 16 rows, for a piece of a block: 32 columns. */
 
-AG_INLINE void scale_of_32(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+AG_INLINE void scale_of_32(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
                            ag_vec_f_t *m)
 {
+    (void)piece;
     (void)m;
-    d[0] = ag_vec_load_f16(scales + b * HALVES + part * PART_HALVES);
+    d[0] = ag_vec_load_f16(block + part * PART_HALVES);
 }
 
-AG_INLINE void scale_and_min_of_32(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+AG_INLINE void scale_and_min_of_32(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
                                    ag_vec_f_t *m)
 {
-    d[0] = ag_vec_load_f16(scales + 2 * b * HALVES + part * PART_HALVES);
-    *m = ag_vec_load_f16(scales + (2 * b + 1) * HALVES + part * PART_HALVES);
+    (void)piece;
+    d[0] = ag_vec_load_f16(block + part * PART_HALVES);
+    *m = ag_vec_load_f16(block + HALVES + part * PART_HALVES);
 }
 
-AG_INLINE void scales_of_q4_k(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+AG_INLINE void scales_of_q4_k(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
                               ag_vec_f_t *m)
 {
-    const uint8_t *of = scales + b / 8 * (2 * HALVES + 16 * AG_GROUP_ROWS);
-    const uint8_t *small = of + 2 * HALVES + b % 8 * AG_GROUP_ROWS + part * AG_VEC_LANES;
+    const uint8_t *small = block + 2 * HALVES + piece * AG_GROUP_ROWS + part * AG_VEC_LANES;
 
-    d[0] = ag_vec_load_f16(of + part * PART_HALVES) * ag_vec_load_u8(small);
-    *m = ag_vec_load_f16(of + HALVES + part * PART_HALVES) *
+    d[0] = ag_vec_load_f16(block + part * PART_HALVES) * ag_vec_load_u8(small);
+    *m = ag_vec_load_f16(block + HALVES + part * PART_HALVES) *
          -ag_vec_load_u8(small + 8 * AG_GROUP_ROWS);
 }
 
-AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_vec_f_t *d,
+AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
                               ag_vec_f_t *m)
 {
-    const uint8_t *of = scales + b / 8 * (HALVES + 16 * AG_GROUP_ROWS);
     const int8_t *small =
-        (const int8_t *)of + HALVES + 2 * (b % 8) * AG_GROUP_ROWS + part * AG_VEC_LANES;
-    ag_vec_f_t scale = ag_vec_load_f16(of + part * PART_HALVES);
+        (const int8_t *)block + HALVES + 2 * piece * AG_GROUP_ROWS + part * AG_VEC_LANES;
+    ag_vec_f_t scale = ag_vec_load_f16(block + part * PART_HALVES);
 
     (void)m;
     d[0] = scale * ag_vec_load_s8(small);
@@ -160,8 +160,10 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_OFFSET AG_VEC_BYTE_OFFSET
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
+#define TILE_PIECES 1
+#define TILE_SCALE_BYTES HALVES
 #define TILE_COLS_BYTES 512
-#define TILE_SCALE_BYTES 32
+#define TILE_AHEAD 0
 #define TILE_WEIGHTS weights_8_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -172,8 +174,10 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_OFFSET 8
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
+#define TILE_PIECES 1
+#define TILE_SCALE_BYTES HALVES
 #define TILE_COLS_BYTES 256
-#define TILE_SCALE_BYTES 32
+#define TILE_AHEAD 4096
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -184,8 +188,10 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_OFFSET 0
 #define TILE_HAS_MIN 1
 #define TILE_SCALES 1
+#define TILE_PIECES 1
+#define TILE_SCALE_BYTES (2 * HALVES)
 #define TILE_COLS_BYTES 256
-#define TILE_SCALE_BYTES 64
+#define TILE_AHEAD 4096
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scale_and_min_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -196,8 +202,10 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_OFFSET 16
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
+#define TILE_PIECES 1
+#define TILE_SCALE_BYTES HALVES
 #define TILE_COLS_BYTES 320
-#define TILE_SCALE_BYTES 32
+#define TILE_AHEAD 4096
 #define TILE_WEIGHTS weights_5_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -208,8 +216,10 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_OFFSET 0
 #define TILE_HAS_MIN 1
 #define TILE_SCALES 1
+#define TILE_PIECES 8
+#define TILE_SCALE_BYTES (2 * HALVES + 16 * AG_GROUP_ROWS)
 #define TILE_COLS_BYTES 256
-#define TILE_SCALE_BYTES 40
+#define TILE_AHEAD 4096
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scales_of_q4_k
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -220,8 +230,10 @@ AG_INLINE void scales_of_q6_k(const uint8_t *scales, uint64_t b, int part, ag_ve
 #define TILE_OFFSET 32
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 2
+#define TILE_PIECES 8
+#define TILE_SCALE_BYTES (HALVES + 16 * AG_GROUP_ROWS)
 #define TILE_COLS_BYTES 384
-#define TILE_SCALE_BYTES 36
+#define TILE_AHEAD 4096
 #define TILE_WEIGHTS weights_6_bits
 #define TILE_READ_SCALES scales_of_q6_k
 #include "runtime/kernel/isa/r16_tile.inc"

@@ -4,28 +4,15 @@
 #include "runtime/kernel/isa/kernels.h"
 #include "runtime/kernel/isa/vec.h"
 
-/*
- * How far ahead weights are called into L2: beside this much arithmetic the processor does not
- * fetch early enough by itself.
- */
-enum { AG_TILE_ROWS = 8, AG_AHEAD_BYTES = 24576 };
+enum { AG_TILE_ROWS = 8 };
 
-/** Call lines of the stream of weights near, so far behind what stands at `at` bytes of the share.
- */
-static inline void ag_r16_call(const ag_r16_run_t *run, uint64_t at, const uint32_t n_bytes)
+/** Call n_bytes of weights into L1 that stand so far behind `at`; they may lie past the end. */
+AG_INLINE void ag_r16_call(const uint8_t *at, const uint32_t ahead_bytes, const uint32_t n_bytes)
 {
-    const uint8_t *bytes = run->share;
+    uintptr_t begin = (uintptr_t)at + ahead_bytes;
 
-    at += AG_AHEAD_BYTES;
-    if (at >= run->share_bytes) {
-        at -= run->share_bytes;
-        bytes = run->next;
-        if (at >= run->next_bytes) {
-            return;
-        }
-    }
     for (uint32_t i = 0; i < n_bytes; i += 64) {
-        __builtin_prefetch(bytes + at + i, 0, 2);
+        __builtin_prefetch((const void *)(begin + i), 0, 3);
     }
 }
 
@@ -46,14 +33,13 @@ static inline uint64_t ag_tile_rows(uint64_t n_left)
 
 /* A tile: some rows of x, and one group of 16 columns or two neighbours. */
 typedef struct ag_r16_tile {
-    const uint8_t *quants, *scales; /* of the first group */
-    uint64_t group_bytes;           /* to the next one's */
+    const uint8_t *weight; /* the first group */
+    uint64_t group_bytes;  /* to the next one */
     uint64_t k;
     const uint8_t *x; /* n_rows, prepared */
     uint64_t n_rows;
-    float *out;              /* (groups, n_rows, 16) */
-    const ag_r16_run_t *run; /* whose weights are to be called ahead; NULL: they were */
-    uint64_t share_at;       /* where this group stands in its share */
+    float *out;   /* (groups, n_rows, 16) */
+    bool is_cold; /* the weights are still to be called near */
 } ag_r16_tile_t;
 
 typedef void (*ag_r16_tile_fn_t)(const ag_r16_tile_t *tile, uint64_t n_groups);
@@ -81,8 +67,6 @@ static inline void ag_r16_store(const ag_r16_run_t *run, uint64_t column, uint64
 static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, uint64_t most_groups,
                                     ag_r16_tile_fn_t fn)
 {
-    const ag_r16_type_t *type = &ag_r16_types[dtype];
-    uint64_t quant_bytes = ag_r16_blocks(type, run->k) * type->quant_bytes;
     uint64_t most = run->n_rows >= 2 * AG_TILE_ROWS ? most_groups : 1, n_groups;
     ag_r16_tile_t tile = {.group_bytes = ag_r16_group_bytes(dtype, run->k), .k = run->k};
 
@@ -90,14 +74,12 @@ static inline void ag_r16_run_tiles(const ag_r16_run_t *run, ag_dtype_t dtype, u
         float out[AG_TILE_GROUPS * AG_TILE_ROWS * AG_GROUP_ROWS];
 
         n_groups = run->group_end - g < most ? run->group_end - g : most;
-        tile.quants = run->weight + g * tile.group_bytes;
-        tile.scales = tile.quants + quant_bytes;
+        tile.weight = run->weight + g * tile.group_bytes;
         tile.x = run->x;
         tile.out = out;
-        tile.share_at = (uint64_t)(tile.quants - run->share);
         for (uint64_t row = 0; row < run->n_rows; row += tile.n_rows) {
             tile.n_rows = ag_tile_rows(run->n_rows - row);
-            tile.run = row == 0 ? run : NULL;
+            tile.is_cold = row == 0;
             fn(&tile, n_groups);
             for (uint64_t i = 0; i < n_groups; i++) {
                 ag_r16_store(run, (g + i) * AG_GROUP_ROWS, row, tile.n_rows,
