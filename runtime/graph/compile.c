@@ -11,11 +11,14 @@ typedef struct span {
     int32_t value;
 } span_t;
 
+static uint64_t align_up(uint64_t bytes)
+{
+    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
 static uint64_t value_bytes(const ag_value_t *value, const uint64_t *bounds)
 {
-    uint64_t bytes = bounds[value->counter] * value->width * sizeof(float);
-
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    return align_up(bounds[value->counter] * value->width * sizeof(float));
 }
 
 static int by_size_then_value(const void *a, const void *b)
@@ -70,10 +73,13 @@ static uint64_t find_place(const ag_graph_t *graph, const span_t *spans, size_t 
     while (moved) {
         moved = false;
         for (size_t i = 0; i < n_placed; i++) {
-            uint64_t other = ag_graph_get(graph, spans[i].value)->offset_bytes;
+            const ag_value_t *placed = ag_graph_get(graph, spans[i].value);
+            uint64_t other = placed->offset_bytes;
+            bool same_space = placed->is_own == ag_graph_get(graph, span->value)->is_own;
             bool alive_together = spans[i].first <= span->last && span->first <= spans[i].last;
 
-            if (alive_together && other < begin + span->bytes && begin < other + spans[i].bytes) {
+            if (same_space && alive_together && other < begin + span->bytes &&
+                begin < other + spans[i].bytes) {
                 begin = other + spans[i].bytes;
                 moved = true;
             }
@@ -88,16 +94,17 @@ static ag_status_t place_values(ag_graph_t *graph, const uint64_t *bounds)
     ag_status_t status = find_spans(graph, bounds, &spans);
     span_t *items = AG_ITEMS(&spans, span_t);
 
-    graph->scratch_bytes = 0;
+    graph->scratch_bytes = graph->thread_scratch_bytes = 0;
     if (status == AG_OK && spans.n_items > 0) {
         qsort(items, spans.n_items, sizeof(*items), by_size_then_value);
     }
     for (size_t i = 0; status == AG_OK && i < spans.n_items && items[i].bytes > 0; i++) {
-        uint64_t begin = find_place(graph, items, i, &items[i]);
+        ag_value_t *value = &AG_ITEMS(&graph->values, ag_value_t)[items[i].value];
+        uint64_t *all = value->is_own ? &graph->thread_scratch_bytes : &graph->scratch_bytes;
 
-        AG_ITEMS(&graph->values, ag_value_t)[items[i].value].offset_bytes = begin;
-        if (begin + items[i].bytes > graph->scratch_bytes) {
-            graph->scratch_bytes = begin + items[i].bytes;
+        value->offset_bytes = find_place(graph, items, i, &items[i]);
+        if (value->offset_bytes + items[i].bytes > *all) {
+            *all = value->offset_bytes + items[i].bytes;
         }
     }
     ag_array_fini(&spans);
@@ -109,9 +116,19 @@ typedef struct touch {
     int32_t space; /* buffer number, AG_INTERNAL for scratch, or -2 - layer for a cache */
     uint64_t begin, end;
     bool writes;
-    int32_t rows_of; /* the value of which a thread touches its own rows alone; AG_NO_VALUE: of
-                        none, anything may be touched */
+    int32_t value; /* AG_NO_VALUE: a cache */
+    ag_sharing_t sharing;
+    uint32_t grain;
 } touch_t;
+
+/* How a node's threads share out its output or an input: of what each does alone, all touch all. */
+static ag_sharing_t sharing_of(const ag_graph_t *graph, const ag_node_t *node, bool is_out)
+{
+    if (node->out != AG_NO_VALUE && ag_graph_get(graph, node->out)->is_own) {
+        return AG_BY_ANY;
+    }
+    return is_out ? ag_node_ops[node->kind].out : ag_node_ops[node->kind].in;
+}
 
 static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, const ag_node_t *node,
                            int32_t number, bool writes)
@@ -120,7 +137,9 @@ static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, cons
     touch_t touch = {.space = value->buffer,
                      .end = 1,
                      .writes = writes,
-                     .rows_of = ag_node_ops[node->kind].by_rows ? number : AG_NO_VALUE};
+                     .value = number,
+                     .sharing = sharing_of(graph, node, writes),
+                     .grain = node->grain};
 
     if (value->buffer == AG_INTERNAL) {
         touch.begin = value->offset_bytes;
@@ -135,11 +154,11 @@ static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, co
     uint32_t n = 0;
 
     for (int i = 0; i < AG_NODE_MAX_IN; i++) {
-        if (node->in[i] != AG_NO_VALUE) {
+        if (node->in[i] != AG_NO_VALUE && !ag_graph_get(graph, node->in[i])->is_own) {
             touches[n++] = touch_value(graph, bounds, node, node->in[i], false);
         }
     }
-    if (node->out != AG_NO_VALUE) {
+    if (node->out != AG_NO_VALUE && !ag_graph_get(graph, node->out)->is_own) {
         touches[n++] = touch_value(graph, bounds, node, node->out, true);
     }
     if (node->kind == AG_NODE_KV_APPEND || node->kind == AG_NODE_ATTENTION ||
@@ -147,15 +166,21 @@ static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, co
         touches[n++] = (touch_t){.space = -2 - (int32_t)node->layer,
                                  .end = 1,
                                  .writes = node->kind == AG_NODE_KV_APPEND,
-                                 .rows_of = AG_NO_VALUE};
+                                 .value = AG_NO_VALUE};
     }
     return n;
 }
 
-/* Rows of one value are shared out alike each time: a thread meets what it left there itself. */
+/* What is shared out alike each time: a thread meets what it left there itself. */
+static bool share_alike(const touch_t *a, const touch_t *b)
+{
+    return a->value != AG_NO_VALUE && a->value == b->value && a->sharing == b->sharing &&
+           (a->sharing == AG_BY_ROWS || (a->sharing == AG_BY_COLUMNS && a->grain == b->grain));
+}
+
 static bool conflict(const touch_t *a, const touch_t *b)
 {
-    if (a->rows_of != AG_NO_VALUE && a->rows_of == b->rows_of) {
+    if (share_alike(a, b)) {
         return false;
     }
     return (a->writes || b->writes) && a->space == b->space && a->begin < b->end &&
@@ -197,7 +222,7 @@ ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
     if (status == AG_OK) {
         status = place_values(graph, bounds);
     }
-    graph->thread_scratch_bytes = 0;
+    graph->own_offset_bytes = 0;
     for (size_t i = 0; status == AG_OK && i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
         const ag_node_ops_t *ops = &ag_node_ops[node->kind];
@@ -206,10 +231,11 @@ ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
             uint64_t max_rows = bounds[ag_graph_get(graph, node->in[0])->counter];
             uint64_t bytes = ops->thread_scratch(graph, node, params, max_rows);
 
-            if (bytes > graph->thread_scratch_bytes) {
-                graph->thread_scratch_bytes = bytes;
+            if (bytes > graph->own_offset_bytes) {
+                graph->own_offset_bytes = align_up(bytes);
             }
         }
     }
+    graph->thread_scratch_bytes += graph->own_offset_bytes;
     return status == AG_OK ? place_barriers(graph, bounds) : status;
 }

@@ -34,8 +34,10 @@ enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1, AG_NODE_MAX_IN = 2 
 typedef struct ag_value {
     ag_counter_t counter;
     uint32_t width;
-    int32_t buffer;        /* the program's buffer, or AG_INTERNAL */
-    uint64_t offset_bytes; /* of an internal one, in the segment's scratch; set by compiling */
+    int32_t buffer; /* the program's buffer, or AG_INTERNAL */
+    /* of an internal one, set by compiling: */
+    bool is_own;           /* each thread has a copy, and makes all of it */
+    uint64_t offset_bytes; /* in the segment's scratch, or in each thread's */
 } ag_value_t;
 
 /* A weight as this rank holds it: (rows, cols), or a vector (1, cols). */
@@ -74,7 +76,9 @@ typedef struct ag_node {
         ag_act_t act;          /* GLU */
         uint32_t column_begin; /* COLUMNS */
     } attr;
-    bool barrier_before; /* set by compiling */
+    /* set by compiling: */
+    uint32_t grain; /* columns that a thread takes together */
+    bool barrier_before;
 } ag_node_t;
 
 typedef struct ag_graph {
@@ -82,7 +86,8 @@ typedef struct ag_graph {
     ag_array_t nodes;  /* ag_node_t */
     /* set by compiling: */
     uint64_t scratch_bytes;        /* internal values */
-    uint64_t thread_scratch_bytes; /* of each thread */
+    uint64_t thread_scratch_bytes; /* of each thread: kernels', then its own values */
+    uint64_t own_offset_bytes;     /* where those begin */
     bool exact;
 } ag_graph_t;
 

@@ -2,12 +2,19 @@
 
 #include "runtime/graph/graph.h"
 
+/* What of a value a node's threads touch: how they share it out. */
+typedef enum ag_sharing {
+    AG_BY_ANY,     /* each may touch all of it */
+    AG_BY_ROWS,    /* each its share of the rows */
+    AG_BY_COLUMNS, /* each its share of the columns, node->grain together */
+} ag_sharing_t;
+
 /* One row per node kind: adding an operator adds a row. */
 typedef struct ag_node_ops {
     const char *name;
     uint32_t n_in;
     bool makes_value;
-    bool by_rows; /* each thread does its share of the rows of in[0], or of the tokens */
+    ag_sharing_t in, out; /* of every input and of the output */
     /** Check widths against params and attributes; fills *width_p with the output's width. */
     bool (*infer)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
                   uint32_t *width_p);
@@ -29,7 +36,8 @@ uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
 
 /**
  * Choose what the class's number of rows decides (lower.c): PREPARE before layers of many rows,
- * attention of few rows in parts. What an earlier call made goes first.
+ * attention of few rows in parts, norms of few rows by every thread for itself; and the nodes'
+ * grains. What an earlier call made goes first.
  */
 ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
                            const ag_graph_param_t *params);

@@ -1,8 +1,8 @@
 /*
  * What the number of rows decides. Layers of one input share its prepared rows: int8 with scales,
  * or bf16. For many rows each thread prepares its share and meets the others' behind a barrier; a
- * few rows cost less than the barrier, so that each thread prepares all of them for itself
- * (ag_kernel_linear()). Attention of few rows is cut by positions, of many by rows.
+ * few rows cost less than the barrier, so that each thread norms and prepares all of them for
+ * itself (ag_kernel_linear()). Attention of few rows is cut by positions, of many by rows.
  */
 #include "runtime/graph/graph_priv.h"
 
@@ -40,6 +40,59 @@ static void restore(ag_graph_t *graph)
         nodes[n_kept++] = node;
     }
     graph->nodes.n_items = n_kept;
+    for (size_t i = 0; i < graph->values.n_items; i++) {
+        AG_ITEMS(&graph->values, ag_value_t)[i].is_own = false;
+    }
+}
+
+/* Does nothing but layers read what a norm makes, so that each thread may have its own? */
+static bool may_be_own(const ag_graph_t *graph, const ag_node_t *norm)
+{
+    if (norm->in[0] == norm->out || ag_graph_get(graph, norm->out)->buffer != AG_INTERNAL) {
+        return false;
+    }
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+        bool reads = node->in[0] == norm->out || node->in[1] == norm->out;
+
+        if ((reads && node->kind != AG_NODE_LINEAR) ||
+            (node->out == norm->out && (reads || node->kind != AG_NODE_NORM))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void find_own_values(ag_graph_t *graph, const uint64_t *bounds)
+{
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+
+        if (node->kind == AG_NODE_NORM &&
+            bounds[ag_graph_get(graph, node->out)->counter] <= FEW_ROWS) {
+            AG_ITEMS(&graph->values, ag_value_t)[node->out].is_own = may_be_own(graph, node);
+        }
+    }
+}
+
+/* What goes by columns over a layer's output takes as many together as the layer did. */
+static void set_grains(ag_graph_t *graph, const ag_graph_param_t *params)
+{
+    ag_node_t *nodes = AG_ITEMS(&graph->nodes, ag_node_t);
+
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        nodes[i].grain = ag_linear_grain(AG_PACKING_R16);
+        if (nodes[i].kind == AG_NODE_LINEAR) {
+            nodes[i].grain = ag_linear_grain(params[nodes[i].weight].packing);
+            continue;
+        }
+        for (size_t j = i; ag_node_ops[nodes[i].kind].out == AG_BY_COLUMNS && j > 0; j--) {
+            if (nodes[j - 1].out == nodes[i].in[1]) {
+                nodes[i].grain = nodes[j - 1].grain;
+                break;
+            }
+        }
+    }
 }
 
 static int32_t find_held(const ag_array_t *held, int32_t value, ag_dtype_t dtype)
@@ -120,6 +173,7 @@ ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
     ag_status_t status = AG_OK;
 
     restore(graph);
+    find_own_values(graph, bounds);
     for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
         ag_node_t node = AG_ITEMS(&graph->nodes, ag_node_t)[i];
 
@@ -140,5 +194,6 @@ ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
     }
     ag_array_fini(&graph->nodes);
     graph->nodes = nodes;
+    set_grains(graph, params);
     return AG_OK;
 }

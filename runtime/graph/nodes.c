@@ -25,13 +25,19 @@ static uint64_t rows_of(const ag_graph_run_t *run, int32_t value)
     return run->step->counts[ag_graph_get(run->graph, value)->counter];
 }
 
-static float *data_of(const ag_graph_run_t *run, int32_t value)
+/* A value, or this thread's copy of it. */
+static float *data_of(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value)
 {
     const ag_value_t *v = ag_graph_get(run->graph, value);
-    uint64_t offset =
-        v->buffer != AG_INTERNAL ? run->offsets[v->buffer] : run->scratch_offset + v->offset_bytes;
+    unsigned char *bytes = run->memory + run->scratch_offset + v->offset_bytes;
 
-    return (float *)(void *)(run->memory + offset);
+    if (v->buffer != AG_INTERNAL) {
+        bytes = run->memory + run->offsets[v->buffer];
+    } else if (v->is_own) {
+        bytes = run->thread_scratch + context->worker->thread * run->thread_scratch_stride +
+                run->graph->own_offset_bytes + v->offset_bytes;
+    }
+    return (float *)(void *)bytes;
 }
 
 static const float *vector_of(const ag_graph_run_t *run, int32_t param)
@@ -63,7 +69,7 @@ static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
         .table = table->data,
     };
 
-    ag_kernel_embed(context, &embed, data_of(run, node->out));
+    ag_kernel_embed(context, &embed, data_of(run, context, node->out));
 }
 
 static void embed_cost(const ag_graph_t *graph, const ag_node_t *node,
@@ -99,9 +105,15 @@ static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
         .weight = vector_of(run, node->weight),
         .bias = vector_of(run, node->bias),
     };
+    const ag_worker_t alone = {.n_threads = 1};
+    ag_kernel_context_t own = *context;
+    const float *x = data_of(run, context, node->in[0]);
+    float *y = data_of(run, context, node->out);
 
-    ag_kernel_norm(context, &norm, data_of(run, node->in[0]), rows_of(run, node->in[0]),
-                   data_of(run, node->out));
+    if (ag_graph_get(run->graph, node->out)->is_own) {
+        own.worker = &alone;
+    }
+    ag_kernel_norm(&own, &norm, x, rows_of(run, node->in[0]), y);
 }
 
 /* LINEAR: (rows, k) -> (rows, n); the second input, if there is one, is the first prepared */
@@ -163,13 +175,13 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     uint64_t n_rows = rows_of(run, node->in[0]);
 
     if (node->in[1] != AG_NO_VALUE) {
-        linear.prepared = data_of(run, node->in[1]);
+        linear.prepared = data_of(run, context, node->in[1]);
     } else if (find_next(run, node, &next)) { /* few rows: memory is what they wait for */
         linear.next = &next;
     }
     if (n_rows > 0) {
-        ag_kernel_linear(context, &linear, data_of(run, node->in[0]), n_rows, run->graph->exact,
-                         data_of(run, node->out));
+        ag_kernel_linear(context, &linear, data_of(run, context, node->in[0]), n_rows,
+                         run->graph->exact, data_of(run, context, node->out));
     }
 }
 
@@ -209,8 +221,8 @@ static void prepare_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_linear_t linear = linear_args(run->params, node);
 
-    ag_kernel_prepare(context, &linear, data_of(run, node->in[0]), rows_of(run, node->in[0]),
-                      data_of(run, node->out));
+    ag_kernel_prepare(context, &linear, data_of(run, context, node->in[0]),
+                      rows_of(run, node->in[0]), data_of(run, context, node->out));
 }
 
 /* ANGLES: positions of the step -> (tokens, rotary) */
@@ -226,7 +238,7 @@ static bool angles_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void angles_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_angles(context, &node->attr.angles, data_of(run, node->out));
+    ag_kernel_angles(context, &node->attr.angles, data_of(run, context, node->out));
 }
 
 /* ROPE: by angles (tokens, rotary), in place on the leading columns of (tokens, width) */
@@ -246,8 +258,8 @@ static bool rope_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void rope_run(const ag_graph_run_t *run, const ag_node_t *node,
                      const ag_kernel_context_t *context)
 {
-    ag_kernel_rope(context, &node->attr.rope, data_of(run, node->in[1]), data_of(run, node->out),
-                   width_of(run->graph, node->out));
+    ag_kernel_rope(context, &node->attr.rope, data_of(run, context, node->in[1]),
+                   data_of(run, context, node->out), width_of(run->graph, node->out));
 }
 
 /* KV_APPEND: k, v (tokens, kv heads * head size) -> the layer's cache */
@@ -266,8 +278,8 @@ static bool append_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void append_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_kv_append(context, &run->kv[node->layer], data_of(run, node->in[0]),
-                        data_of(run, node->in[1]));
+    ag_kernel_kv_append(context, &run->kv[node->layer], data_of(run, context, node->in[0]),
+                        data_of(run, context, node->in[1]));
 }
 
 /* ATTENTION: q (tokens, heads * head size) -> the same shape */
@@ -285,7 +297,7 @@ static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
                           const ag_kernel_context_t *context)
 {
     ag_kernel_attention(context, &node->attr.attention.args, &run->kv[node->layer],
-                        data_of(run, node->in[0]), data_of(run, node->out));
+                        data_of(run, context, node->in[0]), data_of(run, context, node->out));
 }
 
 static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
@@ -332,7 +344,7 @@ static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_attention_parts(context, &node->attr.attention.args, &run->kv[node->layer],
-                              data_of(run, node->in[0]), data_of(run, node->out));
+                              data_of(run, context, node->in[0]), data_of(run, context, node->out));
 }
 
 static bool merge_infer(const ag_graph_t *graph, const ag_node_t *node,
@@ -351,7 +363,7 @@ static void merge_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_attention_merge(context, &node->attr.attention.args, &run->kv[node->layer],
-                              data_of(run, node->in[0]), data_of(run, node->out));
+                              data_of(run, context, node->in[0]), data_of(run, context, node->out));
 }
 
 /* GLU: act(gate) * up */
@@ -367,9 +379,9 @@ static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
-    ag_kernel_glu(context, node->attr.act, data_of(run, node->in[0]), data_of(run, node->in[1]),
-                  rows_of(run, node->in[0]), width_of(run->graph, node->in[0]),
-                  data_of(run, node->out));
+    ag_kernel_glu(context, node->attr.act, data_of(run, context, node->in[0]),
+                  data_of(run, context, node->in[1]), rows_of(run, node->in[0]),
+                  width_of(run->graph, node->in[0]), node->grain, data_of(run, context, node->out));
 }
 
 /* ADD: a + b */
@@ -377,9 +389,9 @@ static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
 static void add_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
-    ag_kernel_add(context, data_of(run, node->in[0]), data_of(run, node->in[1]),
-                  rows_of(run, node->in[0]), width_of(run->graph, node->in[0]),
-                  data_of(run, node->out));
+    ag_kernel_add(context, data_of(run, context, node->in[0]), data_of(run, context, node->in[1]),
+                  rows_of(run, node->in[0]), width_of(run->graph, node->in[0]), node->grain,
+                  data_of(run, context, node->out));
 }
 
 /* SELECT: the rows whose logits are asked for, (tokens, width) -> (outputs, width) */
@@ -396,8 +408,8 @@ static bool select_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void select_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_select_rows(context, data_of(run, node->in[0]), width_of(run->graph, node->in[0]),
-                          data_of(run, node->out));
+    ag_kernel_select_rows(context, data_of(run, context, node->in[0]),
+                          width_of(run->graph, node->in[0]), data_of(run, context, node->out));
 }
 
 /* COLUMNS: (rows, width) -> some columns of a wider value */
@@ -414,28 +426,36 @@ static bool columns_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
                         const ag_kernel_context_t *context)
 {
-    ag_kernel_copy_columns(context, data_of(run, node->in[0]), rows_of(run, node->in[0]),
-                           width_of(run->graph, node->in[0]), data_of(run, node->out),
+    ag_kernel_copy_columns(context, data_of(run, context, node->in[0]), rows_of(run, node->in[0]),
+                           width_of(run->graph, node->in[0]), data_of(run, context, node->out),
                            width_of(run->graph, node->out), node->attr.column_begin);
 }
 
 const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
-    [AG_NODE_EMBED] = {"EMBED", 0, true, true, embed_infer, embed_run, embed_cost, NULL},
-    [AG_NODE_NORM] = {"NORM", 1, true, true, norm_infer, norm_run, NULL, NULL},
-    [AG_NODE_PREPARE] = {"PREPARE", 1, true, false, prepare_infer, prepare_run, NULL, NULL},
-    [AG_NODE_LINEAR] = {"LINEAR", 1, true, false, linear_infer, linear_run, linear_cost,
-                        linear_scratch},
-    [AG_NODE_ANGLES] = {"ANGLES", 0, true, true, angles_infer, angles_run, NULL, NULL},
-    [AG_NODE_ROPE] = {"ROPE", 2, true, true, rope_infer, rope_run, NULL, NULL},
-    [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, true, append_infer, append_run, NULL, NULL},
-    [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, false, attention_infer, attention_run,
-                           attention_cost, attention_scratch},
-    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, false, parts_infer, parts_run,
-                                 attention_cost, attention_scratch},
-    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, false, merge_infer, merge_run, NULL,
-                                 NULL},
-    [AG_NODE_GLU] = {"GLU", 2, true, false, same_width_infer, glu_run, NULL, NULL},
-    [AG_NODE_ADD] = {"ADD", 2, true, true, same_width_infer, add_run, NULL, NULL},
-    [AG_NODE_SELECT] = {"SELECT", 1, true, false, select_infer, select_run, NULL, NULL},
-    [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, false, columns_infer, columns_run, NULL, NULL},
+    [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run, embed_cost,
+                       NULL},
+    [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL},
+    [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, prepare_infer, prepare_run, NULL,
+                         NULL},
+    [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
+                        linear_cost, linear_scratch},
+    [AG_NODE_ANGLES] = {"ANGLES", 0, true, AG_BY_ROWS, AG_BY_ROWS, angles_infer, angles_run, NULL,
+                        NULL},
+    [AG_NODE_ROPE] = {"ROPE", 2, true, AG_BY_ROWS, AG_BY_ROWS, rope_infer, rope_run, NULL, NULL},
+    [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, append_infer, append_run,
+                           NULL, NULL},
+    [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
+                           attention_run, attention_cost, attention_scratch},
+    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, AG_BY_ANY, AG_BY_ANY, parts_infer,
+                                 parts_run, attention_cost, attention_scratch},
+    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, merge_infer,
+                                 merge_run, NULL, NULL},
+    [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
+                     NULL},
+    [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,
+                     NULL},
+    [AG_NODE_SELECT] = {"SELECT", 1, true, AG_BY_ANY, AG_BY_ANY, select_infer, select_run, NULL,
+                        NULL},
+    [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
+                         NULL},
 };

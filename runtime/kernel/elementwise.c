@@ -1,11 +1,9 @@
-/* Kernels that touch each element once: bound by memory, cut by rows or by elements. */
+/* Kernels that touch each element once: bound by memory, cut by rows or by columns. */
 #include <math.h>
 #include <string.h>
 
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
-
-enum { GRAIN = 256 };
 
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
 {
@@ -46,28 +44,33 @@ static float act(ag_act_t kind, float x)
 }
 
 void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
-                   const float *up, uint64_t n_rows, uint64_t width, float *y)
+                   const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
 {
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, n_rows * width, GRAIN, &begin, &end);
-    if (context->isa != NULL && context->isa->glu[kind] != NULL) {
-        context->isa->glu[kind](gate + begin, up + begin, end - begin, y + begin);
-        return;
-    }
-    for (uint64_t i = begin; i < end; i++) {
-        y[i] = act(kind, gate[i]) * up[i];
+    ag_worker_share(context->worker, width, grain, &begin, &end);
+    for (uint64_t at = 0; at < n_rows * width; at += width) {
+        if (context->isa != NULL && context->isa->glu[kind] != NULL) {
+            context->isa->glu[kind](gate + at + begin, up + at + begin, end - begin,
+                                    y + at + begin);
+            continue;
+        }
+        for (uint64_t i = at + begin; i < at + end; i++) {
+            y[i] = act(kind, gate[i]) * up[i];
+        }
     }
 }
 
 void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
-                   uint64_t n_rows, uint64_t width, float *y)
+                   uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
 {
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
-    for (uint64_t i = begin * width; i < end * width; i++) {
-        y[i] = a[i] + b[i];
+    ag_worker_share(context->worker, width, grain, &begin, &end);
+    for (uint64_t at = 0; at < n_rows * width; at += width) {
+        for (uint64_t i = at + begin; i < at + end; i++) {
+            y[i] = a[i] + b[i];
+        }
     }
 }
 

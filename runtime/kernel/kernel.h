@@ -66,6 +66,9 @@ typedef struct ag_linear_impl {
 const ag_linear_impl_t *ag_linear_choose(const struct ag_gemm_cache *gemm, const ag_isa_t *isa,
                                          const ag_linear_t *linear, uint64_t n_rows, bool exact);
 
+/** Columns of y that one thread takes together, whatever the implementation. */
+uint32_t ag_linear_grain(ag_packing_t packing);
+
 /**
  * y (n_rows, n) by the implementation that is chosen. With context->prepared, rows of x which the
  * call before brought into the same form are taken from scratch: until x changes or another kernel
@@ -190,13 +193,16 @@ typedef enum ag_act {
     AG_N_ACTS,
 } ag_act_t;
 
-/** y = act(gate) * up, elementwise over (n_rows, width); y may be gate or up. */
+/**
+ * y = act(gate) * up, elementwise over (n_rows, width); y may be gate or up.
+ * @param grain  columns that one thread takes together: ag_linear_grain() of the layers before.
+ */
 void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t act, const float *gate,
-                   const float *up, uint64_t n_rows, uint64_t width, float *y);
+                   const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
 
-/** y = a + b over n_rows * width elements; y may be a or b. */
+/** y = a + b over (n_rows, width), shared out as above; y may be a or b. */
 void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
-                   uint64_t n_rows, uint64_t width, float *y);
+                   uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
 
 /** y[i] = x[step->outputs[i]] over rows of width. */
 void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, uint64_t width,

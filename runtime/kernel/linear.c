@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/r16_priv.h"
 
 static const ag_linear_impl_t *const impls[] = {
     &ag_linear_r16,
@@ -21,6 +22,11 @@ const ag_linear_impl_t *ag_linear_choose(const ag_gemm_cache_t *gemm, const ag_i
         }
     }
     return &ag_linear_reference;
+}
+
+uint32_t ag_linear_grain(ag_packing_t packing)
+{
+    return packing == AG_PACKING_R16 ? AG_R16_ROWS : AG_PANEL_COLUMNS;
 }
 
 void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,

@@ -51,7 +51,7 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
 {
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, linear->n, AG_PANEL_COLUMNS, &begin, &end);
+    ag_worker_share(context->worker, linear->n, ag_linear_grain(linear->packing), &begin, &end);
     for (uint64_t column = begin; column < end; column += AG_PANEL_COLUMNS) {
         uint64_t n = end - column < AG_PANEL_COLUMNS ? end - column : AG_PANEL_COLUMNS;
 

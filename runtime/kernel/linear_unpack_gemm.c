@@ -80,7 +80,7 @@ static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, c
     parts_t parts = {0};
 
     split_scratch(linear, context->scratch, &parts);
-    ag_worker_share(context->worker, linear->n, AG_PANEL_COLUMNS, &begin, &end);
+    ag_worker_share(context->worker, linear->n, ag_linear_grain(linear->packing), &begin, &end);
     for (uint64_t row = 0; row < n_rows && begin < end; row += ROWS_AT_ONCE) {
         uint64_t m = n_rows - row < ROWS_AT_ONCE ? n_rows - row : ROWS_AT_ONCE;
 

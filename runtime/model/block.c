@@ -318,6 +318,7 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
     const ag_shard_t *shard = block->shard;
     ag_role_t role = spec->tied ? AG_ROLE_EMBED : AG_ROLE_HEAD;
     int32_t rows = value(&emit, AG_COUNT_OUTPUTS, spec->hidden, AG_INTERNAL);
+    int32_t normed = value(&emit, AG_COUNT_OUTPUTS, spec->hidden, AG_INTERNAL);
     int32_t logits =
         value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin, block->logits);
     int32_t weight;
@@ -328,9 +329,9 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
                                  .out = rows,
                                  .weight = AG_NO_PARAM,
                                  .bias = AG_NO_PARAM});
-    add_norm(&emit, AG_ROLE_FINAL_NORM, 0, rows, rows);
+    add_norm(&emit, AG_ROLE_FINAL_NORM, 0, rows, normed);
     weight =
         rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end, spec->hidden);
-    add_linear(&emit, 0, rows, weight, AG_NO_PARAM, logits);
+    add_linear(&emit, 0, normed, weight, AG_NO_PARAM, logits);
     return emit.status;
 }

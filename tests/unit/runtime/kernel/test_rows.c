@@ -258,6 +258,8 @@ Test(rope, equals_a_naive_loop)
 
 /* GLU, ADD */
 
+enum { GRAIN = 16 };
+
 typedef struct pair_case {
     const float *a, *b; /* NULL: y itself */
     uint64_t n_rows, width;
@@ -269,7 +271,7 @@ static void run_glu(const ag_kernel_context_t *context, const void *arg, float *
     const pair_case_t *c = arg;
 
     ag_kernel_glu(context, c->act, c->a != NULL ? c->a : y, c->b != NULL ? c->b : y, c->n_rows,
-                  c->width, y);
+                  c->width, GRAIN, y);
 }
 
 static void run_add(const ag_kernel_context_t *context, const void *arg, float *y)
@@ -277,7 +279,7 @@ static void run_add(const ag_kernel_context_t *context, const void *arg, float *
     const pair_case_t *c = arg;
 
     ag_kernel_add(context, c->a != NULL ? c->a : y, c->b != NULL ? c->b : y, c->n_rows, c->width,
-                  y);
+                  GRAIN, y);
 }
 
 static double naive_act(ag_act_t act, double x)
