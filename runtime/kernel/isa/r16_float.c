@@ -20,6 +20,14 @@ AG_INLINE void store_sums(const ag_r16_tile_t *tile, const int n_rows, const int
     }
 }
 
+AG_INLINE void call_ahead(const ag_r16_tile_t *tile, const int group, const int part, uint64_t at,
+                          const uint32_t n_bytes)
+{
+    if (part == 0 && tile->is_cold) {
+        ag_r16_call(tile->weight + (uint64_t)group * tile->group_bytes + at, n_bytes);
+    }
+}
+
 AG_INLINE void tile_bf16(const ag_r16_tile_t *tile, const int n_rows, const int n_groups)
 {
     for (int part = 0; part < AG_VEC_PARTS; part++) {
@@ -30,6 +38,7 @@ AG_INLINE void tile_bf16(const ag_r16_tile_t *tile, const int n_rows, const int 
             ag_vec_b_t w[AG_TILE_GROUPS];
 
             for (int g = 0; g < n_groups; g++) {
+                call_ahead(tile, g, part, i * AG_R16_VECTOR, AG_R16_VECTOR);
                 w[g] = ag_vec_load_b(weight + (uint64_t)g * tile->group_bytes + i * AG_R16_VECTOR);
             }
             for (int r = 0; r < n_rows; r++) {
@@ -54,6 +63,7 @@ AG_INLINE void tile_f16(const ag_r16_tile_t *tile, const int n_rows, const int n
             ag_vec_f_t w[AG_TILE_GROUPS];
 
             for (int g = 0; g < n_groups; g++) {
+                call_ahead(tile, g, part, 2 * i * AG_GROUP_ROWS, 2 * AG_GROUP_ROWS);
                 w[g] = ag_vec_load_f16(weight + (uint64_t)g * tile->group_bytes +
                                        2 * i * AG_GROUP_ROWS);
             }

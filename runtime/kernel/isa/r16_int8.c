@@ -163,7 +163,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_PIECES 1
 #define TILE_SCALE_BYTES HALVES
 #define TILE_COLS_BYTES 512
-#define TILE_AHEAD 0
+#define TILE_IS_CALLED 0
 #define TILE_WEIGHTS weights_8_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -177,7 +177,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_PIECES 1
 #define TILE_SCALE_BYTES HALVES
 #define TILE_COLS_BYTES 256
-#define TILE_AHEAD 4096
+#define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -191,7 +191,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_PIECES 1
 #define TILE_SCALE_BYTES (2 * HALVES)
 #define TILE_COLS_BYTES 256
-#define TILE_AHEAD 4096
+#define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scale_and_min_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -205,7 +205,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_PIECES 1
 #define TILE_SCALE_BYTES HALVES
 #define TILE_COLS_BYTES 320
-#define TILE_AHEAD 4096
+#define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_5_bits
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -219,7 +219,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_PIECES 8
 #define TILE_SCALE_BYTES (2 * HALVES + 16 * AG_GROUP_ROWS)
 #define TILE_COLS_BYTES 256
-#define TILE_AHEAD 4096
+#define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_4_bits
 #define TILE_READ_SCALES scales_of_q4_k
 #include "runtime/kernel/isa/r16_tile.inc"
@@ -233,7 +233,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_PIECES 8
 #define TILE_SCALE_BYTES (HALVES + 16 * AG_GROUP_ROWS)
 #define TILE_COLS_BYTES 384
-#define TILE_AHEAD 4096
+#define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_6_bits
 #define TILE_READ_SCALES scales_of_q6_k
 #include "runtime/kernel/isa/r16_tile.inc"

@@ -4,12 +4,12 @@
 #include "runtime/kernel/isa/kernels.h"
 #include "runtime/kernel/isa/vec.h"
 
-enum { AG_TILE_ROWS = 8 };
+enum { AG_TILE_ROWS = 8, AG_AHEAD_BYTES = 4096 };
 
-/** Call n_bytes of weights into L1 that stand so far behind `at`; they may lie past the end. */
-AG_INLINE void ag_r16_call(const uint8_t *at, const uint32_t ahead_bytes, const uint32_t n_bytes)
+/** Call n_bytes of weights into L1, so far ahead of their use; they may lie past the end. */
+AG_INLINE void ag_r16_call(const uint8_t *at, const uint32_t n_bytes)
 {
-    uintptr_t begin = (uintptr_t)at + ahead_bytes;
+    uintptr_t begin = (uintptr_t)at + AG_AHEAD_BYTES;
 
     for (uint32_t i = 0; i < n_bytes; i += 64) {
         __builtin_prefetch((const void *)(begin + i), 0, 3);
