@@ -51,9 +51,9 @@ typedef struct ag_linear {
 /* A LINEAR implementation: the first of the list that can do it is taken. */
 typedef struct ag_linear_impl {
     const char *name;
-    /** May it take this weight with this many rows? exact: the result must be a float32 product. */
+    /** May it take this weight? exact: the result must be a float32 product. */
     bool (*can)(const struct ag_gemm_cache *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
-                uint64_t n_rows, bool exact);
+                bool exact);
     /** y (rows, n) from x (rows, k). Thread t takes its panels of output columns. */
     void (*run)(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                 uint64_t n_rows, float *y);

@@ -1,24 +1,29 @@
-/* Which implementation computes a linear layer: the first of the list that can. */
+/* Which implementation computes a linear layer. */
 #include <string.h>
 
 #include "runtime/kernel/kernel_priv.h"
 #include "runtime/kernel/r16_priv.h"
 
-static const ag_linear_impl_t *const impls[] = {
-    &ag_linear_r16,
-    &ag_linear_onednn,
-    &ag_linear_unpack_gemm,
-    &ag_linear_reference,
+/* The first that can take a weight, and has rows enough to be faster than the ones below it: as
+ * `bench_linear --all` found on two cores of AVX-512. */
+static const struct choice {
+    const ag_linear_impl_t *impl;
+    uint64_t least_rows;
+} choices[] = {
+    {&ag_linear_r16, 1},
+    {&ag_linear_onednn, 3},
+    {&ag_linear_unpack_gemm, 5},
+    {&ag_linear_reference, 1},
 };
 
-enum { N_IMPLS = sizeof(impls) / sizeof(impls[0]) };
+enum { N_CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
 const ag_linear_impl_t *ag_linear_choose(const ag_gemm_cache_t *gemm, const ag_isa_t *isa,
                                          const ag_linear_t *linear, uint64_t n_rows, bool exact)
 {
-    for (int i = 0; i < N_IMPLS; i++) {
-        if (impls[i]->can(gemm, isa, linear, n_rows, exact)) {
-            return impls[i];
+    for (int i = 0; i < N_CHOICES; i++) {
+        if (n_rows >= choices[i].least_rows && choices[i].impl->can(gemm, isa, linear, exact)) {
+            return choices[i].impl;
         }
     }
     return &ag_linear_reference;
@@ -56,8 +61,8 @@ size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, boo
 
     (void)max_rows;
     (void)exact;
-    for (int i = 0; i < N_IMPLS; i++) {
-        size_t bytes = impls[i]->scratch_bytes(linear);
+    for (int i = 0; i < N_CHOICES; i++) {
+        size_t bytes = choices[i].impl->scratch_bytes(linear);
 
         most = bytes > most ? bytes : most;
     }

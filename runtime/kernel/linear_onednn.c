@@ -10,14 +10,14 @@
  */
 #include "runtime/kernel/kernel_priv.h"
 
-enum { ROWS_AT_ONCE = 256, FEWEST_ROWS = 3 }; /* fewer: the reference is faster (bench_linear) */
+enum { ROWS_AT_ONCE = 256 };
 
 static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
-                uint64_t n_rows, bool exact)
+                bool exact)
 {
     (void)isa;
     (void)exact;
-    return gemm != NULL && linear->dtype == AG_F32 && linear->k > 0 && n_rows >= FEWEST_ROWS &&
+    return gemm != NULL && linear->dtype == AG_F32 && linear->k > 0 &&
            ag_gemm_is_fast(gemm, AG_GEMM_F32);
 }
 

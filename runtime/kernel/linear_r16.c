@@ -14,10 +14,9 @@
 enum { X_BYTES = 384 * 1024, ROWS_GRAIN = 8, YIELD_OPS = 1 << 24, NEAR_BYTES = 8192 };
 
 static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
-                uint64_t n_rows, bool exact)
+                bool exact)
 {
     (void)gemm;
-    (void)n_rows;
     return isa != NULL && !exact && linear->packing == AG_PACKING_R16 && linear->k > 0;
 }
 

@@ -11,12 +11,11 @@
 #include "runtime/kernel/kernel_priv.h"
 
 static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
-                uint64_t n_rows, bool exact)
+                bool exact)
 {
     (void)isa;
     (void)gemm;
     (void)linear;
-    (void)n_rows;
     (void)exact;
     return true;
 }

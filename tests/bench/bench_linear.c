@@ -231,8 +231,7 @@ static void bench_type(bench_t *bench, const limits_t *limits, ag_dtype_t dtype,
         const ag_linear_impl_t *chosen =
             ag_linear_choose(bench->gemm, bench->isa, linear, MOST_ROWS, false);
 
-        if (all ? impls[i]->can(bench->gemm, bench->isa, linear, MOST_ROWS, false)
-                : impls[i] == chosen) {
+        if (all ? impls[i]->can(bench->gemm, bench->isa, linear, false) : impls[i] == chosen) {
             bench_impl(bench, limits, impls[i]);
         }
     }
