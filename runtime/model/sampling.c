@@ -6,14 +6,23 @@
 
 #include "runtime/base/philox.h"
 
-/* Weights below e^-40 of the largest together change no draw. */
-static const double least_exponent = -40;
+/* Weights below e^-40 of the largest together change no draw. Candidates are told apart by so many
+ * equal steps of the exponent, so that only those of the step where k or p end are brought into
+ * order. */
+enum { LEAST_EXPONENT = -40, N_STEPS = 4096 };
 
 typedef struct candidate {
     float logit;
     int32_t id;
+    uint32_t step;
     double weight; /* e^((logit - the largest) / temperature) */
 } candidate_t;
+
+/* Candidates of nearly the same weight. */
+typedef struct step {
+    uint32_t n;
+    double weight; /* of all */
+} step_t;
 
 struct ag_sampler {
     ag_sampling_t sampling;
@@ -21,13 +30,14 @@ struct ag_sampler {
     uint64_t stream;
     candidate_t *candidates; /* (vocab) those that may be drawn, by id */
     uint32_t n_candidates;
-    uint32_t *heap;      /* (vocab) of candidates, the likeliest on top */
+    step_t *steps;       /* (N_STEPS), the likeliest first */
+    candidate_t *sorted; /* (vocab) of one step */
     unsigned char *seen; /* (vocab) */
 };
 
 uint64_t ag_sampler_bytes(uint32_t vocab)
 {
-    return (uint64_t)vocab * (sizeof(candidate_t) + sizeof(uint32_t) + 1);
+    return (uint64_t)vocab * (2 * sizeof(candidate_t) + 1) + N_STEPS * sizeof(step_t);
 }
 
 ag_status_t ag_sampler_create(uint32_t vocab, const ag_sampling_t *sampling,
@@ -41,9 +51,11 @@ ag_status_t ag_sampler_create(uint32_t vocab, const ag_sampling_t *sampling,
     sampler->sampling = *sampling;
     sampler->vocab = vocab;
     sampler->candidates = calloc((size_t)vocab + 1, sizeof(*sampler->candidates));
-    sampler->heap = calloc((size_t)vocab + 1, sizeof(*sampler->heap));
+    sampler->sorted = calloc((size_t)vocab + 1, sizeof(*sampler->sorted));
+    sampler->steps = calloc(N_STEPS, sizeof(*sampler->steps));
     sampler->seen = calloc((size_t)vocab + 1, 1);
-    if (sampler->candidates == NULL || sampler->heap == NULL || sampler->seen == NULL) {
+    if (sampler->candidates == NULL || sampler->sorted == NULL || sampler->steps == NULL ||
+        sampler->seen == NULL) {
         ag_sampler_destroy(sampler);
         return ag_fail_nomem("making a sampler", ag_sampler_bytes(vocab));
     }
@@ -55,7 +67,8 @@ void ag_sampler_destroy(ag_sampler_t *sampler)
 {
     if (sampler != NULL) {
         free(sampler->candidates);
-        free(sampler->heap);
+        free(sampler->sorted);
+        free(sampler->steps);
         free(sampler->seen);
         free(sampler);
     }
@@ -128,10 +141,15 @@ static void fill_candidates(ag_sampler_t *sampler, const float *logits, float la
     for (uint32_t i = 0; i < sampler->vocab; i++) {
         float logit = penalized(sampler, logits, i);
         double exponent = ((double)logit - largest) / sampler->sampling.temperature;
+        uint32_t step;
 
-        if (exponent >= least_exponent) {
+        if (exponent > LEAST_EXPONENT) {
+            step = (uint32_t)(exponent / LEAST_EXPONENT * N_STEPS);
             sampler->candidates[sampler->n_candidates++] =
-                (candidate_t){.logit = logit, .id = (int32_t)i, .weight = exp(exponent)};
+                (candidate_t){.logit = logit,
+                              .id = (int32_t)i,
+                              .step = step < N_STEPS ? step : N_STEPS - 1,
+                              .weight = exp(exponent)};
         }
     }
 }
@@ -142,103 +160,99 @@ static bool comes_first(const candidate_t *a, const candidate_t *b)
     return a->logit != b->logit ? a->logit > b->logit : a->id < b->id;
 }
 
-/* Let the entry at a place of the heap (n) sink to where it belongs. */
-static void sink(ag_sampler_t *sampler, uint32_t n, uint32_t at)
+static int compare(const void *a, const void *b)
 {
-    for (uint32_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
-        uint32_t *heap = sampler->heap, moved = heap[at];
-
-        if (child + 1 < n &&
-            comes_first(&sampler->candidates[heap[child + 1]], &sampler->candidates[heap[child]])) {
-            child++;
-        }
-        if (!comes_first(&sampler->candidates[heap[child]], &sampler->candidates[moved])) {
-            return;
-        }
-        heap[at] = heap[child];
-        heap[child] = moved;
-        at = child;
-    }
+    return comes_first(a, b) ? -1 : comes_first(b, a);
 }
 
-/* Take the likeliest off the heap; the rest is a heap again. */
-static const candidate_t *take_top(ag_sampler_t *sampler, uint32_t *n)
+/* A step's candidates, the likeliest first. */
+static const candidate_t *sort_step(ag_sampler_t *sampler, uint32_t step)
 {
-    uint32_t top = sampler->heap[0];
+    uint32_t n = 0;
 
-    sampler->heap[0] = sampler->heap[--*n];
-    sampler->heap[*n] = top; /* those taken stand behind it, the first one last */
-    sink(sampler, *n, 0);
-    return &sampler->candidates[top];
+    for (uint32_t i = 0; i < sampler->n_candidates; i++) {
+        if (sampler->candidates[i].step == step) {
+            sampler->sorted[n++] = sampler->candidates[i];
+        }
+    }
+    qsort(sampler->sorted, n, sizeof(*sampler->sorted), compare);
+    return sampler->sorted;
 }
 
 /*
- * The last candidate that k and p leave, the likeliest first; NULL: they leave all. Only those are
- * brought into order.
+ * Walk the candidates, the likeliest first, until there are n of them or until they weigh enough;
+ * past the last one there is no candidate left to take.
+ * @param weight_p  out: of those walked over. @return the last one.
  */
-static const candidate_t *find_last(ag_sampler_t *sampler)
+static candidate_t walk(ag_sampler_t *sampler, uint32_t most, double enough, double *weight_p)
+{
+    const candidate_t *sorted;
+    uint32_t step = 0, n = 0, i = 0;
+    double weight = 0;
+
+    while (n + sampler->steps[step].n < most && weight + sampler->steps[step].weight < enough &&
+           n + sampler->steps[step].n < sampler->n_candidates) {
+        n += sampler->steps[step].n;
+        weight += sampler->steps[step++].weight;
+    }
+    sorted = sort_step(sampler, step);
+    do {
+        weight += sorted[i++].weight;
+    } while (n + i < most && weight < enough && i < sampler->steps[step].n);
+    *weight_p = weight;
+    return sorted[i - 1];
+}
+
+/* Does p or k leave some out? Then the last one of those that are left. p is of what k leaves. */
+static bool find_last(ag_sampler_t *sampler, candidate_t *last)
 {
     const ag_sampling_t *s = &sampler->sampling;
     bool by_p = s->top_p > 0 && s->top_p < 1;
-    uint32_t n = sampler->n_candidates, k = s->top_k > 0 && s->top_k < n ? s->top_k : n;
-    const candidate_t *last = NULL;
-    double sum = 0, kept = 0;
+    bool by_k = s->top_k > 0 && s->top_k < sampler->n_candidates;
+    double sum = 0, kept;
 
-    if (k == n && !by_p) {
-        return NULL;
+    if (!by_p && !by_k) {
+        return false;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        sampler->heap[i] = i;
+    memset(sampler->steps, 0, N_STEPS * sizeof(*sampler->steps));
+    for (uint32_t i = 0; i < sampler->n_candidates; i++) {
+        step_t *step = &sampler->steps[sampler->candidates[i].step];
+
+        step->n++;
+        step->weight += sampler->candidates[i].weight;
         sum += sampler->candidates[i].weight;
     }
-    for (uint32_t i = n / 2; i-- > 0;) {
-        sink(sampler, n, i);
+    if (by_k) {
+        *last = walk(sampler, s->top_k, INFINITY, &sum);
     }
-    if (k < sampler->n_candidates) { /* p is of what k leaves */
-        sum = 0;
-        for (uint32_t i = 0; i < k; i++) {
-            last = take_top(sampler, &n);
-            sum += last->weight;
-        }
+    if (by_p) {
+        *last = walk(sampler, by_k ? s->top_k : sampler->n_candidates, s->top_p * sum, &kept);
     }
-    if (!by_p) {
-        return last;
-    }
-    for (uint32_t i = 0; i < k && (i == 0 || kept < s->top_p * sum); i++) {
-        last = k < sampler->n_candidates
-                   ? &sampler->candidates[sampler->heap[sampler->n_candidates - 1 - i]]
-                   : take_top(sampler, &n);
-        kept += last->weight;
-    }
-    return last;
-}
-
-static bool is_kept(const candidate_t *candidate, const candidate_t *last, double least_weight)
-{
-    return candidate->weight >= least_weight && (last == NULL || !comes_first(last, candidate));
+    return true;
 }
 
 /* By id, so that two candidates which are nearly alike cannot change places by rounding. */
 static int32_t draw_from(ag_sampler_t *sampler, double uniform)
 {
-    const candidate_t *last = find_last(sampler), *chosen = NULL;
-    double least = sampler->sampling.min_p, sum = 0, draw;
+    candidate_t last = {0}, *kept = sampler->candidates;
+    bool has_last = find_last(sampler, &last);
+    uint32_t n = 0, chosen = 0;
+    double sum = 0, draw;
 
     for (uint32_t i = 0; i < sampler->n_candidates; i++) {
-        const candidate_t *candidate = &sampler->candidates[i];
+        const candidate_t candidate = sampler->candidates[i];
 
-        sum += is_kept(candidate, last, least) ? candidate->weight : 0;
-    }
-    draw = uniform * sum;
-    for (uint32_t i = 0; i < sampler->n_candidates && (chosen == NULL || draw >= 0); i++) {
-        const candidate_t *candidate = &sampler->candidates[i];
-
-        if (is_kept(candidate, last, least)) {
-            chosen = candidate;
-            draw -= candidate->weight;
+        if (candidate.weight >= sampler->sampling.min_p &&
+            !(has_last && comes_first(&last, &candidate))) {
+            sum += candidate.weight;
+            kept[n++] = candidate;
         }
     }
-    return chosen->id;
+    draw = uniform * sum - kept[0].weight;
+    while (draw >= 0 && chosen + 1 < n) {
+        draw -= kept[++chosen].weight;
+    }
+    return kept[chosen].id;
 }
 
 ag_status_t ag_sampler_pick(ag_sampler_t *sampler, const float *logits, uint64_t index,
