@@ -1,6 +1,7 @@
 """What the commands promise beside numbers: bits, memory, forms of output, errors of one line."""
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -302,6 +303,22 @@ def damaged_models(folder):
             return data[:at] + struct.pack("<f", float("nan")) + data[at + 4:]
         return edit
 
+    def quantized(name, tensor):
+        """A GGUF file of 8 bits with one NaN among a norm's weights."""
+        with open(os.path.join(DATA, "variants", "gguf_q8_0", "model.gguf"), "rb") as file:
+            data = bytearray(file.read())
+        info = re.compile(rb"(output_norm|token_embd|blk\.\d\.\w+)\.weight\x01?\x02?\0\0\0")
+        for found in info.finditer(data):  # dimensions, each 8 bytes; the type, 4; the offset, 8
+            end = found.end() + 8 * data[found.end() - 4] + 12
+            if found.group().startswith(tensor.encode()):
+                at = struct.unpack("<Q", data[end - 8:end])[0]
+        at += (end + 31) // 32 * 32  # tensors begin behind the last one's description
+        data[at:at + 4] = struct.pack("<f", float("nan"))
+        path = os.path.join(folder, name + ".gguf")
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+
     head = os.path.join(folder, "head.gguf")
     with open(smollm2(), "rb") as source, open(head, "wb") as target:
         target.write(source.read(3 << 20))
@@ -325,6 +342,8 @@ def damaged_models(folder):
          ["missing", "model.layers.1.mlp.up_proj.weight", "get it again"]),
         (variant("short", lambda data: data[:-4]), 1, ["short", "get the file again"]),
         (variant("header", lambda data: data[:40] + b"?" + data[41:]), 1, ["header", "get the file again"]),
+        (quantized("q_first", "blk.0.attn_norm"), 1, ["q_first", "not finite", "get them again"]),
+        (quantized("q_last", "output_norm"), 1, ["q_last", "not finite", "get them again"]),
         (variant("nan", not_a_number("model.norm.weight")), 1, ["nan", "not finite", "get them again", "--compute f32"]),
     ]
 

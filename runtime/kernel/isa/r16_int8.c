@@ -17,7 +17,10 @@ typedef struct x_form {
 
 enum { BLOCK_VECS = 32 / AG_VEC_LANES };
 
-/* 32 floats to int8 in [-127, 127] and a scale; sums of the first and of the last 16. */
+/*
+ * 32 floats to int8 in [-127, 127] and a scale; sums of the first and of the last 16. Where one is
+ * infinite or no number, so is the scale, and the quants are zero: no product by it is finite.
+ */
 AG_INLINE float quantize_block(const float *x, int8_t *q, int32_t sums[2])
 {
     ag_vec_f_t v[BLOCK_VECS], size = ag_vec_splat_f(0);
@@ -26,9 +29,14 @@ AG_INLINE float quantize_block(const float *x, int8_t *q, int32_t sums[2])
 
     for (int i = 0; i < BLOCK_VECS; i++) {
         v[i] = ag_vec_load_f(x + i * AG_VEC_LANES);
-        size = ag_vec_max(ag_vec_abs(v[i]), size);
+        size = ag_vec_max_size(ag_vec_abs(v[i]), size);
     }
-    largest = ag_vec_largest(size);
+    largest = ag_vec_largest_size(size);
+    if (!(largest < AG_VEC_INFINITY)) {
+        memset(q, 0, 32);
+        sums[0] = sums[1] = 0;
+        return largest;
+    }
     inverse = largest > LEAST_MAXIMUM ? 127.0f / largest : 0.0f;
     for (int i = 0; i < BLOCK_VECS; i++) {
         ag_vec_i_t rounded = ag_vec_round(v[i] * inverse);

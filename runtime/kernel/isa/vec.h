@@ -33,6 +33,7 @@ typedef uint32_t ag_vec_u_t __attribute__((vector_size(AG_VEC_BYTES)));
 typedef uint8_t ag_vec_b_t __attribute__((vector_size(AG_VEC_BYTES)));
 
 #define AG_INLINE static inline __attribute__((always_inline))
+#define AG_VEC_INFINITY __builtin_inff()
 
 AG_INLINE ag_vec_b_t ag_vec_load_b(const void *bytes)
 {
@@ -134,6 +135,43 @@ AG_INLINE float ag_vec_largest(ag_vec_f_t v)
     }
     return largest;
 #endif
+}
+
+/*
+ * Of floats without their sign. Their bits are compared: as integers they stand in the same order,
+ * infinity above all numbers and NaN above infinity, so none of these is lost.
+ */
+
+/** The larger of two, lane by lane. */
+AG_INLINE ag_vec_f_t ag_vec_max_size(ag_vec_f_t x, ag_vec_f_t y)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_f_t)_mm512_max_epi32((__m512i)x, (__m512i)y);
+#elif defined(__AVX2__)
+    return (ag_vec_f_t)_mm256_max_epi32((__m256i)x, (__m256i)y);
+#else
+    ag_vec_i_t larger = (ag_vec_i_t)x > (ag_vec_i_t)y;
+
+    return (ag_vec_f_t)((larger & (ag_vec_i_t)x) | (~larger & (ag_vec_i_t)y));
+#endif
+}
+
+AG_INLINE float ag_vec_largest_size(ag_vec_f_t v)
+{
+#if defined(__AVX512F__)
+    int32_t largest = _mm512_reduce_max_epi32((__m512i)v);
+#else
+    ag_vec_i_t bits = (ag_vec_i_t)v;
+    int32_t largest = bits[0];
+
+    for (int i = 1; i < AG_VEC_LANES; i++) {
+        largest = bits[i] > largest ? bits[i] : largest;
+    }
+#endif
+    float size;
+
+    memcpy(&size, &largest, sizeof(size));
+    return size;
 }
 
 AG_INLINE int32_t ag_vec_sum_i(ag_vec_i_t v)
@@ -328,8 +366,6 @@ AG_INLINE ag_vec_f_t ag_vec_dot2_bf16(ag_vec_f_t sum, ag_vec_b_t w, ag_vec_i_t x
     return ag_vec_fma((ag_vec_f_t)(a & 0xffff0000u), (ag_vec_f_t)(b & 0xffff0000u), sum);
 #endif
 }
-
-#define AG_VEC_INFINITY __builtin_inff()
 
 /**
  * e^x, to two units in the last place; 0 below -87. Cody and Waite's reduction to |r| <= ln 2 / 2,

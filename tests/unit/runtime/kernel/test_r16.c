@@ -296,6 +296,83 @@ Test(r16, f16_weights)
     check_type(AG_F16);
 }
 
+/* What a damaged weight or an overflow leaves in x. */
+static const struct {
+    uint32_t bits;
+    bool everywhere; /* else in one column of the row */
+} not_finite[] = {{0x7fc00000, false}, {0xffc00000, false}, {0x7f800001, false},
+                  {0x7f800000, false}, {0xff800000, false}, {0x7fc00000, true},
+                  {0xffffffff, true},  {0x7f800000, true}};
+
+/* Nothing of the row is finite; the other rows have the bits that they have without it. */
+static void expect_not_finite(linear_case_t c, uint64_t row, const ag_isa_t *isa, const char *what)
+{
+    uint64_t n = c.linear.n, k = c.linear.k;
+    float *x = take(c.n_rows * k * sizeof(float)), *y, *wanted;
+    kernel_call_t call = {.fn = run_r16,
+                          .arg = &c,
+                          .isa = isa,
+                          .scratch_bytes = ag_linear_r16.scratch_bytes(&c.linear)};
+
+    wanted = kernel_call(&call, c.n_rows * n, what);
+    for (size_t i = 0; i < sizeof(not_finite) / sizeof(not_finite[0]); i++) {
+        memcpy(x, c.x, c.n_rows * k * sizeof(float));
+        for (uint64_t j = 0; j < k; j++) {
+            if (not_finite[i].everywhere || j == (7 * i + row) % k) {
+                memcpy(&x[row * k + j], &not_finite[i].bits, sizeof(float));
+            }
+        }
+        call.arg = &(linear_case_t){.linear = c.linear, .n_rows = c.n_rows, .x = x};
+        y = kernel_call(&call, c.n_rows * n, what);
+        for (uint64_t at = 0; at < c.n_rows * n; at++) {
+            cr_assert(at / n == row ? !isfinite(y[at]) : memcmp(&y[at], &wanted[at], 4) == 0,
+                      "%s, %#x in row %llu of %llu: y[%llu] is %g", what, not_finite[i].bits,
+                      (unsigned long long)row, (unsigned long long)c.n_rows, (unsigned long long)at,
+                      (double)y[at]);
+        }
+        free(y);
+    }
+    free(wanted);
+    free(x);
+}
+
+Test(r16, rows_that_are_not_finite_give_nothing_finite)
+{
+    static const uint64_t rows[] = {1, 3, 9};
+    enum { N = 20, K = 256 };
+
+    for (int t = 0; t < AG_N_DTYPES; t++) {
+        ag_dtype_t dtype = (ag_dtype_t)t;
+        unsigned char *weights, *packed;
+
+        if (ag_packing_choose(dtype, K) != AG_PACKING_R16) {
+            continue;
+        }
+        weights = random_weights(dtype, 7, N * K);
+        packed = pack(dtype, weights, N, K);
+        for (int i = 0; i < N_ISAS * 3; i++) {
+            linear_case_t c = {.linear = {.dtype = dtype,
+                                          .packing = AG_PACKING_R16,
+                                          .n = N,
+                                          .k = K,
+                                          .weight = packed},
+                               .n_rows = rows[i % 3],
+                               .x = random_floats((uint64_t)i, rows[i % 3] * K, 1)};
+            const ag_isa_t *isa;
+            char what[64];
+
+            if (isa_at(i / 3, &isa) && isa != NULL) {
+                snprintf(what, sizeof(what), "%s, %s", ag_isa_name(isa),
+                         ag_dtype_info(dtype)->name);
+                expect_not_finite(c, rows[i % 3] / 2, isa, what);
+            }
+            free((void *)c.x);
+        }
+        free(weights);
+        free(packed);
+    }
+}
+
 enum { SHARED_N = 40, SHARED_K = 256, SHARED_ROWS = 9 };
 
 /* Layers one after the other with one scratch: of one input, of one input in another form, of
