@@ -193,13 +193,23 @@ void ag_job_destroy(ag_job_t *job)
     free(job);
 }
 
+static ag_status_t run(ag_job_t *job, const ag_bound_t *bound, const ag_step_t *step)
+{
+    return ag_execution_run(job->execution, &bound->dag, bound->tasks,
+                            &(ag_run_t){.step = step, .slot = 0});
+}
+
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p)
 {
-    const ag_bound_t *bound = NULL;
-    ag_status_t status = ag_wire_send(job, step);
+    const ag_bound_t *bound;
+    ag_status_t status = ag_job_choose(job, step, &bound);
 
+    if (status != AG_OK) {
+        return status; /* no other rank has heard of it */
+    }
+    status = ag_wire_send(job, step);
     if (status == AG_OK) {
-        status = ag_job_run(job, step, &bound);
+        status = run(job, bound, step);
     }
     if (status != AG_OK) {
         job->broken = true;
@@ -240,7 +250,8 @@ ag_status_t ag_job_follow(ag_job_t *job)
             status = ag_stop_say(job, is_over);
         }
         if (status == AG_OK && !is_over) {
-            status = ag_job_run(job, &step, &bound);
+            status = ag_job_choose(job, &step, &bound);
+            status = status == AG_OK ? run(job, bound, &step) : status;
         }
     }
     job->broken = status != AG_OK;

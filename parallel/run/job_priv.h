@@ -56,7 +56,7 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
 /** Ints that a step of these bounds takes on the wire, at most. */
 size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds);
 
-/** Rank 0: a step to every other rank; NULL says stop. */
+/** Rank 0: a step that some class holds to every other rank; NULL says stop. */
 ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step);
 
 /** Other ranks: the next step, its arrays in job->wire. @param stop_p out: there is none. */
@@ -70,5 +70,5 @@ ag_status_t ag_stop_hear_all(ag_job_t *job);
 /** Other ranks, between steps: tell rank 0 if asked to stop. @param is_over  the last word. */
 ag_status_t ag_stop_say(ag_job_t *job, bool is_over);
 
-/** Run a step with the smallest class that holds it. */
-ag_status_t ag_job_run(ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p);
+/** The smallest class that holds a step. @return AG_OK, AG_ERR_INVALID: none does. */
+ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p);

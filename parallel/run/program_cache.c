@@ -50,17 +50,18 @@ static bool fits(const ag_step_t *step, const uint64_t *bounds)
     return true;
 }
 
-ag_status_t ag_job_run(ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p)
+ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p)
 {
     for (uint32_t i = 0; i < job->opts.programs->n; i++) {
         if (fits(step, job->opts.programs->programs[i]->bounds)) {
-            const ag_bound_t *bound = &job->bound[i];
-
-            *bound_p = bound;
-            return ag_execution_run(job->execution, &bound->dag, bound->tasks,
-                                    &(ag_run_t){.step = step, .slot = 0});
+            *bound_p = &job->bound[i];
+            return AG_OK;
         }
     }
-    return ag_fail(AG_ERR_INVALID, "a step of %llu tokens is larger than any class of programs",
-                   (unsigned long long)step->counts[AG_COUNT_TOKENS]);
+    return ag_fail(AG_ERR_INVALID,
+                   "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
+                   "class of programs",
+                   (unsigned long long)step->counts[AG_COUNT_TOKENS],
+                   (unsigned long long)step->counts[AG_COUNT_OUTPUTS],
+                   (unsigned long long)step->counts[AG_COUNT_SEQUENCES]);
 }

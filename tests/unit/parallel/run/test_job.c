@@ -203,3 +203,62 @@ Test(job, any_split_gives_one_ranks_logits, .timeout = 300)
     cr_expect_gt(n_split, N_SEEDS / 2);
     free(ids);
 }
+
+/* A step of one sequence whose outputs are its last rows. */
+static ag_status_t run_step(ag_job_t *job, int32_t n, int32_t n_outputs, const float **logits_p)
+{
+    static const int32_t zeros[1000];
+    int32_t positions[1000], outputs[1000], row_begin[2] = {0, n}, blocks[4] = {0, 1, 2, 3};
+
+    for (int32_t i = 0; i < n; i++) {
+        positions[i] = i;
+        outputs[i] = i < n_outputs ? n - n_outputs + i : 0;
+    }
+    return ag_job_step(job,
+                       &(ag_step_t){.counts = {1, (uint64_t)n, (uint64_t)n_outputs, 1},
+                                    .tokens = zeros,
+                                    .positions = positions,
+                                    .row_begin = row_begin,
+                                    .outputs = outputs,
+                                    .block_tables = blocks,
+                                    .table_stride = 4},
+                       logits_p);
+}
+
+static ag_status_t run_too_large(ag_turn_t *turn)
+{
+    const float *logits = NULL;
+    rank_t rank = {0};
+    ag_status_t status = open_rank(turn, &rank);
+
+    cr_assert_eq(status, AG_OK, "%s", ag_error());
+    if (turn->net->rank != 0) {
+        status = ag_job_follow(rank.job);
+    } else {
+        cr_expect_eq(run_step(rank.job, 1000, 1, &logits), AG_ERR_INVALID);
+        cr_expect(strstr(ag_error(), "1000 tokens") != NULL, "%s", ag_error());
+        cr_expect_eq(run_step(rank.job, 4, 5, &logits), AG_ERR_INVALID);
+        cr_expect_null(logits);
+        cr_expect_not(ag_job_is_broken(rank.job));
+        cr_expect_eq(run_step(rank.job, 4, 1, &logits), AG_OK, "%s", ag_error());
+        cr_expect_not_null(logits);
+        cr_expect_eq(ag_job_stop(rank.job), AG_OK);
+    }
+    close_rank(&rank);
+    return status;
+}
+
+Test(job, a_step_larger_than_every_class_is_refused_and_the_next_one_runs)
+{
+    for (uint32_t n_ranks = 1; n_ranks <= 2; n_ranks++) {
+        work_t work = {
+            .opts = {.tp = n_ranks == 1 ? "1" : "2", .compute = AG_COMPUTE_F32, .batch_tokens = 4}};
+        ag_status_t statuses[2];
+
+        ag_turns_run(n_ranks, 3, run_too_large, &work, statuses);
+        for (uint32_t r = 0; r < n_ranks; r++) {
+            cr_expect_eq(statuses[r], AG_OK, "rank %u of %u: %s", r, n_ranks,
+                         ag_status_name(statuses[r]));
+        }
+    }
+}
