@@ -87,7 +87,7 @@ static float weigh(const ag_attend_t *args, uint32_t row, uint32_t n_scored, flo
     return rescale;
 }
 
-/* Of n rows, a constant: two vectors' dimensions. */
+/* Of n rows, a constant: two vectors' dimensions, of positions that all of them see. */
 AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t d,
                            uint32_t n_positions, float (*weights)[SPAN], const float *rescale)
 {
@@ -123,36 +123,52 @@ AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, u
     }
 }
 
-/* The dimensions that two vectors do not divide. */
-static void gather_rest(const ag_attend_t *args, uint32_t row, int n, uint32_t d,
-                        uint32_t n_positions, float (*weights)[SPAN], const float *rescale)
+/* Of one row: dimensions from d on that two vectors do not divide, positions [first, last). */
+static void gather_rest(const ag_attend_t *args, uint32_t row, uint32_t d, uint32_t first,
+                        uint32_t last, const float *weights)
 {
     for (; d < args->head_dim; d++) {
-        for (int r = 0; r < n; r++) {
-            float *gathered = args->gathered[row + (uint32_t)r] + d;
+        for (uint32_t i = first; i < last; i++) {
+            const uint16_t *values = args->blocks[i / POSITIONS].values;
 
-            *gathered *= rescale[r];
-            for (uint32_t i = 0; i < n_positions; i++) {
-                const uint16_t *values = args->blocks[i / POSITIONS].values;
-
-                *gathered +=
-                    weights[r][i] * ag_f16_to_f32(values[i % POSITIONS * args->head_dim + d]);
-            }
+            args->gathered[row][d] +=
+                weights[i] * ag_f16_to_f32(values[i % POSITIONS * args->head_dim + d]);
         }
     }
 }
 
+/* Positions that a row sees and the first of its neighbours does not: one that a row does not see
+ * must not meet it even with a weight of zero, for its value may be infinite. */
+static void gather_last(const ag_attend_t *args, uint32_t row, uint32_t first, uint32_t last,
+                        const float *weights)
+{
+    uint32_t n = args->head_dim / PAIR * PAIR;
+    float *gathered = args->gathered[row];
+
+    for (uint32_t i = first; i < last; i++) {
+        const uint16_t *values =
+            (const uint16_t *)args->blocks[i / POSITIONS].values + i % POSITIONS * args->head_dim;
+        ag_vec_f_t weight = ag_vec_splat_f(weights[i]);
+
+        for (uint32_t d = 0; d < n; d += AG_VEC_LANES) {
+            ag_vec_store_f(gathered + d, ag_vec_fma(ag_vec_load_f16(values + d), weight,
+                                                    ag_vec_load_f(gathered + d)));
+        }
+    }
+    gather_rest(args, row, n, first, last, weights);
+}
+
 AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
 {
+    const uint32_t *seen = args->n_positions + row;
     float scores[ROWS][SPAN], rescale[ROWS];
-    uint32_t n_positions = 0, n_scored, d = 0;
+    uint32_t most = seen[0], all_see = seen[0], n_scored, d = 0;
 
-    for (int r = 0; r < n; r++) {
-        uint32_t seen = args->n_positions[row + (uint32_t)r];
-
-        n_positions = seen > n_positions ? seen : n_positions;
+    for (int r = 1; r < n; r++) {
+        most = seen[r] > most ? seen[r] : most;
+        all_see = seen[r] < all_see ? seen[r] : all_see;
     }
-    n_scored = (n_positions + POSITIONS - 1) / POSITIONS * POSITIONS;
+    n_scored = (most + POSITIONS - 1) / POSITIONS * POSITIONS;
     for (uint32_t i = 0; i < n_scored; i += PAIR) {
         score_pair(args, row, n, i / POSITIONS, i % POSITIONS, scores);
     }
@@ -160,9 +176,17 @@ AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
         rescale[r] = weigh(args, row + (uint32_t)r, n_scored, scores[r]);
     }
     for (; d + PAIR <= args->head_dim; d += PAIR) {
-        gather_pair(args, row, n, d, n_positions, scores, rescale);
+        gather_pair(args, row, n, d, all_see, scores, rescale);
     }
-    gather_rest(args, row, n, d, n_positions, scores, rescale);
+    for (int r = 0; r < n; r++) {
+        for (uint32_t i = d; i < args->head_dim; i++) {
+            args->gathered[row + (uint32_t)r][i] *= rescale[r];
+        }
+        gather_rest(args, row + (uint32_t)r, d, 0, all_see, scores[r]);
+        if (seen[r] > all_see) {
+            gather_last(args, row + (uint32_t)r, all_see, seen[r], scores[r]);
+        }
+    }
 }
 
 void AG_ISA_FN(ag_attend)(const ag_attend_t *args)

@@ -272,6 +272,40 @@ static void expect_rows(const attention_case_t *c, const float *y, const char *w
     }
 }
 
+/* A row has the same bits whatever rows stand beside it. */
+static void expect_alone(const attention_case_t *c, const ag_isa_t *isa, const float *y,
+                         const char *what)
+{
+    uint64_t n_rows = c->step.counts[AG_COUNT_TOKENS];
+    uint64_t width = (uint64_t)c->shape.n_heads * c->shape.head_dim;
+
+    for (uint64_t row = 0, s = 0; row < n_rows; row += 1 + n_rows / 4) {
+        attention_case_t alone = *c;
+        int32_t row_begin[2] = {0, 1};
+        float *one;
+
+        while (row >= (uint64_t)c->row_begin[s + 1]) {
+            s++;
+        }
+        alone.step = (ag_step_t){.counts = {1, 1, 0, 1},
+                                 .positions = c->positions + row,
+                                 .row_begin = row_begin,
+                                 .block_tables = c->tables + s * c->step.table_stride,
+                                 .table_stride = c->step.table_stride};
+        alone.q = c->q + row * width;
+        one = kernel_call(
+            &(kernel_call_t){.fn = run_attention,
+                             .arg = &alone,
+                             .step = &alone.step,
+                             .isa = isa,
+                             .scratch_bytes = ag_attention_scratch_bytes(&c->attention, &c->kv)},
+            width, what);
+        cr_expect_eq(memcmp(one, y + row * width, width * sizeof(float)), 0,
+                     "%s: row %llu alone has other bits", what, (unsigned long long)row);
+        free(one);
+    }
+}
+
 static void check_attention(const attention_case_t *c, const ag_isa_t *isa, const char *what)
 {
     uint64_t n_rows = c->step.counts[AG_COUNT_TOKENS];
@@ -286,6 +320,7 @@ static void check_attention(const attention_case_t *c, const ag_isa_t *isa, cons
     float *y = kernel_call(&call, n, what);
 
     expect_rows(c, y, what);
+    expect_alone(c, isa, y, what);
     free(y);
     parts.parts = take(n_rows * ag_attention_parts_width(&c->attention, c->kv.head_dim) *
                        sizeof(*parts.parts));
@@ -354,6 +389,67 @@ static void check_type(ag_dtype_t dtype)
             shape.n_new[s] = (uint32_t)random_below(seed, 20 + s, 40);
         }
         check_shape(&shape);
+    }
+}
+
+/* A value that is not finite in some position: rows that do not see it have the bits of before, and
+ * the heads of its KV head in all others are not finite. */
+static void check_value(attention_case_t *c, float value, uint32_t position, const ag_isa_t *isa,
+                        bool in_parts)
+{
+    uint64_t n_rows = c->step.counts[AG_COUNT_TOKENS], width = c->kv.head_dim;
+    uint64_t n = n_rows * c->shape.n_heads * width;
+    size_t at = place(c, 0, position, 1, 0, (uint32_t)width - 1);
+    uint16_t held = ((uint16_t *)c->kv.blocks)[at];
+    parts_case_t parts = {.of = c};
+    kernel_call_t call = {.fn = in_parts ? run_parts : run_attention,
+                          .arg = in_parts ? (const void *)&parts : c,
+                          .step = &c->step,
+                          .isa = isa,
+                          .scratch_bytes = ag_attention_scratch_bytes(&c->attention, &c->kv)};
+    float *wanted, *y;
+
+    parts.parts = take(n_rows * ag_attention_parts_width(&c->attention, c->kv.head_dim) *
+                       sizeof(*parts.parts));
+    wanted = kernel_call(&call, n, "finite values");
+    put(c, c->kv.blocks, at, value);
+    y = kernel_call(&call, n, "a value that is not finite");
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t row = i / width / c->shape.n_heads, head = i / width % c->shape.n_heads;
+        bool meets = i % width == width - 1 && c->kv_head[head] == 0 &&
+                     (uint32_t)c->positions[row] >= position;
+
+        cr_assert(meets ? !isfinite(y[i]) : memcmp(&y[i], &wanted[i], sizeof(float)) == 0,
+                  "%s, %g at position %u: row %llu, head %llu is %g",
+                  isa == NULL ? "plain C" : ag_isa_name(isa), (double)value, position,
+                  (unsigned long long)row, (unsigned long long)head, (double)y[i]);
+    }
+    ((uint16_t *)c->kv.blocks)[at] = held;
+    free(parts.parts);
+    free(wanted);
+    free(y);
+}
+
+Test(attention, a_value_that_is_not_finite_reaches_no_row_that_does_not_see_it)
+{
+    static const uint32_t head_dims[] = {20, 32, 72};
+
+    for (uint64_t i = 0; i < 3 * N_ISAS; i++) {
+        shape_t shape = {AG_F16, 7, 3, head_dims[i % 3], 32, 1, {120}, {20}, 70 + i};
+        const ag_isa_t *isa;
+        attention_case_t c;
+
+        if (!isa_at((int)i / 3, &isa)) {
+            continue;
+        }
+        make_case(&c, &shape);
+        check_append(&c, "values");
+        for (uint32_t position = 122; position < 140; position += 5) {
+            check_value(&c, 70000, position, isa, false); /* beyond what float16 holds */
+            check_value(&c, NAN, position, isa, position % 2 == 0);
+            check_value(&c, -INFINITY, position, isa, true);
+        }
+        free_case(&c);
     }
 }
 
