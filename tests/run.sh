@@ -23,6 +23,7 @@ run_tests() {
 }
 
 install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+build debug debug argosy # no test runs in it: it is what contributors build, and has to compile
 build clang debug all -DCMAKE_C_COMPILER=clang-14
 build sanitize sanitize all
 build release release argosy # its tests run whole models only

@@ -234,7 +234,7 @@ AG_INLINE ag_vec_f_t ag_vec_load_f16(const void *halves)
     return (ag_vec_f_t)_mm256_cvtph_ps(_mm_loadu_si128(halves));
 #else
     uint16_t h[AG_VEC_LANES];
-    ag_vec_u_t bits;
+    ag_vec_u_t bits = {0};
     ag_vec_f_t magnitude;
 
     memcpy(h, halves, sizeof(h));
