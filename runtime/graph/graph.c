@@ -80,48 +80,54 @@ static int32_t find_angles(const ag_graph_t *graph, const ag_node_t *wanted)
     return AG_NO_VALUE;
 }
 
-/* Which of graph's values each of next's becomes; new ones are added. */
-static ag_status_t map_values(ag_graph_t *graph, const ag_graph_t *next, ag_array_t *map)
+/* Which of graph's values a value of next becomes: a new one where it is first met. */
+static ag_status_t map_value(ag_graph_t *graph, const ag_graph_t *next, int32_t *numbers,
+                             int32_t *value)
 {
-    ag_status_t status = ag_array_append(map, NULL, next->values.n_items);
-    int32_t *numbers = AG_ITEMS(map, int32_t);
+    const ag_value_t *from;
 
-    for (size_t i = 0; status == AG_OK && i < next->values.n_items; i++) {
-        numbers[i] = AG_NO_VALUE;
+    if (*value < 0) {
+        *value = AG_NO_VALUE;
+        return AG_OK;
     }
-    for (size_t i = 0; status == AG_OK && i < next->nodes.n_items; i++) {
-        const ag_node_t *node = &AG_ITEMS(&next->nodes, ag_node_t)[i];
+    from = ag_graph_get(next, *value);
+    if (numbers[*value] == AG_NO_VALUE) {
+        numbers[*value] = ag_graph_value(graph, from->counter, from->width, from->buffer);
+    }
+    *value = numbers[*value];
+    return *value < 0 ? ag_fail_nomem("joining segments", sizeof(*from)) : AG_OK;
+}
 
-        if (node->kind == AG_NODE_ANGLES) {
-            numbers[node->out] = find_angles(graph, node);
-        }
-    }
-    for (size_t i = 0; status == AG_OK && i < next->values.n_items; i++) {
-        const ag_value_t *value = ag_graph_get(next, (int32_t)i);
+static ag_status_t append_node(ag_graph_t *graph, const ag_graph_t *next, int32_t *numbers,
+                               ag_node_t node)
+{
+    int32_t angles = find_angles(graph, &node);
+    ag_status_t status = AG_OK;
 
-        if (numbers[i] == AG_NO_VALUE) {
-            numbers[i] = ag_graph_value(graph, value->counter, value->width, value->buffer);
-            status = numbers[i] < 0 ? ag_fail_nomem("joining segments", sizeof(*value)) : AG_OK;
-        }
+    if (angles != AG_NO_VALUE) { /* graph's, or those of an earlier node of next */
+        numbers[node.out] = angles;
+        return AG_OK;
     }
-    return status;
+    for (int i = 0; i < AG_NODE_MAX_IN && status == AG_OK; i++) {
+        status = map_value(graph, next, numbers, &node.in[i]);
+    }
+    if (status == AG_OK) {
+        status = map_value(graph, next, numbers, &node.out);
+    }
+    return status == AG_OK ? ag_array_append(&graph->nodes, &node, 1) : status;
 }
 
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
 {
     ag_array_t map = AG_ARRAY(int32_t); /* next's value -> graph's */
-    ag_status_t status = map_values(graph, next, &map);
+    ag_status_t status = ag_array_append(&map, NULL, next->values.n_items);
+    int32_t *numbers = AG_ITEMS(&map, int32_t);
 
+    for (size_t i = 0; i < next->values.n_items && status == AG_OK; i++) {
+        numbers[i] = AG_NO_VALUE;
+    }
     for (size_t i = 0; i < next->nodes.n_items && status == AG_OK; i++) {
-        ag_node_t node = AG_ITEMS(&next->nodes, ag_node_t)[i];
-
-        for (int j = 0; j < AG_NODE_MAX_IN; j++) {
-            node.in[j] = node.in[j] < 0 ? AG_NO_VALUE : AG_ITEMS(&map, int32_t)[node.in[j]];
-        }
-        node.out = node.out < 0 ? AG_NO_VALUE : AG_ITEMS(&map, int32_t)[node.out];
-        if (find_angles(graph, &node) == AG_NO_VALUE) {
-            status = ag_array_append(&graph->nodes, &node, 1);
-        }
+        status = append_node(graph, next, numbers, AG_ITEMS(&next->nodes, ag_node_t)[i]);
     }
     ag_array_fini(&map);
     return status;

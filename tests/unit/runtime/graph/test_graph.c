@@ -179,12 +179,11 @@ Test(graph, joining_keeps_internal_values_apart_and_makes_buffers_one)
     ag_graph_fini(&second);
 }
 
-/* A graph with the angles of some frequencies, and a rope by them. */
-static void make_rope(ag_graph_t *graph, const float *inverse_freq)
+/* The angles of some frequencies, and a rope by them. */
+static void add_rope(ag_graph_t *graph, const float *inverse_freq)
 {
     int32_t angles, x;
 
-    ag_graph_init(graph);
     angles = ag_graph_value(graph, AG_COUNT_TOKENS, NARROW, AG_INTERNAL);
     x = ag_graph_value(graph, AG_COUNT_TOKENS, WIDE, 2);
     const ag_node_t nodes[] = {
@@ -194,6 +193,12 @@ static void make_rope(ag_graph_t *graph, const float *inverse_freq)
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(ag_graph_add(graph, &nodes[i], params), AG_OK, "%s", ag_error());
     }
+}
+
+static void make_rope(ag_graph_t *graph, const float *inverse_freq)
+{
+    ag_graph_init(graph);
+    add_rope(graph, inverse_freq);
 }
 
 Test(graph, joined_graphs_compute_the_same_angles_once)
@@ -216,6 +221,27 @@ Test(graph, joined_graphs_compute_the_same_angles_once)
     ag_graph_fini(&graph);
     ag_graph_fini(&same);
     ag_graph_fini(&other);
+}
+
+Test(graph, angles_that_a_joined_graph_makes_twice_are_those_of_the_first)
+{
+    const float some[NARROW / 2] = {1}, others[NARROW / 2] = {2};
+    ag_graph_t graph, twice;
+    const ag_node_t *nodes;
+
+    make_rope(&graph, some);
+    make_rope(&twice, others);
+    add_rope(&twice, others);
+    cr_assert_eq(twice.nodes.n_items, 4);
+    cr_assert_eq(ag_graph_append(&graph, &twice), AG_OK);
+    nodes = AG_ITEMS(&graph.nodes, ag_node_t);
+    cr_assert_eq(graph.nodes.n_items, 5, "angles rope, angles rope rope");
+    cr_expect_eq(graph.values.n_items, 3);
+    cr_expect_eq(nodes[2].kind, AG_NODE_ANGLES);
+    cr_expect_eq(nodes[3].in[1], nodes[2].out);
+    cr_expect_eq(nodes[4].in[1], nodes[2].out);
+    ag_graph_fini(&graph);
+    ag_graph_fini(&twice);
 }
 
 Test(graph, cost_is_what_one_computes_by_hand)
