@@ -73,7 +73,7 @@ void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
  */
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p);
 
-/** Rank 0, between steps: has any rank been asked to stop? */
+/** Rank 0, between steps: has any rank been asked to stop? A failure leaves the job broken. */
 ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
 
 /**
@@ -81,8 +81,8 @@ ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
  */
 ag_status_t ag_job_stop(ag_job_t *job);
 
-/** Did a step fail on this rank? Then other ranks may wait inside theirs: nothing but the end of
- * the whole job helps. */
+/** Did a step fail on this rank, or the net? Then other ranks may wait for it: nothing but the end
+ * of the whole job helps. */
 bool ag_job_is_broken(const ag_job_t *job);
 
 /**

@@ -37,9 +37,9 @@ struct ag_job {
     int32_t *wire; /* a step on its way to the other ranks */
     size_t wire_ints;
     ag_stop_word_t *stops; /* (ranks) on rank 0 by rank; on another its own is [0] */
-    bool listens;          /* rank 0: they are being received */
+    int n_listening;       /* rank 0: from ranks 1 to this they are being received, or were */
     bool stopped;          /* rank 0: all have said their last */
-    bool broken;           /* a step failed */
+    bool broken;           /* a step failed, or the net between steps */
 };
 
 /** Attach a task to each operation. One function per kind, each in a file of its own. */

@@ -23,15 +23,18 @@ ag_status_t ag_stop_init(ag_job_t *job)
 /* Rank 0: receive from all, once. */
 static ag_status_t listen(ag_job_t *job)
 {
-    ag_status_t status = AG_OK;
+    for (int r = 1 + job->n_listening; r < job->opts.net->n_ranks; r++) {
+        ag_stop_word_t *word = &job->stops[r];
+        ag_status_t status = ag_net_post_recv(job->opts.net, r, AG_CHANNEL_STOP, &word->said,
+                                              sizeof(word->said), &word->request);
 
-    for (int r = 1; r < job->opts.net->n_ranks && !job->listens && status == AG_OK; r++) {
-        job->stops[r].pending = true;
-        status = ag_net_post_recv(job->opts.net, r, AG_CHANNEL_STOP, &job->stops[r].said,
-                                  sizeof(job->stops[r].said), &job->stops[r].request);
+        if (status != AG_OK) {
+            return status;
+        }
+        word->pending = true;
+        job->n_listening = r;
     }
-    job->listens = true;
-    return status;
+    return AG_OK;
 }
 
 ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p)
@@ -47,6 +50,7 @@ ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p)
         }
         *cancelled_p |= !job->stops[r].pending && job->stops[r].said.asked != 0;
     }
+    job->broken |= status != AG_OK;
     return status;
 }
 

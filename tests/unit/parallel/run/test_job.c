@@ -262,3 +262,43 @@ Test(job, a_step_larger_than_every_class_is_refused_and_the_next_one_runs)
         }
     }
 }
+
+static const ag_net_ops_t *real_ops;
+
+/* Rank 2's last word cannot be received. */
+static ag_status_t refuse_stop(ag_net_t *net, int peer, uint32_t channel, void *data, size_t bytes,
+                               ag_net_request_t *request)
+{
+    return channel == AG_CHANNEL_STOP && peer == 2
+               ? ag_fail(AG_ERR_PEER, "rank 2 is gone")
+               : real_ops->post_recv(net, peer, channel, data, bytes, request);
+}
+
+static ag_status_t run_deaf(ag_turn_t *turn)
+{
+    bool cancelled = false;
+    ag_net_ops_t ops = *turn->net->ops;
+    rank_t rank = {0};
+
+    cr_assert_eq(open_rank(turn, &rank), AG_OK, "%s", ag_error());
+    if (turn->net->rank == 0) {
+        real_ops = turn->net->ops;
+        ops.post_recv = refuse_stop;
+        turn->net->ops = &ops;
+        cr_expect_eq(ag_job_is_cancelled(rank.job, &cancelled), AG_ERR_PEER);
+        cr_expect_not(cancelled);
+        cr_assert(ag_job_is_broken(rank.job));
+        cr_expect_eq(ag_job_stop(rank.job), AG_OK, "nobody is waited for");
+        turn->net->ops = real_ops;
+    }
+    close_rank(&rank);
+    return AG_OK;
+}
+
+Test(job, a_rank_that_cannot_be_listened_to_breaks_the_job)
+{
+    work_t work = {.opts = {.tp = "3", .compute = AG_COMPUTE_F32}};
+    ag_status_t statuses[3];
+
+    ag_turns_run(3, 5, run_deaf, &work, statuses);
+}
