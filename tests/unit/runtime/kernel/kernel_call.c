@@ -7,8 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const unsigned team_sizes[] = {1, 2, 3, MOST_THREADS};
-enum { N_TEAMS = sizeof(team_sizes) / sizeof(team_sizes[0]), NOT_WRITTEN = 0xa5 };
+static const uint32_t uneven[MOST_THREADS] = {600, 1000, 70, 1000, 330};
+static const ag_team_opts_t teams[] = {{.n_threads = 1, .spin_us = 1},
+                                       {.n_threads = 2, .spin_us = 1, .speeds = uneven},
+                                       {.n_threads = 3, .spin_us = 1},
+                                       {.n_threads = MOST_THREADS, .spin_us = 1, .speeds = uneven}};
+enum { N_TEAMS = sizeof(teams) / sizeof(teams[0]), NOT_WRITTEN = 0xa5 };
 
 bool isa_at(int i, const ag_isa_t **isa_p)
 {
@@ -52,9 +56,11 @@ static void run_region(void *arg, const ag_worker_t *worker)
     run->call->fn(&context, run->call->arg, run->y);
 }
 
-static float *run_on(const kernel_call_t *call, unsigned n_threads, uint64_t n, const char *what)
+static float *run_on(const kernel_call_t *call, const ag_team_opts_t *opts, uint64_t n,
+                     const char *what)
 {
     run_t run = {.call = call, .y = take(n * sizeof(float))};
+    unsigned n_threads = opts->n_threads;
     ag_team_t *team = NULL;
 
     if (call->y_at_first != NULL) {
@@ -66,8 +72,7 @@ static float *run_on(const kernel_call_t *call, unsigned n_threads, uint64_t n, 
         run.scratch[t] = aligned_alloc(64, ag_align_up(call->scratch_bytes));
         cr_assert(run.scratch[t] != NULL || call->scratch_bytes == 0);
     }
-    cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = n_threads, .spin_us = 1}, &team),
-                 AG_OK);
+    cr_assert_eq(ag_team_create(opts, &team), AG_OK);
     ag_team_run(team, run_region, &run);
     ag_team_destroy(team);
     cr_expect(!call->yields || n_threads > 1 || run.n_yields > 0, "%s: never yields", what);
@@ -79,13 +84,13 @@ static float *run_on(const kernel_call_t *call, unsigned n_threads, uint64_t n, 
 
 float *kernel_call(const kernel_call_t *call, uint64_t n, const char *what)
 {
-    float *first = run_on(call, team_sizes[0], n, what);
+    float *first = run_on(call, &teams[0], n, what);
 
     for (int i = 1; i < N_TEAMS; i++) {
-        float *y = run_on(call, team_sizes[i], n, what);
+        float *y = run_on(call, &teams[i], n, what);
 
         cr_assert_eq(memcmp(y, first, n * sizeof(float)), 0, "%s: %u threads give other bits", what,
-                     team_sizes[i]);
+                     teams[i].n_threads);
         free(y);
     }
     return first;

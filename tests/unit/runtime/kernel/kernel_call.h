@@ -20,8 +20,9 @@ enum { MOST_THREADS = 5, N_ISAS = 4 };
 bool isa_at(int i, const ag_isa_t **isa_p);
 
 /**
- * Run the kernel on 1, 2, 3 and 5 threads and see that y (n floats) has the same bits each time.
- * Scratch and y are as large as said and no larger, so that the sanitizer sees every step too far.
+ * Run the kernel on 1, 2, 3 and 5 threads, some of uneven speeds, and see that y (n floats) has the
+ * same bits each time. Scratch and y are as large as said and no larger, so that the sanitizer sees
+ * every step too far.
  * @return y; free() it.
  */
 float *kernel_call(const kernel_call_t *call, uint64_t n, const char *what);
