@@ -244,6 +244,44 @@ Test(compile, a_sum_behind_a_layer_takes_the_columns_that_the_layer_took)
     ag_graph_fini(&graph);
 }
 
+Test(compile, attention_of_few_rows_is_cut_by_positions_and_put_together_again_for_many)
+{
+    const uint64_t few[AG_N_COUNTERS] = {1, 8, 8, 4};
+    ag_graph_t graph;
+    int32_t q, y;
+
+    ag_graph_init(&graph);
+    q = internal(&graph, 8);
+    y = internal(&graph, 8);
+    add(&graph,
+        (ag_node_t){.kind = AG_NODE_ATTENTION,
+                    .layer = 3,
+                    .in = {q, -1},
+                    .out = y,
+                    .attr.attention = {{.n_heads = 2}, 2, 4}},
+        NULL);
+    add_sum(&graph, q, y, q);
+    for (int i = 0; i < 2; i++) { /* each from what the other has left */
+        cr_assert_eq(ag_graph_compile(&graph, few, NULL, false), AG_OK);
+        cr_assert_eq(graph.nodes.n_items, 3);
+        cr_expect_eq(node_at(&graph, 0)->kind, AG_NODE_ATTENTION_PARTS);
+        cr_expect_eq(node_at(&graph, 1)->kind, AG_NODE_ATTENTION_MERGE);
+        cr_expect_eq(node_at(&graph, 0)->in[0], q);
+        cr_expect_eq(node_at(&graph, 1)->in[0], node_at(&graph, 0)->out);
+        cr_expect_eq(node_at(&graph, 1)->out, y);
+        cr_expect_eq(value_at(&graph, node_at(&graph, 0)->out)->width,
+                     ag_attention_parts_width(&node_at(&graph, 0)->attr.attention.args, 4));
+        cr_expect_eq(node_at(&graph, 1)->layer, 3);
+        compile(&graph, NULL);
+        cr_assert_eq(graph.nodes.n_items, 2);
+        cr_expect_eq(graph.values.n_items, 2);
+        cr_expect_eq(node_at(&graph, 0)->kind, AG_NODE_ATTENTION);
+        cr_expect_eq(node_at(&graph, 0)->in[0], q);
+        cr_expect_eq(node_at(&graph, 0)->out, y);
+    }
+    ag_graph_fini(&graph);
+}
+
 Test(compile, caches_of_different_layers_need_no_barrier_between_them)
 {
     for (uint32_t layer = 0; layer < 2; layer++) {
