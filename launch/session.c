@@ -11,6 +11,7 @@
 #include "comm/net_loop.h"
 #include "comm/net_mpi.h"
 #include "launch/budget.h"
+#include "launch/cores.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/line.h"
 #include "runtime/base/log.h"
@@ -410,17 +411,35 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     return status == AG_OK && session->net->rank == 0 ? warn_of_unused(session) : status;
 }
 
-/* The first cores that this process may use, one for each thread. */
-static void list_cores(const cpu_set_t *own, uint32_t n_threads, int *cores)
+/* Threads of the ranks before this one on its machine. */
+static uint32_t threads_before(const ag_session_t *session)
 {
-    int core = -1;
+    const ag_session_rank_t *ranks = session->ranks;
+    uint32_t n = 0;
 
-    for (uint32_t i = 0; i < n_threads; i++) {
-        do {
-            core = (core + 1) % CPU_SETSIZE; /* around, where threads outnumber cores */
-        } while (!CPU_ISSET((size_t)core, own));
-        cores[i] = core;
+    for (int r = 0; r < session->net->rank; r++) {
+        n += ranks[r].host == ranks[session->net->rank].host ? ranks[r].n_threads : 0;
     }
+    return n;
+}
+
+/* A core for each thread; false: the system does not say which there are. */
+static bool pick_cores(const ag_session_t *session, uint32_t n_threads, int *cores)
+{
+    int own[CPU_SETSIZE];
+    uint32_t n_own = 0;
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        return false;
+    }
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        if (CPU_ISSET((size_t)i, &set)) {
+            own[n_own++] = i;
+        }
+    }
+    ag_cores_pick(own, n_own, threads_before(session), n_threads, cores);
+    return true;
 }
 
 /*
@@ -432,20 +451,14 @@ static ag_status_t make_team(ag_session_t *session)
     uint32_t rank = (uint32_t)session->net->rank, n = session->ranks[rank].n_threads;
     ag_team_opts_t opts = {.n_threads = n};
     uint32_t *speeds = NULL;
-    cpu_set_t own, first;
     int *cores = NULL;
     ag_status_t status = AG_OK;
 
-    if (n > 1 && ag_session_limits(session, rank)->n_core_kinds > 1 &&
-        sched_getaffinity(0, sizeof(own), &own) == 0) {
+    if (n > 1 && ag_session_limits(session, rank)->n_core_kinds > 1) {
         cores = calloc(n, sizeof(*cores));
         speeds = calloc(n, sizeof(*speeds));
     }
-    if (cores != NULL && speeds != NULL) {
-        list_cores(&own, n, cores);
-        CPU_ZERO(&first);
-        CPU_SET((size_t)cores[0], &first);
-        sched_setaffinity(0, sizeof(first), &first);
+    if (cores != NULL && speeds != NULL && pick_cores(session, n, cores)) {
         opts.cores = cores;
         status = ag_team_create(&opts, &session->team);
         if (status == AG_OK) {

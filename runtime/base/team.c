@@ -33,6 +33,8 @@ struct ag_team {
     ag_region_fn_t fn;
     void *arg;
     bool stopping;
+    bool is_pinned;  /* the caller is, */
+    cpu_set_t had;   /* and had these cores before */
     gate_t epoch;    /* one more for each region: workers wait for it */
     gate_t finished; /* workers that ended the region: the caller waits for it */
     gate_t barrier;  /* generation of the barrier */
@@ -143,6 +145,15 @@ static void *work(void *arg)
     }
 }
 
+static bool pin(pthread_t thread, int core)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET((size_t)core, &set);
+    return pthread_setaffinity_np(thread, sizeof(set), &set) == 0;
+}
+
 static ag_status_t start_thread(ag_team_t *team, unsigned thread, const int *cores)
 {
     start_info_t *info = malloc(sizeof(*info));
@@ -159,11 +170,7 @@ static ag_status_t start_thread(ag_team_t *team, unsigned thread, const int *cor
                        thread + 1, team->n_threads, strerror(error));
     }
     if (cores != NULL) {
-        cpu_set_t set;
-
-        CPU_ZERO(&set);
-        CPU_SET((size_t)cores[thread], &set);
-        pthread_setaffinity_np(team->threads[thread - 1], sizeof(set), &set);
+        pin(team->threads[thread - 1], cores[thread]);
     }
     return AG_OK;
 }
@@ -201,6 +208,10 @@ ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p)
         }
         team->n_started++;
     }
+    if (opts->cores != NULL &&
+        pthread_getaffinity_np(pthread_self(), sizeof(team->had), &team->had) == 0) {
+        team->is_pinned = pin(pthread_self(), opts->cores[0]);
+    }
     *team_p = team;
     return AG_OK;
 }
@@ -215,6 +226,9 @@ void ag_team_destroy(ag_team_t *team)
     gate_wake(&team->epoch);
     for (unsigned i = 1; i < team->n_started; i++) {
         pthread_join(team->threads[i - 1], NULL);
+    }
+    if (team->is_pinned) {
+        pthread_setaffinity_np(pthread_self(), sizeof(team->had), &team->had);
     }
     free(team->threads);
     free(team->places);

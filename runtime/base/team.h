@@ -23,14 +23,20 @@ typedef void (*ag_region_fn_t)(void *arg, const ag_worker_t *worker);
 typedef struct ag_team_opts {
     unsigned n_threads; /* 0 = 1 */
     uint32_t spin_us;   /* how long an idle worker spins before it sleeps; 0 = 100 */
-    const int *cores;   /* (n_threads) where started threads are pinned, [0] unused; NULL = not */
+    const int *cores;   /* (n_threads) where threads are pinned, the caller for as long as there is
+                           the team; NULL = not */
     const uint32_t *speeds; /* (n_threads) work is shared out in proportion to; NULL = alike */
 } ag_team_opts_t;
 
-/** Start n_threads - 1 threads. @return AG_OK, AG_ERR_NOMEM. */
+/**
+ * Start n_threads - 1 threads. With cores the caller is pinned too: threads that it starts inherit
+ * its one core until ag_team_destroy(), for which the same thread has to call.
+ * @return AG_OK, AG_ERR_NOMEM.
+ */
 ag_status_t ag_team_create(const ag_team_opts_t *opts, ag_team_t **team_p);
 
-/** Stop and join the threads; NULL is allowed. No region may be running. */
+/** Stop and join the threads, and give the caller back the cores that it had; NULL is allowed. No
+ * region may be running. */
 void ag_team_destroy(ag_team_t *team);
 
 unsigned ag_team_size(const ag_team_t *team);

@@ -1,7 +1,9 @@
+#define _GNU_SOURCE
 #include "runtime/base/team.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -171,6 +173,48 @@ Test(team, another_thread_may_call_after_the_first)
     cr_expect_eq(call.counts.of_thread[1], 20);
     cr_expect_eq(call.counts.n_wrong, 0);
     ag_team_destroy(call.team);
+}
+
+typedef struct pins {
+    int cores[3];
+    atomic_uint n_wrong;
+} pins_t;
+
+static void look_at_pins(void *arg, const ag_worker_t *worker)
+{
+    pins_t *pins = arg;
+    cpu_set_t set;
+
+    pins->n_wrong += sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) != 1 ||
+                     !CPU_ISSET((size_t)pins->cores[worker->thread], &set);
+}
+
+Test(team, threads_stand_on_the_cores_given_and_the_caller_gets_its_own_back)
+{
+    cpu_set_t before, after;
+    pins_t pins = {0};
+    ag_team_t *team;
+    int n = 0;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof(before), &before), 0);
+    for (int core = 0; core < CPU_SETSIZE && n < 3;
+         core++) { /* the last three, where so many are */
+        if (CPU_ISSET((size_t)(CPU_SETSIZE - 1 - core), &before)) {
+            pins.cores[n++] = CPU_SETSIZE - 1 - core;
+        }
+    }
+    for (; n < 3; n++) {
+        pins.cores[n] = pins.cores[0];
+    }
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = 3, .cores = pins.cores}, &team),
+                     AG_OK);
+        ag_team_run(team, look_at_pins, &pins);
+        cr_expect_eq(pins.n_wrong, 0);
+        ag_team_destroy(team);
+        cr_assert_eq(sched_getaffinity(0, sizeof(after), &after), 0);
+        cr_expect(CPU_EQUAL(&before, &after));
+    }
 }
 
 Test(share, every_item_belongs_to_one_thread_and_cuts_are_at_the_grain)
