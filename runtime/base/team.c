@@ -292,8 +292,8 @@ void ag_worker_share(const ag_worker_t *worker, uint64_t n, uint64_t grain, uint
         after = worker->team->before[worker->thread + 1];
         all = worker->team->before[worker->n_threads];
     }
-    begin = n_grains * before / all * grain;
-    end = n_grains * after / all * grain;
+    begin = (n_grains * before + all - 1) / all * grain;
+    end = (n_grains * after + all - 1) / all * grain;
     *begin_p = begin < n ? begin : n;
     *end_p = end < n ? end : n;
 }

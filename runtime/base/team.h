@@ -57,7 +57,8 @@ void ag_team_barrier(const ag_worker_t *worker);
 
 /**
  * The half-open share [*begin_p, *end_p) of n items for this worker, in whole multiples of grain
- * and in proportion to its thread's speed. A worker without a team is one of threads alike.
+ * and in proportion to its thread's speed; what is left over goes to the first threads, a lone item
+ * to thread 0. A worker without a team is one of threads alike.
  */
 void ag_worker_share(const ag_worker_t *worker, uint64_t n, uint64_t grain, uint64_t *begin_p,
                      uint64_t *end_p);

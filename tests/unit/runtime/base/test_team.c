@@ -217,6 +217,24 @@ Test(team, threads_stand_on_the_cores_given_and_the_caller_gets_its_own_back)
     }
 }
 
+Test(share, a_lone_item_is_the_first_threads)
+{
+    static const uint32_t speeds[MAX_THREADS] = {300, 1000, 1, 1000, 40, 1000, 999, 7};
+
+    for (unsigned n_threads = 1; n_threads <= MAX_THREADS; n_threads++) {
+        ag_team_opts_t opts = {.n_threads = n_threads, .speeds = speeds};
+        ag_worker_t alike = {.n_threads = n_threads}, uneven = alike;
+        uint64_t begin, end;
+
+        cr_assert_eq(ag_team_create(&opts, &uneven.team), AG_OK);
+        ag_worker_share(&alike, 1, 1, &begin, &end);
+        cr_expect(begin == 0 && end == 1, "%u threads alike", n_threads);
+        ag_worker_share(&uneven, 5, 16, &begin, &end);
+        cr_expect(begin == 0 && end == 5, "%u uneven threads", n_threads);
+        ag_team_destroy(uneven.team);
+    }
+}
+
 Test(share, every_item_belongs_to_one_thread_and_cuts_are_at_the_grain)
 {
     static const uint64_t numbers[] = {0, 1, 2, 7, 8, 63, 64, 65, 1000, 1536, 49152};
