@@ -162,5 +162,5 @@ Test(turns, packed_weights_need_each_barrier_and_no_other)
 
 Test(turns, exact_products_need_each_barrier_and_no_other)
 {
-    check_kind(&(whole_kind_t){"f32", 32, 12, 47, AG_F32, AG_F32, AG_F32, AG_PACKING_ROWS}, true);
+    check_kind(&(whole_kind_t){"f32", 80, 12, 111, AG_F32, AG_F32, AG_F32, AG_PACKING_ROWS}, true);
 }
