@@ -9,8 +9,8 @@ static void poll_streams(void *arg)
     ag_execution_poll(arg);
 }
 
-/* Weights are touched by the threads that load them, scratch by the thread that uses it, all else a
- * share each. */
+/* Weights are touched by the threads that load them, scratch by the thread that uses it (shares
+ * would follow the threads' speeds, its slices do not), all else a share each. */
 static ag_status_t take_memory(ag_job_t *job)
 {
     enum { SHARE_BYTES = 2 << 20 }; /* a huge page */
@@ -34,7 +34,7 @@ static ag_status_t take_memory(ag_job_t *job)
     }
     if (status == AG_OK) {
         status = device->ops->alloc(device, "kernel scratch", ag_team_size(job->opts.team) * stride,
-                                    stride, &job->thread_scratch);
+                                    0, &job->thread_scratch);
     }
     if (status == AG_OK) {
         status = device->ops->alloc(device, "messages", ag_memory_staging(programs, job->rank),
