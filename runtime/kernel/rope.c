@@ -1,4 +1,5 @@
-/* Rotary position embedding: angles once for a step, then in place. */
+/* Rotary position embedding: angles once for a segment (all layers on one rank; a layer where
+ * several share it), then in place. */
 #include <math.h>
 
 #include "runtime/kernel/kernel_priv.h"

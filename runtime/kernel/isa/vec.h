@@ -279,8 +279,8 @@ AG_INLINE ag_vec_f_t ag_vec_load_s8(const int8_t *bytes)
 }
 
 /*
- * Products of unsigned bytes below 2^7 with signed ones in [-127, 127], summed by four: lane i of
- * the sum gets w[4i] * x[4i] + .. + w[4i + 3] * x[4i + 3].
+ * Products of unsigned bytes with signed ones in [-127, 127], summed by four without saturating:
+ * lane i of the sum gets w[4i] * x[4i] + .. + w[4i + 3] * x[4i + 3].
  */
 #if defined(__AVX512VNNI__)
 AG_INLINE ag_vec_i_t ag_vec_dot4(ag_vec_i_t sum, ag_vec_b_t w, ag_vec_i_t x)
