@@ -68,7 +68,8 @@ void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
 /**
  * Rank 0: run one step on all ranks.
  * @param logits_p  out: (outputs, vocabulary); valid until the next step.
- * @return AG_OK; AG_ERR_INVALID: the step is larger than every class, and nothing was done; else
+ * @return AG_OK; AG_ERR_INVALID: the step is larger than every class, or ends behind its block
+ *         tables, and nothing was done; else
  *         the job is broken.
  */
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p);

@@ -56,6 +56,9 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
 /** Ints that a step of these bounds takes on the wire, at most. */
 size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds);
 
+/** Blocks of the cache that a sequence of the step uses, at most. */
+uint32_t ag_wire_blocks(const ag_step_t *step);
+
 /** Rank 0: a step that some class holds to every other rank; NULL says stop. */
 ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step);
 
@@ -70,5 +73,8 @@ ag_status_t ag_stop_hear_all(ag_job_t *job);
 /** Other ranks, between steps: tell rank 0 if asked to stop. @param is_over  the last word. */
 ag_status_t ag_stop_say(ag_job_t *job, bool is_over);
 
-/** The smallest class that holds a step. @return AG_OK, AG_ERR_INVALID: none does. */
+/**
+ * The smallest class that holds a step.
+ * @return AG_OK; AG_ERR_INVALID: none does, or the cache ends before its positions do.
+ */
 ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p);

@@ -52,16 +52,27 @@ static bool fits(const ag_step_t *step, const uint64_t *bounds)
 
 ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p)
 {
+    uint32_t n_blocks = ag_kv_blocks(job->opts.build->plan->context_tokens);
+
+    *bound_p = NULL;
     for (uint32_t i = 0; i < job->opts.programs->n; i++) {
         if (fits(step, job->opts.programs->programs[i]->bounds)) {
             *bound_p = &job->bound[i];
-            return AG_OK;
+            break;
         }
     }
-    return ag_fail(AG_ERR_INVALID,
-                   "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
-                   "class of programs",
-                   (unsigned long long)step->counts[AG_COUNT_TOKENS],
-                   (unsigned long long)step->counts[AG_COUNT_OUTPUTS],
-                   (unsigned long long)step->counts[AG_COUNT_SEQUENCES]);
+    if (*bound_p == NULL) {
+        return ag_fail(AG_ERR_INVALID,
+                       "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
+                       "class of programs",
+                       (unsigned long long)step->counts[AG_COUNT_TOKENS],
+                       (unsigned long long)step->counts[AG_COUNT_OUTPUTS],
+                       (unsigned long long)step->counts[AG_COUNT_SEQUENCES]);
+    }
+    n_blocks = n_blocks < step->table_stride ? n_blocks : step->table_stride;
+    if (ag_wire_blocks(step) > n_blocks) {
+        return ag_fail(AG_ERR_INVALID, "a step goes on to block %u of the cache, its tables to %u",
+                       ag_wire_blocks(step), n_blocks);
+    }
+    return AG_OK;
 }

@@ -1,5 +1,5 @@
 /* A step on its way: rank 0 sends it to the others on the control channel, head first, then its
- * arrays. */
+ * arrays, the block tables last. */
 #include <string.h>
 
 #include "parallel/run/job_priv.h"
@@ -35,24 +35,52 @@ static void list_arrays(ag_step_t *step, wire_array_t arrays[N_ARRAYS])
     arrays[4] = (wire_array_t){&step->block_tables, sequences * step->table_stride};
 }
 
+uint32_t ag_wire_blocks(const ag_step_t *step)
+{
+    uint32_t most = 0;
+
+    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        int32_t end = step->row_begin[s + 1];
+
+        if (end > step->row_begin[s]) { /* positions rise within a sequence */
+            uint32_t n = (uint32_t)step->positions[end - 1] / AG_KV_BLOCK_TOKENS + 1;
+
+            most = n > most ? n : most;
+        }
+    }
+    return most;
+}
+
+/* The step's arrays into job->wire; of block tables as much as is used. */
+static void write_arrays(ag_job_t *job, const ag_step_t *step, wire_head_t *head)
+{
+    wire_array_t arrays[N_ARRAYS];
+    ag_step_t copy = *step;
+    int32_t *dst = job->wire;
+
+    memcpy(head->counts, step->counts, sizeof(head->counts));
+    head->table_stride = ag_wire_blocks(step);
+    list_arrays(&copy, arrays);
+    for (int i = 0; i < N_ARRAYS - 1; i++) {
+        if (arrays[i].n > 0) {
+            memcpy(dst, *arrays[i].ints, arrays[i].n * sizeof(int32_t));
+        }
+        dst += arrays[i].n;
+    }
+    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++, dst += head->table_stride) {
+        memcpy(dst, step->block_tables + s * step->table_stride,
+               head->table_stride * sizeof(int32_t));
+    }
+    head->n_ints = (uint32_t)(dst - job->wire);
+}
+
 ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step)
 {
     wire_head_t head = {0};
-    wire_array_t arrays[N_ARRAYS];
-    ag_step_t copy;
     ag_status_t status = AG_OK;
 
-    if (step != NULL) {
-        copy = *step;
-        list_arrays(&copy, arrays);
-        memcpy(head.counts, step->counts, sizeof(head.counts));
-        head.table_stride = step->table_stride;
-        for (int i = 0; i < N_ARRAYS; i++) {
-            if (arrays[i].n > 0) {
-                memcpy(job->wire + head.n_ints, *arrays[i].ints, arrays[i].n * sizeof(int32_t));
-            }
-            head.n_ints += (uint32_t)arrays[i].n;
-        }
+    if (step != NULL && job->opts.net->n_ranks > 1) {
+        write_arrays(job, step, &head);
     }
     for (int peer = 1; peer < job->opts.net->n_ranks && status == AG_OK; peer++) {
         status = ag_net_send(job->opts.net, &job->opts.idle, peer, &head, sizeof(head));

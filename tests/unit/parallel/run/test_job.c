@@ -205,13 +205,14 @@ Test(job, any_split_gives_one_ranks_logits, .timeout = 300)
 }
 
 /* A step of one sequence whose outputs are its last rows. */
-static ag_status_t run_step(ag_job_t *job, int32_t n, int32_t n_outputs, const float **logits_p)
+static ag_status_t run_step(ag_job_t *job, int32_t n, int32_t n_outputs, int32_t position,
+                            const float **logits_p)
 {
     static const int32_t zeros[1000];
     int32_t positions[1000], outputs[1000], row_begin[2] = {0, n}, blocks[4] = {0, 1, 2, 3};
 
     for (int32_t i = 0; i < n; i++) {
-        positions[i] = i;
+        positions[i] = position + i;
         outputs[i] = i < n_outputs ? n - n_outputs + i : 0;
     }
     return ag_job_step(job,
@@ -235,12 +236,13 @@ static ag_status_t run_too_large(ag_turn_t *turn)
     if (turn->net->rank != 0) {
         status = ag_job_follow(rank.job);
     } else {
-        cr_expect_eq(run_step(rank.job, 1000, 1, &logits), AG_ERR_INVALID);
+        cr_expect_eq(run_step(rank.job, 1000, 1, 0, &logits), AG_ERR_INVALID);
         cr_expect(strstr(ag_error(), "1000 tokens") != NULL, "%s", ag_error());
-        cr_expect_eq(run_step(rank.job, 4, 5, &logits), AG_ERR_INVALID);
+        cr_expect_eq(run_step(rank.job, 4, 5, 0, &logits), AG_ERR_INVALID);
+        cr_expect_eq(run_step(rank.job, 4, 1, 125, &logits), AG_ERR_INVALID);
         cr_expect_null(logits);
         cr_expect_not(ag_job_is_broken(rank.job));
-        cr_expect_eq(run_step(rank.job, 4, 1, &logits), AG_OK, "%s", ag_error());
+        cr_expect_eq(run_step(rank.job, 4, 1, 0, &logits), AG_OK, "%s", ag_error());
         cr_expect_not_null(logits);
         cr_expect_eq(ag_job_stop(rank.job), AG_OK);
     }
