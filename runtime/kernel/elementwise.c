@@ -36,7 +36,7 @@ static float act(ag_act_t kind, float x)
     case AG_ACT_GELU:
         return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
     case AG_ACT_RELU:
-        return x > 0 ? x : 0;
+        return x < 0 ? 0 : x; /* NaN is kept */
     case AG_N_ACTS:
         break;
     }

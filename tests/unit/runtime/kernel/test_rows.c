@@ -352,6 +352,34 @@ Test(glu, every_activation_equals_a_naive_loop_also_in_place)
     }
 }
 
+Test(glu, what_is_no_number_stays_so)
+{
+    float gate[33], up[33];
+
+    for (int act = AG_ACT_SILU; act < AG_N_ACTS; act++) {
+        for (int at = 0; at < 33; at += 4) {
+            pair_case_t c = {gate, up, 1, 33, (ag_act_t)act};
+            kernel_call_t call = {.fn = run_glu, .arg = &c};
+
+            for (int i = 0; i < 33; i++) {
+                gate[i] = i == at ? NAN : 1;
+                up[i] = i == at + 1 ? NAN : 1;
+            }
+            for (int isa = 0; isa < N_ISAS; isa++) {
+                if (isa_at(isa, &call.isa)) {
+                    float *y = kernel_call(&call, 33, "no number");
+
+                    for (int i = 0; i < 33; i++) {
+                        cr_expect_eq(isnan(y[i]) != 0, i == at || i == at + 1,
+                                     "activation %d, %d: %g", act, i, (double)y[i]);
+                    }
+                    free(y);
+                }
+            }
+        }
+    }
+}
+
 Test(glu, activations_of_large_values_stay_finite)
 {
     const float gate[2] = {-200, 200}, up[2] = {1, 1};
