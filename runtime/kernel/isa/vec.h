@@ -109,7 +109,7 @@ AG_INLINE ag_vec_f_t ag_vec_abs(ag_vec_f_t v)
     return (ag_vec_f_t)((ag_vec_u_t)v & 0x7fffffffu);
 }
 
-/** The larger of two, lane by lane; of a NaN, either. */
+/** The larger of two, lane by lane; the second where either is NaN. */
 AG_INLINE ag_vec_f_t ag_vec_max(ag_vec_f_t x, ag_vec_f_t y)
 {
 #if defined(__AVX512F__)
@@ -368,14 +368,14 @@ AG_INLINE ag_vec_f_t ag_vec_dot2_bf16(ag_vec_f_t sum, ag_vec_b_t w, ag_vec_i_t x
 }
 
 /**
- * e^x, to two units in the last place; 0 below -87. Cody and Waite's reduction to |r| <= ln 2 / 2,
- * then Cephes' polynomial.
+ * e^x, to two units in the last place; 0 below -87, NaN of NaN. Cody and Waite's reduction to
+ * |r| <= ln 2 / 2, then Cephes' polynomial.
  */
 AG_INLINE ag_vec_f_t ag_vec_exp(ag_vec_f_t x)
 {
     ag_vec_f_t least = ag_vec_splat_f(-87.0f), most = ag_vec_splat_f(88.0f);
-    ag_vec_i_t seen = x > least, whole;
-    ag_vec_f_t clipped = -ag_vec_max(-ag_vec_max(x, least), -most), n, r, p;
+    ag_vec_i_t seen = ~(x <= least), whole;
+    ag_vec_f_t clipped = -ag_vec_max(-most, -ag_vec_max(least, x)), n, r, p;
 
     whole = ag_vec_round(clipped * 1.44269504f);
     n = ag_vec_to_f(whole);
@@ -388,5 +388,5 @@ AG_INLINE ag_vec_f_t ag_vec_exp(ag_vec_f_t x)
     p = ag_vec_fma(p, r, ag_vec_splat_f(1.6666665459e-1f));
     p = ag_vec_fma(p, r, ag_vec_splat_f(5.0000001201e-1f));
     p = ag_vec_fma(p, r * r, r + 1.0f);
-    return (ag_vec_f_t)((ag_vec_i_t)(p * (ag_vec_f_t)((whole + 127) << 23)) & seen);
+    return (ag_vec_f_t)((ag_vec_i_t)(p * (ag_vec_f_t)((ag_vec_u_t)(whole + 127) << 23)) & seen);
 }

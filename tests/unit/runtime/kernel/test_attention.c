@@ -392,18 +392,23 @@ static void check_type(ag_dtype_t dtype)
     }
 }
 
-/* A value that is not finite in some position: rows that do not see it have the bits of before, and
- * the heads of its KV head in all others are not finite. */
-static void check_value(attention_case_t *c, float value, uint32_t position, const ag_isa_t *isa,
-                        bool in_parts)
+/* A number that is not finite in some position's value, or key: rows that do not see it have the
+ * bits of before; those that do have none that is finite where it counts. */
+typedef struct damage {
+    float value;
+    uint32_t position, which; /* key (0) or value (1) */
+    bool in_parts;
+} damage_t;
+
+static void check_damage(attention_case_t *c, const damage_t *damage, const ag_isa_t *isa)
 {
     uint64_t n_rows = c->step.counts[AG_COUNT_TOKENS], width = c->kv.head_dim;
     uint64_t n = n_rows * c->shape.n_heads * width;
-    size_t at = place(c, 0, position, 1, 0, (uint32_t)width - 1);
+    size_t at = place(c, 0, damage->position, damage->which, 0, (uint32_t)width - 1);
     uint16_t held = ((uint16_t *)c->kv.blocks)[at];
     parts_case_t parts = {.of = c};
-    kernel_call_t call = {.fn = in_parts ? run_parts : run_attention,
-                          .arg = in_parts ? (const void *)&parts : c,
+    kernel_call_t call = {.fn = damage->in_parts ? run_parts : run_attention,
+                          .arg = damage->in_parts ? (const void *)&parts : c,
                           .step = &c->step,
                           .isa = isa,
                           .scratch_bytes = ag_attention_scratch_bytes(&c->attention, &c->kv)};
@@ -411,17 +416,18 @@ static void check_value(attention_case_t *c, float value, uint32_t position, con
 
     parts.parts = take(n_rows * ag_attention_parts_width(&c->attention, c->kv.head_dim) *
                        sizeof(*parts.parts));
-    wanted = kernel_call(&call, n, "finite values");
-    put(c, c->kv.blocks, at, value);
-    y = kernel_call(&call, n, "a value that is not finite");
+    wanted = kernel_call(&call, n, "finite numbers");
+    put(c, c->kv.blocks, at, damage->value);
+    y = kernel_call(&call, n, "a number that is not finite");
     for (uint64_t i = 0; i < n; i++) {
         uint64_t row = i / width / c->shape.n_heads, head = i / width % c->shape.n_heads;
-        bool meets = i % width == width - 1 && c->kv_head[head] == 0 &&
-                     (uint32_t)c->positions[row] >= position;
+        bool meets = (damage->which == 0 || i % width == width - 1) && c->kv_head[head] == 0 &&
+                     (uint32_t)c->positions[row] >= damage->position;
 
         cr_assert(meets ? !isfinite(y[i]) : memcmp(&y[i], &wanted[i], sizeof(float)) == 0,
-                  "%s, %g at position %u: row %llu, head %llu is %g",
-                  isa == NULL ? "plain C" : ag_isa_name(isa), (double)value, position,
+                  "%s, %g in %s of position %u: row %llu, head %llu is %g",
+                  isa == NULL ? "plain C" : ag_isa_name(isa), (double)damage->value,
+                  damage->which == 0 ? "the key" : "the value", damage->position,
                   (unsigned long long)row, (unsigned long long)head, (double)y[i]);
     }
     ((uint16_t *)c->kv.blocks)[at] = held;
@@ -430,7 +436,7 @@ static void check_value(attention_case_t *c, float value, uint32_t position, con
     free(y);
 }
 
-Test(attention, a_value_that_is_not_finite_reaches_no_row_that_does_not_see_it)
+static void check_damages(const damage_t *damages, size_t n)
 {
     static const uint32_t head_dims[] = {20, 32, 72};
 
@@ -443,14 +449,32 @@ Test(attention, a_value_that_is_not_finite_reaches_no_row_that_does_not_see_it)
             continue;
         }
         make_case(&c, &shape);
-        check_append(&c, "values");
-        for (uint32_t position = 122; position < 140; position += 5) {
-            check_value(&c, 70000, position, isa, false); /* beyond what float16 holds */
-            check_value(&c, NAN, position, isa, position % 2 == 0);
-            check_value(&c, -INFINITY, position, isa, true);
+        check_append(&c, "finite numbers");
+        for (size_t j = 0; j < n; j++) {
+            check_damage(&c, &damages[j], isa);
         }
         free_case(&c);
     }
+}
+
+Test(attention, a_value_that_is_not_finite_reaches_those_rows_alone_that_see_it)
+{
+    static const damage_t damages[] = {
+        {70000, 122, 1, false}, /* beyond what float16 holds */
+        {70000, 137, 1, true},     {-INFINITY, 127, 1, false}, {-INFINITY, 128, 1, true},
+        {INFINITY, 132, 1, false}, {NAN, 127, 1, false},       {NAN, 137, 1, true},
+    };
+
+    check_damages(damages, sizeof(damages) / sizeof(damages[0]));
+}
+
+/* A key of infinity may weigh nothing at all. */
+Test(attention, a_key_that_is_no_number_is_not_left_out)
+{
+    static const damage_t damages[] = {
+        {NAN, 3, 0, false}, {NAN, 127, 0, false}, {NAN, 130, 0, true}, {NAN, 5, 0, true}};
+
+    check_damages(damages, sizeof(damages) / sizeof(damages[0]));
 }
 
 Test(attention, over_a_cache_of_f32)
