@@ -1,0 +1,116 @@
+#include "runtime/file/aside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BUFFER_BYTES = 256 * 1024, SUFFIX_BYTES = 32 };
+
+struct ag_aside {
+    char *path;
+    char *aside_path; /* beside the target, so that the rename stays on one file system */
+    FILE *stream;
+};
+
+static void free_aside(ag_aside_t *aside)
+{
+    free(aside->path);
+    free(aside->aside_path);
+    free(aside);
+}
+
+/* A rename would put a file in the place of /dev/null or of a pipe. */
+static ag_status_t check_target(const char *path)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) {
+        return AG_OK;
+    }
+    return ag_fail(AG_ERR_INVALID, "writing %s: it exists and is not a regular file", path);
+}
+
+static ag_status_t open_stream(ag_aside_t *aside)
+{
+    int fd = open(aside->aside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    if (fd < 0) {
+        return ag_fail(AG_ERR_IO, "creating %s: %s", aside->aside_path, strerror(errno));
+    }
+    aside->stream = fdopen(fd, "wb");
+    if (aside->stream == NULL) {
+        close(fd);
+        unlink(aside->aside_path);
+        return ag_fail_nomem(aside->path, BUFFER_BYTES);
+    }
+    setvbuf(aside->stream, NULL, _IOFBF, BUFFER_BYTES);
+    return AG_OK;
+}
+
+ag_status_t ag_aside_open(const char *path, ag_aside_t **aside_p)
+{
+    size_t n_aside = strlen(path) + SUFFIX_BYTES;
+    ag_aside_t *aside;
+    ag_status_t status = check_target(path);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    aside = calloc(1, sizeof(*aside));
+    if (aside == NULL) {
+        return ag_fail_nomem(path, sizeof(*aside));
+    }
+    aside->path = strdup(path);
+    aside->aside_path = malloc(n_aside);
+    if (aside->path == NULL || aside->aside_path == NULL) {
+        status = ag_fail_nomem(path, n_aside);
+        goto free_aside;
+    }
+    snprintf(aside->aside_path, n_aside, "%s.tmp.%ld", path, (long)getpid());
+    status = open_stream(aside);
+    if (status != AG_OK) {
+        goto free_aside;
+    }
+    *aside_p = aside;
+    return AG_OK;
+
+free_aside:
+    free_aside(aside);
+    return status;
+}
+
+FILE *ag_aside_stream(ag_aside_t *aside)
+{
+    return aside->stream;
+}
+
+ag_status_t ag_aside_complete(ag_aside_t *aside)
+{
+    ag_status_t status = AG_OK;
+
+    /* A write that failed earlier may have left half a row behind, whatever followed it. */
+    if (ferror(aside->stream) || fflush(aside->stream) != 0 || fsync(fileno(aside->stream)) != 0) {
+        status = ag_fail(AG_ERR_IO, "writing %s: %s", aside->aside_path, strerror(errno));
+        ag_aside_discard(aside);
+        return status;
+    }
+    if (fclose(aside->stream) != 0 || rename(aside->aside_path, aside->path) != 0) {
+        status = ag_fail(AG_ERR_IO, "completing %s: %s", aside->path, strerror(errno));
+        unlink(aside->aside_path);
+    }
+    free_aside(aside);
+    return status;
+}
+
+void ag_aside_discard(ag_aside_t *aside)
+{
+    if (aside == NULL) {
+        return;
+    }
+    fclose(aside->stream);
+    unlink(aside->aside_path);
+    free_aside(aside);
+}
