@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "launch/command.h"
 #include "launch/input.h"
@@ -149,15 +148,6 @@ static ag_status_t print_result(const ag_session_t *session, const evaluation_t 
     return ag_print_json_line(json);
 }
 
-/* Are they one file, by whatever names? */
-static bool is_same_file(const char *a, const char *b)
-{
-    struct stat of_a, of_b;
-
-    return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
-           of_a.st_ino == of_b.st_ino;
-}
-
 static ag_status_t open_logits(const ag_session_t *session, evaluation_t *e)
 {
     uint64_t n_windows = (e->n_ids + e->window - 1) / e->window;
@@ -165,10 +155,6 @@ static ag_status_t open_logits(const ag_session_t *session, evaluation_t *e)
 
     if (session->options->logits == NULL) {
         return AG_OK;
-    }
-    if (is_same_file(session->options->logits, input_of(session))) {
-        return ag_fail(AG_ERR_INVALID, "--logits %s would overwrite what is evaluated",
-                       session->options->logits);
     }
     return ag_npy_writer_open(session->options->logits, n_rows, session->model->spec->vocab,
                               &e->writer);

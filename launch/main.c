@@ -100,6 +100,7 @@ static int run_command(const ag_options_t *options, ag_status_t parsed)
         fprintf(stderr, "argosy: %s\n", ag_error());
     }
     if (alone && session.net != NULL && session.net->n_ranks > 1) {
+        ag_aside_discard(session.trace_file);
         session.net->ops->abort(session.net, exit_code(status));
     }
     ag_session_close(&session);

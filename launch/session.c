@@ -12,6 +12,7 @@
 #include "comm/net_mpi.h"
 #include "launch/budget.h"
 #include "launch/cores.h"
+#include "launch/output.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/line.h"
 #include "runtime/base/log.h"
@@ -201,6 +202,13 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+static ag_status_t open_outputs(ag_session_t *session)
+{
+    ag_status_t status = ag_outputs_check(session->options);
+
+    return status == AG_OK ? ag_session_open_trace(session) : status;
+}
+
 ag_status_t ag_session_open(ag_session_t *session)
 {
     const ag_options_t *options = session->options;
@@ -208,6 +216,9 @@ ag_status_t ag_session_open(ag_session_t *session)
 
     catch_signals();
     status = ag_session_agree(session, describe_rank(session));
+    if (status == AG_OK) {
+        status = ag_session_agree(session, session->net->rank == 0 ? open_outputs(session) : AG_OK);
+    }
     if (status == AG_OK && options->model != NULL) {
         status = ag_session_agree(session, ag_model_open(options->model, &session->model));
     }
@@ -541,6 +552,7 @@ void ag_session_close(ag_session_t *session)
 {
     ag_job_destroy(session->job);
     ag_trace_destroy(session->trace);
+    ag_aside_discard(session->trace_file);
     ag_device_close(session->device);
     ag_team_destroy(session->team);
     ag_ledger_destroy(session->ledger);

@@ -9,6 +9,7 @@
 #include "launch/limits.h"
 #include "launch/options.h"
 #include "launch/report.h"
+#include "runtime/file/aside.h"
 #include "runtime/text/tokenizer.h"
 
 /* What every rank knows of every other. */
@@ -35,8 +36,9 @@ typedef struct ag_session {
     ag_ledger_t *ledger;
     ag_team_t *team;
     ag_device_t *device;
-    ag_trace_t *trace;  /* NULL: not asked for */
-    ag_report_t report; /* rank 0's, when the run's figures were printed */
+    ag_trace_t *trace;      /* NULL: not asked for */
+    ag_aside_t *trace_file; /* rank 0's, until it is written */
+    ag_report_t report;     /* rank 0's, when the run's figures were printed */
     ag_job_t *job;
     bool agreed; /* the failure is every rank's: rank 0 alone tells of it */
 } ag_session_t;
@@ -66,6 +68,9 @@ ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status);
 
 /** Take the memory and read the weights. */
 ag_status_t ag_session_load(ag_session_t *session);
+
+/** Begin --trace's file, on rank 0: what cannot be written is told before the work. */
+ag_status_t ag_session_open_trace(ag_session_t *session);
 
 /** Write --trace: rank 0 its own events and those that each other rank sends it. */
 ag_status_t ag_session_write_trace(ag_session_t *session);

@@ -21,17 +21,22 @@ static ag_status_t trace_text(const ag_session_t *session, char **text_p, size_t
     return fclose(file) == 0 || status != AG_OK ? status : ag_fail_nomem("writing the trace", 1);
 }
 
+ag_status_t ag_session_open_trace(ag_session_t *session)
+{
+    return session->options->trace == NULL || session->options->dry_run
+               ? AG_OK
+               : ag_aside_open(session->options->trace, &session->trace_file);
+}
+
 /* Rank 0: its own text and what each other rank sends, between brackets. */
 static ag_status_t write_texts(ag_session_t *session, const char *text, size_t n_bytes)
 {
-    FILE *file = fopen(session->options->trace, "w");
+    FILE *file = ag_aside_stream(session->trace_file);
+    ag_aside_t *aside = session->trace_file;
     ag_status_t status = AG_OK;
-    bool written;
 
-    if (file != NULL) {
-        fputs("[\n", file);
-        fwrite(text, 1, n_bytes, file);
-    }
+    fputs("[\n", file);
+    fwrite(text, 1, n_bytes, file);
     for (int r = 1; r < session->net->n_ranks && status == AG_OK; r++) {
         uint64_t n = 0;
         char *theirs;
@@ -44,23 +49,20 @@ static ag_status_t write_texts(ag_session_t *session, const char *text, size_t n
         if (status == AG_OK) {
             status = ag_net_recv(session->net, NULL, r, theirs, n);
         }
-        if (status == AG_OK && file != NULL) {
+        if (status == AG_OK) {
             fwrite(theirs, 1, n, file);
         }
         free(theirs);
     }
-    if (file == NULL) {
-        return ag_fail(AG_ERR_IO, "%s cannot be written", session->options->trace);
+    if (status != AG_OK) {
+        return status;
     }
     /* every event before ends in a comma; this is the default, and says nothing */
     fputs("{\"ph\":\"M\",\"pid\":0,\"name\":\"process_sort_index\","
           "\"args\":{\"sort_index\":0}}]\n",
           file);
-    written = !ferror(file);
-    written = fclose(file) == 0 && written;
-    return status != AG_OK || written
-               ? status
-               : ag_fail(AG_ERR_IO, "writing the trace %s", session->options->trace);
+    session->trace_file = NULL;
+    return ag_aside_complete(aside);
 }
 
 ag_status_t ag_session_write_trace(ag_session_t *session)

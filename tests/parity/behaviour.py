@@ -490,6 +490,20 @@ def inputs():
         before = open(ids, "rb").read()
         one_line(["eval", "--model", TINY, "--tokens", ids, "--logits", ids], 2, [ids, "overwrite"])
         expect(open(ids, "rb").read() == before, "the ids are as they were")
+        model = tiny_variant(folder, "model")
+        weights = os.path.join(model, "model.safetensors")
+        before = open(weights, "rb").read()
+        work = ["generate", "--model", model, "--prompt", "a", "--max-tokens", "2", "--trace"]
+        for ranks, split in ((1, []), (2, ["--tp", "2"])):
+            one_line(work + [weights] + split, 2, [weights, "overwrite", "the model"], ranks)
+            one_line(work + ["/nonexistent/trace"] + split, 1, ["/nonexistent/trace"], ranks)
+        expect(open(weights, "rb").read() == before, "the weights are as they were")
+        trace_path = os.path.join(model, "trace")
+        one_line(["eval", "--model", model, "--tokens", ids, "--window", "999", "--trace", trace_path], 2, ["999"])
+        expect(sorted(os.listdir(model)) == sorted(os.listdir(TINY)), "nothing is left of a trace not written")
+        run(work + [trace_path])
+        run(work + [trace_path, "--dry-run"], check=False)
+        one_line(work + [trace_path], 2, ["overwrite"])  # by now it lies in the model's folder
         alone = json.loads(run(["eval", "--model", TINY, "--tokens", ids, "--window", "1",
                                 "--json"]).stdout)
         expect(alone == {"tokens": 3, "predicted": 0}, f"no token has one before it: {alone}")
