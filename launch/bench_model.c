@@ -56,16 +56,13 @@ static void choose_streams(memory_probe_t *probe)
     probe->read_bytes = probe->seconds = 0;
 }
 
-static bool on_token(void *arg, int32_t id, ag_status_t *status)
+static void between_tokens(void *arg)
 {
     memory_probe_t *probe = arg;
 
-    (void)id;
-    (void)status;
     if (probe->n_bytes > 0 && ++probe->n_tokens % PROBE_EVERY == 0) {
         read_some(probe);
     }
-    return false;
 }
 
 /* Any ids do: what is computed does not depend on them. */
@@ -90,7 +87,7 @@ static ag_status_t run(ag_session_t *session, ag_sampler_t *sampler, const ag_ar
     ag_array_t tokens = AG_ARRAY(int32_t);
     ag_generate_opts_t opts = {.max_tokens = n_steps + 1,
                                .ignore_end = true,
-                               .calls = {.on_token = on_token, .arg = probe}};
+                               .calls = {.pause = between_tokens, .arg = probe}};
     ag_stop_t stop;
     ag_status_t status = ag_generate(session->job, sampler, AG_ITEMS(ids, int32_t), n_prompt, &opts,
                                      &tokens, &stop, figures);

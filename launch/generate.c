@@ -243,7 +243,9 @@ static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
     sum->outputs += one->outputs;
     sum->attended += one->attended;
     sum->ns += one->ns;
+    sum->step_ns += one->step_ns;
     sum->compute_ns += one->compute_ns;
+    sum->sampling_ns += one->sampling_ns;
     ag_profile_add(&sum->profile, &one->profile);
 }
 

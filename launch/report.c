@@ -137,6 +137,10 @@ static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const
             }
         }
     }
+    if (phase->sampling_ns > 0 && report->n_kernels < AG_MAX_REPORT_KERNELS) {
+        report->kernels[report->n_kernels++] =
+            (ag_report_kernel_t){.node = "SAMPLING", .seconds = (double)phase->sampling_ns * 1e-9};
+    }
     qsort(report->kernels, report->n_kernels, sizeof(report->kernels[0]), by_time);
 }
 
@@ -180,7 +184,7 @@ static void name_holder(const ag_report_job_t *job, const ag_phase_t *phase,
 {
     const ag_plan_t *plan = job->plan;
     const char *name;
-    double at_limit_s[2] = {0}, waited_s = report->seconds - (double)phase->compute_ns * 1e-9;
+    double at_limit_s[2] = {0}, waited_s = (double)(phase->step_ns - phase->compute_ns) * 1e-9;
     double beyond_s;
 
     for (uint32_t i = 0; i < report->n_kernels; i++) {

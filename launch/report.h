@@ -31,7 +31,7 @@ typedef struct ag_report_job {
 
 /* A kind of kernel on rank 0. */
 typedef struct ag_report_kernel {
-    const char *node;
+    const char *node; /* SAMPLING is none, but is listed with them */
     const char *type; /* of its weight; NULL: it has none */
     double seconds;
     double bytes, ops; /* what it moved and computed at least */
@@ -46,7 +46,7 @@ typedef struct ag_report_phase {
     double limit;        /* tokens/s */
     double seconds;
     double barrier_s; /* of rank 0: its threads waited for each other */
-    double other_s;   /* in no kernel: other ranks, sampling, between segments */
+    double other_s;   /* in no kernel: other ranks, between segments, text put out */
     char held_back_by[48];
     uint32_t n_kernels;
     ag_report_kernel_t kernels[AG_MAX_REPORT_KERNELS]; /* the longest first */

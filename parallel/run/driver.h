@@ -16,6 +16,8 @@ typedef struct ag_driver_calls {
     /** A token was chosen. @return true: enough (its text holds a stop string). */
     bool (*on_token)(void *arg, int32_t id, ag_status_t *status);
     bool (*is_end)(void *arg, int32_t id);
+    /** After each token: what is done here takes none of the run's time. */
+    void (*pause)(void *arg);
     void *arg;
 } ag_driver_calls_t;
 
@@ -29,9 +31,11 @@ typedef struct ag_generate_opts {
 /* What the steps of a phase did, for its figures. */
 typedef struct ag_phase {
     uint64_t steps, tokens, outputs;
-    uint64_t attended; /* (query, key) pairs */
-    uint64_t ns;
-    uint64_t compute_ns;  /* of these, what rank 0 computed in */
+    uint64_t attended;    /* (query, key) pairs */
+    uint64_t ns;          /* all of it: steps, what is made of their logits, the caller's calls */
+    uint64_t step_ns;     /* of these, in steps */
+    uint64_t compute_ns;  /* and of these, what rank 0 computed in */
+    uint64_t sampling_ns; /* beside the steps: choosing tokens */
     ag_profile_t profile; /* of rank 0 */
 } ag_phase_t;
 

@@ -101,6 +101,7 @@ ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
         status = run_window(&e, tokens + done, n);
         done += n;
     }
+    ag_sequence_lap(&e.sequence, &figures->prefill);
     ag_sequence_fini(&e.sequence);
     return status;
 }

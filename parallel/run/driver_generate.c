@@ -33,12 +33,26 @@ static ag_status_t prefill(generation_t *g, const int32_t *prompt, size_t n_prom
     return AG_OK;
 }
 
-/* Take the token that the logits give. @param stop_p out: whether it was the last. */
+static ag_status_t pick(generation_t *g, uint64_t index, int32_t *id_p, ag_phase_t *phase)
+{
+    const ag_clock_t *clock = ag_job_clock(g->sequence.job);
+    uint64_t begin_ns = ag_clock_now_ns(clock);
+    ag_status_t status = ag_sampler_pick(g->sampler, g->logits, index, id_p);
+
+    phase->sampling_ns += ag_clock_now_ns(clock) - begin_ns;
+    return status;
+}
+
+/*
+ * Take the token that the logits give: it belongs to the phase that they come from, in its time
+ * too.
+ * @param stop_p out: whether it was the last.
+ */
 static ag_status_t take_token(generation_t *g, uint64_t index, int32_t *id_p, bool *ended_p,
-                              ag_stop_t *stop_p)
+                              ag_stop_t *stop_p, ag_phase_t *phase)
 {
     const ag_driver_calls_t *calls = &g->opts->calls;
-    ag_status_t status = ag_sampler_pick(g->sampler, g->logits, index, id_p);
+    ag_status_t status = pick(g, index, id_p, phase);
 
     *ended_p = false;
     if (status != AG_OK) {
@@ -63,10 +77,16 @@ static ag_status_t decode(generation_t *g, ag_stop_t *stop_p)
     const ag_plan_t *plan = ag_job_plan(g->sequence.job);
 
     for (uint64_t i = 0; i < g->opts->max_tokens; i++) {
+        ag_phase_t *phase = i == 0 ? &g->figures->prefill : &g->figures->decode;
         int32_t id;
         bool ended, cancelled;
-        ag_status_t status = take_token(g, i, &id, &ended, stop_p);
+        ag_status_t status = take_token(g, i, &id, &ended, stop_p, phase);
 
+        ag_sequence_lap(&g->sequence, phase);
+        if (g->opts->calls.pause != NULL) {
+            g->opts->calls.pause(g->opts->calls.arg);
+            ag_sequence_lap(&g->sequence, NULL);
+        }
         if (status != AG_OK || ended) {
             return status;
         }
@@ -119,6 +139,7 @@ ag_status_t ag_generate(ag_job_t *job, ag_sampler_t *sampler, const int32_t *pro
     }
     *stop_p = AG_STOP_INTERRUPTED;
     status = prefill(&g, prompt, n_prompt, &cancelled);
+    ag_sequence_lap(&g.sequence, &figures->prefill);
     if (status == AG_OK && !cancelled) {
         status = decode(&g, stop_p);
     }

@@ -20,6 +20,7 @@ ag_status_t ag_sequence_init(ag_job_t *job, ag_sequence_t *sequence_p)
         status = ag_kv_pool_take(&pool, sequence.n_blocks, sequence.blocks);
     }
     ag_kv_pool_fini(&pool);
+    sequence.lap_ns = ag_clock_now_ns(ag_job_clock(job));
     if (status != AG_OK) {
         ag_sequence_fini(&sequence);
         return status;
@@ -34,6 +35,16 @@ void ag_sequence_fini(ag_sequence_t *sequence)
     free(sequence->positions);
     free(sequence->outputs);
     *sequence = (ag_sequence_t){0};
+}
+
+void ag_sequence_lap(ag_sequence_t *sequence, ag_phase_t *phase)
+{
+    uint64_t now_ns = ag_clock_now_ns(ag_job_clock(sequence->job));
+
+    if (phase != NULL) {
+        phase->ns += now_ns - sequence->lap_ns;
+    }
+    sequence->lap_ns = now_ns;
 }
 
 void ag_sequence_begin(ag_sequence_t *sequence)
@@ -77,7 +88,7 @@ ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uin
     phase->steps++;
     phase->tokens += n;
     phase->outputs += n_outputs;
-    phase->ns += ag_clock_now_ns(clock) - begin_ns;
+    phase->step_ns += ag_clock_now_ns(clock) - begin_ns;
     phase->compute_ns += ag_job_compute_ns(sequence->job) - begin_compute_ns;
     ag_job_take_profile(sequence->job, &phase->profile);
     return status;

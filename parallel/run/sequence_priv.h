@@ -11,10 +11,14 @@ typedef struct ag_sequence {
     int32_t *positions; /* (batch tokens) */
     int32_t *outputs;   /* (batch tokens) */
     int32_t row_begin[2];
+    uint64_t lap_ns; /* until when the time was accounted for */
 } ag_sequence_t;
 
 ag_status_t ag_sequence_init(ag_job_t *job, ag_sequence_t *sequence_p);
 void ag_sequence_fini(ag_sequence_t *sequence);
+
+/** All time since the last lap, or since the beginning, was a phase's; NULL: was nobody's. */
+void ag_sequence_lap(ag_sequence_t *sequence, ag_phase_t *phase);
 
 /** Forget what is in the cache. */
 void ag_sequence_begin(ag_sequence_t *sequence);
@@ -27,7 +31,7 @@ typedef enum ag_sequence_outputs {
 
 /**
  * Run n tokens (at most the plan's batch) at the sequence's position.
- * @param phase  added to.
+ * @param phase  added to, all but its ns: ag_sequence_lap().
  */
 ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uint32_t n,
                              ag_sequence_outputs_t outputs, const float **logits_p,

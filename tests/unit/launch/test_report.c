@@ -53,6 +53,7 @@ static ag_run_figures_t make_figures(void)
                                            .outputs = 10,
                                            .attended = 50,
                                            .ns = 1000000000,
+                                           .step_ns = 1000000000,
                                            .compute_ns = 990000000}};
 
     figures.decode.profile.ns[AG_NODE_LINEAR][AG_F32] = 900000000;
@@ -87,6 +88,28 @@ Test(report, a_limit_is_bytes_over_the_read_rate_and_kernels_have_theirs)
     cr_expect(report.decode.kernels[0].memory);
     cr_expect_str_eq(report.decode.kernels[1].node, "ATTENTION");
     cr_expect_float_eq(report.decode.other_s, 0.03, 1e-9);
+    close_work(&work);
+}
+
+Test(report, sampling_is_listed_with_the_kernels_and_counts_as_overhead)
+{
+    ag_run_figures_t figures = make_figures();
+    ag_report_t report;
+    work_t work;
+
+    open_work(&work);
+    for (int i = 0; i < 2; i++) { /* all that was computed was at its limit, and yet */
+        work.host.limits.read_bytes_per_s[i] = 10 * 4.0 * WEIGHTS / 0.9;
+        work.host.limits.f32_flops_per_s[i] = 1e15;
+    }
+    figures.decode.sampling_ns = 2000000000;
+    figures.decode.ns += 2000000000;
+    report = ag_report_make(&work.job, &figures);
+    cr_expect_float_eq(report.decode.tokens_per_s, 10 / 3.0, 1e-9);
+    cr_expect_str_eq(report.decode.kernels[0].node, "SAMPLING");
+    cr_expect_float_eq(report.decode.kernels[0].seconds, 2, 1e-9);
+    cr_expect_float_eq(report.decode.other_s, 0.03, 1e-9);
+    cr_expect_str_eq(report.held_back_by, "overhead");
     close_work(&work);
 }
 

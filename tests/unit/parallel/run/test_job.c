@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/net_loop.h"
 #include "parallel/run/driver.h"
 #include "runtime/base/philox.h"
 #include "runtime/file/npy.h"
@@ -18,6 +19,7 @@ typedef struct work {
     const int32_t *ids;
     float logits[N_IDS * VOCAB];
     uint64_t n_rows;
+    ag_clock_t clock; /* none: the machine's */
 } work_t;
 
 static ag_status_t keep_logits(void *arg, const float *logits, uint64_t n_rows)
@@ -57,15 +59,16 @@ static ag_status_t open_rank(ag_turn_t *turn, rank_t *rank)
     THEN(ag_ledger_create(0, &rank->ledger));
     THEN(ag_team_create(&(ag_team_opts_t){.n_threads = 1}, &rank->team));
     THEN(ag_device_cpu_open(rank->team, rank->ledger, &rank->device));
-    THEN(ag_job_create(&(ag_job_opts_t){.build = rank->build,
-                                        .programs = &rank->programs,
-                                        .net = turn->net,
-                                        .team = rank->team,
-                                        .device = rank->device,
-                                        .clock = ag_clock_monotonic(),
-                                        .wait = turn->wait,
-                                        .idle = turn->idle},
-                       &rank->job));
+    THEN(ag_job_create(
+        &(ag_job_opts_t){.build = rank->build,
+                         .programs = &rank->programs,
+                         .net = turn->net,
+                         .team = rank->team,
+                         .device = rank->device,
+                         .clock = work->clock.now_ns != NULL ? work->clock : ag_clock_monotonic(),
+                         .wait = turn->wait,
+                         .idle = turn->idle},
+        &rank->job));
 #undef THEN
     return status;
 }
@@ -303,4 +306,58 @@ Test(job, a_rank_that_cannot_be_listened_to_breaks_the_job)
     ag_status_t statuses[3];
 
     ag_turns_run(3, 5, run_deaf, &work, statuses);
+}
+
+/* A clock of the test's own: a look at it takes 1 ns, all else what the test says. */
+static uint64_t look(void *arg)
+{
+    return ++*(uint64_t *)arg;
+}
+
+static bool take_a_microsecond(void *arg, int32_t id, ag_status_t *status)
+{
+    (void)id;
+    (void)status;
+    *(uint64_t *)arg += 1000;
+    return false;
+}
+
+static void take_a_second(void *arg)
+{
+    *(uint64_t *)arg += 1000000000;
+}
+
+Test(job, a_tokens_time_is_all_that_it_takes_but_for_the_pauses_between)
+{
+    enum { N_PROMPT = 5, N_TOKENS = 4 };
+    static const int32_t prompt[N_PROMPT] = {1, 2, 3, 4, 5};
+    uint64_t now_ns = 0;
+    work_t work = {.opts = {.compute = AG_COMPUTE_F32}, .clock = {look, &now_ns}};
+    ag_generate_opts_t opts = {
+        .max_tokens = N_TOKENS,
+        .calls = {.on_token = take_a_microsecond, .pause = take_a_second, .arg = &now_ns}};
+    ag_run_figures_t figures = {0};
+    ag_array_t tokens = AG_ARRAY(int32_t);
+    ag_sampler_t *sampler = NULL;
+    ag_net_t *net = NULL;
+    rank_t rank = {0};
+    ag_stop_t stop;
+
+    cr_assert_eq(ag_net_loop_create(1, &net), AG_OK);
+    cr_assert_eq(open_rank(&(ag_turn_t){.net = net, .arg = &work}, &rank), AG_OK);
+    cr_assert_eq(ag_sampler_create(VOCAB, &(ag_sampling_t){.temperature = 1}, &sampler), AG_OK);
+    cr_assert_eq(ag_generate(rank.job, sampler, prompt, N_PROMPT, &opts, &tokens, &stop, &figures),
+                 AG_OK);
+    cr_expect_eq(tokens.n_items, N_TOKENS);
+    cr_expect_eq(figures.decode.steps, N_TOKENS - 1);
+    cr_expect_geq(figures.prefill.ns, figures.prefill.step_ns + 1000, "with the first token");
+    cr_expect_geq(figures.decode.ns, figures.decode.step_ns + 1000 * (N_TOKENS - 1));
+    cr_expect_lt(figures.decode.ns, 1000000000, "no pause is in it");
+    cr_expect_geq(figures.prefill.sampling_ns, 1);
+    cr_expect_geq(figures.decode.sampling_ns, N_TOKENS - 1);
+    cr_expect_eq(ag_job_stop(rank.job), AG_OK);
+    ag_sampler_destroy(sampler);
+    ag_array_fini(&tokens);
+    close_rank(&rank);
+    ag_net_close(net);
 }
