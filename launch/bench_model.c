@@ -93,8 +93,14 @@ static ag_status_t run(ag_session_t *session, ag_sampler_t *sampler, const ag_ar
                                      &tokens, &stop, figures);
 
     ag_array_fini(&tokens);
-    return status == AG_OK && stop == AG_STOP_INTERRUPTED
-               ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")
+    if (status == AG_OK && stop == AG_STOP_INTERRUPTED) {
+        status = ag_fail(AG_ERR_INTERRUPTED, "interrupted");
+    }
+    return status == AG_OK && figures->decode.steps != n_steps
+               ? ag_fail(AG_ERR_INVALID,
+                         "%llu tokens were decoded, not %u: the context is too "
+                         "short for them",
+                         (unsigned long long)figures->decode.steps, n_steps)
                : status;
 }
 
@@ -175,16 +181,16 @@ static ag_status_t run_twice(ag_session_t *session, ag_sampler_t *sampler, const
 {
     size_t n_prompt = session->options->prompt_tokens;
     memory_probe_t nothing = {0}, probe = make_probe(session);
+    uint32_t n_steps = session->options->gen_tokens;
     ag_run_figures_t warm = {0};
     ag_status_t status = run(session, sampler, ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
-                             WARM_STEPS, &nothing, &warm);
+                             n_steps < WARM_STEPS ? n_steps : WARM_STEPS, &nothing, &warm);
 
     if (status == AG_OK && probe.n_bytes > 0) {
         choose_streams(&probe);
     }
     if (status == AG_OK) {
-        status =
-            run(session, sampler, ids, n_prompt, session->options->gen_tokens, &probe, figures);
+        status = run(session, sampler, ids, n_prompt, n_steps, &probe, figures);
     }
     take_rate(session, &probe);
     return status;
@@ -220,22 +226,33 @@ static ag_status_t measure(ag_session_t *session, double load_s)
     return status == AG_OK ? ag_print_figures(session, &figures) : status;
 }
 
+/* Of a plan file ag_session_plan() looks at the context. */
+static ag_status_t check_lengths(const ag_session_t *session, uint64_t needed)
+{
+    const ag_options_t *options = session->options;
+    uint32_t most = session->model->spec->context_tokens, given = options->plan.context_tokens;
+
+    if (given > 0 && given < most && needed > given) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%u prompt tokens and %u made ones are beyond --context %u: give a larger "
+                       "--context, or fewer --prompt-tokens or --gen-tokens",
+                       options->prompt_tokens, options->gen_tokens, given);
+    }
+    return needed <= most ? AG_OK
+                          : ag_fail(AG_ERR_INVALID,
+                                    "%u prompt tokens and %u made ones are beyond the context of "
+                                    "%u: give fewer --prompt-tokens or --gen-tokens",
+                                    options->prompt_tokens, options->gen_tokens, most);
+}
+
 ag_status_t ag_command_bench_model(ag_session_t *session)
 {
     const ag_options_t *options = session->options;
     uint64_t needed = (uint64_t)options->prompt_tokens + options->gen_tokens;
-    uint32_t most = session->model->spec->context_tokens;
     ag_clock_t clock = ag_clock_monotonic();
     uint64_t begin_ns;
-    ag_status_t status = AG_OK;
+    ag_status_t status = ag_session_agree(session, check_lengths(session, needed));
 
-    if (needed > most) {
-        status = ag_fail(AG_ERR_INVALID,
-                         "%u prompt tokens and %u made ones are beyond the context of %u: give "
-                         "fewer --prompt-tokens or --gen-tokens",
-                         options->prompt_tokens, options->gen_tokens, most);
-    }
-    status = ag_session_agree(session, status);
     if (status == AG_OK) {
         status = ag_session_plan(session, (uint32_t)needed, false);
     }

@@ -163,6 +163,8 @@ def bench():
     expect("LINEAR q4_1" in plain.stdout.decode(), "a table of kernels")
     one_line(["bench", "model", "--model", model, "--isa", "avx1024"], 2, ["avx1024", "base"])
     one_line(["bench", "model", "--model", model, "--prompt-tokens", "8100"], 2, ["8192"])
+    one_line(["bench", "model", "--model", model, "--context", "45", "--prompt-tokens", "40", "--gen-tokens",
+              "80"], 2, ["40 prompt", "80 made", "--context 45"])
     one_line(["bench"], 2, ["limits", "model"])
     one_line(["bench", "limits", "--dir", "/nonexistent"], 1, ["/nonexistent"])
     limits = json.loads(run(["bench", "limits", "--json"], 2).stdout)
