@@ -78,7 +78,7 @@ static bool is_string(const ag_json_t *json, const char *text)
     return found != NULL && strcmp(found, text) == 0;
 }
 
-static bool are_sensible(const ag_limits_t *limits)
+static bool are_sensible(ag_limits_t *limits)
 {
     bool good = limits->process_bytes[0] > 0 && limits->process_bytes[1] > 0;
 
@@ -86,6 +86,9 @@ static bool are_sensible(const ag_limits_t *limits)
         good &= limits->read_bytes_per_s[i] > 0 && limits->copy_bytes_per_s[i] > 0 &&
                 limits->f32_flops_per_s[i] > 0 && limits->bf16_flops_per_s[i] >= 0 &&
                 limits->int8_ops_per_s[i] >= 0;
+    }
+    for (int i = 0; i < N_RATES; i++) { /* what one can do, all can */
+        good &= rates_of(limits, i)[1] >= rates_of(limits, i)[0];
     }
     return good;
 }
@@ -290,7 +293,12 @@ static ag_status_t measure_rates(const char *program, ag_limits_t *limits)
     for (int i = 0; i < 2 * N_RATES; i++) {
         rates_of(limits, i / 2)[i % 2] = strtod(at, &at);
     }
-    limits->n_disturbed = strtoul(at, &at, 10) > 0;
+    for (int i = 0; i < N_RATES; i++) { /* all cores were measured in a slower moment */
+        double *rate = rates_of(limits, i);
+
+        rate[1] = rate[1] > rate[0] || rate[1] <= 0 ? rate[1] : rate[0];
+    }
+    limits->n_disturbed = limits->disturbed = strtoul(at, &at, 10) > 0;
     limits->n_core_kinds = (uint32_t)strtoul(at, NULL, 10);
     return are_sensible(limits)
                ? AG_OK
@@ -346,16 +354,19 @@ static bool is_final(const char *path, const ag_limits_t *limits)
            (stat(path, &info) == 0 && time(NULL) - info.st_mtim.tv_sec < RETRY_SECONDS);
 }
 
-/* A disturbance only ever takes away: of two measurements the better rates hold. */
-static void merge(ag_limits_t *before, ag_limits_t *limits)
+void ag_limits_merge(const ag_limits_t *before, ag_limits_t *limits)
 {
+    ag_limits_t other = *before;
+
     for (int i = 0; i < 2 * N_RATES; i++) {
-        double *rate = &rates_of(before, i / 2)[i % 2];
+        double *rate = &rates_of(&other, i / 2)[i % 2];
         double *kept = &rates_of(limits, i / 2)[i % 2];
 
         *kept = *rate > *kept ? *rate : *kept;
     }
-    limits->n_disturbed = limits->n_disturbed > 0 ? before->n_disturbed + 1 : 0;
+    limits->n_disturbed = limits->n_disturbed > 0 && before->n_disturbed > 0
+                              ? before->n_disturbed + limits->n_disturbed
+                              : 0;
 }
 
 static ag_status_t measure_processes(const char *program, ag_limits_t *limits)
@@ -379,8 +390,8 @@ ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
     read_cpu_name(limits->cpu, sizeof(limits->cpu));
     read_build(opts->program_path, build, sizeof(build));
     is_kept =
-        opts->cache_path != NULL && !opts->renew && read_cache(opts->cache_path, build, limits);
-    if (is_kept && is_final(opts->cache_path, limits)) {
+        opts->cache_path != NULL && !opts->forget && read_cache(opts->cache_path, build, limits);
+    if (is_kept && !opts->renew && is_final(opts->cache_path, limits)) {
         return AG_OK;
     }
     before = *limits;
@@ -391,7 +402,7 @@ ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
         status = measure_rates(opts->program_path, limits);
     }
     if (status == AG_OK && is_kept) {
-        merge(&before, limits);
+        ag_limits_merge(&before, limits);
     }
     if (status == AG_OK && opts->cache_path != NULL) {
         write_cache(opts->cache_path, build, limits);

@@ -8,8 +8,9 @@
 typedef struct ag_limits {
     char cpu[96];
     uint32_t n_cores;
-    uint32_t
-        n_disturbed; /* measurements that something else on the machine disturbed; 0: none did */
+    uint32_t n_disturbed;  /* measurements in a row that something else on the machine disturbed;
+                              0: one was not */
+    uint32_t disturbed;    /* 1: the last one was */
     uint32_t n_core_kinds; /* such as fast and frugal ones; 0: not known, taken as 1 */
     double read_bytes_per_s[2];
     double copy_bytes_per_s[2]; /* bytes read, as many are written */
@@ -24,7 +25,8 @@ typedef struct ag_limits_opts {
     const char *cache_path;   /* NULL: not kept */
     const char *program_path; /* of argosy itself, whose hidden commands measure */
     uint32_t n_cores;
-    bool renew; /* measure although there is a file */
+    bool renew;  /* measure although there is a file: the better rates hold */
+    bool forget; /* measure as if there were no file */
 } ag_limits_opts_t;
 
 /**
@@ -35,6 +37,9 @@ typedef struct ag_limits_opts {
  * @return AG_OK; AG_ERR_IO: the program cannot be started or does not answer.
  */
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits);
+
+/** A disturbance only ever takes away: of two measurements of one machine the better rates hold. */
+void ag_limits_merge(const ag_limits_t *before, ag_limits_t *limits);
 
 /** Where this very program lies: a program_path. */
 void ag_limits_own_path(char *path, size_t n_bytes);

@@ -139,8 +139,8 @@ static ag_status_t get_limits(ag_session_t *session)
             &(ag_limits_opts_t){.cache_path = cache_path(program, cache, sizeof(cache)),
                                 .program_path = program,
                                 .n_cores = session->host.n_cores,
-                                .renew = session->options->renew_limits ||
-                                         ag_command_measures(session->options->command)},
+                                .renew = ag_command_measures(session->options->command),
+                                .forget = session->options->renew_limits},
             &session->ranks[rank].limits);
         if (status != AG_OK && ag_session_is_cancelled(NULL)) { /* the child was told, too */
             status =

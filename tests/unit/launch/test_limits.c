@@ -124,7 +124,10 @@ Test(limits, are_measured_anew_when_that_is_asked_for)
     cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
     machine.opts.renew = true;
     cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
-    cr_expect_eq(n_runs(&machine), 6);
+    cr_expect_eq(n_runs(&machine), 4);
+    machine.opts.forget = true;
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_expect_eq(n_runs(&machine), 7);
 }
 
 /* Replace a part of the kept file and look again. */
@@ -282,6 +285,45 @@ Test(limits, of_a_busy_machine_are_bettered_by_later_calls)
     cr_expect_eq(limits.f32_flops_per_s[1], 390);
     cr_expect_eq(limits.int8_ops_per_s[1], 1100);
     cr_expect_eq(limits.process_bytes[0], 1000);
+}
+
+/* A quiet first time, a busy second one, in which all cores were slower than one. */
+static const char ONCE_QUIET[] =
+    "#!/bin/sh\n"
+    "echo \"$*\" >> \"$0.log\"\n"
+    "case \"$1 $(wc -l < \"$0.log\")\" in\n"
+    "measure-process*) echo 1000;;\n"
+    "*3) printf '10\\n20\\n4\\n14\\n100\\n390\\n0\\n0\\n300\\n900\\n0\\n';;\n"
+    "*) printf '30\\n15\\n4\\n13\\n90\\n300\\n0\\n0\\n200\\n800\\n1\\n';;\n"
+    "esac\n";
+
+Test(limits, that_were_better_are_kept_by_who_measures_anew)
+{
+    machine_t machine;
+    ag_limits_t limits;
+
+    make_machine(&machine, ONCE_QUIET);
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    machine.opts.renew = true;
+    for (int i = 0; i < 2; i++) { /* measured, then read */
+        cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+        cr_expect_eq(limits.read_bytes_per_s[0], 30);
+        cr_expect_eq(limits.read_bytes_per_s[1], 30, "what one core reads, all can");
+        cr_expect_eq(limits.f32_flops_per_s[1], 390);
+        cr_expect_eq(limits.int8_ops_per_s[1], 900);
+        cr_expect_eq(limits.n_disturbed, 0, "one measurement was not disturbed");
+        cr_expect_eq(limits.disturbed, i == 0, "the one just made was");
+        machine.opts.renew = false;
+    }
+    machine.opts.forget = true;
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    cr_expect_eq(limits.f32_flops_per_s[1], 300, "as if there were no file");
+    cr_expect_eq(limits.n_disturbed, 1);
+}
+
+Test(limits, a_file_in_which_all_cores_do_less_than_one_is_measured_over)
+{
+    expect_measured_over("35", "9");
 }
 
 Test(limits, of_a_busy_machine_are_not_measured_again_at_once)
