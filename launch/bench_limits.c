@@ -22,17 +22,18 @@ static double gigas(double rate)
 static void print_rates(const ag_limits_t *limits, uint32_t n_threads)
 {
     printf("%3u thread%s  read %6.1f GB/s  copy %6.1f GB/s  f32 %7.1f  bf16 %7.1f  int8 %7.1f "
-           "GOP/s\n",
+           "GOP/s%s\n",
            n_threads, n_threads == 1 ? " " : "s",
            gigas(ag_limits_at(limits->read_bytes_per_s, limits->n_cores, n_threads)),
            gigas(ag_limits_at(limits->copy_bytes_per_s, limits->n_cores, n_threads)),
            gigas(ag_limits_at(limits->f32_flops_per_s, limits->n_cores, n_threads)),
            gigas(ag_limits_at(limits->bf16_flops_per_s, limits->n_cores, n_threads)),
-           gigas(ag_limits_at(limits->int8_ops_per_s, limits->n_cores, n_threads)));
+           gigas(ag_limits_at(limits->int8_ops_per_s, limits->n_cores, n_threads)),
+           limits->disturbed ? ", disturbed by others" : "");
 }
 
 /* 1, 2, 4 … threads and the number asked for; those of the whole host are known already. */
-static ag_status_t by_threads(const ag_session_t *session, ag_json_t *list)
+static ag_status_t by_threads(const ag_session_t *session, ag_json_t *list, bool *disturbed_p)
 {
     const ag_limits_t *known = ag_session_limits(session, 0);
     uint32_t most = session->ranks[0].n_threads, n = 1;
@@ -44,6 +45,7 @@ static ag_status_t by_threads(const ag_session_t *session, ag_json_t *list)
         if (n != 1 && n != known->n_cores) {
             status = ag_limits_measure(n, &limits);
         }
+        *disturbed_p |= limits.disturbed != 0;
         if (status == AG_OK) {
             ag_json_t *row = ag_limits_to_json(&limits, n);
 
@@ -127,18 +129,18 @@ static ag_status_t measure_host(ag_session_t *session, ag_json_t *json)
 {
     const ag_limits_t *limits = ag_session_limits(session, 0);
     ag_json_t *threads = ag_json_new_array();
+    bool disturbed = false;
     ag_status_t status;
 
     ag_json_set(json, "cpu", ag_json_new_string(limits->cpu, strlen(limits->cpu)));
     ag_json_set(json, "threads", ag_json_new_integer(session->ranks[0].n_threads));
     ag_json_set(json, "ranks", ag_json_new_integer(session->net->n_ranks));
-    ag_json_set(json, "disturbed", ag_json_new_bool(limits->n_disturbed > 0));
     ag_json_set(json, "limits", ag_limits_to_json(limits, session->ranks[0].n_threads));
     if (!session->options->json) {
-        printf("%s, %u cores%s\n", limits->cpu, limits->n_cores,
-               limits->n_disturbed > 0 ? ", which others used at the same time" : "");
+        printf("%s, %u cores\n", limits->cpu, limits->n_cores);
     }
-    status = by_threads(session, threads);
+    status = by_threads(session, threads, &disturbed);
+    ag_json_set(json, "disturbed", ag_json_new_bool(disturbed));
     ag_json_set(json, "by_threads", threads);
     return status == AG_OK && session->options->dir != NULL ? disk(session, json) : status;
 }
