@@ -4,64 +4,23 @@
 #include <string.h>
 
 #include "launch/command.h"
-#include "launch/probe.h"
-#include "runtime/base/log.h"
+#include "launch/memory_probe.h"
 #include "runtime/base/philox.h"
 
-enum { WARM_TOKENS = 64, WARM_STEPS = 3, PROBE_EVERY = 8, MOST_PROBE_BYTES = 256 << 20 };
+enum { WARM_TOKENS = 64, WARM_STEPS = 3, PROBE_EVERY = 8 };
 
-/*
- * How fast memory is read between the tokens that are decoded: over the weights themselves, by the
- * same threads. A virtual machine's memory may be twice as fast in one second as in the next, so
- * that what was measured before a run says little of it.
- */
-typedef struct memory_probe {
-    ag_team_t *team;
-    const unsigned char *bytes;
-    size_t n_bytes, at;
-    unsigned n_streams;
+/* What is measured between tokens. */
+typedef struct between {
+    ag_memory_probe_t memory;
     uint64_t n_tokens;
-    double read_bytes, seconds;
-} memory_probe_t;
-
-static void read_some(memory_probe_t *probe)
-{
-    size_t left = probe->n_bytes - probe->at;
-    size_t n = left < MOST_PROBE_BYTES ? left : MOST_PROBE_BYTES;
-
-    probe->seconds +=
-        ag_probe_read_pass(probe->team, probe->bytes + probe->at, n, probe->n_streams);
-    probe->read_bytes += (double)n;
-    probe->at = probe->at + n < probe->n_bytes ? probe->at + n : 0;
-}
-
-/* As many streams as are read fastest here. */
-static void choose_streams(memory_probe_t *probe)
-{
-    unsigned best_streams = 1;
-    double best = 0;
-
-    for (unsigned n = 1; n <= 8; n *= 2) {
-        probe->n_streams = n;
-        probe->read_bytes = probe->seconds = 0;
-        for (int i = 0; i < 3; i++) {
-            read_some(probe);
-        }
-        if (probe->read_bytes > best * probe->seconds) {
-            best = probe->read_bytes / probe->seconds;
-            best_streams = n;
-        }
-    }
-    probe->n_streams = best_streams;
-    probe->read_bytes = probe->seconds = 0;
-}
+} between_t;
 
 static void between_tokens(void *arg)
 {
-    memory_probe_t *probe = arg;
+    between_t *between = arg;
 
-    if (probe->n_bytes > 0 && ++probe->n_tokens % PROBE_EVERY == 0) {
-        read_some(probe);
+    if (++between->n_tokens % PROBE_EVERY == 0) {
+        ag_memory_probe_pass(&between->memory);
     }
 }
 
@@ -81,13 +40,13 @@ static ag_status_t make_prompt(const ag_session_t *session, ag_array_t *ids)
 
 /* Prefill so many, then decode so many steps: the first token comes from the prefill. */
 static ag_status_t run(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
-                       size_t n_prompt, uint32_t n_steps, memory_probe_t *probe,
+                       size_t n_prompt, uint32_t n_steps, between_t *between,
                        ag_run_figures_t *figures)
 {
     ag_array_t tokens = AG_ARRAY(int32_t);
     ag_generate_opts_t opts = {.max_tokens = n_steps + 1,
                                .ignore_end = true,
-                               .calls = {.pause = between_tokens, .arg = probe}};
+                               .calls = {.pause = between_tokens, .arg = between}};
     ag_stop_t stop;
     ag_status_t status = ag_generate(session->job, sampler, AG_ITEMS(ids, int32_t), n_prompt, &opts,
                                      &tokens, &stop, figures);
@@ -130,8 +89,51 @@ static ag_json_t *kernels_json(const ag_report_phase_t *phase)
     return list;
 }
 
-static ag_status_t print_json(const ag_session_t *session, const ag_report_t *report, double load_s)
+/* The read rates: at the start, between the tokens, and which of them the limit is made of. */
+static void add_reads(const ag_session_t *session, const ag_pass_rates_t *rates, ag_json_t *json)
 {
+    const ag_limits_t *limits = ag_session_limits(session, 0);
+    uint32_t n_threads = session->ranks[0].n_threads;
+    uint32_t n_passes = rates->n_alone + rates->n_disturbed;
+    bool between = session->read_bytes_per_s > 0;
+    ag_json_t *at_limit = ag_limits_to_json(limits, n_threads), *reads = ag_json_new_object();
+
+    if (between) {
+        ag_json_set(at_limit, "read_bytes_per_s", ag_json_new_real(session->read_bytes_per_s));
+    }
+    ag_json_set(json, "limits", at_limit);
+    ag_json_set(json, "disturbed",
+                ag_json_new_bool(limits->disturbed || 4 * rates->n_disturbed > n_passes));
+    ag_json_set(reads, "limit_is_of", text_json(between ? "between tokens" : "start"));
+    ag_json_set(
+        reads, "start_bytes_per_s",
+        ag_json_new_real(ag_limits_at(limits->read_bytes_per_s, limits->n_cores, n_threads)));
+    ag_json_set(reads, "between_tokens_bytes_per_s", ag_json_new_real(ag_pass_rates_median(rates)));
+    ag_json_set(reads, "passes", ag_json_new_integer(n_passes));
+    ag_json_set(reads, "disturbed_passes", ag_json_new_integer(rates->n_disturbed));
+    ag_json_set(json, "memory_reads", reads);
+}
+
+static void print_reads(const ag_session_t *session, const ag_pass_rates_t *rates)
+{
+    const ag_limits_t *limits = ag_session_limits(session, 0);
+    double between = ag_pass_rates_median(rates);
+
+    printf("memory read at %.1f GB/s at the start",
+           ag_limits_at(limits->read_bytes_per_s, limits->n_cores, session->ranks[0].n_threads) *
+               1e-9);
+    if (between > 0) {
+        printf(", at %.1f between tokens (%u passes%s)", between * 1e-9, rates->n_alone,
+               rates->n_disturbed > 0 ? ", and others that were disturbed" : "");
+    } else if (session->net->n_ranks == 1) {
+        printf(", too seldom between tokens to tell");
+    }
+    printf("; the limit is by the %s\n", session->read_bytes_per_s > 0 ? "latter" : "former");
+}
+
+static ag_status_t print_json(const ag_session_t *session, const between_t *between, double load_s)
+{
+    const ag_report_t *report = &session->report;
     const ag_limits_t *limits = ag_session_limits(session, 0);
     uint32_t n_threads = session->ranks[0].n_threads;
     ag_json_t *json = ag_json_new_object(), *profile = ag_json_new_object();
@@ -146,53 +148,33 @@ static ag_status_t print_json(const ag_session_t *session, const ag_report_t *re
     ag_report_to_json(report, json);
     ag_json_set(json, "load_s", ag_json_new_real(load_s));
     ag_json_set(json, "peak_memory_bytes", ag_json_new_integer((int64_t)ag_process_peak_bytes()));
-    ag_json_set(json, "limits", ag_limits_to_json(limits, n_threads));
+    add_reads(session, &between->memory.rates, json);
     ag_json_set(profile, "prefill", kernels_json(&report->prefill));
     ag_json_set(profile, "decode", kernels_json(&report->decode));
     ag_json_set(json, "profile", profile);
     return ag_print_json_line(json);
 }
 
-/* One rank reads all memory there is to be read; of several each would have to. */
-static memory_probe_t make_probe(const ag_session_t *session)
-{
-    memory_probe_t probe = {.team = session->team};
-
-    if (session->net->n_ranks == 1) {
-        probe.bytes = ag_job_weights(session->job, &probe.n_bytes);
-    }
-    return probe;
-}
-
-/* What was read between the tokens is what could be read for them. */
-static void take_rate(ag_session_t *session, const memory_probe_t *probe)
-{
-    ag_limits_t *limits = &session->ranks[0].limits;
-    double rate = probe->seconds > 0 ? probe->read_bytes / probe->seconds : 0;
-
-    if (rate > 0) {
-        limits->read_bytes_per_s[0] = rate / session->ranks[0].n_threads;
-        limits->read_bytes_per_s[1] = rate;
-    }
-}
-
 static ag_status_t run_twice(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
-                             ag_run_figures_t *figures)
+                             between_t *between, ag_run_figures_t *figures)
 {
-    size_t n_prompt = session->options->prompt_tokens;
-    memory_probe_t nothing = {0}, probe = make_probe(session);
+    size_t n_prompt = session->options->prompt_tokens, n_bytes;
     uint32_t n_steps = session->options->gen_tokens;
     ag_run_figures_t warm = {0};
+    between_t nothing = {0};
     ag_status_t status = run(session, sampler, ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
                              n_steps < WARM_STEPS ? n_steps : WARM_STEPS, &nothing, &warm);
 
-    if (status == AG_OK && probe.n_bytes > 0) {
-        choose_streams(&probe);
+    /* one rank reads all memory there is to be read; of several each would have to */
+    if (status == AG_OK && session->net->n_ranks == 1) {
+        const void *weights = ag_job_weights(session->job, &n_bytes);
+
+        ag_memory_probe_init(&between->memory, session->team, weights, n_bytes);
     }
     if (status == AG_OK) {
-        status = run(session, sampler, ids, n_prompt, n_steps, &probe, figures);
+        status = run(session, sampler, ids, n_prompt, n_steps, between, figures);
     }
-    take_rate(session, &probe);
+    session->read_bytes_per_s = ag_pass_rates_median(&between->memory.rates);
     return status;
 }
 
@@ -201,29 +183,33 @@ static ag_status_t measure(ag_session_t *session, double load_s)
     ag_array_t ids = AG_ARRAY(int32_t);
     ag_run_figures_t figures = {0};
     ag_sampler_t *sampler = NULL;
-    ag_report_t report;
+    between_t between = {0};
     ag_status_t status = make_prompt(session, &ids), stopped;
 
     if (status == AG_OK) {
         status = ag_sampler_create(session->model->spec->vocab, &(ag_sampling_t){0}, &sampler);
     }
     if (status == AG_OK) {
-        status = run_twice(session, sampler, &ids, &figures);
+        status = run_twice(session, sampler, &ids, &between, &figures);
     }
     ag_sampler_destroy(sampler);
     ag_array_fini(&ids);
     stopped = ag_job_stop(session->job);
     status = status == AG_OK ? stopped : status;
     if (status == AG_OK) {
-        status = ag_make_report(session, &figures, &report);
+        status = ag_conclude(session, &figures);
     }
     if (status == AG_OK && session->options->json) {
-        status = print_json(session, &report, load_s);
+        status = print_json(session, &between, load_s);
     } else if (status == AG_OK) {
-        ag_report_table(&report, stdout);
+        ag_report_table(&session->report, stdout);
+        print_reads(session, &between.memory.rates);
         status = ag_write_out("", 0);
     }
-    return status == AG_OK ? ag_print_figures(session, &figures) : status;
+    if (status == AG_OK) {
+        ag_print_figures(session);
+    }
+    return status;
 }
 
 /* Of a plan file ag_session_plan() looks at the context. */

@@ -19,8 +19,15 @@ ag_status_t ag_print_plan(ag_session_t *session);
 ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figures,
                            ag_report_t *report);
 
-/** The one closing line of a run, on standard error. */
-ag_status_t ag_print_figures(ag_session_t *session, const ag_run_figures_t *figures);
+/**
+ * The report of the whole run, as session->report: to be made when the job is stopped, so that it
+ * knows of all ranks. A figure beyond its limit says that this was measured in a slow moment: a job
+ * of one rank measures again, once, and keeps the better.
+ */
+ag_status_t ag_conclude(ag_session_t *session, const ag_run_figures_t *figures);
+
+/** The one closing line of a run that was concluded, on standard error. */
+void ag_print_figures(const ag_session_t *session);
 
 /** Write to standard output and flush: AG_ERR_IO when it is closed. */
 ag_status_t ag_write_out(const char *bytes, size_t n_bytes);

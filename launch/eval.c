@@ -182,7 +182,10 @@ static ag_status_t run(ag_session_t *session, evaluation_t *e)
         status = print_result(session, e, &result);
     }
     if (status == AG_OK || status == AG_ERR_INTERRUPTED) { /* figures, also of a part */
-        closed = ag_print_figures(session, &figures);
+        closed = ag_conclude(session, &figures);
+    }
+    if (closed == AG_OK && (status == AG_OK || status == AG_ERR_INTERRUPTED)) {
+        ag_print_figures(session);
     }
     return status == AG_OK                ? closed
            : status == AG_ERR_INTERRUPTED ? ag_fail(status, "interrupted")

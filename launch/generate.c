@@ -30,6 +30,8 @@ typedef struct answer {
     ag_text_stream_t stream;
     ag_array_t text;   /* char: all of it, for --json */
     ag_array_t tokens; /* int32_t */
+    ag_stop_t stop;
+    ag_run_figures_t figures;
 } answer_t;
 
 static ag_status_t put_bos(ag_array_t *ids, size_t begin, int32_t bos)
@@ -222,10 +224,12 @@ static ag_json_t *ids_json(const int32_t *ids, size_t n_ids)
     return array;
 }
 
+/* An answer's own figures; those of the whole job where that is over. */
 static ag_status_t print_json(const answer_t *answer, const int32_t *prompt, size_t n_prompt,
-                              ag_stop_t stop, const ag_report_t *report)
+                              const ag_report_t *report)
 {
     static const char *const stops[] = {"eos", "length", "stop", "interrupted"};
+    ag_stop_t stop = answer->stop;
     ag_json_t *json = ag_json_new_object();
 
     ag_json_set(json, "prompt_tokens", ids_json(prompt, n_prompt));
@@ -249,67 +253,113 @@ static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
     ag_profile_add(&sum->profile, &one->profile);
 }
 
-static ag_status_t answer_prompt(ag_session_t *session, ag_sampler_t *sampler,
-                                 const prompts_t *prompts, uint64_t number, ag_stop_t *stop_p,
-                                 ag_run_figures_t *sum)
+static void close_answer(answer_t *answer)
 {
-    answer_t answer = {.session = session, .text = AG_ARRAY(char), .tokens = AG_ARRAY(int32_t)};
-    ag_generate_opts_t opts = {.max_tokens = session->options->max_tokens,
-                               .ignore_end = session->options->ignore_eos,
+    ag_text_stream_fini(&answer->stream);
+    ag_array_fini(&answer->text);
+    ag_array_fini(&answer->tokens);
+}
+
+static ag_status_t answer_prompt(answer_t *answer, ag_sampler_t *sampler, const prompts_t *prompts,
+                                 uint64_t number)
+{
+    const ag_options_t *options = answer->session->options;
+    ag_generate_opts_t opts = {.max_tokens = options->max_tokens,
+                               .ignore_end = options->ignore_eos,
                                .stream = number,
-                               .calls = {.on_token = on_token, .is_end = is_end, .arg = &answer}};
-    ag_run_figures_t figures = {0};
-    ag_report_t report;
+                               .calls = {.on_token = on_token, .is_end = is_end, .arg = answer}};
     size_t n_before, n_prompt;
     const int32_t *prompt = ids_of(prompts, number, &n_prompt);
     ag_status_t status;
 
-    ag_text_stream_init(&answer.stream, session->options->stops, session->options->n_stops);
-    status = ag_generate(session->job, sampler, prompt, n_prompt, &opts, &answer.tokens, stop_p,
-                         &figures);
-    n_before = answer.text.n_items;
+    ag_text_stream_init(&answer->stream, options->stops, options->n_stops);
+    status = ag_generate(answer->session->job, sampler, prompt, n_prompt, &opts, &answer->tokens,
+                         &answer->stop, &answer->figures);
+    n_before = answer->text.n_items;
     if (status == AG_OK) {
-        status = ag_text_stream_flush(&answer.stream, &answer.text);
+        status = ag_text_stream_flush(&answer->stream, &answer->text);
     }
     if (status == AG_OK) {
-        status = print_new(&answer, n_before);
+        status = print_new(answer, n_before);
+    }
+    return status == AG_OK && !options->json ? ag_write_out("\n", 1) : status;
+}
+
+/* Its line of JSON, where that is asked for. */
+static ag_status_t tell_answer(const answer_t *answer, const prompts_t *prompts, uint64_t number)
+{
+    size_t n_prompt;
+    const int32_t *prompt = ids_of(prompts, number, &n_prompt);
+    ag_report_t report;
+    ag_status_t status;
+
+    if (!answer->session->options->json) {
+        return AG_OK;
+    }
+    status = ag_make_report(answer->session, &answer->figures, &report);
+    return status == AG_OK ? print_json(answer, prompt, n_prompt, &report) : status;
+}
+
+/* The job is over: the closing line, and what the last answer had to wait with for it. */
+static ag_status_t conclude(ag_session_t *session, const answer_t *last, const prompts_t *prompts,
+                            uint64_t number, const ag_run_figures_t *figures)
+{
+    ag_status_t status = ag_conclude(session, figures);
+
+    if (status == AG_OK) {
+        status = tell_answer(last, prompts, number);
     }
     if (status == AG_OK) {
-        status = ag_make_report(session, &figures, &report);
+        ag_print_figures(session);
     }
-    if (status == AG_OK) {
-        status = session->options->json ? print_json(&answer, prompt, n_prompt, *stop_p, &report)
-                                        : ag_write_out("\n", 1);
+    return status == AG_OK && last->stop == AG_STOP_INTERRUPTED
+               ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")
+               : status;
+}
+
+/* How evenly ranks worked is known when all have stopped: the last answer tells of it. */
+static ag_status_t answer_each(ag_session_t *session, ag_sampler_t *sampler,
+                               const prompts_t *prompts)
+{
+    ag_run_figures_t figures = {0};
+    size_t n = prompts->ends.n_items;
+    ag_status_t status = AG_OK, stopped;
+    bool is_last = false;
+
+    for (size_t i = 0; !is_last; i++) {
+        answer_t answer = {.session = session, .text = AG_ARRAY(char), .tokens = AG_ARRAY(int32_t)};
+
+        status = answer_prompt(&answer, sampler, prompts, i);
+        add_phase(&figures.prefill, &answer.figures.prefill);
+        add_phase(&figures.decode, &answer.figures.decode);
+        is_last = i + 1 == n || answer.stop == AG_STOP_INTERRUPTED;
+        if (status == AG_OK && !is_last) {
+            status = tell_answer(&answer, prompts, i);
+        }
+        if (status != AG_OK || is_last) {
+            is_last = true;
+            stopped = ag_job_stop(session->job);
+            status = status == AG_OK ? stopped : status;
+            status = status == AG_OK ? conclude(session, &answer, prompts, i, &figures) : status;
+        }
+        close_answer(&answer);
     }
-    add_phase(&sum->prefill, &figures.prefill);
-    add_phase(&sum->decode, &figures.decode);
-    ag_text_stream_fini(&answer.stream);
-    ag_array_fini(&answer.text);
-    ag_array_fini(&answer.tokens);
     return status;
 }
 
 static ag_status_t answer_all(ag_session_t *session, const prompts_t *prompts)
 {
-    ag_run_figures_t figures = {0};
     ag_sampler_t *sampler = NULL;
-    ag_stop_t stop = AG_STOP_END;
-    ag_status_t status, stopped;
+    ag_status_t status =
+        ag_sampler_create(session->model->spec->vocab, &session->options->sampling, &sampler);
 
-    status = ag_sampler_create(session->model->spec->vocab, &session->options->sampling, &sampler);
-    for (size_t i = 0; i < prompts->ends.n_items && status == AG_OK && stop != AG_STOP_INTERRUPTED;
-         i++) {
-        status = answer_prompt(session, sampler, prompts, i, &stop, &figures);
+    if (status != AG_OK) {
+        ag_job_stop(session->job); /* which the other ranks wait for */
+        return status;
     }
+    status = answer_each(session, sampler, prompts);
     ag_sampler_destroy(sampler);
-    stopped = ag_job_stop(session->job);
-    status = status == AG_OK ? stopped : status;
-    if (status == AG_OK) {
-        status = ag_print_figures(session, &figures);
-    }
-    return status == AG_OK && stop == AG_STOP_INTERRUPTED
-               ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")
-               : status;
+    return status;
 }
 
 ag_status_t ag_command_generate(ag_session_t *session)

@@ -28,31 +28,41 @@ enum {
 /* A measurement goes on this long; while others disturb it, to the second figure. */
 static const double LEAST_SECONDS = 0.08, MOST_SECONDS = 0.25;
 
+/* Run a region. @param alone_p  out: nobody else had the cores meanwhile. @return seconds. */
+static double timed_run(ag_team_t *team, ag_region_fn_t fn, void *arg, bool *alone_p)
+{
+    ag_clock_t clock = ag_clock_monotonic();
+    uint64_t begin_ns = ag_clock_now_ns(&clock);
+    struct timespec cpu_begin, cpu_end;
+    double seconds, cpu_seconds;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_begin);
+    ag_team_run(team, fn, arg);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_end);
+    seconds = (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9;
+    cpu_seconds = (double)(cpu_end.tv_sec - cpu_begin.tv_sec) +
+                  (double)(cpu_end.tv_nsec - cpu_begin.tv_nsec) * 1e-9;
+    *alone_p = cpu_seconds > 0.95 * seconds * ag_team_size(team);
+    return seconds;
+}
+
 /* The best rate of passes over the same work. @param alone_p  set to false: that one was disturbed.
  */
 static double best_rate(ag_team_t *team, ag_region_fn_t fn, void *arg, double work, bool *alone_p)
 {
-    ag_clock_t clock = ag_clock_monotonic();
     double best = 0, all_seconds = 0;
     bool alone = false;
 
     for (int i = 0;
          i < LEAST_PASSES || all_seconds < LEAST_SECONDS || (!alone && all_seconds < MOST_SECONDS);
          i++) {
-        struct timespec cpu_begin, cpu_end;
-        uint64_t begin_ns = ag_clock_now_ns(&clock);
-        double seconds, cpu_seconds;
+        bool had_all;
+        double seconds = timed_run(team, fn, arg, &had_all);
 
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_begin);
-        ag_team_run(team, fn, arg);
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_end);
-        seconds = (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9;
-        cpu_seconds = (double)(cpu_end.tv_sec - cpu_begin.tv_sec) +
-                      (double)(cpu_end.tv_nsec - cpu_begin.tv_nsec) * 1e-9;
         all_seconds += seconds;
         if (i > 0 && work / seconds > best) { /* the first pass warms up */
             best = work / seconds;
-            alone = cpu_seconds > 0.95 * seconds * ag_team_size(team);
+            alone = had_all;
         }
     }
     *alone_p &= alone;
@@ -225,7 +235,8 @@ unmap:
     return status;
 }
 
-double ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_bytes, unsigned n_streams)
+ag_probe_pass_t ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_bytes,
+                                   unsigned n_streams)
 {
     unsigned n_threads = ag_team_size(team);
     uint64_t *sums = aligned_alloc(64, (size_t)n_threads * LINE_WORDS * sizeof(*sums));
@@ -234,17 +245,16 @@ double ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_bytes, un
                           .n_streams = n_streams,
                           .sums = sums,
                           .sum = best_reader()};
-    ag_clock_t clock = ag_clock_monotonic();
-    uint64_t begin_ns;
+    ag_probe_pass_t pass = {0};
 
     if (sums == NULL) {
-        return 0;
+        return pass;
     }
     memset(sums, 0, (size_t)n_threads * LINE_WORDS * sizeof(*sums));
-    begin_ns = ag_clock_now_ns(&clock);
-    ag_team_run(team, read_share, &probe);
+    pass.seconds = timed_run(team, read_share, &probe, &pass.alone);
+    pass.n_bytes = n_threads * probe.thread_bytes;
     free(sums);
-    return (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9;
+    return pass;
 }
 
 typedef struct gemm_probe {

@@ -10,12 +10,16 @@
  */
 ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits);
 
-/**
- * One pass of a team over memory that is there: each thread its part, in so many streams.
- * @param n_bytes  less what does not divide into a thread's whole pages.
- * @return seconds; 0 where there is no memory for it.
- */
-double ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_bytes, unsigned n_streams);
+/* One pass over memory. */
+typedef struct ag_probe_pass {
+    size_t n_bytes; /* that were read: whole pages of each thread; 0: there was no memory for it */
+    double seconds;
+    bool alone; /* nobody else had the threads' cores meanwhile */
+} ag_probe_pass_t;
+
+/** A team reads memory that is there: each thread its part, in so many streams. */
+ag_probe_pass_t ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_bytes,
+                                   unsigned n_streams);
 
 /**
  * What `argosy measure-process` does: everything a process of ours loads before its work, so that

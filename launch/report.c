@@ -260,6 +260,16 @@ ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *f
     return report;
 }
 
+bool ag_report_is_above(const ag_report_phase_t *phase)
+{
+    return phase->tokens_per_s > phase->limit;
+}
+
+static bool is_above(const ag_report_t *report)
+{
+    return ag_report_is_above(&report->prefill) || ag_report_is_above(&report->decode);
+}
+
 void ag_report_line(const ag_report_t *report, char *line, size_t n_bytes)
 {
     const ag_report_phase_t *prefill = &report->prefill, *decode = &report->decode;
@@ -282,7 +292,8 @@ void ag_report_line(const ag_report_t *report, char *line, size_t n_bytes)
         snprintf(line, n_bytes, "nothing was computed");
         return;
     }
-    snprintf(line + n, n_bytes - n, "; held back by %s", report->held_back_by);
+    snprintf(line + n, n_bytes - n, "; held back by %s%s", report->held_back_by,
+             is_above(report) ? "; above the limit, which was measured in a slower moment" : "");
 }
 
 static ag_json_t *pair_json(const char *names[2], double prefill, double decode)
@@ -313,6 +324,9 @@ void ag_report_to_json(const ag_report_t *report, ag_json_t *json)
         pair_json((const char *[]){"prefill", "decode"}, ratio_of(prefill), ratio_of(decode)));
     ag_json_set(json, "held_back_by",
                 ag_json_new_string(report->held_back_by, strlen(report->held_back_by)));
+    if (is_above(report)) {
+        ag_json_set(json, "above_limit", ag_json_new_bool(true));
+    }
 }
 
 static void print_row(FILE *file, const char *name, double seconds, double all_s)

@@ -67,11 +67,14 @@ typedef struct ag_report {
  */
 ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures);
 
+/** Did a phase do more than the limit says can be done? Then the limit was measured too low. */
+bool ag_report_is_above(const ag_report_phase_t *phase);
+
 /** The one closing line, without line feed. */
 void ag_report_line(const ag_report_t *report, char *line, size_t n_bytes);
 
 /** Members that scripts read: prefill_tokens_per_s, decode_tokens_per_s, limit, ratio,
- * held_back_by. */
+ * held_back_by; above_limit, true, where a figure is beyond its limit. */
 void ag_report_to_json(const ag_report_t *report, ag_json_t *json);
 
 /** The same kernels as events of a Chrome trace, each followed by ",\n". */

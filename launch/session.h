@@ -36,9 +36,10 @@ typedef struct ag_session {
     ag_ledger_t *ledger;
     ag_team_t *team;
     ag_device_t *device;
-    ag_trace_t *trace;      /* NULL: not asked for */
-    ag_aside_t *trace_file; /* rank 0's, until it is written */
-    ag_report_t report;     /* rank 0's, when the run's figures were printed */
+    ag_trace_t *trace;       /* NULL: not asked for */
+    ag_aside_t *trace_file;  /* rank 0's, until it is written */
+    double read_bytes_per_s; /* rank 0's host, in the course of the run; 0: as its limits say */
+    ag_report_t report;      /* rank 0's, when the run was concluded */
     ag_job_t *job;
     bool agreed; /* the failure is every rank's: rank 0 alone tells of it */
 } ag_session_t;
@@ -82,6 +83,12 @@ ag_status_t ag_session_write_trace(ag_session_t *session);
 ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
 
 void ag_session_close(ag_session_t *session);
+
+/** Limits of every host: one rank of each measures, or reads what was measured. */
+ag_status_t ag_session_get_limits(ag_session_t *session);
+
+/** A job of one rank: measure again, and keep the better rates. */
+ag_status_t ag_session_renew_limits(ag_session_t *session);
 
 /** The limits of a rank's host; as ag_session_rank(). */
 const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank);

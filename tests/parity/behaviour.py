@@ -127,6 +127,10 @@ def forms():
     expect(plain.stdout.decode() == answer["text"] + "\n", "text alone on standard output")
     last = plain.stderr.decode().strip().split("\n")[-1]
     expect("tokens/s" in last and "held back by" in last, f"the closing line: {last}")
+    for ranks, split in ((1, []), (2, ["--pipeline-split", "29,1"]), (2, ["--pipeline-split", "1,29"])):
+        done = run(["generate", "--model", model, "--prompt", "a", "--max-tokens", "20", "--json"] + split, ranks)
+        held = json.loads(done.stdout)["held_back_by"]
+        expect(f"; held back by {held}" in done.stderr.decode(), f"JSON says {held}: {done.stderr.decode()}")
     decoded = run(["tokenize", "--model", model, "--decode", "--text", json.dumps(answer["tokens"])])
     expect(decoded.stdout.decode() == answer["text"], "text is the tokens decoded")
     text = answer["text"]

@@ -154,6 +154,30 @@ Test(report, the_line_has_each_figure_its_limit_and_their_ratio)
     cr_expect_null(strchr(line, '\n'));
 }
 
+Test(report, more_than_the_limit_is_said)
+{
+    ag_report_t report = {.prefill = {.tokens_per_s = 210, .limit = 4200},
+                          .decode = {.tokens_per_s = 990, .limit = 890},
+                          .held_back_by = "memory bandwidth"};
+    ag_json_t *json = ag_json_new_object();
+    char line[512];
+
+    cr_expect(ag_report_is_above(&report.decode));
+    ag_report_line(&report, line, sizeof(line));
+    cr_expect_not_null(strstr(line, "above the limit, which was measured in a slower"), "%s", line);
+    ag_report_to_json(&report, json);
+    cr_expect_not_null(ag_json_get(json, "above_limit"));
+    ag_json_destroy(json);
+    report.decode.tokens_per_s = 890;
+    cr_expect_not(ag_report_is_above(&report.decode));
+    ag_report_line(&report, line, sizeof(line));
+    cr_expect_null(strstr(line, "above"), "%s", line);
+    json = ag_json_new_object();
+    ag_report_to_json(&report, json);
+    cr_expect_null(ag_json_get(json, "above_limit"));
+    ag_json_destroy(json);
+}
+
 Test(report, a_phase_that_was_not_is_not_in_the_line)
 {
     ag_report_t report = {.prefill = {.tokens_per_s = 210, .limit = 4200},
