@@ -145,12 +145,26 @@ static ag_status_t measure_host(ag_session_t *session, ag_json_t *json)
     return status == AG_OK && session->options->dir != NULL ? disk(session, json) : status;
 }
 
+/* What can be told before the seconds that measuring takes. */
+static ag_status_t check(const ag_session_t *session)
+{
+    const char *dir = session->options->dir;
+
+    return dir != NULL && session->net->rank == 0 ? ag_disk_check(dir, DISK_BYTES) : AG_OK;
+}
+
 ag_status_t ag_command_bench_limits(ag_session_t *session)
 {
     bool root = session->net->rank == 0;
     ag_json_t *json = ag_json_new_object(), *list = ag_json_new_array();
-    ag_status_t status = ag_session_agree(session, root ? measure_host(session, json) : AG_OK);
+    ag_status_t status = ag_session_agree(session, check(session));
 
+    if (status == AG_OK) {
+        status = ag_session_get_limits(session);
+    }
+    if (status == AG_OK) {
+        status = ag_session_agree(session, root ? measure_host(session, json) : AG_OK);
+    }
     if (status == AG_OK) {
         status = links(session, list);
     }

@@ -157,9 +157,6 @@ ag_status_t ag_session_open(ag_session_t *session)
     if (status == AG_OK && options->model != NULL) {
         status = ag_session_agree(session, ag_model_open(options->model, &session->model));
     }
-    if (status == AG_OK) {
-        status = ag_session_get_limits(session);
-    }
     if (status == AG_OK &&
         !ag_command_measures(options->command)) { /* rank 0 alone deals with text */
         status = ag_session_agree(
@@ -349,6 +346,9 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
             status = ag_programs_create(session->build, all_outputs, check, &session->programs);
         }
         status = ag_session_agree(session, status);
+    }
+    if (status == AG_OK) { /* last: it may take seconds */
+        status = ag_session_get_limits(session);
     }
     if (status == AG_OK && computes && !session->options->dry_run) {
         status = ag_session_agree(session,

@@ -52,13 +52,14 @@ ag_status_t ag_session_start(const ag_options_t *options, ag_status_t parsed,
                              ag_session_t *session);
 
 /**
- * Limits, model, tokenizer. The first Ctrl-C or SIGTERM is a request to stop from here on; a second
- * one ends the process.
+ * Model, tokenizer, outputs. The first Ctrl-C or SIGTERM is a request to stop from here on; a
+ * second one ends the process.
  */
 ag_status_t ag_session_open(ag_session_t *session);
 
 /**
- * The plan, compared on all ranks; programs, checked; memory, foretold and held against the budget.
+ * The plan, compared on all ranks; programs, checked; the limits of the hosts; memory, foretold and
+ * held against the budget.
  * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told. 0: no
  *                        particular number: what options or plan file say, else the model's.
  */
@@ -84,7 +85,7 @@ ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
 
 void ag_session_close(ag_session_t *session);
 
-/** Limits of every host: one rank of each measures, or reads what was measured. */
+/** Limits of every host, once: one rank of each measures, or reads what was measured. */
 ag_status_t ag_session_get_limits(ag_session_t *session);
 
 /** A job of one rank: measure again, and keep the better rates. */

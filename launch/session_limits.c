@@ -51,9 +51,12 @@ ag_status_t ag_session_get_limits(ag_session_t *session)
     const ag_options_t *options = session->options;
     ag_status_t status = AG_OK;
 
+    if (session->ranks[0].limits.n_cores > 0) { /* known, on all ranks alike */
+        return AG_OK;
+    }
     if (session->host.local_rank == 0) {
-        status = host_limits(session, ag_command_measures(options->command), options->renew_limits,
-                             &session->ranks[session->net->rank].limits);
+        status = host_limits(session, ag_command_measures(options->command) && !options->dry_run,
+                             options->renew_limits, &session->ranks[session->net->rank].limits);
     }
     status = ag_session_agree(session, status);
     return status == AG_OK

@@ -98,6 +98,17 @@ static ag_status_t open_file(probe_t *probe)
     return AG_OK;
 }
 
+ag_status_t ag_disk_check(const char *dir, uint64_t n_bytes)
+{
+    probe_t probe = {.dir = dir, .n_blocks = n_bytes / BLOCK_BYTES};
+    ag_status_t status = open_file(&probe);
+
+    if (status == AG_OK) {
+        close(probe.fd);
+    }
+    return status;
+}
+
 ag_status_t ag_disk_measure(const char *dir, uint64_t n_bytes, const ag_clock_t *clock,
                             ag_disk_rates_t *rates_p)
 {

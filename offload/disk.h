@@ -8,6 +8,9 @@ typedef struct ag_disk_rates {
     double read_bytes_per_s, write_bytes_per_s;
 } ag_disk_rates_t;
 
+/** Could ag_disk_measure() do it? @return as that does. */
+ag_status_t ag_disk_check(const char *dir, uint64_t n_bytes);
+
 /**
  * Write a file and read it back, past the page cache: O_DIRECT, 1 MiB at a time, 16 in flight. The
  * file has no name, so that nothing is left of it whatever happens.

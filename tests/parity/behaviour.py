@@ -405,6 +405,33 @@ def errors():
     one_line(ids + ["--context", "129"], 2, ["--context 129", "128"])
 
 
+def first_checked():
+    """What is wrong with the input is told before anything is measured; a dry run measures nothing anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache, a_file = os.path.join(folder, "cache"), os.path.join(folder, "file")
+        os.mkdir(cache)
+        with open(a_file, "w") as file:
+            file.write("no folder")
+        env = {"XDG_CACHE_HOME": cache}
+        bench = ["bench", "model", "--model", TINY, "--gen-tokens", "4"]
+        for args, code, words in (
+                (["bench", "limits", "--dir", "/nonexistent"], 1, ["/nonexistent"]),
+                (["bench", "limits", "--dir", a_file], 1, [a_file]),
+                (["bench", "model", "--model", "/nonexistent"], 1, ["/nonexistent"]),
+                (bench + ["--prompt-tokens", "900"], 2, ["900", "128"]),
+                (bench + ["--isa", "avx1024"], 2, ["avx1024"]),
+                (bench + ["--prompt-tokens", "4", "--tp", "2"], 2, ["mpirun -n 2"]),
+                (["generate", "--model", TINY, "--prompt", "ab " * 200], 2, ["128"]),
+                (["generate", "--model", TINY, "--prompt-file", "/nonexistent"], 1, ["/nonexistent"])):
+            one_line(args, code, words, env=env)
+            expect(not os.listdir(cache), f"{args}: the limits were measured first")
+        run(bench + ["--prompt-tokens", "4", "--dry-run"], env=env)
+        kept = os.path.join(cache, "argosy", os.listdir(os.path.join(cache, "argosy"))[0])
+        before = os.stat(kept).st_mtime_ns
+        run(bench + ["--prompt-tokens", "4", "--dry-run"], env=env)
+        expect(os.stat(kept).st_mtime_ns == before, "a dry run measures nothing anew")
+
+
 def prompt_ids(lines):
     """The ids that lines of tokenize or generate --json tell of."""
     values = [json.loads(line) for line in lines.decode().strip().split("\n")]
@@ -508,7 +535,6 @@ def inputs():
         one_line(["eval", "--model", model, "--tokens", ids, "--window", "999", "--trace", trace_path], 2, ["999"])
         expect(sorted(os.listdir(model)) == sorted(os.listdir(TINY)), "nothing is left of a trace not written")
         run(work + [trace_path])
-        run(work + [trace_path, "--dry-run"], check=False)
         one_line(work + [trace_path], 2, ["overwrite"])  # by now it lies in the model's folder
         alone = json.loads(run(["eval", "--model", TINY, "--tokens", ids, "--window", "1",
                                 "--json"]).stdout)
@@ -518,4 +544,4 @@ def inputs():
 
 
 main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
-                              inputs, plans, unused)})
+                              inputs, plans, unused, first_checked)})
