@@ -14,6 +14,14 @@ typedef struct link {
     ag_link_rates_t rates;
 } link_t;
 
+/* Ctrl-C ends it at the next step; what fails meanwhile fails of that: children are told, too. */
+static ag_status_t unless_cancelled(ag_status_t status)
+{
+    return ag_session_is_cancelled(NULL)
+               ? ag_fail(AG_ERR_INTERRUPTED, "interrupted while measuring this machine's limits")
+               : status;
+}
+
 static double gigas(double rate)
 {
     return rate * 1e-9;
@@ -45,6 +53,7 @@ static ag_status_t by_threads(const ag_session_t *session, ag_json_t *list, bool
         if (n != 1 && n != known->n_cores) {
             status = ag_limits_measure(n, &limits);
         }
+        status = unless_cancelled(status);
         *disturbed_p |= limits.disturbed != 0;
         if (status == AG_OK) {
             ag_json_t *row = ag_limits_to_json(&limits, n);
@@ -53,6 +62,7 @@ static ag_status_t by_threads(const ag_session_t *session, ag_json_t *list, bool
             ag_json_append(list, row);
             if (!session->options->json) {
                 print_rates(&limits, n);
+                status = ag_write_out("", 0); /* as they come */
             }
         }
         if (n == most) {
@@ -68,7 +78,9 @@ static ag_status_t disk(const ag_session_t *session, ag_json_t *json)
     ag_clock_t clock = ag_clock_monotonic();
     ag_disk_rates_t rates;
     ag_json_t *row;
-    ag_status_t status = ag_disk_measure(session->options->dir, DISK_BYTES, &clock, &rates);
+    ag_cancel_t cancel = {.is_asked = ag_session_is_cancelled};
+    ag_status_t status =
+        ag_disk_measure(session->options->dir, DISK_BYTES, &clock, &cancel, &rates);
 
     if (status != AG_OK) {
         return status;
@@ -101,7 +113,7 @@ static ag_status_t links(ag_session_t *session, ag_json_t *list)
                 status = ag_link_measure(session->net, NULL, rank == a ? b : a, &clock,
                                          &found[rank].rates);
             }
-            status = ag_session_agree(session, status);
+            status = ag_session_agree(session, unless_cancelled(status));
             if (status == AG_OK) {
                 status = ag_agree_gather(session->net, NULL, found, sizeof(*found));
             }
@@ -166,7 +178,7 @@ ag_status_t ag_command_bench_limits(ag_session_t *session)
         status = ag_session_agree(session, root ? measure_host(session, json) : AG_OK);
     }
     if (status == AG_OK) {
-        status = links(session, list);
+        status = ag_session_agree(session, unless_cancelled(links(session, list)));
     }
     ag_json_set(json, "links", list);
     if (status == AG_OK && root && session->options->json) {

@@ -13,6 +13,7 @@ enum { BLOCK_BYTES = 1 << 20, IN_FLIGHT = 16, PAGE_BYTES = 4096 };
 
 typedef struct probe {
     const char *dir;
+    const ag_cancel_t *cancel;
     int fd;
     struct io_uring ring;
     unsigned char *blocks; /* (IN_FLIGHT, BLOCK_BYTES) */
@@ -32,12 +33,36 @@ static void post(probe_t *probe, bool writes, uint64_t block, uint64_t slot)
     io_uring_sqe_set_data64(sqe, slot);
 }
 
-/* The next completion's slot. */
-static ag_status_t take(probe_t *probe, bool writes, uint64_t *slot_p)
+static ag_status_t fail(const probe_t *probe, bool writes, const char *why)
+{
+    return ag_fail(AG_ERR_IO, "%s a file in %s: %s", writes ? "writing" : "reading", probe->dir,
+                   why);
+}
+
+/* Hand over what was posted. @param n_flying_p  added to: what the kernel took. */
+static ag_status_t submit(probe_t *probe, bool writes, uint64_t *n_flying_p)
+{
+    while (io_uring_sq_ready(&probe->ring) > 0) {
+        int result = io_uring_submit(&probe->ring);
+
+        if (result <= 0 && result != -EINTR) {
+            return fail(probe, writes, result < 0 ? strerror(-result) : "io_uring takes no more");
+        }
+        *n_flying_p += result > 0 ? (uint64_t)result : 0;
+    }
+    return AG_OK;
+}
+
+/* The next completion's slot. @param flies_p  out: there was none, and waiting failed. */
+static ag_status_t take(probe_t *probe, bool writes, uint64_t *slot_p, bool *flies_p)
 {
     struct io_uring_cqe *cqe;
-    int result = io_uring_wait_cqe(&probe->ring, &cqe);
+    int result;
 
+    do { /* a signal is no completion: the block is the kernel's until there is one */
+        result = io_uring_wait_cqe(&probe->ring, &cqe);
+    } while (result == -EINTR);
+    *flies_p = result != 0;
     if (result == 0) {
         result = cqe->res;
         *slot_p = io_uring_cqe_get_data64(cqe);
@@ -46,34 +71,37 @@ static ag_status_t take(probe_t *probe, bool writes, uint64_t *slot_p)
     if (result == BLOCK_BYTES) {
         return AG_OK;
     }
-    return ag_fail(AG_ERR_IO, "%s a file in %s: %s", writes ? "writing" : "reading", probe->dir,
-                   result < 0 ? strerror(-result) : "a block was cut short");
+    return fail(probe, writes, result < 0 ? strerror(-result) : "a block was cut short");
 }
 
 /* All blocks once, in order. */
 static ag_status_t pass(probe_t *probe, bool writes, const ag_clock_t *clock, double *rate_p)
 {
     uint64_t begin_ns = ag_clock_now_ns(clock), n_posted = 0, n_flying = 0;
-    ag_status_t status = AG_OK, taken;
+    bool lost = false;
+    ag_status_t status, taken;
 
-    for (; n_posted < IN_FLIGHT && n_posted < probe->n_blocks; n_posted++, n_flying++) {
+    for (; n_posted < IN_FLIGHT && n_posted < probe->n_blocks; n_posted++) {
         post(probe, writes, n_posted, n_posted);
     }
-    io_uring_submit(&probe->ring);
-    while (n_flying > 0) { /* all come back, whatever happens: the blocks are theirs until then */
+    status = submit(probe, writes, &n_flying);
+    while (n_flying > 0 && !lost) { /* all come back, whatever happens: the blocks are theirs */
         uint64_t slot = 0;
 
-        taken = take(probe, writes, &slot);
+        taken = take(probe, writes, &slot, &lost);
         status = status == AG_OK ? taken : status;
         n_flying--;
+        if (status == AG_OK && ag_cancel_is_asked(probe->cancel)) {
+            status = ag_fail(AG_ERR_INTERRUPTED, "interrupted while measuring the disk of %s",
+                             probe->dir);
+        }
         if (status == AG_OK && n_posted < probe->n_blocks) {
             post(probe, writes, n_posted++, slot);
-            n_flying++;
-            io_uring_submit(&probe->ring);
+            status = submit(probe, writes, &n_flying);
         }
     }
     if (status == AG_OK && writes && fdatasync(probe->fd) != 0) {
-        status = ag_fail(AG_ERR_IO, "writing a file in %s: %s", probe->dir, strerror(errno));
+        status = fail(probe, writes, strerror(errno));
     }
     *rate_p = (double)(probe->n_blocks * BLOCK_BYTES) /
               ((double)(ag_clock_now_ns(clock) - begin_ns) * 1e-9);
@@ -110,9 +138,9 @@ ag_status_t ag_disk_check(const char *dir, uint64_t n_bytes)
 }
 
 ag_status_t ag_disk_measure(const char *dir, uint64_t n_bytes, const ag_clock_t *clock,
-                            ag_disk_rates_t *rates_p)
+                            const ag_cancel_t *cancel, ag_disk_rates_t *rates_p)
 {
-    probe_t probe = {.dir = dir, .n_blocks = n_bytes / BLOCK_BYTES};
+    probe_t probe = {.dir = dir, .cancel = cancel, .n_blocks = n_bytes / BLOCK_BYTES};
     ag_status_t status = open_file(&probe);
     int result;
 

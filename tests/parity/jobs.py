@@ -93,6 +93,40 @@ def interrupted_again():
     expect(job.returncode == -signal.SIGINT, f"exit code {job.returncode}")
 
 
+def interrupted_bench():
+    """Ctrl-C in any part of bench limits is one line and 130."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        line = [ARGOSY, "bench", "limits", "--threads", "3", "--dir", folder]
+        for shown in (None, "1 thread ", "3 threads"):  # what is on standard output by then
+            job = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   start_new_session=True)
+            while shown is None and not (catches(job.pid, signal.SIGINT) and children(job.pid)):
+                expect(job.poll() is None, "it is measuring")
+                time.sleep(0.001)
+            while shown is not None and shown not in (row := job.stdout.readline().decode()):
+                expect(row, f"{shown} is shown")
+            os.killpg(job.pid, signal.SIGINT)  # a terminal tells the children, too
+            _, err = job.communicate(timeout=60)
+            ours = [text for text in err.decode().split("\n") if text.startswith("argosy: ")]
+            expect(job.returncode == 130 and len(ours) == 1 and "interrupted" in ours[0],
+                   f"after {shown}: {job.returncode}, {err.decode()}")
+    job = start(["bench", "limits", "--threads", "1"], 2)
+    asked = False
+    while not asked:  # rank 1, which rests until the links are measured
+        expect(job.poll() is None, "it is measuring")
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if is_rank(pid, 1, job.pid) and catches(pid, signal.SIGTERM):
+                os.kill(int(pid), signal.SIGTERM)
+                asked = True
+    _, err = job.communicate(timeout=60)
+    expect(job.returncode == 130 and "interrupted" in err.decode(), f"links: {job.returncode}, {err.decode()}")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return file.read().split()
+
+
 def catches(pid, number):
     with open(f"/proc/{pid}/status") as file:
         caught = next(line for line in file if line.startswith("SigCgt:"))
@@ -110,4 +144,4 @@ def is_rank(pid, rank, mpirun):
         return False
 
 
-main({f.__name__: f for f in (together, broken, interrupted, interrupted_again)})
+main({f.__name__: f for f in (together, broken, interrupted, interrupted_again, interrupted_bench)})
