@@ -61,7 +61,7 @@ const ag_option_t ag_option_table[] = {
     {"--max-memory", "2G[,1G..]", IS(TEXT), PLAN(max_memory), PLANS, "bytes per rank [all free]"},
     {"--compute", "auto|f32", IS(COMPUTE), PLAN(compute), PLANS, "f32: exact; auto: fast [auto]"},
     {"--threads", "N", IS(FEW), AT(threads), PLANS | B_LIMITS | RATES, "per rank [its share of cores]"},
-    {"--isa", "NAME", IS(TEXT), AT(isa), RUN | B_MODEL, "base, avx2 or avx512 [the best here]"},
+    {"--isa", "NAME", IS(TEXT), AT(isa), RUN | B_MODEL, "base, avx2 or avx512 [the best of all ranks]"},
     {"--dir", "D", IS(FILE), AT(dir), B_LIMITS, "measure the disk of this folder, too"},
     {"--plan", "F", IS(FILE), AT(plan_file), PLANS, "take the plan from a file of argosy plan"},
     {"--rank", "R", IS(INDEX), AT(rank), SHOW, "this rank's program alone [all]"},

@@ -12,6 +12,7 @@
 #include "comm/net_mpi.h"
 #include "launch/budget.h"
 #include "launch/cores.h"
+#include "launch/isa_agree.h"
 #include "launch/output.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/line.h"
@@ -55,7 +56,33 @@ ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status)
 typedef struct start_line {
     int32_t command;
     int32_t does; /* 0: the work; 1: --dry-run; 2: help; 3: version; 4: the work, traced */
+    char isa[32], dir[256]; /* as given */
 } start_line_t;
+
+static ag_status_t compare_option(const char *name, int rank, const char *theirs, const char *first)
+{
+    return strcmp(theirs, first) == 0
+               ? AG_OK
+               : ag_fail(AG_ERR_INVALID,
+                         "rank %d was given %s%s%s, rank 0 %s%s%s: give all ranks one command",
+                         rank, theirs[0] != '\0' ? name : "no ", theirs[0] != '\0' ? " " : name,
+                         theirs, first[0] != '\0' ? name : "no ", first[0] != '\0' ? " " : name,
+                         first);
+}
+
+static start_line_t own_line(const ag_options_t *options)
+{
+    start_line_t line = {.command = (int32_t)options->command,
+                         .does = options->help      ? 2
+                                 : options->version ? 3
+                                 : options->dry_run ? 1
+                                 : options->trace   ? 4
+                                                    : 0};
+
+    snprintf(line.isa, sizeof(line.isa), "%s", options->isa != NULL ? options->isa : "");
+    snprintf(line.dir, sizeof(line.dir), "%s", options->dir != NULL ? options->dir : "");
+    return line;
+}
 
 static ag_status_t compare_commands(ag_session_t *session)
 {
@@ -68,11 +95,7 @@ static ag_status_t compare_commands(ag_session_t *session)
     if (lines == NULL) {
         return ag_fail_nomem("comparing commands", (size_t)n_ranks * sizeof(*lines));
     }
-    lines[session->net->rank] = (start_line_t){options->command, options->help      ? 2
-                                                                 : options->version ? 3
-                                                                 : options->dry_run ? 1
-                                                                 : options->trace   ? 4
-                                                                                    : 0};
+    lines[session->net->rank] = own_line(options);
     status = ag_agree_gather(session->net, NULL, lines, sizeof(*lines));
     for (int r = 1; r < n_ranks && status == AG_OK; r++) {
         if (lines[r].command != lines[0].command || lines[r].does != lines[0].does) {
@@ -82,8 +105,14 @@ static ag_status_t compare_commands(ag_session_t *session)
                 "ranks one command",
                 r, ag_options_command_name((ag_command_t)lines[r].command), does[lines[r].does],
                 ag_options_command_name((ag_command_t)lines[0].command), does[lines[0].does]);
-            session->agreed = true;
         }
+        if (status == AG_OK) {
+            status = compare_option("--isa", r, lines[r].isa, lines[0].isa);
+        }
+        if (status == AG_OK) {
+            status = compare_option("--dir", r, lines[r].dir, lines[0].dir);
+        }
+        session->agreed = status != AG_OK;
     }
     free(lines);
     return status;
@@ -122,9 +151,38 @@ static ag_status_t describe_rank(ag_session_t *session)
         .host = ag_hash_bytes(AG_HASH_SEED, host, strlen(host)),
         .n_threads = session->options->threads > 0 ? session->options->threads
                                                    : ag_host_threads(&session->host)};
-    session->isa = ag_isa_best();
-    return session->options->isa == NULL ? AG_OK
-                                         : ag_isa_find(session->options->isa, &session->isa);
+    return AG_OK;
+}
+
+static bool can_run(void *arg, const char *name)
+{
+    const ag_isa_t *isa;
+
+    (void)arg;
+    return ag_isa_find(name, &isa) == AG_OK;
+}
+
+/* As asked for, or the best that all ranks have: results depend on it. */
+static ag_status_t choose_isa(ag_session_t *session)
+{
+    ag_isa_choice_t choice = {.best = ag_isa_name(ag_isa_best()), .can_run = can_run};
+    ag_isa_common_t common;
+    ag_status_t status;
+
+    if (session->options->isa != NULL) {
+        return ag_session_agree(session, ag_isa_find(session->options->isa, &session->isa));
+    }
+    status = ag_isa_agree(session->net, NULL, &choice, &common);
+    if (status == AG_OK) {
+        status = ag_session_agree(session, ag_isa_find(common.name, &session->isa));
+    }
+    if (status == AG_OK && session->net->rank == 0 && common.missed[0] != '\0') {
+        ag_log(
+            AG_LOG_WARNING,
+            "rank %d has no %s instructions: all ranks compute with %s, for results depend on it",
+            common.lacking_rank, common.missed, common.name);
+    }
+    return status;
 }
 
 static void catch_signals(void)
@@ -151,6 +209,9 @@ ag_status_t ag_session_open(ag_session_t *session)
 
     catch_signals();
     status = ag_session_agree(session, describe_rank(session));
+    if (status == AG_OK) {
+        status = choose_isa(session);
+    }
     if (status == AG_OK) {
         status = ag_session_agree(session, session->net->rank == 0 ? open_outputs(session) : AG_OK);
     }

@@ -17,6 +17,7 @@ def together():
               (ask + ["--trace", "/dev/null"], ["rank 1", "--trace"]),
               (ask + ["--temprature", "1"], ["rank 1", "--temperature"]), ([], ["rank 1"]),
               (ask + ["--context", "100"], ["rank 1", "plan"]),
+              (ask + ["--isa", "base"], ["rank 1", "--isa base", "no --isa"]),
               (ask[:1] + ["--model", "nothing"] + ask[3:], ["rank 1", "nothing"])]
     q4, q8 = (os.path.join(DATA, "variants", name, "model.gguf") for name in ("gguf_q4_0", "gguf_q8_0"))
     mixed = ["eval", "--tokens", os.path.join(DATA, "tiny", "seq7.npy"), "--tp", "2", "--model"]
@@ -24,6 +25,17 @@ def together():
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=60, check=False)
     expect_one_line(done, "two encodings of a model", 2, ["rank 1", "plan"])
+    for first, other, words in ((["--isa", "base"], ["--isa", "avx2"], ["rank 1", "--isa avx2", "--isa base"]),
+                                (["--isa", "base"], [], ["rank 1", "no --isa", "--isa base"])):
+        done = subprocess.run(command(1, [ARGOSY] + ask + first, True) + [":", "-n", "1", ARGOSY] + ask + other,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=60, check=False)
+        expect_one_line(done, f"{first} and {other}", 2, words)
+    bench = ["bench", "limits"]
+    done = subprocess.run(command(1, [ARGOSY] + bench, True) + [":", "-n", "1", ARGOSY] + bench + ["--dir", "."],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                          check=False)
+    expect_one_line(done, "another folder", 2, ["rank 1", "--dir .", "no --dir"])
     for other, words in others:
         done = subprocess.run(command(1, [ARGOSY] + ask, True) + [":", "-n", "1", ARGOSY] + other,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
