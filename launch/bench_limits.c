@@ -51,7 +51,7 @@ static ag_status_t by_threads(const ag_session_t *session, ag_json_t *list, bool
         ag_limits_t limits = *known;
 
         if (n != 1 && n != known->n_cores) {
-            status = ag_limits_measure(n, &limits);
+            status = ag_limits_measure(&session->host.cores, n, &limits);
         }
         status = unless_cancelled(status);
         *disturbed_p |= limits.disturbed != 0;

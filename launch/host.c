@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "launch/host_priv.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
@@ -9,6 +10,8 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
+
+static_assert(sizeof(ag_cores_t) == sizeof(cpu_set_t), "the bits of all cores");
 
 /* The first number in a file that holds some; false where it holds none ("max") or is not there. */
 static bool read_number(const char *path, uint64_t *number_p)
@@ -298,6 +301,7 @@ ag_status_t ag_host_init(ag_host_t *host)
         own = all;
     }
     host->n_cores = ag_host_quota_cores("", (uint32_t)CPU_COUNT(&all));
+    memcpy(&host->cores, &all, sizeof(all));
     host->n_own_cores = (uint32_t)CPU_COUNT(&own);
     host->available_bytes = ag_host_available_bytes("");
     return AG_OK;

@@ -6,10 +6,16 @@
 
 #include "runtime/base/status.h"
 
+/* Cores, a bit each, as the system numbers them: a cpu_set_t's bits. */
+typedef struct ag_cores {
+    uint64_t bits[16];
+} ag_cores_t;
+
 typedef struct ag_host {
     bool under_mpirun;
     uint32_t local_rank, n_local; /* among the ranks of this machine */
     uint32_t n_cores;             /* that all ranks here may use together, the quota counted */
+    ag_cores_t cores;             /* which ones, the quota not counted */
     uint32_t n_own_cores;     /* that this rank may use: fewer where mpirun was asked to bind it */
     uint64_t available_bytes; /* what the machine, or the cgroup, leaves to all ranks here */
 } ag_host_t;

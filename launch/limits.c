@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -281,13 +282,21 @@ static ag_status_t measure_process(const char *program, bool with_mpi, uint64_t 
     return AG_OK;
 }
 
-/* In a child, whose memory is not this process's. */
-static ag_status_t measure_rates(const char *program, ag_limits_t *limits)
+/* In a child, whose memory is not this process's; it inherits this thread's cores. */
+static ag_status_t measure_rates(const char *program, const ag_cores_t *cores, ag_limits_t *limits)
 {
     char text[1024], threads[16], *at = text;
+    cpu_set_t own;
+    bool moved = cores != NULL && sched_getaffinity(0, sizeof(own), &own) == 0 &&
+                 sched_setaffinity(0, sizeof(*cores), (const cpu_set_t *)(const void *)cores) == 0;
+    bool answered;
 
     snprintf(threads, sizeof(threads), "%u", limits->n_cores);
-    if (!run_self(program, "measure-rates", "--threads", threads, text, sizeof(text))) {
+    answered = run_self(program, "measure-rates", "--threads", threads, text, sizeof(text));
+    if (moved) {
+        sched_setaffinity(0, sizeof(own), &own);
+    }
+    if (!answered) {
         return ag_fail(AG_ERR_IO, "%s does not tell this machine's limits", program);
     }
     for (int i = 0; i < 2 * N_RATES; i++) {
@@ -324,13 +333,13 @@ void ag_limits_own_path(char *path, size_t n_bytes)
     path[n > 0 ? n : 0] = '\0';
 }
 
-ag_status_t ag_limits_measure(uint32_t n_threads, ag_limits_t *limits)
+ag_status_t ag_limits_measure(const ag_cores_t *cores, uint32_t n_threads, ag_limits_t *limits)
 {
     char program[4096];
 
     limits->n_cores = n_threads;
     ag_limits_own_path(program, sizeof(program));
-    return measure_rates(program, limits);
+    return measure_rates(program, cores, limits);
 }
 
 ag_json_t *ag_limits_to_json(const ag_limits_t *limits, uint32_t n_threads)
@@ -399,7 +408,7 @@ ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
         status = measure_processes(opts->program_path, limits);
     }
     if (status == AG_OK) {
-        status = measure_rates(opts->program_path, limits);
+        status = measure_rates(opts->program_path, opts->cores, limits);
     }
     if (status == AG_OK && is_kept) {
         ag_limits_merge(&before, limits);

@@ -1,6 +1,7 @@
 /* What this machine can do at most: measured once, kept in a file. */
 #pragma once
 
+#include "launch/host.h"
 #include "runtime/base/json.h"
 #include "runtime/base/team.h"
 
@@ -25,8 +26,9 @@ typedef struct ag_limits_opts {
     const char *cache_path;   /* NULL: not kept */
     const char *program_path; /* of argosy itself, whose hidden commands measure */
     uint32_t n_cores;
-    bool renew;  /* measure although there is a file: the better rates hold */
-    bool forget; /* measure as if there were no file */
+    const ag_cores_t *cores; /* to measure on, and no others; NULL: this thread's own */
+    bool renew;              /* measure although there is a file: the better rates hold */
+    bool forget;             /* measure as if there were no file */
 } ag_limits_opts_t;
 
 /**
@@ -45,7 +47,7 @@ void ag_limits_merge(const ag_limits_t *before, ag_limits_t *limits);
 void ag_limits_own_path(char *path, size_t n_bytes);
 
 /** Rates of one thread and of so many, measured anew in a process of its own; all else stays. */
-ag_status_t ag_limits_measure(uint32_t n_threads, ag_limits_t *limits);
+ag_status_t ag_limits_measure(const ag_cores_t *cores, uint32_t n_threads, ag_limits_t *limits);
 
 /** The rates of some threads, by the names of ag_limits_t's fields. */
 ag_json_t *ag_limits_to_json(const ag_limits_t *limits, uint32_t n_threads);

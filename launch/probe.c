@@ -3,12 +3,10 @@
 
 #include <hwloc.h>
 #include <hwloc/cpukinds.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "comm/net_mpi.h"
 #include "launch/host_priv.h"
@@ -338,19 +336,9 @@ static ag_status_t probe_threads(uint32_t n_threads, int at, ag_limits_t *limits
 
 ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits)
 {
-    long n_configured = sysconf(_SC_NPROCESSORS_CONF);
-    ag_status_t status;
     bool alone = true;
-    cpu_set_t cores;
+    ag_status_t status = probe_threads(1, 0, limits, &alone);
 
-    /* a rank that is bound to some cores measures all of its host's */
-    if (sched_getaffinity(0, sizeof(cores), &cores) == 0 && CPU_COUNT(&cores) < (int)n_cores) {
-        for (long i = 0; i < n_configured && i < CPU_SETSIZE; i++) {
-            CPU_SET((size_t)i, &cores);
-        }
-        sched_setaffinity(0, sizeof(cores), &cores);
-    }
-    status = probe_threads(1, 0, limits, &alone);
     if (status == AG_OK) {
         status = probe_threads(n_cores, 1, limits, &alone);
     }

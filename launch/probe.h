@@ -5,7 +5,7 @@
 
 /**
  * Fill the four rates for one thread and for all cores: 1 to 2 s on a quiet machine. To be called
- * in a process of its own, for what it takes of memory and does to the process's binding.
+ * in a process of its own, for what it takes of memory. It stays on the cores that are its own.
  * @return AG_OK, AG_ERR_NOMEM, or what a product of oneDNN fails with.
  */
 ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits);

@@ -38,6 +38,7 @@ static ag_status_t host_limits(const ag_session_t *session, bool renew, bool for
         ag_limits_get(&(ag_limits_opts_t){.cache_path = cache_path(program, cache, sizeof(cache)),
                                           .program_path = program,
                                           .n_cores = session->host.n_cores,
+                                          .cores = &session->host.cores,
                                           .renew = renew,
                                           .forget = forget},
                       limits);

@@ -405,6 +405,24 @@ def errors():
     one_line(ids + ["--context", "129"], 2, ["--context 129", "128"])
 
 
+def own_cores():
+    """What is measured stays on the cores that it was given."""
+    core = str(min(os.sched_getaffinity(0)))
+    job = subprocess.Popen(["taskset", "-c", core, ARGOSY, "measure-rates", "--threads", "2"],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    while job.poll() is None:
+        for thread in os.listdir(f"/proc/{job.pid}/task"):
+            try:
+                with open(f"/proc/{job.pid}/task/{thread}/status") as file:
+                    name, allowed = (next(line.split(":")[1].strip() for line in file if line.startswith(key))
+                                     for key in ("Name:", "Cpus_allowed_list:"))
+            except (OSError, StopIteration):
+                continue  # it has ended
+            expect(allowed == core or name == "taskset", f"{name} may run on {allowed}, not on {core} alone")
+        time.sleep(0.02)
+    expect(job.returncode == 0 and len(job.stdout.read().split()) == 12, "the rates are told")
+
+
 def first_checked():
     """What is wrong with the input is told before anything is measured; a dry run measures nothing anew."""
     with tempfile.TemporaryDirectory() as folder:
@@ -544,4 +562,4 @@ def inputs():
 
 
 main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
-                              inputs, plans, unused, first_checked)})
+                              inputs, plans, unused, first_checked, own_cores)})

@@ -1,6 +1,8 @@
+#define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,6 +368,42 @@ Test(limits, the_measuring_process_does_not_take_itself_for_a_rank)
         cr_expect_not_null(strstr(line, "alone"), "%s", line);
     }
     fclose(file);
+}
+
+/* Notes the cores that it may use. */
+static const char CORES[] = "#!/bin/sh\n"
+                            "case \"$1\" in\n"
+                            "measure-process) echo 1000;;\n"
+                            "*) grep Cpus_allowed_list /proc/self/status >> \"$0.log\"\n"
+                            "printf '10\\n35\\n4\\n14\\n100\\n390\\n0\\n0\\n300\\n1100\\n';;\n"
+                            "esac\n";
+
+Test(limits, are_measured_on_the_cores_that_are_named_and_no_others)
+{
+    machine_t machine;
+    ag_limits_t limits;
+    ag_cores_t one = {{0}};
+    cpu_set_t before, after;
+    char line[256] = "", wanted[64];
+    unsigned core = 0;
+    FILE *file;
+
+    make_machine(&machine, CORES);
+    cr_assert_eq(sched_getaffinity(0, sizeof(before), &before), 0);
+    while (!CPU_ISSET(core, &before)) {
+        core++;
+    }
+    one.bits[core / 64] = (uint64_t)1 << core % 64;
+    machine.opts.cores = &one;
+    cr_assert_eq(ag_limits_get(&machine.opts, &limits), AG_OK);
+    file = fopen(machine.log, "r");
+    cr_assert_not_null(file);
+    cr_assert_not_null(fgets(line, sizeof(line), file));
+    fclose(file);
+    snprintf(wanted, sizeof(wanted), "Cpus_allowed_list:\t%u\n", core);
+    cr_expect_str_eq(line, wanted);
+    cr_assert_eq(sched_getaffinity(0, sizeof(after), &after), 0);
+    cr_expect(CPU_EQUAL(&before, &after), "this thread's cores are its own again");
 }
 
 Test(limits, a_program_that_cannot_measure_is_named)
