@@ -5,6 +5,7 @@
 
 #include "comm/link.h"
 #include "launch/command.h"
+#include "launch/probe.h"
 #include "offload/disk.h"
 
 enum { DISK_BYTES = 1 << 30 };
@@ -161,8 +162,13 @@ static ag_status_t measure_host(ag_session_t *session, ag_json_t *json)
 static ag_status_t check(const ag_session_t *session)
 {
     const char *dir = session->options->dir;
+    ag_status_t status;
 
-    return dir != NULL && session->net->rank == 0 ? ag_disk_check(dir, DISK_BYTES) : AG_OK;
+    if (session->net->rank != 0) {
+        return AG_OK;
+    }
+    status = ag_probe_check(session->ranks[0].n_threads, session->host.available_bytes);
+    return status == AG_OK && dir != NULL ? ag_disk_check(dir, DISK_BYTES) : status;
 }
 
 ag_status_t ag_command_bench_limits(ag_session_t *session)

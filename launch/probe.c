@@ -255,6 +255,27 @@ ag_probe_pass_t ag_probe_read_pass(ag_team_t *team, const void *bytes, size_t n_
     return pass;
 }
 
+enum {
+    GEMM_BYTES = (GEMM_M * GEMM_K + GEMM_N * GEMM_K + GEMM_M * GEMM_N) * sizeof(float),
+    THREAD_BYTES = GEMM_BYTES + (1 << 20), /* its stack, and what oneDNN takes for it */
+};
+
+ag_status_t ag_probe_check(uint32_t n_threads, uint64_t available_bytes)
+{
+    uint64_t needed = (uint64_t)n_threads * THREAD_BYTES;
+    uint64_t most = available_bytes / 2; /* others live here, too */
+
+    if (needed <= most) { /* what is read is an eighth of what there is, at most */
+        return AG_OK;
+    }
+    return ag_fail(
+        AG_ERR_BUDGET,
+        "measuring with --threads %u takes %.1f MiB, more than half of the %.1f MiB that "
+        "are free: give --threads %u or less",
+        n_threads, (double)needed / 1048576, (double)available_bytes / 1048576,
+        (uint32_t)(most / THREAD_BYTES));
+}
+
 typedef struct gemm_probe {
     ag_gemm_cache_t *cache;
     ag_gemm_kind_t kind;
@@ -292,7 +313,7 @@ static ag_status_t probe_gemm(ag_team_t *team, ag_gemm_cache_t *cache, ag_gemm_k
     if (!ag_gemm_is_fast(cache, kind) && kind != AG_GEMM_F32) {
         return AG_OK;
     }
-    probe.thread_bytes = (GEMM_M * GEMM_K + GEMM_N * GEMM_K + GEMM_M * GEMM_N) * sizeof(float);
+    probe.thread_bytes = GEMM_BYTES;
     all_bytes = probe.thread_bytes * ag_team_size(team);
     probe.buffers = aligned_alloc(4096, all_bytes);
     if (probe.buffers == NULL) {

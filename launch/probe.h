@@ -10,6 +10,12 @@
  */
 ag_status_t ag_probe_rates(uint32_t n_cores, ag_limits_t *limits);
 
+/**
+ * Hold what ag_probe_rates() takes against what there is.
+ * @return AG_OK; AG_ERR_BUDGET: names both, and how many threads would do.
+ */
+ag_status_t ag_probe_check(uint32_t n_threads, uint64_t available_bytes);
+
 /* One pass over memory. */
 typedef struct ag_probe_pass {
     size_t n_bytes; /* that were read: whole pages of each thread; 0: there was no memory for it */
