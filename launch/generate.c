@@ -250,6 +250,9 @@ static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
     sum->step_ns += one->step_ns;
     sum->compute_ns += one->compute_ns;
     sum->sampling_ns += one->sampling_ns;
+    for (int kind = 0; kind < AG_N_OP_KINDS; kind++) {
+        sum->waits_ns[kind] += one->waits_ns[kind];
+    }
     ag_profile_add(&sum->profile, &one->profile);
 }
 

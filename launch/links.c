@@ -12,13 +12,14 @@ static ag_link_t *find(ag_array_t *links, uint32_t from, uint32_t to)
     return NULL;
 }
 
-static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, uint32_t counter,
+static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_op_t *op,
                        double unit_bytes)
 {
     ag_link_t *link = find(links, from, to);
 
     if (link == NULL) {
-        ag_status_t status = ag_array_append(links, &(ag_link_t){.from = from, .to = to}, 1);
+        ag_link_t fresh = {.from = from, .to = to, .of_sums = ag_op_infos[op->kind].is_collective};
+        ag_status_t status = ag_array_append(links, &fresh, 1);
 
         if (status != AG_OK) {
             return status;
@@ -26,7 +27,7 @@ static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, uint32_t c
         link = find(links, from, to);
     }
     link->n_messages += 1;
-    link->unit_bytes[counter] += unit_bytes;
+    link->unit_bytes[op->counter] += unit_bytes;
     return AG_OK;
 }
 
@@ -37,7 +38,7 @@ static ag_status_t add_op(const ag_program_t *program, uint32_t rank, const ag_o
     double share;
 
     if (op->kind == AG_OP_SEND) {
-        return add(links, rank, (uint32_t)op->peer, op->counter, op->unit_bytes);
+        return add(links, rank, (uint32_t)op->peer, op, op->unit_bytes);
     }
     if (!ag_op_infos[op->kind].is_collective) {
         return AG_OK;
@@ -46,7 +47,7 @@ static ag_status_t add_op(const ag_program_t *program, uint32_t rank, const ag_o
     share = 2.0 * (group->n_ranks - 1) / group->n_ranks;
     for (uint32_t i = 0; i < group->n_ranks && group->n_ranks > 1; i++) {
         if (group->ranks[i] == rank) {
-            return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op->counter,
+            return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op,
                        share * op->unit_bytes);
         }
     }

@@ -8,6 +8,7 @@
 /* One direction between two ranks. */
 typedef struct ag_link {
     uint32_t from, to;
+    bool of_sums;                     /* between ranks of a stage; else between stages */
     double n_messages;                /* of a step */
     double unit_bytes[AG_N_COUNTERS]; /* times the step's counts */
     ag_link_rates_t rates;

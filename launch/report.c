@@ -137,6 +137,12 @@ static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const
             }
         }
     }
+    for (int kind = 0; kind < AG_N_OP_KINDS; kind++) {
+        if (phase->waits_ns[kind] > 0 && report->n_kernels < AG_MAX_REPORT_KERNELS) {
+            report->kernels[report->n_kernels++] = (ag_report_kernel_t){
+                .node = ag_op_infos[kind].name, .seconds = (double)phase->waits_ns[kind] * 1e-9};
+        }
+    }
     if (phase->sampling_ns > 0 && report->n_kernels < AG_MAX_REPORT_KERNELS) {
         report->kernels[report->n_kernels++] =
             (ag_report_kernel_t){.node = "SAMPLING", .seconds = (double)phase->sampling_ns * 1e-9};
@@ -162,19 +168,48 @@ static double links_seconds(const ag_report_job_t *job, const ag_cost_shape_t *s
     return most;
 }
 
-/* What rank 0 waited for: a link, if that takes most of the wait at its best. */
-static void name_wait(const ag_report_job_t *job, const ag_cost_shape_t *shape, double step_wait_s,
-                      ag_report_phase_t *report)
+/* What rank 0 waited in for: sums within its stage, or messages between stages. */
+static double waited_seconds(const ag_phase_t *phase, bool for_sums)
 {
-    const ag_link_t *link;
-    double link_s = links_seconds(job, shape, &link);
+    double seconds = 0;
 
-    if (link != NULL && link_s > step_wait_s / 2) {
-        snprintf(report->held_back_by, sizeof(report->held_back_by), "link %u-%u", link->from,
-                 link->to);
+    for (int kind = 0; kind < AG_N_OP_KINDS; kind++) {
+        bool counts = for_sums ? ag_op_infos[kind].is_collective : ag_op_infos[kind].is_message;
+
+        seconds += counts ? (double)phase->waits_ns[kind] * 1e-9 : 0;
+    }
+    return seconds;
+}
+
+/*
+ * A wait is a link's, if links take most of it at their best: of sums those of rank 0, at the same
+ * time; of messages all, one after the other.
+ */
+static void name_wait(const ag_report_job_t *job, const ag_cost_shape_t *shape, bool for_sums,
+                      double step_wait_s, ag_report_phase_t *report)
+{
+    const ag_link_t *longest = NULL;
+    double links_s = 0, longest_s = 0;
+
+    for (size_t i = 0; i < job->n_links; i++) {
+        const ag_link_t *link = &job->links[i];
+        double seconds = ag_link_seconds(link, shape->counts);
+
+        if (link->of_sums != for_sums || (for_sums && link->from != 0 && link->to != 0)) {
+            continue;
+        }
+        links_s = for_sums && links_s > seconds ? links_s : for_sums ? seconds : links_s + seconds;
+        if (seconds > longest_s) {
+            longest_s = seconds;
+            longest = link;
+        }
+    }
+    if (longest != NULL && links_s > step_wait_s / 2) {
+        snprintf(report->held_back_by, sizeof(report->held_back_by), "link %u-%u", longest->from,
+                 longest->to);
     } else {
         snprintf(report->held_back_by, sizeof(report->held_back_by), "%s",
-                 job->plan->n_stages > 1 ? "bubble" : "exposed communication");
+                 for_sums ? "exposed communication" : "bubble");
     }
 }
 
@@ -182,35 +217,32 @@ static void name_wait(const ag_report_job_t *job, const ag_cost_shape_t *shape, 
 static void name_holder(const ag_report_job_t *job, const ag_phase_t *phase,
                         const ag_cost_shape_t *shape, ag_report_phase_t *report)
 {
-    const ag_plan_t *plan = job->plan;
-    const char *name;
-    double at_limit_s[2] = {0}, waited_s = (double)(phase->step_ns - phase->compute_ns) * 1e-9;
-    double beyond_s;
+    enum { OPS, BYTES, SUMS, MESSAGES, BEYOND, N };
+    static const char *const names[N] = {
+        [OPS] = "arithmetic", [BYTES] = "memory bandwidth", [BEYOND] = "overhead"};
+    double parts[N] = {0};
+    int most = 0;
 
     for (uint32_t i = 0; i < report->n_kernels; i++) {
         const ag_report_kernel_t *kernel = &report->kernels[i];
 
-        at_limit_s[kernel->memory] +=
+        parts[kernel->memory ? BYTES : OPS] +=
             kernel->seconds < kernel->bound_s ? kernel->seconds : kernel->bound_s;
     }
-    beyond_s = report->seconds - waited_s - at_limit_s[0] - at_limit_s[1];
-    if (plan->n_stages == 1 && ag_plan_ranks(plan) == 1) { /* there is nobody to wait for */
-        beyond_s += waited_s;
-        waited_s = 0;
+    parts[SUMS] = waited_seconds(phase, true);
+    parts[MESSAGES] = waited_seconds(phase, false);
+    parts[BEYOND] = report->seconds;
+    for (int i = 0; i < BEYOND; i++) {
+        parts[BEYOND] -= parts[i];
     }
-    if (job->balance > 0 && job->balance < 0.75) {
-        snprintf(report->held_back_by, sizeof(report->held_back_by), "imbalance (rank %u)",
-                 job->slowest_rank);
-        return;
+    for (int i = 1; i < N; i++) { /* of equals the first but for the bytes */
+        most = parts[i] > parts[most] || (i == BYTES && parts[i] >= parts[most]) ? i : most;
     }
-    if (waited_s > beyond_s && waited_s > at_limit_s[0] && waited_s > at_limit_s[1]) {
-        name_wait(job, shape, waited_s / (double)phase->steps, report);
-        return;
+    if (most == SUMS || most == MESSAGES) {
+        name_wait(job, shape, most == SUMS, parts[most] / (double)phase->steps, report);
+    } else {
+        snprintf(report->held_back_by, sizeof(report->held_back_by), "%s", names[most]);
     }
-    name = beyond_s > at_limit_s[0] && beyond_s > at_limit_s[1] ? "overhead"
-           : at_limit_s[1] >= at_limit_s[0]                     ? "memory bandwidth"
-                                                                : "arithmetic";
-    snprintf(report->held_back_by, sizeof(report->held_back_by), "%s", name);
 }
 
 static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
@@ -251,12 +283,18 @@ ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *f
 {
     ag_report_t report;
 
+    ag_report_phase_t *longer;
+
     report_phase(job, &figures->prefill, &report.prefill);
     report_phase(job, &figures->decode, &report.decode);
-    memcpy(report.held_back_by,
-           report.decode.seconds >= report.prefill.seconds ? report.decode.held_back_by
-                                                           : report.prefill.held_back_by,
-           sizeof(report.held_back_by));
+    longer = report.decode.seconds >= report.prefill.seconds ? &report.decode : &report.prefill;
+    /* One figure for the whole job, most of which the longer phase was; of stages that take turns
+     * it tells nothing: none holds another back by being shorter. */
+    if (job->plan->n_stages == 1 && job->balance > 0 && job->balance < 0.75) {
+        snprintf(longer->held_back_by, sizeof(longer->held_back_by), "imbalance (rank %u)",
+                 job->slowest_rank);
+    }
+    memcpy(report.held_back_by, longer->held_back_by, sizeof(report.held_back_by));
     return report;
 }
 

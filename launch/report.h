@@ -31,7 +31,7 @@ typedef struct ag_report_job {
 
 /* A kind of kernel on rank 0. */
 typedef struct ag_report_kernel {
-    const char *node; /* SAMPLING is none, but is listed with them */
+    const char *node; /* listed with them: SAMPLING, and operations that were waited for */
     const char *type; /* of its weight; NULL: it has none */
     double seconds;
     double bytes, ops; /* what it moved and computed at least */
@@ -62,8 +62,10 @@ typedef struct ag_report {
  * and of operations over the peak of the type computed in, where ranks on several hosts add up
  * theirs, and of what each link carries over its rate. What held a phase back is where most of its
  * time went: what kernels take at the memory's limit, at the arithmetic's, what they and the rest
- * took beyond it, what rank 0 waited for others; but where ranks idle for more than a quarter of
- * the slowest one's time, it is imbalance.
+ * took beyond it, what rank 0 waited in for sums of its stage (exposed communication) and for
+ * messages of other stages (bubble), or for the link that takes most of that; but where the ranks
+ * of a stage idle for more than a quarter of the slowest one's time, the longer phase has
+ * imbalance.
  */
 ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures);
 

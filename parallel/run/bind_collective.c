@@ -56,6 +56,7 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
                                    .detail = o->subject,
+                                   .kind = o->kind,
                                    .start = start,
                                    .test = test,
                                    .arg = task};

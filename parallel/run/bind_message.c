@@ -57,6 +57,7 @@ ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
                                    .detail = (uint32_t)o->peer,
+                                   .kind = o->kind,
                                    .start = start,
                                    .test = test,
                                    .arg = task};

@@ -66,6 +66,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     bound->tasks[op] =
         (ag_task_t){.name = ag_part_names[AG_ITEMS(&segment->parts, ag_part_t)[0].kind],
                     .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
+                    .kind = o->kind,
                     .start = start,
                     .test = test,
                     .arg = task};

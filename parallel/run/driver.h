@@ -31,12 +31,13 @@ typedef struct ag_generate_opts {
 /* What the steps of a phase did, for its figures. */
 typedef struct ag_phase {
     uint64_t steps, tokens, outputs;
-    uint64_t attended;    /* (query, key) pairs */
-    uint64_t ns;          /* all of it: steps, what is made of their logits, the caller's calls */
-    uint64_t step_ns;     /* of these, in steps */
-    uint64_t compute_ns;  /* and of these, what rank 0 computed in */
-    uint64_t sampling_ns; /* beside the steps: choosing tokens */
-    ag_profile_t profile; /* of rank 0 */
+    uint64_t attended;   /* (query, key) pairs */
+    uint64_t ns;         /* all of it: steps, what is made of their logits, the caller's calls */
+    uint64_t step_ns;    /* of these, in steps */
+    uint64_t compute_ns; /* and of these, what rank 0 computed in */
+    uint64_t waits_ns[AG_N_OP_KINDS]; /* and what it waited in for operations of a kind */
+    uint64_t sampling_ns;             /* beside the steps: choosing tokens */
+    ag_profile_t profile;             /* of rank 0 */
 } ag_phase_t;
 
 typedef struct ag_run_figures {

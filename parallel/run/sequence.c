@@ -1,6 +1,21 @@
 #include "parallel/run/sequence_priv.h"
 
+#include <assert.h>
 #include <stdlib.h>
+
+#include "parallel/run/job_priv.h"
+
+static_assert((int)AG_N_OP_KINDS <= (int)AG_MAX_TASK_KINDS, "a task's kind is its operation's");
+
+/* Begin to add up what is waited in, or end it. */
+static void count_waits(const ag_job_t *job, ag_phase_t *phase, bool ends)
+{
+    const uint64_t *waits_ns = ag_execution_waits_ns(job->execution);
+
+    for (int kind = 0; kind < AG_N_OP_KINDS; kind++) {
+        phase->waits_ns[kind] += ends ? waits_ns[kind] : -waits_ns[kind];
+    }
+}
 
 ag_status_t ag_sequence_init(ag_job_t *job, ag_sequence_t *sequence_p)
 {
@@ -83,7 +98,9 @@ ag_status_t ag_sequence_step(ag_sequence_t *sequence, const int32_t *tokens, uin
     }
     sequence->row_begin[0] = 0;
     sequence->row_begin[1] = (int32_t)n;
+    count_waits(sequence->job, phase, false);
     status = ag_job_step(sequence->job, &step, logits_p);
+    count_waits(sequence->job, phase, true);
     sequence->position += n;
     phase->steps++;
     phase->tokens += n;

@@ -16,6 +16,7 @@ struct ag_execution {
     ag_run_t run;
     ag_status_t status; /* the first failure of this run */
     uint64_t compute_ns;
+    uint64_t waits_ns[AG_MAX_TASK_KINDS];
     stream_state_t streams[AG_MAX_STREAMS];
 };
 
@@ -103,6 +104,62 @@ uint64_t ag_execution_compute_ns(const ag_execution_t *execution)
     return execution->compute_ns;
 }
 
+const uint64_t *ag_execution_waits_ns(const ag_execution_t *execution)
+{
+    return execution->waits_ns;
+}
+
+/* The operation at the head of a stream; n_ops where the stream is done. */
+static uint32_t head_of(const ag_execution_t *execution, uint32_t s)
+{
+    const ag_dag_t *dag = execution->dag;
+    uint32_t at = dag->stream_begin[s] + execution->streams[s].n_done;
+
+    return at < dag->stream_begin[s + 1] ? dag->stream_ops[at] : dag->n_ops;
+}
+
+/*
+ * What keeps a stream from going on: the head of the stream that its own head waits for, and so on.
+ * As long as the dag has no cycle each stream is passed once.
+ */
+static uint32_t what_blocks(const ag_execution_t *execution, uint32_t op)
+{
+    const ag_dag_t *dag = execution->dag;
+
+    for (uint32_t n = 0; n < dag->n_streams; n++) {
+        uint32_t i = dag->dep_begin[op];
+
+        if (execution->streams[dag->streams[op]].started) {
+            return op;
+        }
+        while (i < dag->dep_begin[op + 1] && execution->streams[dag->streams[dag->deps[i]]].n_done >
+                                                 dag->positions[dag->deps[i]]) {
+            i++;
+        }
+        if (i == dag->dep_begin[op + 1]) {
+            return op;
+        }
+        op = head_of(execution, dag->streams[dag->deps[i]]);
+    }
+    return op;
+}
+
+/* Which kind of task is being waited for: the compute stream's obstacle, or what is left when that
+ * is done. */
+static uint32_t waited_kind(const ag_execution_t *execution)
+{
+    const ag_dag_t *dag = execution->dag;
+    uint32_t op = dag->n_ops;
+
+    if (execution->opts.compute_stream < dag->n_streams) {
+        op = head_of(execution, execution->opts.compute_stream);
+    }
+    for (uint32_t s = 0; s < dag->n_streams && op == dag->n_ops; s++) {
+        op = head_of(execution, s);
+    }
+    return execution->tasks[what_blocks(execution, op)].kind;
+}
+
 void ag_execution_poll(ag_execution_t *execution)
 {
     for (uint32_t s = 0; s < execution->dag->n_streams; s++) {
@@ -127,7 +184,8 @@ static bool all_done(const ag_execution_t *execution)
 ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag, const ag_task_t *tasks,
                              const ag_run_t *run)
 {
-    uint64_t idle_since_ns = 0;
+    uint64_t idle_since_ns = 0, now_ns;
+    uint32_t kind = 0;
 
     execution->dag = dag;
     execution->tasks = tasks;
@@ -141,14 +199,20 @@ ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag, con
         for (uint32_t s = 0; s < dag->n_streams; s++) {
             moved |= advance_stream(execution, s);
         }
+        if (moved && idle_since_ns == 0) {
+            continue;
+        }
+        now_ns = ag_clock_now_ns(&execution->opts.clock);
         if (moved) {
+            execution->waits_ns[kind] += now_ns - idle_since_ns;
             idle_since_ns = 0;
             continue;
         }
+        if (idle_since_ns == 0) {
+            idle_since_ns = now_ns;
+            kind = waited_kind(execution);
+        }
         if (execution->opts.wait.idle != NULL) {
-            uint64_t now_ns = ag_clock_now_ns(&execution->opts.clock);
-
-            idle_since_ns = idle_since_ns == 0 ? now_ns : idle_since_ns;
             execution->opts.wait.idle(execution->opts.wait.arg, now_ns - idle_since_ns);
         }
     }

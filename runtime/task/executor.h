@@ -7,6 +7,8 @@
 #include "runtime/task/dag.h"
 #include "runtime/task/trace.h"
 
+enum { AG_MAX_TASK_KINDS = 32 };
+
 typedef struct ag_execution ag_execution_t;
 
 /* What all tasks of one run are handed. */
@@ -20,6 +22,7 @@ typedef struct ag_run {
 typedef struct ag_task {
     const char *name; /* for the trace */
     uint32_t detail;
+    uint32_t kind; /* below AG_MAX_TASK_KINDS: what the time spent waiting for it counts as */
     ag_status_t (*start)(void *arg,
                          const ag_run_t *run); /* AG_OK: complete; AG_PENDING: see test */
     ag_status_t (*test)(void *arg,
@@ -53,6 +56,12 @@ ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag, con
 
 /** Time spent in tasks of the compute stream since the execution was made. */
 uint64_t ag_execution_compute_ns(const ag_execution_t *execution);
+
+/**
+ * Time since the execution was made in which nothing could go on, by the kind of the task that the
+ * compute stream waited for: (AG_MAX_TASK_KINDS).
+ */
+const uint64_t *ag_execution_waits_ns(const ag_execution_t *execution);
 
 /** From inside a task of the compute stream: let the other streams go on. Errors come out of the
  * run. */

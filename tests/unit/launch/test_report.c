@@ -225,3 +225,73 @@ Test(report, a_link_that_carries_more_than_it_can_in_time_is_the_limit_and_is_na
     cr_expect_str_eq(report.held_back_by, "overhead", "one rank waits for nobody");
     close_work(&work);
 }
+
+/* Ten steps of 0.1 s, of which most were waited in for one kind of operation. */
+static ag_report_t report_of_wait(ag_op_kind_t kind, const ag_link_t *links, size_t n_links)
+{
+    ag_run_figures_t figures = make_figures();
+    ag_report_t report;
+    work_t work;
+
+    open_work(&work);
+    memset(&figures.decode.profile, 0, sizeof(figures.decode.profile));
+    figures.decode.compute_ns = 300000000;
+    figures.decode.waits_ns[kind] = 600000000;
+    work.job.links = links;
+    work.job.n_links = n_links;
+    report = ag_report_make(&work.job, &figures);
+    close_work(&work);
+    return report;
+}
+
+Test(report, a_wait_is_named_by_what_was_waited_for)
+{
+    ag_report_t report = report_of_wait(AG_OP_ALL_REDUCE, NULL, 0);
+
+    cr_expect_str_eq(report.held_back_by, "exposed communication");
+    cr_expect_str_eq(report.decode.kernels[0].node, "ALL_REDUCE");
+    cr_expect_float_eq(report.decode.kernels[0].seconds, 0.6, 1e-9);
+    cr_expect_float_eq(report.decode.other_s, 0.4, 1e-9);
+    cr_expect_str_eq(report_of_wait(AG_OP_RECV, NULL, 0).held_back_by, "bubble");
+    cr_expect_str_eq(report_of_wait(AG_OP_SEND, NULL, 0).held_back_by, "bubble");
+}
+
+Test(report, a_link_that_takes_most_of_a_wait_at_its_best_is_named)
+{
+    /* seconds of a step; 0.06 are waited in */
+    ag_link_t sums[] = {{.from = 2, .to = 3, .of_sums = true, .n_messages = 1, .rates = {1, 1}},
+                        {.from = 0, .to = 1, .of_sums = true, .n_messages = 1, .rates = {0.02, 1}},
+                        {.from = 1, .to = 0, .of_sums = true, .n_messages = 1, .rates = {0.04, 1}}};
+    ag_link_t messages[] = {{.from = 0, .to = 1, .n_messages = 1, .rates = {0.015, 1}},
+                            {.from = 1, .to = 2, .n_messages = 1, .rates = {0.018, 1}},
+                            {.from = 2, .to = 0, .n_messages = 1, .rates = {0.002, 1}}};
+
+    cr_expect_str_eq(report_of_wait(AG_OP_ALL_REDUCE, sums, 3).held_back_by, "link 1-0");
+    cr_expect_str_eq(report_of_wait(AG_OP_ALL_REDUCE, sums, 2).held_back_by,
+                     "exposed communication");
+    cr_expect_str_eq(report_of_wait(AG_OP_RECV, sums, 3).held_back_by, "bubble");
+    cr_expect_str_eq(report_of_wait(AG_OP_RECV, messages, 3).held_back_by, "link 1-2");
+    cr_expect_str_eq(report_of_wait(AG_OP_RECV, messages, 1).held_back_by, "bubble");
+}
+
+Test(report, an_imbalance_is_the_longer_phases_and_of_one_stage)
+{
+    ag_run_figures_t figures = make_figures();
+    ag_plan_t two_stages;
+    ag_report_t report;
+    work_t work;
+
+    open_work(&work);
+    figures.prefill = figures.decode;
+    figures.prefill.ns /= 2;
+    work.job.balance = 0.6;
+    work.job.slowest_rank = 3;
+    report = ag_report_make(&work.job, &figures);
+    cr_expect_str_eq(report.decode.held_back_by, "imbalance (rank 3)");
+    cr_expect_str_eq(report.prefill.held_back_by, "overhead");
+    two_stages = *work.plan;
+    two_stages.n_stages = 2;
+    work.job.plan = &two_stages;
+    cr_expect_str_eq(ag_report_make(&work.job, &figures).held_back_by, "overhead");
+    close_work(&work);
+}

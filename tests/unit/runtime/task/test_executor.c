@@ -183,3 +183,38 @@ Test(executor, counts_the_time_of_its_compute_stream_alone)
     ag_execution_destroy(execution);
     ag_dag_fini(&work.dag);
 }
+
+/* Stream 0 computes A, then C, which waits for B on stream 1 (pending for so many looks), which
+ * waits for A; D on stream 2 is pending, too, and nobody's business until the end. */
+Test(executor, what_is_waited_in_counts_for_the_kind_that_the_compute_stream_waits_for)
+{
+    static const uint8_t streams[] = {0, 1, 0, 2};
+    static const uint32_t dep_begin[] = {0, 0, 1, 2, 2}, deps[] = {0, 1};
+    work_t work = {.now_ns = 0};
+    ag_execution_opts_t opts = {.clock = {tick, &work}, .wait = {rest, &work}, .compute_stream = 0};
+    ag_execution_t *execution;
+    const uint64_t *waits_ns;
+
+    cr_assert_eq(ag_dag_init(4, 3, streams, dep_begin, deps, &work.dag), AG_OK);
+    for (uint32_t op = 0; op < 4; op++) {
+        work.jobs[op] = (job_t){.work = &work,
+                                .op = op,
+                                .n_tests = op == 1   ? 20
+                                           : op == 3 ? 50
+                                                     : 0};
+        work.tasks[op] = (ag_task_t){
+            .name = "task", .kind = 1 + op, .start = start, .test = test, .arg = &work.jobs[op]};
+    }
+    cr_assert_eq(ag_execution_create(&opts, &execution), AG_OK);
+    cr_assert_eq(
+        ag_execution_run(execution, &work.dag, work.tasks, &(ag_run_t){.step = &work, .slot = 7}),
+        AG_OK);
+    waits_ns = ag_execution_waits_ns(execution);
+    cr_expect_eq(waits_ns[1] + waits_ns[3], 0, "what computes is not waited for");
+    cr_expect_geq(waits_ns[2], 10 * 15, "B: %lu", (unsigned long)waits_ns[2]);
+    cr_expect_leq(waits_ns[2], 10 * 25, "B: %lu", (unsigned long)waits_ns[2]);
+    cr_expect_geq(waits_ns[4], 10 * 25, "D, at the end: %lu", (unsigned long)waits_ns[4]);
+    cr_expect_leq(waits_ns[4], 10 * 35, "D: %lu", (unsigned long)waits_ns[4]);
+    ag_execution_destroy(execution);
+    ag_dag_fini(&work.dag);
+}
