@@ -91,8 +91,7 @@ static const ag_program_t *program_of(const ag_programs_t *programs, const ag_co
     return programs->programs[i];
 }
 
-/* What a step of this shape costs on rank 0 of a build, by kernel. */
-static void costs_of(const ag_build_t *build, const ag_programs_t *programs,
+static void costs_by(const ag_graph_param_t *params, const ag_programs_t *programs,
                      const ag_cost_shape_t *shape, ag_costs_t *costs)
 {
     const ag_array_t *segments = &program_of(programs, shape)->ranks[0].segments;
@@ -102,9 +101,34 @@ static void costs_of(const ag_build_t *build, const ag_programs_t *programs,
         const ag_graph_t *graph = AG_ITEMS(segments, ag_segment_t)[i].inside;
 
         if (graph != NULL) {
-            ag_graph_cost(graph, ag_params_held(&build->ranks[0].params), shape, costs);
+            ag_graph_cost(graph, params, shape, costs);
         }
     }
+}
+
+/* What a step of this shape costs on rank 0 of a build, by kernel. */
+static void costs_of(const ag_build_t *build, const ag_programs_t *programs,
+                     const ag_cost_shape_t *shape, ag_costs_t *costs)
+{
+    costs_by(ag_params_held(&build->ranks[0].params), programs, shape, costs);
+}
+
+/* The same of the bytes that memory holds, where there is room to find out. */
+static void held_costs_of(const ag_build_t *build, const ag_programs_t *programs,
+                          const ag_cost_shape_t *shape, ag_costs_t *costs)
+{
+    const ag_array_t *held = &build->ranks[0].params.held;
+    ag_graph_param_t *params = calloc(held->n_items + 1, sizeof(*params));
+
+    for (size_t i = 0; params != NULL && i < held->n_items; i++) {
+        params[i] = AG_ITEMS(held, ag_graph_param_t)[i];
+        if (params[i].rows > 0) { /* a vector is small, and may be held otherwise */
+            params[i].file_bytes = ag_packing_bytes(params[i].packing, params[i].dtype,
+                                                    params[i].rows, params[i].cols);
+        }
+    }
+    costs_by(params != NULL ? params : AG_ITEMS(held, ag_graph_param_t), programs, shape, costs);
+    free(params);
 }
 
 static int by_time(const void *a, const void *b)
@@ -114,8 +138,8 @@ static int by_time(const void *a, const void *b)
     return (x->seconds < y->seconds) - (x->seconds > y->seconds);
 }
 
-static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const rates_t *rates,
-                         ag_report_phase_t *report)
+static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const ag_costs_t *held,
+                         const rates_t *rates, ag_report_phase_t *report)
 {
     double steps = (double)phase->steps;
 
@@ -127,7 +151,8 @@ static void list_kernels(const ag_phase_t *phase, const ag_costs_t *costs, const
                 .type = kind == AG_NODE_LINEAR ? ag_dtype_info((ag_dtype_t)type)->name : NULL,
                 .seconds = (double)phase->profile.ns[kind][type] * 1e-9,
                 .bytes = steps * cost->bytes,
-                .bound_s = steps * bound_seconds(cost, rates, &kernel.memory)};
+                .bound_s = steps * bound_seconds(cost, rates, &kernel.memory),
+                .held_s = steps * bound_seconds(&held->of[kind][type], rates, &kernel.held_memory)};
 
             for (int in = 0; in < AG_N_GEMM_KINDS; in++) {
                 kernel.ops += steps * cost->ops[in];
@@ -226,8 +251,8 @@ static void name_holder(const ag_report_job_t *job, const ag_phase_t *phase,
     for (uint32_t i = 0; i < report->n_kernels; i++) {
         const ag_report_kernel_t *kernel = &report->kernels[i];
 
-        parts[kernel->memory ? BYTES : OPS] +=
-            kernel->seconds < kernel->bound_s ? kernel->seconds : kernel->bound_s;
+        parts[kernel->held_memory ? BYTES : OPS] +=
+            kernel->seconds < kernel->held_s ? kernel->seconds : kernel->held_s;
     }
     parts[SUMS] = waited_seconds(phase, true);
     parts[MESSAGES] = waited_seconds(phase, false);
@@ -250,7 +275,7 @@ static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
 {
     rates_t whole = all_rates(job), own = own_rates(job);
     ag_cost_shape_t shape;
-    ag_costs_t costs;
+    ag_costs_t costs, held;
     ag_cost_t sum;
     const ag_link_t *link;
     double step_s, link_s;
@@ -270,7 +295,8 @@ static void report_phase(const ag_report_job_t *job, const ag_phase_t *phase,
     step_s = step_s > link_s ? step_s : link_s;
     report->limit = (double)phase->tokens / ((double)phase->steps * step_s);
     costs_of(job->build, job->programs, &shape, &costs);
-    list_kernels(phase, &costs, &own, report);
+    held_costs_of(job->build, job->programs, &shape, &held);
+    list_kernels(phase, &costs, &held, &own, report);
     report->barrier_s = (double)phase->profile.barrier_ns * 1e-9;
     report->other_s = report->seconds - report->barrier_s;
     for (uint32_t i = 0; i < report->n_kernels; i++) {

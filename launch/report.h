@@ -37,6 +37,8 @@ typedef struct ag_report_kernel {
     double bytes, ops; /* what it moved and computed at least */
     double bound_s;    /* what that takes at the limits */
     bool memory;       /* the larger of the two is the bytes' */
+    double held_s;     /* the same of the bytes as memory holds them: --compute f32 unpacks */
+    bool held_memory;
 } ag_report_kernel_t;
 
 enum { AG_MAX_REPORT_KERNELS = 32 };
@@ -61,11 +63,11 @@ typedef struct ag_report {
  * Figures and limits by DESIGN section 1: the larger of weight and cache bytes over the read rate
  * and of operations over the peak of the type computed in, where ranks on several hosts add up
  * theirs, and of what each link carries over its rate. What held a phase back is where most of its
- * time went: what kernels take at the memory's limit, at the arithmetic's, what they and the rest
- * took beyond it, what rank 0 waited in for sums of its stage (exposed communication) and for
- * messages of other stages (bubble), or for the link that takes most of that; but where the ranks
- * of a stage idle for more than a quarter of the slowest one's time, the longer phase has
- * imbalance.
+ * time went: what kernels take at the memory's limit (of the bytes that memory holds), at the
+ * arithmetic's, what they and the rest took beyond it, what rank 0 waited in for sums of its stage
+ * (exposed communication) and for messages of other stages (bubble), or for the link that takes
+ * most of that; but where the ranks of a stage idle for more than a quarter of the slowest one's
+ * time, the longer phase has imbalance.
  */
 ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *figures);
 

@@ -226,6 +226,31 @@ Test(report, a_link_that_carries_more_than_it_can_in_time_is_the_limit_and_is_na
     close_work(&work);
 }
 
+Test(report, what_holds_back_is_told_by_the_bytes_that_memory_holds)
+{
+    double linear_s = 10 * 4.0 * WEIGHTS; /* at one byte a second */
+    ag_run_figures_t figures = make_figures();
+    ag_report_t report;
+    work_t work;
+    ag_array_t *held;
+
+    open_work(&work);
+    held = &work.build->ranks[0].params.held;
+    for (size_t i = 0; i < held->n_items; i++) { /* as if the file's encoding took an eighth */
+        AG_ITEMS(held, ag_graph_param_t)[i].file_bytes /= 8;
+    }
+    for (int i = 0; i < 2; i++) {
+        work.host.limits.read_bytes_per_s[i] = linear_s / 0.8;
+        work.host.limits.f32_flops_per_s[i] = 1e15;
+    }
+    report = ag_report_make(&work.job, &figures);
+    cr_expect_str_eq(report.held_back_by, "memory bandwidth");
+    cr_expect_float_eq(report.decode.kernels[0].bytes, linear_s / 8, 1, "of the file");
+    cr_expect_float_eq(report.decode.kernels[0].bound_s, 0.1, 1e-6);
+    cr_expect_float_eq(report.decode.kernels[0].held_s, 0.8, 1e-6);
+    close_work(&work);
+}
+
 /* Ten steps of 0.1 s, of which most were waited in for one kind of operation. */
 static ag_report_t report_of_wait(ag_op_kind_t kind, const ag_link_t *links, size_t n_links)
 {
