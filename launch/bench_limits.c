@@ -5,6 +5,7 @@
 
 #include "comm/link.h"
 #include "launch/command.h"
+#include "launch/cores.h"
 #include "launch/probe.h"
 #include "offload/disk.h"
 
@@ -103,10 +104,12 @@ static ag_status_t links(ag_session_t *session, ag_json_t *list)
     int n_ranks = session->net->n_ranks, rank = session->net->rank;
     ag_clock_t clock = ag_clock_monotonic();
     link_t *found = calloc((size_t)n_ranks, sizeof(*found));
+    ag_cores_t cores;
     ag_status_t status =
         found == NULL ? ag_fail_nomem("measuring links", (size_t)n_ranks * sizeof(*found)) : AG_OK;
 
     status = ag_session_agree(session, status);
+    ag_cores_stand_apart(&session->host, &cores);
     for (int a = 0; a < n_ranks && status == AG_OK; a++) {
         for (int b = a + 1; b < n_ranks && status == AG_OK; b++) {
             found[rank] = (link_t){.from = a, .to = b};
@@ -133,6 +136,7 @@ static ag_status_t links(ag_session_t *session, ag_json_t *list)
             }
         }
     }
+    ag_cores_go_back(&cores);
     free(found);
     return status;
 }

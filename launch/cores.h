@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "launch/host.h"
+
 /**
  * Cores for n threads.
  * @param own     (n_own) those that the process may use; at least one.
@@ -11,3 +13,12 @@
  * @param cores   out: (n).
  */
 void ag_cores_pick(const int *own, uint32_t n_own, uint32_t before, uint32_t n, int *cores);
+
+/**
+ * Let this rank alone onto one core of its machine while messages are timed: of two ranks that spin
+ * on one core each finds the other's message only when its turn is over. Does nothing where it is
+ * alone, or where ranks outnumber cores.
+ * @param before_p  out: for ag_cores_go_back().
+ */
+void ag_cores_stand_apart(const ag_host_t *host, ag_cores_t *before_p);
+void ag_cores_go_back(const ag_cores_t *before);

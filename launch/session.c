@@ -525,12 +525,15 @@ static ag_status_t make_job(ag_session_t *session)
 ag_status_t ag_session_load(ag_session_t *session)
 {
     ag_clock_t clock = ag_clock_monotonic();
+    ag_cores_t cores;
     ag_status_t status;
 
     session->links = AG_ARRAY(ag_link_t);
     status = ag_session_agree(session, ag_links_of(session->programs.programs[0], &session->links));
     if (status == AG_OK) {
+        ag_cores_stand_apart(&session->host, &cores);
         status = ag_links_measure(session->net, NULL, &clock, &session->links);
+        ag_cores_go_back(&cores);
     }
     return ag_session_agree(session, status == AG_OK ? make_job(session) : status);
 }

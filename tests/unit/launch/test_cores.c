@@ -1,6 +1,9 @@
+#define _GNU_SOURCE
 #include "launch/cores.h"
 
 #include <criterion/criterion.h>
+#include <sched.h>
+#include <string.h>
 
 Test(cores, ranks_of_one_machine_stand_on_cores_of_their_own)
 {
@@ -32,4 +35,47 @@ Test(cores, more_threads_than_cores_go_around)
     cr_expect_eq(cores[0], 7);
     cr_expect_eq(cores[1], 5);
     cr_expect_eq(cores[4], 7);
+}
+
+static cpu_set_t cores_now(void)
+{
+    cpu_set_t cores;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof(cores), &cores), 0);
+    return cores;
+}
+
+static void expect_cores(const cpu_set_t *cores)
+{
+    cpu_set_t now = cores_now();
+
+    cr_expect(CPU_EQUAL(cores, &now));
+}
+
+Test(cores, ranks_whose_messages_are_timed_are_each_on_a_core_alone)
+{
+    const cpu_set_t all = cores_now();
+    ag_host_t host = {.n_local = 2};
+    cpu_set_t first, second;
+    ag_cores_t before;
+
+    memcpy(&host.cores, &all, sizeof(all));
+    for (host.local_rank = 0; host.local_rank < 2; host.local_rank++) {
+        ag_cores_stand_apart(&host, &before);
+        *(host.local_rank == 0 ? &first : &second) = cores_now();
+        ag_cores_go_back(&before);
+        expect_cores(&all);
+    }
+    if (CPU_COUNT(&all) > 1) {
+        CPU_AND(&first, &first, &second);
+        cr_expect_eq(CPU_COUNT(&second), 1);
+        cr_expect_eq(CPU_COUNT(&first), 0);
+    } else {
+        cr_expect(CPU_EQUAL(&first, &all), "ranks that outnumber cores go where there is room");
+    }
+    host.n_local = 1;
+    host.local_rank = 0;
+    ag_cores_stand_apart(&host, &before);
+    expect_cores(&all); /* a rank alone needs none of its own */
+    ag_cores_go_back(&before);
 }
