@@ -12,8 +12,7 @@ static ag_link_t *find(ag_array_t *links, uint32_t from, uint32_t to)
     return NULL;
 }
 
-static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_op_t *op,
-                       double unit_bytes)
+static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_op_t *op)
 {
     ag_link_t *link = find(links, from, to);
 
@@ -27,7 +26,7 @@ static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_o
         link = find(links, from, to);
     }
     link->n_messages += 1;
-    link->unit_bytes[op->counter] += unit_bytes;
+    link->unit_bytes[op->counter] += (double)op->unit_bytes;
     return AG_OK;
 }
 
@@ -35,20 +34,17 @@ static ag_status_t add_op(const ag_program_t *program, uint32_t rank, const ag_o
                           ag_array_t *links)
 {
     const ag_program_group_t *group;
-    double share;
 
     if (op->kind == AG_OP_SEND) {
-        return add(links, rank, (uint32_t)op->peer, op, op->unit_bytes);
+        return add(links, rank, (uint32_t)op->peer, op);
     }
     if (!ag_op_infos[op->kind].is_collective) {
         return AG_OK;
     }
     group = &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
-    share = 2.0 * (group->n_ranks - 1) / group->n_ranks;
     for (uint32_t i = 0; i < group->n_ranks && group->n_ranks > 1; i++) {
         if (group->ranks[i] == rank) {
-            return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op,
-                       share * op->unit_bytes);
+            return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op);
         }
     }
     return AG_OK;

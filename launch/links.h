@@ -15,9 +15,9 @@ typedef struct ag_link {
 } ag_link_t;
 
 /**
- * Every link that has something to carry, in one order on all ranks. Of a sum over n ranks each
- * carries 2 (n - 1) / n of it to its neighbour, which is the least there is (Patarasuk and Yuan
- * 2009).
+ * Every link that has something to carry, in one order on all ranks. Of a sum each rank sends its
+ * neighbour all once at the least: just that where it is sent directly, 2 (n - 1) / n of it around
+ * a ring of n ranks (Patarasuk and Yuan 2009).
  * @param links  ag_link_t items are appended.
  */
 ag_status_t ag_links_of(const ag_program_t *program, ag_array_t *links);
