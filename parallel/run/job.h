@@ -109,5 +109,5 @@ const void *ag_job_weights(const ag_job_t *job, size_t *n_bytes_p);
 /** Add where this rank's time in segments went since the last call. */
 void ag_job_take_profile(ag_job_t *job, ag_profile_t *profile);
 
-/** Blocks of the KV cache that the plan has. */
+/** Blocks of the KV cache that a plan has for which there are programs. */
 uint32_t ag_job_kv_blocks(const ag_plan_t *plan);

@@ -3,9 +3,14 @@
 
 #include "parallel/run/memory_priv.h"
 
+uint64_t ag_memory_kv_blocks(const ag_plan_t *plan)
+{
+    return (uint64_t)plan->n_sequences * ag_kv_blocks(plan->context_tokens);
+}
+
 uint32_t ag_job_kv_blocks(const ag_plan_t *plan)
 {
-    return plan->n_sequences * ag_kv_blocks(plan->context_tokens);
+    return (uint32_t)ag_memory_kv_blocks(plan);
 }
 
 uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank)

@@ -2,6 +2,9 @@
 
 #include "parallel/run/job.h"
 
+/** ag_job_kv_blocks() of any plan. */
+uint64_t ag_memory_kv_blocks(const ag_plan_t *plan);
+
 /* Each part of a rank's memory, in bytes. */
 uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank);
 uint64_t ag_memory_activations(const ag_programs_t *programs, uint32_t rank);

@@ -1,6 +1,7 @@
 /* The classes of a job's programs: one for steps of one row per sequence, one for chunks of
  * prefill. */
 #include "parallel/run/job_priv.h"
+#include "parallel/run/memory_priv.h"
 
 ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                                ag_programs_t *programs_p)
@@ -9,6 +10,12 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
     uint64_t rows[2] = {plan->n_sequences, plan->batch_tokens};
     ag_programs_t programs = {0};
 
+    if (ag_memory_kv_blocks(plan) > INT32_MAX) { /* as block tables count them */
+        return ag_fail(AG_ERR_INVALID,
+                       "the KV cache of %u sequences of %u tokens has more blocks than can be "
+                       "counted: plan for fewer sequences or a smaller context",
+                       plan->n_sequences, plan->context_tokens);
+    }
     for (int i = 0; i < 2; i++) {
         uint64_t bounds[AG_N_SIZE_COUNTERS] = {
             [AG_SIZE_ONE] = 1,

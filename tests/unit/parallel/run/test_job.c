@@ -308,6 +308,31 @@ Test(job, a_rank_that_cannot_be_listened_to_breaks_the_job)
     ag_turns_run(3, 5, run_deaf, &work, statuses);
 }
 
+Test(job, a_cache_of_more_blocks_than_can_be_counted_is_refused)
+{
+    /* 32 positions a block: 2^31 and, of one sequence less, 2^31 - 2^15 blocks */
+    for (uint32_t n_sequences = 65535; n_sequences <= 65536; n_sequences++) {
+        ag_plan_opts_t opts = {.compute = AG_COMPUTE_F32, .n_sequences = n_sequences};
+        ag_programs_t programs = {0};
+        rank_t rank = {0};
+        ag_plan_model_t facts;
+        ag_status_t status;
+
+        cr_assert_eq(ag_model_open(AG_TEST_DATA "/tiny/llama", &rank.model), AG_OK);
+        facts = ag_build_plan_model(rank.model);
+        facts.context_tokens = 1 << 20;
+        cr_assert_eq(ag_plan_make(&facts, &opts, &rank.plan), AG_OK, "%s", ag_error());
+        cr_assert_eq(ag_build_create(rank.plan, rank.model, &rank.build), AG_OK);
+        status = ag_programs_create(rank.build, false, false, &programs);
+        cr_expect_eq(status, n_sequences == 65536 ? AG_ERR_INVALID : AG_OK, "%s", ag_error());
+        if (status == AG_OK) {
+            cr_expect_eq(ag_job_kv_blocks(rank.plan), 65535u << 15);
+        }
+        ag_programs_destroy(&programs);
+        close_rank(&rank);
+    }
+}
+
 /* A clock of the test's own: a look at it takes 1 ns, all else what the test says. */
 static uint64_t look(void *arg)
 {
