@@ -4,8 +4,36 @@
 
 #include "launch/session.h"
 
+/*
+ * The moment that this rank's times are counted from: when the first event of its host began.
+ * Clocks of one host are one; those of two have nothing in common but that work begins about
+ * together.
+ */
+static ag_status_t find_origin(const ag_session_t *session, uint64_t *origin_ns_p)
+{
+    int n_ranks = session->net->n_ranks, rank = session->net->rank;
+    uint64_t *begins_ns = calloc((size_t)n_ranks, sizeof(*begins_ns));
+    ag_status_t status =
+        begins_ns == NULL ? ag_fail_nomem("writing the trace", sizeof(*begins_ns)) : AG_OK;
+
+    status = ag_agree(session->net, NULL, status, NULL);
+    if (status == AG_OK) {
+        begins_ns[rank] = ag_trace_begin_ns(session->trace);
+        status = ag_agree_gather(session->net, NULL, begins_ns, sizeof(*begins_ns));
+    }
+    *origin_ns_p = UINT64_MAX;
+    for (int r = 0; r < n_ranks && status == AG_OK; r++) {
+        if (session->ranks[r].host == session->ranks[rank].host && begins_ns[r] < *origin_ns_p) {
+            *origin_ns_p = begins_ns[r];
+        }
+    }
+    free(begins_ns);
+    return status;
+}
+
 /* This rank's events as text. @param text_p  out: free() it. */
-static ag_status_t trace_text(const ag_session_t *session, char **text_p, size_t *n_bytes_p)
+static ag_status_t trace_text(const ag_session_t *session, uint64_t origin_ns, char **text_p,
+                              size_t *n_bytes_p)
 {
     FILE *file = open_memstream(text_p, n_bytes_p);
     ag_status_t status;
@@ -16,8 +44,8 @@ static ag_status_t trace_text(const ag_session_t *session, char **text_p, size_t
     if (session->net->rank == 0) {
         ag_report_trace(&session->report, file);
     }
-    status = ag_trace_write(session->trace, file, (uint32_t)session->net->rank, ag_stream_names,
-                            AG_N_STREAMS);
+    status = ag_trace_write(session->trace, file, (uint32_t)session->net->rank, origin_ns,
+                            ag_stream_names, AG_N_STREAMS);
     return fclose(file) == 0 || status != AG_OK ? status : ag_fail_nomem("writing the trace", 1);
 }
 
@@ -69,8 +97,12 @@ ag_status_t ag_session_write_trace(ag_session_t *session)
 {
     char *text = NULL;
     size_t n_bytes = 0;
-    ag_status_t status = ag_session_agree(session, trace_text(session, &text, &n_bytes));
+    uint64_t origin_ns;
+    ag_status_t status = ag_session_agree(session, find_origin(session, &origin_ns));
 
+    if (status == AG_OK) {
+        status = ag_session_agree(session, trace_text(session, origin_ns, &text, &n_bytes));
+    }
     if (status == AG_OK && session->net->rank == 0) {
         status = write_texts(session, text, n_bytes);
     } else if (status == AG_OK) {

@@ -66,11 +66,12 @@ static void write_string(FILE *file, const char *text)
     fputc('"', file);
 }
 
-static void write_event(FILE *file, uint32_t rank, const ag_trace_event_t *event)
+static void write_event(FILE *file, uint32_t rank, uint64_t origin_ns,
+                        const ag_trace_event_t *event)
 {
     fprintf(file, "{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"name\":", rank, event->track);
     write_string(file, event->name);
-    write_us(file, "ts", event->begin_ns);
+    write_us(file, "ts", event->begin_ns - origin_ns);
     write_us(file, "dur", event->end_ns - event->begin_ns);
     fprintf(file, ",\"args\":{\"detail\":%u", event->detail);
     if (event->type != NULL) {
@@ -80,7 +81,19 @@ static void write_event(FILE *file, uint32_t rank, const ag_trace_event_t *event
     fputs("}},\n", file);
 }
 
-ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,
+uint64_t ag_trace_begin_ns(const ag_trace_t *trace)
+{
+    uint64_t first_ns = UINT64_MAX;
+
+    for (size_t i = 0; i < ag_ring_size(&trace->ring); i++) { /* they are in the order of ends */
+        const ag_trace_event_t *event = ag_ring_at(&trace->ring, i);
+
+        first_ns = event->begin_ns < first_ns ? event->begin_ns : first_ns;
+    }
+    return first_ns;
+}
+
+ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank, uint64_t origin_ns,
                            const char *const *track_names, uint32_t n_tracks)
 {
     fprintf(file,
@@ -96,7 +109,7 @@ ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,
         fputs("}},\n", file);
     }
     for (size_t i = 0; i < ag_ring_size(&trace->ring); i++) {
-        write_event(file, rank, ag_ring_at(&trace->ring, i));
+        write_event(file, rank, origin_ns, ag_ring_at(&trace->ring, i));
     }
     if (fflush(file) != 0 || ferror(file)) {
         return ag_fail(AG_ERR_IO, "writing the trace: %s", strerror(errno));

@@ -22,11 +22,15 @@ void ag_trace_destroy(ag_trace_t *trace); /* NULL is allowed */
 
 void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event); /* trace may be NULL */
 
+/** When the first of the events that are held began; UINT64_MAX: there are none. */
+uint64_t ag_trace_begin_ns(const ag_trace_t *trace);
+
 /**
  * Append the events of one rank, oldest first, as JSON objects, each followed by ",\n" (the array's
  * brackets are the caller's, so that ranks can share a file), and flush them.
+ * @param origin_ns    which moment is written as 0; no event began before it.
  * @param track_names  (n_tracks) what the streams are called.
  * @return AG_OK, AG_ERR_IO: the file did not take all of it.
  */
-ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank,
+ag_status_t ag_trace_write(const ag_trace_t *trace, FILE *file, uint32_t rank, uint64_t origin_ns,
                            const char *const *track_names, uint32_t n_tracks);

@@ -188,6 +188,8 @@ def trace():
     for rank in (0, 1):
         expect({(rank, name) for name in ("LINEAR", "ATTENTION_PARTS", "ALL_REDUCE", "attn")}
                <= names, names)
+    begins = [event["ts"] for event in events if event["ph"] == "X"]
+    expect(min(begins) == 0, f"times are counted from the first event: {min(begins)}")
     profile = [event["args"] for event in events if event.get("name") == "profile of decode"]
     expect(any(k["type"] == "q4_1" and k["bytes"] > 0 and k["limit_seconds"] > 0 for k in profile),
            f"{profile}")

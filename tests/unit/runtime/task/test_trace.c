@@ -34,7 +34,7 @@ static ag_json_t *written(const ag_trace_t *trace, uint32_t n_ranks)
     cr_assert_not_null(file);
     fputs("[\n", file);
     for (uint32_t rank = 0; rank < n_ranks; rank++) {
-        cr_assert_eq(ag_trace_write(trace, file, rank, track_names, 2), AG_OK, "%s", ag_error());
+        cr_assert_eq(ag_trace_write(trace, file, rank, 0, track_names, 2), AG_OK, "%s", ag_error());
     }
     fputs("{}]\n", file);
     fclose(file);
@@ -91,9 +91,29 @@ Test(trace, keeps_nanoseconds_on_a_machine_that_has_been_up_for_a_year)
     cr_assert_not_null(file);
     ag_trace_add(trace, &(ag_trace_event_t){
                             .name = "norm", .begin_ns = year_ns + 1, .end_ns = year_ns + 1000});
-    cr_expect_eq(ag_trace_write(trace, file, 0, NULL, 0), AG_OK);
+    cr_expect_eq(ag_trace_write(trace, file, 0, 0, NULL, 0), AG_OK);
     fclose(file);
     cr_expect_not_null(strstr(text, "\"ts\":31536000000000.001,\"dur\":0.999,"), "%s", text);
+    free(text);
+    ag_trace_destroy(trace);
+}
+
+Test(trace, times_are_counted_from_the_origin_and_the_first_to_begin_need_not_be_first)
+{
+    ag_trace_t *trace = create(4, 0);
+    char *text = NULL;
+    size_t n_bytes;
+    FILE *file = open_memstream(&text, &n_bytes);
+
+    cr_assert_not_null(file);
+    cr_expect_eq(ag_trace_begin_ns(trace), UINT64_MAX);
+    ag_trace_add(trace, &(ag_trace_event_t){.name = "in", .begin_ns = 70000, .end_ns = 80000});
+    ag_trace_add(trace, &(ag_trace_event_t){.name = "around", .begin_ns = 60000, .end_ns = 90000});
+    cr_expect_eq(ag_trace_begin_ns(trace), 60000);
+    cr_expect_eq(ag_trace_write(trace, file, 0, 55000, NULL, 0), AG_OK);
+    fclose(file);
+    cr_expect_not_null(strstr(text, "\"ts\":15.000,\"dur\":10.000,"), "%s", text);
+    cr_expect_not_null(strstr(text, "\"ts\":5.000,\"dur\":30.000,"), "%s", text);
     free(text);
     ag_trace_destroy(trace);
 }
@@ -127,7 +147,7 @@ Test(trace, a_full_disk_is_an_error_even_where_the_text_fits_the_buffer)
         FILE *file = fopen("/dev/full", "w");
 
         cr_assert_not_null(file);
-        cr_expect_eq(ag_trace_write(trace, file, 3, track_names, 2), AG_ERR_IO);
+        cr_expect_eq(ag_trace_write(trace, file, 3, 0, track_names, 2), AG_ERR_IO);
         cr_expect_str_eq(ag_error(), "writing the trace: No space left on device");
         fclose(file);
         ag_trace_destroy(trace);
