@@ -140,6 +140,36 @@ def forms():
     expect(cut["tokens"] == answer["tokens"][:len(cut["tokens"])], "a stop's tokens stay")
 
 
+def is_holder(name):
+    """Is it one of the things that hold a run back?"""
+    return name in ("memory bandwidth", "arithmetic", "bubble", "exposed communication", "overhead") or \
+        re.fullmatch(r"link \d+-\d+|imbalance \(rank \d+\)", name) is not None
+
+
+def check_rates(rates):
+    """Every machine has these; fast products of narrow types it may lack."""
+    expect(all(rates[name] > 0 for name in ("read_bytes_per_s", "copy_bytes_per_s", "f32_flops_per_s")) and
+           rates["bf16_flops_per_s"] >= 0 and rates["int8_ops_per_s"] >= 0, f"{rates}")
+
+
+def check_figures(result, ranks):
+    """A bench's limits, ratios and what it says of them fit each other."""
+    above = False
+    for name in ("prefill", "decode"):
+        figure, limit = (of[f"{name}_tokens_per_s"] for of in (result, result["limit"]))
+        ratio = result["ratio"][name]
+        expect(limit > 0 and 0 < ratio < 2 and abs(figure / limit - ratio) < 1e-6 * ratio, f"{name}: {result}")
+        above |= ratio > 1
+    expect(result.get("above_limit", False) == above, f"what is above the limit is said: {result}")
+    expect(is_holder(result["held_back_by"]), result["held_back_by"])
+    check_rates(result["limits"])
+    reads = result["memory_reads"]
+    expect(isinstance(result["disturbed"], bool) and reads["start_bytes_per_s"] > 0, f"{reads}")
+    used = {"start": "start_bytes_per_s", "between tokens": "between_tokens_bytes_per_s"}[reads["limit_is_of"]]
+    expect(reads[used] == result["limits"]["read_bytes_per_s"], f"{reads}, {result['limits']}")
+    expect(reads["passes"] == (0 if ranks > 1 else result["gen_tokens"] // 8), f"a pass every eighth token: {reads}")
+
+
 def bench():
     """bench model and bench limits: the members that scripts read, by one rank and by two."""
     model = smollm2()
@@ -148,19 +178,22 @@ def bench():
     rates = {"read_bytes_per_s", "copy_bytes_per_s", "f32_flops_per_s", "bf16_flops_per_s",
              "int8_ops_per_s"}
     for ranks, split in ((1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"])):
-        done = run(["bench", "model", "--model", model, "--prompt-tokens", "40", "--gen-tokens", "5",
+        done = run(["bench", "model", "--model", model, "--prompt-tokens", "40", "--gen-tokens", "33",
                     "--json"] + split, ranks)
         result = json.loads(done.stdout)
         expect(wanted <= set(result) and set(result["limits"]) == rates, f"members: {sorted(result)}")
         expect(result["ranks"] == ranks and result["load_s"] > 0, f"{result}")
+        check_figures(result, ranks)
         for name in ("prefill", "decode"):
             kernels = result["profile"][name]
             attention = "ATTENTION" if name == "prefill" else "ATTENTION_PARTS"
             expect({"LINEAR", attention, "NORM"} <= {kernel["node"] for kernel in kernels}, kernels)
+            waited = {kernel["node"] for kernel in kernels}
+            expect("SAMPLING" in waited and (("ALL_REDUCE" in waited) == ("--tp" in split)), f"{split}: {waited}")
             bounded = [k["node"] for k in kernels if k["limit_seconds"] > 0]
             expect("LINEAR" in bounded and attention in bounded, f"{name}: {bounded} have a limit")
             moved = sum(k["bytes"] for k in kernels if k["node"] == "LINEAR" and ranks == 1)
-            steps = 1 if name == "prefill" else 5
+            steps = 1 if name == "prefill" else 33
             expect(ranks > 1 or abs(moved / steps - 96.4e6) < 2e6, f"{name}: weights of {moved} bytes")
     plain = run(["bench", "model", "--model", model, "--prompt-tokens", "4", "--gen-tokens", "2",
                  "--isa", "base"])
@@ -173,7 +206,10 @@ def bench():
     one_line(["bench", "limits", "--dir", "/nonexistent"], 1, ["/nonexistent"])
     limits = json.loads(run(["bench", "limits", "--json"], 2).stdout)
     expect(len(limits["links"]) == 1 and limits["links"][0]["bytes_per_s"] > 0, f"{limits}")
-    expect(rates | {"threads"} == set(limits["by_threads"][0]), f"{limits}")
+    expect(isinstance(limits["disturbed"], bool), f"{limits}")
+    for row in limits["by_threads"]:
+        expect(rates | {"threads"} == set(row), f"{limits}")
+        check_rates(row)
 
 
 def trace():
