@@ -119,12 +119,12 @@ ag_status_t ag_conclude(ag_session_t *session, const ag_run_figures_t *figures)
         status = ag_make_report(session, figures, report);
     }
     if (status == AG_OK && session->net->n_ranks == 1 && !ag_session_is_cancelled(NULL) &&
-        (ag_report_is_above(&report->prefill) || ag_report_is_above(&report->decode))) {
-        status = ag_session_renew_limits(session);
+        (ag_report_is_above(&report->prefill) || ag_report_is_above(&report->decode)) &&
+        ag_session_renew_limits(session) == AG_OK) { /* else they stay, and the line says so */
         if (ag_report_is_above(&report->decode)) {
             prefer_better(session);
         }
-        status = status == AG_OK ? ag_make_report(session, figures, report) : status;
+        status = ag_make_report(session, figures, report);
     }
     return status;
 }

@@ -199,16 +199,16 @@ ag_status_t ag_command_eval(ag_session_t *session)
     uint32_t context = 0;
     ag_status_t status = ag_session_agree(session, root ? gather(session, &e, &context) : AG_OK);
 
+    if (status == AG_OK && !session->options->dry_run) {
+        status = ag_session_agree(session, root ? open_logits(session, &e) : AG_OK);
+    }
     if (status == AG_OK) {
         status = ag_session_plan(session, context, true);
     }
     if (status == AG_OK && session->options->dry_run) {
         status = root ? ag_print_plan(session) : AG_OK;
     } else if (status == AG_OK) {
-        status = ag_session_agree(session, root ? open_logits(session, &e) : AG_OK);
-        if (status == AG_OK) {
-            status = ag_session_load(session);
-        }
+        status = ag_session_load(session);
         if (status == AG_OK) {
             status = root ? run(session, &e) : ag_job_follow(session->job);
         }

@@ -478,6 +478,8 @@ def first_checked():
                 (bench + ["--isa", "avx1024"], 2, ["avx1024"]),
                 (bench + ["--prompt-tokens", "4", "--tp", "2"], 2, ["mpirun -n 2"]),
                 (["generate", "--model", TINY, "--prompt", "ab " * 200], 2, ["128"]),
+                (["eval", "--model", TINY, "--tokens", os.path.join(DATA, "tiny", "seq7.npy"), "--logits",
+                  "/nonexistent/out.npy"], 1, ["/nonexistent"]),
                 (["generate", "--model", TINY, "--prompt-file", "/nonexistent"], 1, ["/nonexistent"])):
             one_line(args, code, words, env=env)
             expect(not os.listdir(cache), f"{args}: the limits were measured first")
