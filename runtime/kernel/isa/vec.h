@@ -158,20 +158,29 @@ AG_INLINE ag_vec_f_t ag_vec_max_size(ag_vec_f_t x, ag_vec_f_t y)
 
 AG_INLINE float ag_vec_largest_size(ag_vec_f_t v)
 {
+#if defined(__AVX2__)
 #if defined(__AVX512F__)
-    int32_t largest = _mm512_reduce_max_epi32((__m512i)v);
+    __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256((__m512i)v),
+                                     _mm512_extracti64x4_epi64((__m512i)v, 1));
+#else
+    __m256i eight = (__m256i)v;
+#endif
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e)); /* the upper two with the lower */
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(four));
 #else
     ag_vec_i_t bits = (ag_vec_i_t)v;
     int32_t largest = bits[0];
+    float size;
 
     for (int i = 1; i < AG_VEC_LANES; i++) {
         largest = bits[i] > largest ? bits[i] : largest;
     }
-#endif
-    float size;
-
     memcpy(&size, &largest, sizeof(size));
     return size;
+#endif
 }
 
 AG_INLINE int32_t ag_vec_sum_i(ag_vec_i_t v)
