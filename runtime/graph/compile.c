@@ -228,8 +228,7 @@ ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
         const ag_node_ops_t *ops = &ag_node_ops[node->kind];
 
         if (ops->thread_scratch != NULL) {
-            uint64_t max_rows = bounds[ag_graph_get(graph, node->in[0])->counter];
-            uint64_t bytes = ops->thread_scratch(graph, node, params, max_rows);
+            uint64_t bytes = ops->thread_scratch(graph, node, params);
 
             if (bytes > graph->own_offset_bytes) {
                 graph->own_offset_bytes = align_up(bytes);

@@ -43,6 +43,10 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
     const ag_node_ops_t *ops = &ag_node_ops[node->kind];
     uint32_t width = 0;
 
+    if (ops->infer == NULL) {
+        return ag_fail(AG_ERR_INVALID, "%s of layer %u: only compiling makes such a node",
+                       ops->name, node->layer);
+    }
     for (uint32_t i = 0; i < ops->n_in; i++) {
         if (!value_exists(graph, node->in[i])) {
             return ag_fail(AG_ERR_INVALID, "%s of layer %u: input %u is not a value of its graph",

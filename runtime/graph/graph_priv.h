@@ -15,7 +15,8 @@ typedef struct ag_node_ops {
     uint32_t n_in;
     bool makes_value;
     ag_sharing_t in, out; /* of every input and of the output */
-    /** Check widths against params and attributes; fills *width_p with the output's width. */
+    /** Check widths against params and attributes; fills *width_p with the output's width. NULL:
+     * only compiling makes such nodes. */
     bool (*infer)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
                   uint32_t *width_p);
     void (*run)(const ag_graph_run_t *run, const ag_node_t *node,
@@ -25,7 +26,7 @@ typedef struct ag_node_ops {
                  const ag_cost_shape_t *shape, ag_cost_t *cost);
     /** Scratch of each thread; NULL: none. */
     uint64_t (*thread_scratch)(const ag_graph_t *graph, const ag_node_t *node,
-                               const ag_graph_param_t *params, uint64_t max_rows);
+                               const ag_graph_param_t *params);
 } ag_node_ops_t;
 
 extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];

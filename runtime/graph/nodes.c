@@ -199,22 +199,15 @@ static void linear_cost(const ag_graph_t *graph, const ag_node_t *node,
 }
 
 static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
-                               const ag_graph_param_t *params, uint64_t max_rows)
+                               const ag_graph_param_t *params)
 {
     ag_linear_t linear = linear_args(params, node);
 
-    return node->in[1] != AG_NO_VALUE ? 0
-                                      : ag_linear_scratch_bytes(&linear, max_rows, graph->exact);
+    (void)graph;
+    return node->in[1] != AG_NO_VALUE ? 0 : ag_linear_scratch_bytes(&linear);
 }
 
 /* PREPARE: (rows, k) -> the same rows in a form of their own, for LINEAR by the same weight */
-
-static bool prepare_infer(const ag_graph_t *graph, const ag_node_t *node,
-                          const ag_graph_param_t *params, uint32_t *width_p)
-{
-    *width_p = width_of(graph, node->out);
-    return same_rows(graph, node) && params[node->weight].cols == width_of(graph, node->in[0]);
-}
 
 static void prepare_run(const ag_graph_run_t *run, const ag_node_t *node,
                         const ag_kernel_context_t *context)
@@ -315,7 +308,7 @@ static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
 }
 
 static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
-                                  const ag_graph_param_t *params, uint64_t max_rows)
+                                  const ag_graph_param_t *params)
 {
     ag_kv_t kv = {
         .dtype = graph->exact ? AG_F32 : AG_F16,
@@ -325,38 +318,16 @@ static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node
     };
 
     (void)params;
-    (void)max_rows;
     return ag_attention_scratch_bytes(&node->attr.attention.args, &kv);
 }
 
 /* ATTENTION_PARTS: q -> (tokens, parts); ATTENTION_MERGE: (tokens, parts) -> as ATTENTION */
-
-static bool parts_infer(const ag_graph_t *graph, const ag_node_t *node,
-                        const ag_graph_param_t *params, uint32_t *width_p)
-{
-    bool fits = attention_infer(graph, node, params, width_p);
-
-    *width_p = ag_attention_parts_width(&node->attr.attention.args, node->attr.attention.head_dim);
-    return fits;
-}
 
 static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_attention_parts(context, &node->attr.attention.args, &run->kv[node->layer],
                               data_of(run, context, node->in[0]), data_of(run, context, node->out));
-}
-
-static bool merge_infer(const ag_graph_t *graph, const ag_node_t *node,
-                        const ag_graph_param_t *params, uint32_t *width_p)
-{
-    const ag_attention_t *args = &node->attr.attention.args;
-
-    (void)params;
-    *width_p = args->n_heads * node->attr.attention.head_dim;
-    return same_rows(graph, node) &&
-           width_of(graph, node->in[0]) ==
-               ag_attention_parts_width(args, node->attr.attention.head_dim);
 }
 
 static void merge_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -435,8 +406,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run, embed_cost,
                        NULL},
     [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL},
-    [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, prepare_infer, prepare_run, NULL,
-                         NULL},
+    [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
                         linear_cost, linear_scratch},
     [AG_NODE_ANGLES] = {"ANGLES", 0, true, AG_BY_ROWS, AG_BY_ROWS, angles_infer, angles_run, NULL,
@@ -446,10 +416,10 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                            NULL, NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
                            attention_run, attention_cost, attention_scratch},
-    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, AG_BY_ANY, AG_BY_ANY, parts_infer,
-                                 parts_run, attention_cost, attention_scratch},
-    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, merge_infer,
-                                 merge_run, NULL, NULL},
+    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, parts_run,
+                                 attention_cost, attention_scratch},
+    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, merge_run,
+                                 NULL, NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
                      NULL},
     [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,

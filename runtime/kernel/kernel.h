@@ -96,7 +96,7 @@ void ag_kernel_prepare(const ag_kernel_context_t *context, const ag_linear_t *li
 ag_gemm_kind_t ag_linear_arithmetic(const ag_linear_t *linear, bool exact);
 
 /** Most scratch that an implementation which may be chosen needs, on any machine. */
-size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact);
+size_t ag_linear_scratch_bytes(const ag_linear_t *linear);
 
 /* Rows of an embedding table that is cut by vocabulary: ids outside give zero rows. */
 typedef struct ag_embed {

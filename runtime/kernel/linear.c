@@ -55,12 +55,10 @@ ag_gemm_kind_t ag_linear_arithmetic(const ag_linear_t *linear, bool exact)
                                                                          : AG_GEMM_BF16;
 }
 
-size_t ag_linear_scratch_bytes(const ag_linear_t *linear, uint64_t max_rows, bool exact)
+size_t ag_linear_scratch_bytes(const ag_linear_t *linear)
 {
     size_t most = 0;
 
-    (void)max_rows;
-    (void)exact;
     for (int i = 0; i < N_CHOICES; i++) {
         size_t bytes = choices[i].impl->scratch_bytes(linear);
 

@@ -225,7 +225,7 @@ static void bench_type(bench_t *bench, const limits_t *limits, ag_dtype_t dtype,
     linear->packing = ag_packing_choose(dtype, linear->k);
     make_weights(bench);
     for (unsigned t = 0; t < bench->n_threads; t++) {
-        bench->scratch[t] = take(ag_linear_scratch_bytes(linear, MOST_ROWS, false));
+        bench->scratch[t] = take(ag_linear_scratch_bytes(linear));
     }
     for (int i = 0; i < N_IMPLS; i++) {
         const ag_linear_impl_t *chosen =

@@ -111,7 +111,7 @@ static void check_case(ag_gemm_cache_t *gemm, ag_dtype_t dtype, uint64_t n, uint
     }
     for (int exact = 0; exact < 2 && n_rows > 0; exact++) {
         check_impl(&c, weights, gemm, ag_linear_choose(gemm, NULL, &c.linear, n_rows, exact != 0),
-                   ag_linear_scratch_bytes(&c.linear, n_rows, exact != 0));
+                   ag_linear_scratch_bytes(&c.linear));
     }
     free(weight);
     free(weights);
@@ -247,7 +247,7 @@ static void expect_share(const ag_linear_t *linear, ag_gemm_cache_t *gemm, bool 
         .worker = &worker, .step = &step, .gemm = gemm, .isa = exact ? NULL : ag_isa_best()};
     uint64_t begin, end;
 
-    context.scratch = aligned_alloc(64, ag_align_up(ag_linear_scratch_bytes(linear, ROWS, exact)));
+    context.scratch = aligned_alloc(64, ag_align_up(ag_linear_scratch_bytes(linear)));
     cr_assert_not_null(context.scratch);
     for (uint64_t i = 0; i < ROWS * linear->n; i++) {
         y[i] = NAN;

@@ -420,7 +420,7 @@ Test(r16, layers_of_one_input_share_its_prepared_rows_and_others_do_not)
                                         .n = SHARED_N,
                                         .k = SHARED_K,
                                         .weight = packed[i] != NULL ? packed[i] : rows[i]};
-        bytes = ag_linear_scratch_bytes(&chain.layers[i], SHARED_ROWS, false);
+        bytes = ag_linear_scratch_bytes(&chain.layers[i]);
         scratch_bytes = bytes > scratch_bytes ? bytes : scratch_bytes;
     }
     call.scratch_bytes = scratch_bytes;
