@@ -1,149 +1,175 @@
 #include "comm/transfer.h"
 
-/* Below this many float32 elements one exchange with everybody beats a ring's 2 (p - 1) steps. */
-enum { DIRECT_ELEMENTS = 16384 };
+#include "comm/list_priv.h"
 
-ag_collective_t ag_all_reduce_choose(uint64_t n, uint32_t n_ranks)
+static uint32_t others(uint32_t n_ranks)
 {
-    return n * (n_ranks - 1) <= DIRECT_ELEMENTS ? AG_ALL_REDUCE_DIRECT : AG_ALL_REDUCE_RING;
+    return n_ranks - 1;
 }
 
-uint64_t ag_all_reduce_stage_elements(uint64_t n, uint32_t n_ranks)
+static uint32_t once(uint32_t n_ranks)
 {
-    uint64_t direct, ring;
-
-    if (n_ranks <= 1) {
-        return 0;
-    }
-    direct = n < DIRECT_ELEMENTS / (n_ranks - 1) ? n : DIRECT_ELEMENTS / (n_ranks - 1);
-    ring = n / n_ranks + 1;
-    return direct * n_ranks > ring ? direct * n_ranks : ring;
-}
-
-static ag_status_t add(ag_array_t *transfers, ag_transfer_kind_t kind, uint32_t peer,
-                       uint32_t phase, uint64_t begin, uint64_t end, uint64_t stage_begin)
-{
-    ag_transfer_t transfer = {.kind = (uint8_t)kind,
-                              .peer = (int32_t)peer,
-                              .phase = phase,
-                              .begin = begin,
-                              .end = end,
-                              .stage_begin = stage_begin};
-
-    return begin < end ? ag_array_append(transfers, &transfer, 1) : AG_OK;
+    (void)n_ranks;
+    return 1;
 }
 
 /*
- * Everybody sends all to everybody. The sum is taken in rank order on every rank, so one's own part
- * has to be set aside and added in its turn: place r of the staging area is rank r's.
+ * One row per collective and algorithm, in the order of preference: the first that applies is
+ * chosen. Adding one adds a row and a function.
  */
-static ag_status_t list_direct(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t *transfers)
-{
-    uint64_t n = shape->n;
-    ag_status_t status = AG_OK;
+typedef struct row {
+    ag_collective_t collective;
+    ag_algorithm_t algorithm;
+    void (*list)(ag_list_t *list);
+    /* What makes it too slow: it is chosen while a rank sends the buffer so often and at most so
+     * many bytes in all. */
+    uint32_t (*n_times)(uint32_t n_ranks);
+    uint64_t most_bytes;
+} row_t;
 
-    for (uint32_t i = 1; i < shape->n_ranks && status == AG_OK; i++) {
-        uint32_t to = (me + i) % shape->n_ranks;
-        uint32_t from = (me + shape->n_ranks - i) % shape->n_ranks;
-
-        status = add(transfers, AG_TRANSFER_SEND, to, 0, 0, n, 0);
-        if (status == AG_OK) {
-            status = add(transfers, AG_TRANSFER_RECV_STAGED, from, 0, 0, n, from * n);
-        }
-    }
-    if (status == AG_OK) {
-        status = add(transfers, AG_TRANSFER_STAGE, me, 0, 0, n, me * n);
-    }
-    if (status == AG_OK) {
-        status = add(transfers, AG_TRANSFER_CLEAR, me, 0, 0, n, 0);
-    }
-    for (uint32_t r = 0; r < shape->n_ranks && status == AG_OK; r++) {
-        status = add(transfers, AG_TRANSFER_REDUCE, r, 0, 0, n, r * n);
-    }
-    return status;
-}
-
-static uint64_t chunk_begin(const ag_transfer_shape_t *shape, uint32_t chunk)
-{
-    return shape->n / shape->n_ranks * chunk +
-           (chunk < shape->n % shape->n_ranks ? chunk : shape->n % shape->n_ranks);
-}
-
-/* Chunk c's sum starts at rank c and grows along the ring; then whole chunks go round once more. */
-static ag_status_t list_ring(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t *transfers)
-{
-    uint32_t p = shape->n_ranks, to = (me + 1) % p, from = (me + p - 1) % p;
-    ag_status_t status = AG_OK;
-
-    for (uint32_t step = 0; step < 2 * (p - 1) && status == AG_OK; step++) {
-        bool reduces = step < p - 1;
-        uint32_t sent = (me + 2 * p - step) % p, received = (me + 2 * p - step - 1) % p;
-        uint64_t begin = chunk_begin(shape, received), end = chunk_begin(shape, received + 1);
-
-        status = add(transfers, AG_TRANSFER_SEND, to, step, chunk_begin(shape, sent),
-                     chunk_begin(shape, sent + 1), 0);
-        if (status == AG_OK) {
-            status = add(transfers, reduces ? AG_TRANSFER_RECV_STAGED : AG_TRANSFER_RECV, from,
-                         step, begin, end, 0);
-        }
-        if (status == AG_OK && reduces) {
-            status = add(transfers, AG_TRANSFER_REDUCE, from, step, begin, end, 0);
-        }
-    }
-    return status;
-}
-
-static ag_status_t list_gather(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t *transfers)
-{
-    uint32_t p = shape->n_ranks, to = (me + 1) % p, from = (me + p - 1) % p;
-    ag_status_t status = AG_OK;
-
-    for (uint32_t step = 0; step + 1 < p && status == AG_OK; step++) {
-        uint32_t sent = (me + p - step) % p, received = (me + 2 * p - step - 1) % p;
-        uint64_t sent_begin = 0, received_begin = 0;
-
-        for (uint32_t r = 0; r < p; r++) {
-            sent_begin += r < sent ? shape->counts[r] : 0;
-            received_begin += r < received ? shape->counts[r] : 0;
-        }
-        status = add(transfers, AG_TRANSFER_SEND, to, step, sent_begin,
-                     sent_begin + shape->counts[sent], 0);
-        if (status == AG_OK) {
-            status = add(transfers, AG_TRANSFER_RECV, from, step, received_begin,
-                         received_begin + shape->counts[received], 0);
-        }
-    }
-    return status;
-}
-
-/* One row per collective: adding one adds a row and a function. */
-static ag_status_t (*const lists[AG_N_COLLECTIVES])(const ag_transfer_shape_t *shape, uint32_t me,
-                                                    ag_array_t *transfers) = {
-    [AG_ALL_REDUCE_DIRECT] = list_direct,
-    [AG_ALL_REDUCE_RING] = list_ring,
-    [AG_ALL_GATHER_RING] = list_gather,
+static const row_t rows[] = {
+    {AG_ALL_REDUCE, AG_DIRECT, ag_list_reduce_direct, others, 64 << 10},
+    {AG_ALL_REDUCE, AG_BY_HOST, ag_list_all_reduce_rings, once, UINT64_MAX},
+    {AG_ALL_REDUCE, AG_RING, ag_list_all_reduce_rings, once, UINT64_MAX},
+    {AG_REDUCE_SCATTER, AG_DIRECT, ag_list_reduce_direct, once, 64 << 10},
+    {AG_REDUCE_SCATTER, AG_BY_HOST, ag_list_reduce_scatter_rings, once, UINT64_MAX},
+    {AG_REDUCE_SCATTER, AG_RING, ag_list_reduce_scatter_rings, once, UINT64_MAX},
+    {AG_ALL_GATHER, AG_DIRECT, ag_list_gather_direct, once, 64 << 10},
+    {AG_ALL_GATHER, AG_BY_HOST, ag_list_gather_rings, once, UINT64_MAX},
+    {AG_ALL_GATHER, AG_RING, ag_list_gather_rings, once, UINT64_MAX},
 };
+
+enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
+
+static const row_t *find_row(ag_collective_t collective, ag_algorithm_t algorithm)
+{
+    for (size_t i = 0; i < N_ROWS; i++) {
+        if (rows[i].collective == collective && rows[i].algorithm == algorithm) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+bool ag_transfer_is_offered(ag_collective_t collective, ag_algorithm_t algorithm)
+{
+    return find_row(collective, algorithm) != NULL;
+}
+
+/* Elements up to which a row is chosen. */
+static uint64_t most_elements(const ag_transfer_shape_t *shape, const row_t *row)
+{
+    return row->most_bytes / row->n_times(shape->n_ranks) / shape->element_bytes;
+}
+
+/* Does the row's way make a difference here? */
+static bool applies(const ag_transfer_shape_t *shape, const row_t *row)
+{
+    uint32_t n_hosts = ag_list_count_hosts(shape->hosts, shape->n_ranks);
+
+    return row->collective == shape->collective &&
+           (row->algorithm != AG_BY_HOST || (n_hosts > 1 && n_hosts < shape->n_ranks));
+}
+
+ag_algorithm_t ag_transfer_choose(const ag_transfer_shape_t *shape)
+{
+    size_t last = 0;
+
+    for (size_t i = 0; i < N_ROWS; i++) {
+        if (applies(shape, &rows[i])) {
+            last = i;
+            if (shape->n_ranks == 1 || shape->n <= most_elements(shape, &rows[i])) {
+                break;
+            }
+        }
+    }
+    return rows[last].algorithm;
+}
+
+static ag_list_t build(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t *transfers)
+{
+    ag_list_t list = ag_list_begin(shape, me, transfers);
+
+    find_row(shape->collective, shape->algorithm)->list(&list);
+    return list;
+}
+
+static ag_status_t check_counts(const ag_transfer_shape_t *shape, uint32_t me)
+{
+    ag_range_t end;
+
+    if (shape->collective == AG_ALL_TO_ALL) {
+        return shape->send_counts[me] == shape->recv_counts[me]
+                   ? AG_OK
+                   : ag_fail(AG_ERR_INVALID,
+                             "an all-to-all sends %llu elements to itself and receives %llu",
+                             (unsigned long long)shape->send_counts[me],
+                             (unsigned long long)shape->recv_counts[me]);
+    }
+    if (shape->counts == NULL) {
+        return AG_OK;
+    }
+    end = ag_list_packed(shape->counts, shape->n_ranks - 1);
+    return end.begin + end.n == shape->n
+               ? AG_OK
+               : ag_fail(AG_ERR_INVALID, "a collective of %llu elements has parts of %llu",
+                         (unsigned long long)shape->n, (unsigned long long)(end.begin + end.n));
+}
+
+static ag_status_t check_shape(const ag_transfer_shape_t *shape, uint32_t me)
+{
+    bool sums = shape->collective == AG_ALL_REDUCE || shape->collective == AG_REDUCE_SCATTER;
+
+    if (!ag_transfer_is_offered(shape->collective, shape->algorithm)) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "collective %d does not go by algorithm %d",
+                       (int)shape->collective, (int)shape->algorithm);
+    }
+    if (me >= shape->n_ranks || shape->root >= shape->n_ranks) {
+        return ag_fail(AG_ERR_INVALID, "a collective of %u ranks has no rank %u", shape->n_ranks,
+                       me >= shape->n_ranks ? me : shape->root);
+    }
+    if (shape->element_bytes == 0 || (sums && shape->element_bytes % sizeof(float) != 0)) {
+        return ag_fail(AG_ERR_INVALID, "%u bytes are no element of a collective",
+                       shape->element_bytes);
+    }
+    for (uint32_t host = 0; host < ag_list_count_hosts(shape->hosts, shape->n_ranks); host++) {
+        if (ag_list_host_size(&(ag_list_t){.shape = shape, .hosts = shape->hosts}, host) == 0) {
+            return ag_fail(AG_ERR_INVALID, "a collective has no rank on host %u", host);
+        }
+    }
+    return check_counts(shape, me);
+}
 
 ag_status_t ag_transfer_list(const ag_transfer_shape_t *shape, uint32_t my_index,
                              ag_array_t *transfers)
 {
-    if (shape->n_ranks == 1) {
-        return AG_OK;
-    }
-    return lists[shape->collective](shape, my_index, transfers);
+    ag_status_t status = check_shape(shape, my_index);
+
+    return status == AG_OK ? build(shape, my_index, transfers).status : status;
 }
 
-uint64_t ag_transfer_stage_elements(const ag_transfer_shape_t *shape)
+uint64_t ag_transfer_stage_elements(const ag_transfer_shape_t *shape, uint32_t my_index)
 {
-    if (shape->n_ranks == 1) {
-        return 0;
+    return build(shape, my_index, NULL).most_staged;
+}
+
+uint64_t ag_transfer_most_stage_elements(const ag_transfer_shape_t *shape, uint32_t my_index)
+{
+    uint64_t most = 0;
+
+    for (size_t i = 0; i < N_ROWS && shape->n_ranks > 1; i++) {
+        ag_transfer_shape_t largest = *shape;
+        uint64_t needed;
+
+        if (!applies(shape, &rows[i])) {
+            continue;
+        }
+        largest.algorithm = rows[i].algorithm;
+        if (largest.n > most_elements(shape, &rows[i])) {
+            largest.n = most_elements(shape, &rows[i]);
+        }
+        needed = ag_transfer_stage_elements(&largest, my_index);
+        most = needed > most ? needed : most;
     }
-    switch (shape->collective) {
-    case AG_ALL_REDUCE_DIRECT:
-        return shape->n * shape->n_ranks;
-    case AG_ALL_REDUCE_RING:
-        return chunk_begin(shape, 1);
-    default:
-        return 0;
-    }
+    return most;
 }

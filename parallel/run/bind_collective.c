@@ -17,9 +17,7 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     all_reduce_task_t *task = arg;
     const ag_step_t *step = run->step;
     uint64_t n = task->op->unit_bytes / sizeof(float) * step->counts[task->op->counter];
-    uint32_t n_ranks = ag_group_size(task->group);
-    ag_transfer_shape_t shape = {
-        .collective = ag_all_reduce_choose(n, n_ranks), .n_ranks = n_ranks, .n = n};
+    ag_transfer_shape_t shape = ag_group_shape(task->group);
     unsigned char *data = (unsigned char *)task->job->activations.base +
                           run->slot * task->memory_bytes + task->offset;
     ag_status_t status;
@@ -27,8 +25,14 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     if (n == 0) {
         return AG_OK;
     }
-    status = ag_group_post(task->group, &shape, (float *)(void *)data, task->job->staging.base,
-                           &task->request);
+    shape.collective = AG_ALL_REDUCE;
+    shape.element_bytes = sizeof(float);
+    shape.n = n;
+    shape.algorithm = ag_transfer_choose(&shape);
+    status =
+        ag_group_post(task->group, &shape,
+                      &(ag_collective_memory_t){.buffer = data, .staging = task->job->staging.base},
+                      &task->request);
     return status == AG_OK ? ag_group_test(task->request) : status;
 }
 

@@ -79,9 +79,12 @@ static ag_status_t make_groups(ag_job_t *job)
 
         for (uint32_t r = 0; r < group->n_ranks; r++) {
             if (group->ranks[r] == job->rank) {
-                ag_status_t status =
-                    ag_group_create(job->opts.net, group->ranks, group->n_ranks,
-                                    AG_CHANNEL_FIRST + group->channel, &job->groups[i]);
+                ag_status_t status = ag_group_create(
+                    &(ag_group_opts_t){.net = job->opts.net,
+                                       .ranks = group->ranks,
+                                       .n_ranks = group->n_ranks,
+                                       .channel = AG_CHANNEL_FIRST + group->channel},
+                    &job->groups[i]);
 
                 if (status != AG_OK) {
                     return status;

@@ -51,6 +51,21 @@ uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
     return (bytes + 4095) / 4096 * 4096; /* threads do not share a page */
 }
 
+/* For an all-reduce of any size up to n_bytes. */
+static uint64_t staging_of(const ag_program_group_t *group, uint32_t rank, uint64_t n_bytes)
+{
+    ag_transfer_shape_t shape = {.collective = AG_ALL_REDUCE,
+                                 .n_ranks = group->n_ranks,
+                                 .element_bytes = sizeof(float),
+                                 .n = n_bytes / sizeof(float)};
+    uint32_t index = 0;
+
+    while (group->ranks[index] != rank) {
+        index++;
+    }
+    return ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
+}
+
 uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
 {
     uint64_t bytes = 0;
@@ -61,14 +76,14 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
 
         for (uint32_t op = 0; op < r->ops.n_items; op++) {
             const ag_op_t *o = &ag_rank_ops(r)[op];
-            uint64_t most = o->unit_bytes / sizeof(float) * program->bounds[o->counter];
-            uint32_t n_ranks;
+            const ag_program_group_t *group;
+            uint64_t most;
 
             if (!ag_op_infos[o->kind].is_collective) {
                 continue;
             }
-            n_ranks = AG_ITEMS(&program->groups, ag_program_group_t)[o->subject].n_ranks;
-            most = ag_all_reduce_stage_elements(most, n_ranks) * sizeof(float);
+            group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
+            most = staging_of(group, rank, o->unit_bytes * program->bounds[o->counter]);
             bytes = most > bytes ? most : bytes;
         }
     }

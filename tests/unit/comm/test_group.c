@@ -3,83 +3,206 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/agree.h"
-#include "comm/group.h"
-#include "runtime/base/philox.h"
+#include "collectives.h"
+#include "comm/net_loop.h"
 #include "turns.h"
 
-enum { MAX_RANKS = 9, MAX_ELEMENTS = 60000 };
+enum { SEEDS = 6 };
 
-typedef struct sums {
-    uint64_t n;
-    float *results; /* (ranks, n) */
-} sums_t;
+/* A net that looks whom it is asked to reach, and hands on. */
+typedef struct spy {
+    ag_net_t base;
+    ag_net_t *net;
+    const uint32_t *hosts;
+    bool is_near;
+    unsigned *n_astray;
+} spy_t;
 
-static ag_status_t wait_for(ag_turn_t *turn, ag_collective_request_t *request)
+static ag_net_t *look(ag_net_t *net, int peer)
 {
-    ag_status_t status;
+    spy_t *spy = (spy_t *)net;
 
-    while ((status = ag_group_test(request)) == AG_PENDING) {
-        turn->idle.fn(turn->idle.arg);
-    }
-    return status;
+    *spy->n_astray += (spy->hosts[net->rank] == spy->hosts[peer]) != spy->is_near;
+    return spy->net;
 }
 
-static ag_status_t sum_over_ranks(ag_turn_t *turn)
+static ag_status_t spy_post_send(ag_net_t *net, int peer, uint32_t channel, const void *data,
+                                 size_t bytes, ag_net_request_t *request)
 {
-    sums_t *sums = turn->arg;
-    uint32_t ranks[MAX_RANKS], p = (uint32_t)turn->net->n_ranks;
-    ag_transfer_shape_t shape = {
-        .collective = ag_all_reduce_choose(sums->n, p), .n_ranks = p, .n = sums->n};
-    float *mine = sums->results + (uint64_t)turn->net->rank * sums->n;
-    float *staging = calloc(ag_transfer_stage_elements(&shape) + 1, sizeof(float));
-    ag_collective_request_t *request;
+    return ag_net_post_send(look(net, peer), peer, channel, data, bytes, request);
+}
+
+static ag_status_t spy_post_recv(ag_net_t *net, int peer, uint32_t channel, void *data,
+                                 size_t bytes, ag_net_request_t *request)
+{
+    return ag_net_post_recv(look(net, peer), peer, channel, data, bytes, request);
+}
+
+static ag_status_t spy_test(ag_net_t *net, ag_net_request_t *request)
+{
+    return ag_net_test(((spy_t *)net)->net, request);
+}
+
+static const ag_net_ops_t spy_ops = {
+    .name = "spy", .post_send = spy_post_send, .post_recv = spy_post_recv, .test = spy_test};
+
+static spy_t spy_on(ag_net_t *net, const uint32_t *hosts, bool is_near, unsigned *n_astray)
+{
+    return (spy_t){
+        .base = {.ops = &spy_ops, .rank = net->rank, .n_ranks = net->n_ranks},
+        .net = net,
+        .hosts = hosts,
+        .is_near = is_near,
+        .n_astray = n_astray,
+    };
+}
+
+/* A drawn collective, done by all ranks. */
+typedef struct trial {
+    const ag_drawn_t *drawn;
+    ag_net_t *nears[AG_DRAWN_RANKS];
+    unsigned n_astray;
+    unsigned char *results[AG_DRAWN_RANKS];
+} trial_t;
+
+static ag_status_t do_drawn(ag_turn_t *turn)
+{
+    trial_t *trial = turn->arg;
+    const ag_drawn_t *drawn = trial->drawn;
+    uint32_t ranks[AG_DRAWN_RANKS], me = (uint32_t)turn->net->rank;
+    spy_t far = spy_on(turn->net, drawn->hosts, false, &trial->n_astray);
+    spy_t near = spy_on(trial->nears[me], drawn->hosts, true, &trial->n_astray);
+    ag_group_opts_t opts = {.net = drawn->has_hosts ? &far.base : turn->net,
+                            .near = drawn->has_hosts ? &near.base : NULL,
+                            .ranks = ranks,
+                            .hosts = drawn->has_hosts ? drawn->hosts : NULL,
+                            .n_ranks = drawn->shape.n_ranks,
+                            .channel = AG_CHANNEL_FIRST};
     ag_group_t *group;
     ag_status_t status;
 
-    for (uint32_t r = 0; r < p; r++) {
+    for (uint32_t r = 0; r < opts.n_ranks; r++) {
         ranks[r] = r;
     }
-    for (uint64_t i = 0; i < sums->n; i++) {
-        mine[i] = (float)ag_philox_uniform(1, (uint64_t)turn->net->rank, i) - 0.5f;
-    }
-    status = ag_group_create(turn->net, ranks, p, AG_CHANNEL_FIRST, &group);
-    for (int twice = 0; twice < 2 && status == AG_OK; twice++) { /* the second sums the sums */
-        status = ag_group_post(group, &shape, mine, staging, &request);
-        status = status == AG_OK ? wait_for(turn, request) : status;
+    status = ag_group_create(&opts, &group);
+    for (int twice = 0; twice < 2 && status == AG_OK; twice++) { /* a group can do another one */
+        free(trial->results[me]);
+        status = ag_drawn_run(drawn, me, group, &turn->idle, &trial->results[me]);
     }
     ag_group_destroy(group);
-    free(staging);
+    ag_net_close(trial->nears[me]);
     return status;
 }
 
-Test(group, all_reduce_gives_the_same_bits_on_all_ranks_and_the_sum)
+/* Every rank has the result, whoever's turn it was. @param trial  out: results to be freed. */
+static void try_drawn(const ag_drawn_t *drawn, uint64_t order, trial_t *trial)
 {
-    static const uint64_t sizes[] = {1, 7, 1000, MAX_ELEMENTS};
+    uint32_t p = drawn->shape.n_ranks;
+    ag_status_t statuses[AG_DRAWN_RANKS];
 
-    for (uint32_t p = 1; p <= MAX_RANKS; p += 2) {
-        for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
-            uint64_t n = sizes[s];
-            sums_t sums = {.n = n, .results = calloc(p * n, sizeof(float))};
-            ag_status_t statuses[MAX_RANKS];
+    *trial = (trial_t){.drawn = drawn};
+    cr_assert_eq(ag_net_loop_create((int)p, trial->nears), AG_OK);
+    ag_turns_run(p, order, do_drawn, trial, statuses);
+    cr_expect_eq(trial->n_astray, 0, "messages went over the wrong net");
+    for (uint32_t r = 0; r < p; r++) {
+        cr_assert_eq(statuses[r], AG_OK);
+        const char *complaint = ag_drawn_check(drawn, r, trial->results[r]);
 
-            ag_turns_run(p, s, sum_over_ranks, &sums, statuses);
-            for (uint32_t r = 0; r < p; r++) {
-                cr_assert_eq(statuses[r], AG_OK, "rank %u of %u", r, p);
-                cr_assert_eq(memcmp(sums.results, sums.results + r * n, n * sizeof(float)), 0,
-                             "rank %u of %u has other bits", r, p);
-            }
-            for (uint64_t i = 0; i < n; i += 97) {
-                double sum = 0;
+        cr_assert_null(complaint, "collective %d by %d, seed %u, rank %u of %u: %s",
+                       drawn->shape.collective, drawn->shape.algorithm, (unsigned)drawn->seed, r, p,
+                       complaint);
+    }
+}
 
-                for (uint32_t r = 0; r < p; r++) {
-                    sum += ag_philox_uniform(1, r, i) - 0.5;
-                }
-                cr_assert_float_eq(sums.results[i], sum * p, 1e-5 * p * p);
-            }
-            free(sums.results);
+static void check_bits(const ag_drawn_t *drawn)
+{
+    trial_t one, other;
+
+    try_drawn(drawn, 1, &one);
+    try_drawn(drawn, 2, &other);
+    for (uint32_t r = 0; r < drawn->shape.n_ranks; r++) {
+        size_t bytes = ag_drawn_elements(drawn, r, AG_AREA_BUFFER) * drawn->shape.element_bytes;
+
+        cr_assert_eq(memcmp(one.results[r], other.results[r], bytes), 0,
+                     "another order of the ranks' turns gives other bits");
+        if (drawn->shape.collective == AG_ALL_REDUCE) {
+            cr_assert_eq(memcmp(one.results[0], one.results[r], bytes), 0,
+                         "rank %u has other bits than rank 0", r);
         }
     }
+    for (uint32_t r = 0; r < drawn->shape.n_ranks; r++) {
+        free(one.results[r]);
+        free(other.results[r]);
+    }
+}
+
+Test(group, every_collective_by_every_algorithm_gives_its_result_in_any_order_of_turns)
+{
+    for (int c = 0; c < AG_N_COLLECTIVES; c++) {
+        for (int a = 0; a < AG_N_ALGORITHMS; a++) {
+            for (uint64_t seed = 0; seed < SEEDS; seed++) {
+                uint32_t p = 1 + (uint32_t)(seed * 5 + (uint64_t)a) % AG_DRAWN_RANKS;
+
+                if (ag_transfer_is_offered((ag_collective_t)c, (ag_algorithm_t)a)) {
+                    ag_drawn_t drawn =
+                        ag_drawn_make(seed + 1000, (ag_collective_t)c, (ag_algorithm_t)a, p, 300);
+
+                    check_bits(&drawn);
+                }
+            }
+        }
+    }
+}
+
+/* Local work of several calls: more than is done in one. */
+Test(group, long_sums_go_on_where_they_were_left)
+{
+    ag_drawn_t drawn = ag_drawn_make(7, AG_ALL_REDUCE, AG_DIRECT, 3, 0);
+
+    drawn.is_even = true;
+    drawn.shape.n = 700001;
+    check_bits(&drawn);
+}
+
+static ag_status_t leave_a_group(ag_turn_t *turn)
+{
+    static const uint32_t ranks[] = {0, 1, 2};
+    float numbers[6] = {0}, staging[6];
+    ag_collective_request_t *request;
+    ag_group_t *group;
+    ag_transfer_shape_t shape;
+    ag_status_t status = ag_group_create(
+        &(ag_group_opts_t){.net = turn->net, .ranks = ranks, .n_ranks = 3, .channel = 5}, &group);
+
+    if (status != AG_OK || turn->net->rank == 1) {
+        ag_group_destroy(status == AG_OK ? group : NULL);
+        return status;
+    }
+    shape = ag_group_shape(group);
+    shape.collective = AG_ALL_REDUCE;
+    shape.algorithm = AG_RING;
+    shape.element_bytes = sizeof(float);
+    shape.n = 6;
+    status = ag_group_post(
+        group, &shape, &(ag_collective_memory_t){.buffer = numbers, .staging = staging}, &request);
+    while (status == AG_OK && (status = ag_group_test(request)) == AG_PENDING) {
+        turn->idle.fn(turn->idle.arg);
+        status = AG_OK;
+    }
+    ag_group_destroy(group);
+    return status;
+}
+
+Test(group, ranks_of_a_group_are_told_who_left_and_others_are_turned_away)
+{
+    ag_status_t statuses[4];
+
+    ag_turns_run(3, 8, leave_a_group, NULL, statuses);
+    cr_expect_eq(statuses[0], AG_ERR_PEER);
+    cr_expect_eq(statuses[1], AG_OK);
+    cr_expect_eq(statuses[2], AG_ERR_PEER);
+    ag_turns_run(4, 8, leave_a_group, NULL, statuses);
+    cr_expect_eq(statuses[3], AG_ERR_INVALID);
 }
 
 static ag_status_t agree_with_failures(ag_turn_t *turn)

@@ -1,258 +1,317 @@
-/*
- * The lists of all ranks, interpreted on sets of contributions: every element ends, on every rank,
- * as the sum of each rank's own exactly once; messages match; staging suffices. No process, no net.
- */
+/* Every collective by every algorithm, proven on the lists of all its ranks; see lists.h. */
 #include <criterion/criterion.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "comm/transfer.h"
+#include "lists.h"
 #include "runtime/base/philox.h"
 
-enum { MAX_RANKS = 17 };
+enum { SEEDS = 12, MOST = 7, MUTANTS_EACH = 250, MET = 20 };
 
-/* What an element holds: how often each rank's contribution is in it. */
-typedef struct contents {
-    unsigned char times[MAX_RANKS];
-} contents_t;
+/* What the drawn cases were, by collective and algorithm. */
+typedef struct met {
+    unsigned all, with_zero, with_nothing, no_power_of_two, with_one_host, with_one_rank_hosts,
+        with_uneven_hosts;
+} met_t;
 
-typedef struct rank_world {
-    ag_array_t transfers;
-    contents_t *buffer, *staging;
-    size_t at; /* where its list stands */
-    bool done;
-} rank_world_t;
-
-typedef struct world {
-    const ag_transfer_shape_t *shape;
-    uint64_t n, n_stage;
-    rank_world_t ranks[MAX_RANKS];
-} world_t;
-
-static const ag_transfer_t *transfer_at(const rank_world_t *rank, size_t i)
+static uint32_t count_on_host(const ag_drawn_t *drawn, uint32_t host)
 {
-    return &AG_ITEMS(&rank->transfers, ag_transfer_t)[i];
-}
+    uint32_t n = 0;
 
-static size_t phase_end(const rank_world_t *rank)
-{
-    size_t end = rank->at;
-
-    while (end < rank->transfers.n_items &&
-           transfer_at(rank, end)->phase == transfer_at(rank, rank->at)->phase) {
-        end++;
+    for (uint32_t r = 0; r < drawn->shape.n_ranks; r++) {
+        n += drawn->hosts[r] == host;
     }
-    return end;
+    return n;
 }
 
-/* A message between two ranks on its way: its contents at the time it was posted. */
-typedef struct message {
-    uint32_t from, to;
-    uint64_t n;
-    contents_t *items;
-    bool taken;
-} message_t;
-
-static void post_sends(world_t *world, uint32_t r, ag_array_t *messages)
+static uint32_t count_hosts(const ag_drawn_t *drawn)
 {
-    rank_world_t *rank = &world->ranks[r];
+    uint32_t n = 0;
 
-    for (size_t i = rank->at; i < phase_end(rank); i++) {
-        const ag_transfer_t *t = transfer_at(rank, i);
-        message_t message = {.from = r, .to = (uint32_t)t->peer, .n = t->end - t->begin};
-
-        if (t->kind != AG_TRANSFER_SEND) {
-            continue;
-        }
-        cr_assert_leq(t->end, world->n);
-        message.items = malloc(message.n * sizeof(contents_t));
-        memcpy(message.items, rank->buffer + t->begin, message.n * sizeof(contents_t));
-        cr_assert_eq(ag_array_append(messages, &message, 1), AG_OK);
+    while (count_on_host(drawn, n) > 0) {
+        n++;
     }
+    return n;
 }
 
-/* The oldest message for a receive; NULL where none has come. */
-static message_t *find_message(ag_array_t *messages, uint32_t from, uint32_t to)
+static void meet(met_t *met, const ag_drawn_t *drawn)
 {
-    for (size_t i = 0; i < messages->n_items; i++) {
-        message_t *message = &AG_ITEMS(messages, message_t)[i];
+    uint32_t p = drawn->shape.n_ranks, n_hosts = count_hosts(drawn);
+    uint32_t n_columns = drawn->shape.collective == AG_ALL_TO_ALL ? p : 1;
+    uint32_t n_zeros = 0, n_other_hosts = 0;
 
-        if (!message->taken && message->from == from && message->to == to) {
-            return message;
+    for (uint32_t r = 0; r < p; r++) {
+        for (uint32_t to = 0; to < n_columns; to++) {
+            n_zeros += (n_columns > 1 ? drawn->sends[r][to] : drawn->counts[r]) == 0;
         }
     }
-    return NULL;
+    for (uint32_t host = 0; host < n_hosts; host++) {
+        n_other_hosts += count_on_host(drawn, host) != count_on_host(drawn, 0);
+    }
+    met->all++;
+    met->with_zero += n_zeros > 0;
+    met->with_nothing += n_zeros == p * n_columns;
+    met->no_power_of_two += (p & (p - 1)) != 0;
+    met->with_one_host += n_hosts == 1 && p > 1;
+    met->with_one_rank_hosts += n_hosts == p && p > 1;
+    met->with_uneven_hosts += n_other_hosts > 0;
 }
 
-static bool can_receive(world_t *world, uint32_t r, ag_array_t *messages)
+static void check_met(const met_t *met, ag_collective_t collective, ag_algorithm_t algorithm)
 {
-    const rank_world_t *rank = &world->ranks[r];
+    const unsigned counters[] = {
+        met->all,           met->with_zero,           met->with_nothing,     met->no_power_of_two,
+        met->with_one_host, met->with_one_rank_hosts, met->with_uneven_hosts};
 
-    for (size_t i = rank->at; i < phase_end(rank); i++) {
-        const ag_transfer_t *t = transfer_at(rank, i);
-        bool receives = t->kind == AG_TRANSFER_RECV || t->kind == AG_TRANSFER_RECV_STAGED;
-
-        if (receives && find_message(messages, (uint32_t)t->peer, r) == NULL) {
-            return false;
-        }
+    for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+        cr_assert_geq(counters[i], MET, "collective %d by %d: kind %zu was met %u times",
+                      collective, algorithm, i, counters[i]);
     }
-    return true;
 }
 
-static void apply(world_t *world, uint32_t r, const ag_transfer_t *t, ag_array_t *messages)
+/* By host, no host sends more than it must: a buffer for each of reduce-scatter and gather; whole
+ * buffers along a tree of hosts. */
+static void check_far(const lists_t *lists)
 {
-    rank_world_t *rank = &world->ranks[r];
-    uint64_t n = t->end - t->begin;
-    message_t *message;
+    const ag_drawn_t *drawn = lists->drawn;
+    uint32_t n_hosts = count_hosts(drawn);
 
-    if (t->kind != AG_TRANSFER_SEND && t->kind != AG_TRANSFER_RECV &&
-        t->kind != AG_TRANSFER_CLEAR) {
-        cr_assert_leq(t->stage_begin + n, world->n_stage, "staging is too small");
+    if (drawn->shape.collective == AG_BROADCAST) {
+        cr_assert_eq(lists->far_messages, drawn->shape.n > 0 ? n_hosts - 1 : 0);
+        return;
     }
-    switch (t->kind) {
-    case AG_TRANSFER_RECV:
-    case AG_TRANSFER_RECV_STAGED:
-        message = find_message(messages, (uint32_t)t->peer, r);
-        cr_assert_eq(message->n, n, "a message of %lu elements where %lu are expected",
-                     (unsigned long)message->n, (unsigned long)n);
-        memcpy(t->kind == AG_TRANSFER_RECV ? rank->buffer + t->begin
-                                           : rank->staging + t->stage_begin,
-               message->items, n * sizeof(contents_t));
-        free(message->items);
-        message->taken = true;
-        break;
-    case AG_TRANSFER_REDUCE:
-        for (uint64_t i = 0; i < n * MAX_RANKS; i++) {
-            rank->buffer[t->begin + i / MAX_RANKS].times[i % MAX_RANKS] +=
-                rank->staging[t->stage_begin + i / MAX_RANKS].times[i % MAX_RANKS];
-        }
-        break;
-    case AG_TRANSFER_STAGE:
-        memcpy(rank->staging + t->stage_begin, rank->buffer + t->begin, n * sizeof(contents_t));
-        break;
-    case AG_TRANSFER_CLEAR:
-        memset(rank->buffer + t->begin, 0, n * sizeof(contents_t));
-        break;
+    for (uint32_t host = 0; host < n_hosts; host++) {
+        cr_assert_leq(lists->far_elements[host],
+                      (drawn->shape.collective == AG_ALL_REDUCE ? 2 : 1) * drawn->shape.n);
+    }
+}
+
+/* What a rank stages is at most what it receives at once to be added. */
+static uint64_t most_staging(const ag_drawn_t *drawn)
+{
+    const ag_transfer_shape_t *shape = &drawn->shape;
+    bool scatters = shape->collective == AG_REDUCE_SCATTER;
+    uint64_t largest = 0;
+
+    for (uint32_t r = 0; r < shape->n_ranks; r++) {
+        largest = drawn->counts[r] > largest ? drawn->counts[r] : largest;
+    }
+    if (!scatters && shape->collective != AG_ALL_REDUCE) {
+        return 0;
+    }
+    switch (shape->algorithm) {
+    case AG_DIRECT:
+        return (shape->n_ranks - 1) * (scatters ? largest : shape->n);
+    case AG_RING:
+        return largest;
     default:
-        break;
+        return shape->n;
     }
 }
 
-static void run_world(world_t *world)
+static void prove(ag_collective_t collective, ag_algorithm_t algorithm, met_t *met)
 {
-    ag_array_t messages = AG_ARRAY(message_t);
-    uint32_t p = world->shape->n_ranks;
-    bool moved = true;
+    for (uint32_t p = 1; p <= AG_DRAWN_RANKS; p++) {
+        for (uint64_t seed = 0; seed < SEEDS; seed++) {
+            ag_drawn_t drawn = ag_drawn_make(100 * p + seed, collective, algorithm, p, MOST);
+            lists_t lists;
+            const char *complaint;
 
-    for (uint32_t r = 0; r < p; r++) {
-        post_sends(world, r, &messages);
-    }
-    while (moved) {
-        moved = false;
-        for (uint32_t r = 0; r < p; r++) {
-            rank_world_t *rank = &world->ranks[r];
-            size_t end = phase_end(rank);
-
-            if (rank->at == rank->transfers.n_items || !can_receive(world, r, &messages)) {
-                continue;
+            lists_init(&lists, &drawn);
+            complaint = lists_run(&lists);
+            cr_assert_null(complaint, "collective %d by %d of %u ranks, seed %u: %s", collective,
+                           algorithm, p, (unsigned)seed, complaint);
+            if (algorithm == AG_BY_HOST && drawn.has_hosts) {
+                check_far(&lists);
             }
-            for (size_t i = rank->at; i < end; i++) {
-                apply(world, r, transfer_at(rank, i), &messages);
+            for (uint32_t r = 0; r < p; r++) {
+                cr_assert_leq(lists.ranks[r].n[AG_AREA_STAGING], most_staging(&drawn));
             }
-            rank->at = end;
-            post_sends(world, r, &messages);
-            moved = true;
+            meet(met, &drawn);
+            lists_fini(&lists);
         }
-    }
-    for (uint32_t r = 0; r < p; r++) {
-        cr_expect_eq(world->ranks[r].at, world->ranks[r].transfers.n_items, "rank %u waits", r);
-    }
-    for (size_t i = 0; i < messages.n_items; i++) {
-        cr_expect(AG_ITEMS(&messages, message_t)[i].taken, "a message that nobody takes");
-    }
-    ag_array_fini(&messages);
-}
-
-/* owner: whose element it is in an all-gather; -1: everybody contributes. */
-static void check_shape(const ag_transfer_shape_t *shape, uint64_t n, const int *owners)
-{
-    world_t world = {.shape = shape, .n = n, .n_stage = ag_transfer_stage_elements(shape)};
-
-    for (uint32_t r = 0; r < shape->n_ranks; r++) {
-        rank_world_t *rank = &world.ranks[r];
-
-        rank->transfers = AG_ARRAY(ag_transfer_t);
-        cr_assert_eq(ag_transfer_list(shape, r, &rank->transfers), AG_OK);
-        rank->buffer = calloc(n + 1, sizeof(contents_t));
-        rank->staging = calloc(world.n_stage + 1, sizeof(contents_t));
-        for (uint64_t i = 0; i < n; i++) {
-            rank->buffer[i].times[r] = owners == NULL || owners[i] == (int)r;
-        }
-    }
-    run_world(&world);
-    for (uint32_t r = 0; r < shape->n_ranks; r++) {
-        for (uint64_t i = 0; i < n; i++) {
-            for (uint32_t from = 0; from < shape->n_ranks; from++) {
-                unsigned wanted = owners == NULL || owners[i] == (int)from;
-
-                cr_assert_eq(world.ranks[r].buffer[i].times[from], wanted,
-                             "%d of %u ranks, %lu elements: rank %u has rank %u's element %lu %u "
-                             "times",
-                             shape->collective, shape->n_ranks, (unsigned long)n, r, from,
-                             (unsigned long)i, world.ranks[r].buffer[i].times[from]);
-            }
-        }
-        free(world.ranks[r].buffer);
-        free(world.ranks[r].staging);
-        ag_array_fini(&world.ranks[r].transfers);
     }
 }
 
-Test(transfer, all_reduces_sum_each_rank_once)
+Test(transfer, every_list_brings_each_ranks_elements_once_to_where_they_belong)
 {
-    static const uint64_t sizes[] = {0, 1, 2, 5, 16, 17, 63, 100};
+    for (int c = 0; c < AG_N_COLLECTIVES; c++) {
+        for (int a = 0; a < AG_N_ALGORITHMS; a++) {
+            if (ag_transfer_is_offered((ag_collective_t)c, (ag_algorithm_t)a)) {
+                met_t met = {0};
 
-    for (uint32_t p = 1; p <= MAX_RANKS; p++) {
-        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-            for (int c = AG_ALL_REDUCE_DIRECT; c <= AG_ALL_REDUCE_RING; c++) {
-                check_shape(&(ag_transfer_shape_t){.collective = (ag_collective_t)c,
-                                                   .n_ranks = p,
-                                                   .n = sizes[i]},
-                            sizes[i], NULL);
+                prove((ag_collective_t)c, (ag_algorithm_t)a, &met);
+                check_met(&met, (ag_collective_t)c, (ag_algorithm_t)a);
             }
         }
     }
 }
 
-Test(transfer, all_gather_brings_uneven_and_empty_parts_to_everybody)
-{
-    for (uint64_t seed = 0; seed < 100; seed++) {
-        uint32_t p = 1 + (uint32_t)(ag_philox_uniform(seed, 0, 0) * MAX_RANKS);
-        uint64_t counts[MAX_RANKS], n = 0;
-        int owners[MAX_RANKS * 8];
+typedef enum mutation {
+    DROPPED,
+    DOUBLED,
+    SHIFTED,
+    OF_ANOTHER_SIZE,
+    WITH_ANOTHER_PEER,
+    N_MUTATIONS
+} mutation_t;
 
-        for (uint32_t r = 0; r < p; r++) {
-            counts[r] = (uint64_t)(ag_philox_uniform(seed, 1, r) * 8);
-            for (uint64_t i = 0; i < counts[r]; i++) {
-                owners[n++] = (int)r;
+/* Change transfer i of a list; false where that leaves it as it is. */
+static bool mutate(ag_array_t *transfers, size_t i, mutation_t mutation, uint64_t at_random,
+                   uint32_t n_ranks)
+{
+    ag_transfer_t *items = AG_ITEMS(transfers, ag_transfer_t), *t = &items[i], same = *t;
+    uint64_t step = at_random % 2 == 0 ? 1 : UINT64_MAX; /* or back */
+    bool is_message = t->kind == AG_TRANSFER_SEND || t->kind == AG_TRANSFER_RECV;
+
+    switch (mutation) {
+    case DROPPED:
+        memmove(t, t + 1, (--transfers->n_items - i) * sizeof(*t));
+        return true;
+    case DOUBLED:
+        cr_assert_eq(ag_array_append(transfers, &same, 1), AG_OK);
+        items = AG_ITEMS(transfers, ag_transfer_t);
+        memmove(&items[i + 1], &items[i], (transfers->n_items - 1 - i) * sizeof(*items));
+        return true;
+    case SHIFTED:
+        if (t->kind == AG_TRANSFER_SEND || (t->kind != AG_TRANSFER_RECV && at_random % 4 < 2)) {
+            t->from += step;
+        } else {
+            t->to += step;
+        }
+        return true;
+    case OF_ANOTHER_SIZE:
+        t->n += step;
+        return true;
+    default:
+        t->peer = (t->peer + 1 + (uint32_t)at_random) % (n_ranks + 1);
+        return is_message && t->peer != same.peer;
+    }
+}
+
+/* @return was there anything to change? */
+static bool check_mutant(ag_collective_t collective, ag_algorithm_t algorithm, mutation_t mutation,
+                         uint64_t seed)
+{
+    uint32_t p = 2 + (uint32_t)(ag_philox_uniform(seed, 20, 0) * (AG_DRAWN_RANKS - 1));
+    ag_drawn_t drawn = ag_drawn_make(seed, collective, algorithm, p, MOST);
+    uint32_t r = (uint32_t)(ag_philox_uniform(seed, 20, 1) * p);
+    uint64_t at_random = (uint64_t)(ag_philox_uniform(seed, 20, 2) * 1000);
+    lists_t lists;
+    ag_array_t *transfers = &lists.ranks[r].transfers;
+    bool is_changed;
+
+    lists_init(&lists, &drawn);
+    is_changed =
+        transfers->n_items > 0 &&
+        mutate(transfers, (size_t)(ag_philox_uniform(seed, 20, 3) * (double)transfers->n_items),
+               mutation, at_random, p);
+    if (is_changed) {
+        cr_assert_not_null(lists_run(&lists),
+                           "collective %d by %d of %u ranks, seed %u: mutation %d goes unseen",
+                           collective, algorithm, p, (unsigned)seed, mutation);
+    }
+    lists_fini(&lists);
+    return is_changed;
+}
+
+Test(transfer, a_list_with_one_thing_changed_is_rejected)
+{
+    for (int c = 0; c < AG_N_COLLECTIVES; c++) {
+        for (int a = 0; a < AG_N_ALGORITHMS; a++) {
+            for (int m = 0; m < N_MUTATIONS; m++) {
+                uint64_t seed = 0;
+
+                for (int n = 0; ag_transfer_is_offered((ag_collective_t)c, (ag_algorithm_t)a) &&
+                                n < MUTANTS_EACH;
+                     seed++) {
+                    n += check_mutant((ag_collective_t)c, (ag_algorithm_t)a, (mutation_t)m, seed);
+                }
             }
         }
-        check_shape(&(ag_transfer_shape_t){.collective = AG_ALL_GATHER_RING,
-                                           .n_ranks = p,
-                                           .counts = counts},
-                    n, owners);
+    }
+}
+
+Test(transfer, the_choice_is_by_bytes_ranks_and_hosts)
+{
+    static const uint32_t two_hosts[] = {0, 1, 0, 1, 1, 0, 0, 0},
+                          apart[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    static const struct {
+        ag_collective_t collective;
+        uint64_t n;
+        const uint32_t *hosts;
+        ag_algorithm_t wanted;
+    } cases[] = {
+        {AG_ALL_REDUCE, 0, two_hosts, AG_DIRECT},
+        {AG_ALL_REDUCE, 2340, NULL, AG_DIRECT},
+        {AG_ALL_REDUCE, 2341, NULL, AG_RING},
+        {AG_ALL_REDUCE, 10923, NULL, AG_RING},
+        {AG_ALL_REDUCE, 10923, apart, AG_RING},
+        {AG_ALL_REDUCE, 10923, two_hosts, AG_BY_HOST},
+        {AG_REDUCE_SCATTER, 16384, NULL, AG_DIRECT},
+        {AG_REDUCE_SCATTER, 16385, NULL, AG_RING},
+        {AG_ALL_GATHER, 16384, NULL, AG_DIRECT},
+        {AG_ALL_GATHER, 1 << 20, two_hosts, AG_BY_HOST},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ag_transfer_shape_t shape = {.collective = cases[i].collective,
+                                     .n_ranks = 8,
+                                     .hosts = cases[i].hosts,
+                                     .element_bytes = sizeof(float),
+                                     .n = cases[i].n};
+
+        cr_expect_eq(ag_transfer_choose(&shape), cases[i].wanted, "case %zu", i);
+        shape.n_ranks = 1;
+        cr_expect(ag_transfer_is_offered(shape.collective, ag_transfer_choose(&shape)));
     }
 }
 
 Test(transfer, staging_for_any_size_up_to_a_bound_is_enough)
 {
-    for (uint32_t p = 2; p <= MAX_RANKS; p++) {
-        for (uint64_t n = 0; n < 40000; n += 97) {
-            ag_transfer_shape_t shape = {
-                .collective = ag_all_reduce_choose(n, p), .n_ranks = p, .n = n};
+    for (uint32_t p = 1; p <= AG_DRAWN_RANKS; p++) {
+        ag_drawn_t drawn = ag_drawn_make(p, AG_ALL_REDUCE, AG_RING, p, 1);
+        ag_transfer_shape_t shape = {
+            .n_ranks = p, .hosts = drawn.hosts, .element_bytes = sizeof(float), .n = 40000};
 
-            cr_assert_leq(ag_transfer_stage_elements(&shape),
-                          ag_all_reduce_stage_elements(40000, p));
+        for (uint32_t me = 0; me < p; me++) {
+            uint64_t most = ag_transfer_most_stage_elements(&shape, me);
+
+            cr_assert_leq(most, shape.n);
+            for (uint64_t n = 0; n < shape.n; n += 97) {
+                ag_transfer_shape_t smaller = shape;
+
+                smaller.n = n;
+                smaller.algorithm = ag_transfer_choose(&smaller);
+                cr_assert_leq(ag_transfer_stage_elements(&smaller, me), most);
+            }
         }
     }
+}
+
+Test(transfer, a_shape_that_contradicts_itself_is_told)
+{
+    static const uint64_t counts[] = {1, 2, 3}, others[] = {1, 3, 3};
+    static const uint32_t hosts[] = {0, 2, 0};
+    const ag_transfer_shape_t good = {.collective = AG_ALL_REDUCE,
+                                      .algorithm = AG_RING,
+                                      .n_ranks = 3,
+                                      .element_bytes = 4,
+                                      .n = 6,
+                                      .counts = counts};
+    ag_transfer_shape_t bad[6] = {good, good, good, good, good, good};
+    ag_array_t transfers = AG_ARRAY(ag_transfer_t);
+
+    bad[0].counts = others;
+    bad[1].element_bytes = 6;
+    bad[2].element_bytes = 0;
+    bad[3].hosts = hosts;
+    bad[4].root = 3;
+    bad[5].algorithm = AG_TREE;
+    cr_expect_eq(ag_transfer_list(&good, 3, &transfers), AG_ERR_INVALID);
+    for (int i = 0; i < 6; i++) {
+        cr_expect_eq(ag_transfer_list(&bad[i], 1, &transfers),
+                     i < 5 ? AG_ERR_INVALID : AG_ERR_UNSUPPORTED, "shape %d", i);
+    }
+    cr_expect_eq(ag_transfer_list(&good, 1, &transfers), AG_OK);
+    ag_array_fini(&transfers);
 }

@@ -1,0 +1,104 @@
+/* Lists along rings and trees, of all ranks alike or of those of hosts and of their like. */
+#include "comm/list_priv.h"
+
+/*
+ * Hosts and places on them make a table of ranks, and so of parts; a smaller host has gaps. Column
+ * l is looked after, on each host, by the rank in place l modulo the host's size. So the table is
+ * covered by rings of two kinds, and one rank is on several of either:
+ *   near  the ranks of this host, for as many parts of one host from column `column` on;
+ *   far   the ranks that look after a column, for its parts.
+ * A sum goes along all near rings, then along all far ones, and lies with its part's own rank; a
+ * gather goes the way back. With one host that is one near ring: the usual algorithm.
+ */
+typedef struct ring {
+    bool is_far;
+    uint32_t host; /* near: whose parts */
+    uint32_t column;
+    uint32_t n, me; /* its ranks; my place among them */
+} ring_t;
+
+static uint32_t ring_rank(const ag_list_t *list, const ring_t *ring, uint32_t i)
+{
+    i %= ring->n;
+    return ring->is_far ? ag_list_rank_at(list, i, ring->column % ag_list_host_size(list, i))
+                        : ag_list_rank_at(list, list->host, i);
+}
+
+static ag_range_t ring_part(const ag_list_t *list, const ring_t *ring, uint32_t i)
+{
+    i %= ring->n;
+    return ag_list_part(list, ring->is_far ? ag_list_rank_at(list, i, ring->column)
+                                           : ag_list_rank_at(list, ring->host, ring->column + i));
+}
+
+typedef void (*ring_step_t)(ag_list_t *list, const ring_t *ring, uint32_t step);
+
+/* Part i's sum starts at the rank after i's and grows along the ring. */
+static void ring_reduce(ag_list_t *list, const ring_t *ring, uint32_t step)
+{
+    uint32_t at = ring->me + 2 * ring->n - step;
+
+    ag_list_send(list, ring_rank(list, ring, ring->me + 1), AG_AREA_BUFFER,
+                 ring_part(list, ring, at - 1));
+    ag_list_receive_and_reduce(list, ring_rank(list, ring, ring->me + ring->n - 1),
+                               ring_part(list, ring, at - 2));
+}
+
+static void ring_gather(ag_list_t *list, const ring_t *ring, uint32_t step)
+{
+    uint32_t at = ring->me + 2 * ring->n - step;
+
+    ag_list_send(list, ring_rank(list, ring, ring->me + 1), AG_AREA_BUFFER,
+                 ring_part(list, ring, at));
+    ag_list_receive(list, ring_rank(list, ring, ring->me + ring->n - 1), AG_AREA_BUFFER,
+                    ring_part(list, ring, at - 1));
+}
+
+/* One step of all rings takes one phase; a smaller host waits for the larger ones. */
+static void run_near(ag_list_t *list, ring_step_t step_fn)
+{
+    for (uint32_t step = 0; step + 1 < list->most_local; step++) {
+        for (uint32_t host = 0; host < list->n_hosts && step + 1 < list->n_local; host++) {
+            uint32_t n_parts = ag_list_host_size(list, host);
+
+            for (uint32_t column = 0; column < n_parts; column += list->n_local) {
+                step_fn(list,
+                        &(ring_t){
+                            .host = host, .column = column, .n = list->n_local, .me = list->local},
+                        step);
+            }
+        }
+        ag_list_end_phase(list);
+    }
+}
+
+static void run_far(ag_list_t *list, ring_step_t step_fn)
+{
+    for (uint32_t step = 0; step + 1 < list->n_hosts; step++) {
+        for (uint32_t column = list->local; column < list->most_local; column += list->n_local) {
+            step_fn(
+                list,
+                &(ring_t){.is_far = true, .column = column, .n = list->n_hosts, .me = list->host},
+                step);
+        }
+        ag_list_end_phase(list);
+    }
+}
+
+void ag_list_reduce_scatter_rings(ag_list_t *list)
+{
+    run_near(list, ring_reduce);
+    run_far(list, ring_reduce);
+}
+
+void ag_list_gather_rings(ag_list_t *list)
+{
+    run_far(list, ring_gather);
+    run_near(list, ring_gather);
+}
+
+void ag_list_all_reduce_rings(ag_list_t *list)
+{
+    ag_list_reduce_scatter_rings(list);
+    ag_list_gather_rings(list);
+}
