@@ -51,3 +51,43 @@ void ag_list_gather_direct(ag_list_t *list)
     }
     ag_list_end_phase(list);
 }
+
+/*
+ * A power of two of ranks is active and doubles what it has summed: rank of place a with that of
+ * place a ^ 1, a ^ 2, a ^ 4… Where p is no such power, the first ranks are active by twos: the even
+ * one hands its buffer to the odd one and gets the sum back.
+ */
+void ag_list_reduce_doubling(ag_list_t *list)
+{
+    uint32_t p = list->shape->n_ranks, active = 1, extra, place;
+    bool rests, doubled;
+
+    while (2 * active <= p) {
+        active *= 2;
+    }
+    extra = p - active;
+    doubled = list->me < 2 * extra;
+    rests = doubled && list->me % 2 == 0;
+    place = doubled ? list->me / 2 : list->me - extra;
+    if (rests) {
+        ag_list_send(list, list->me + 1, AG_AREA_BUFFER, ag_list_whole(list));
+    } else if (doubled) {
+        ag_list_receive_and_reduce(list, list->me - 1, ag_list_whole(list));
+    }
+    ag_list_end_phase(list);
+    for (uint32_t distance = 1; distance < active; distance *= 2) {
+        uint32_t other = place ^ distance, peer = other < extra ? 2 * other + 1 : other + extra;
+
+        if (!rests) {
+            ag_list_send(list, peer, AG_AREA_BUFFER, ag_list_whole(list));
+            ag_list_receive_and_reduce(list, peer, ag_list_whole(list));
+        }
+        ag_list_end_phase(list);
+    }
+    if (rests) {
+        ag_list_receive(list, list->me + 1, AG_AREA_BUFFER, ag_list_whole(list));
+    } else if (doubled) {
+        ag_list_send(list, list->me - 1, AG_AREA_BUFFER, ag_list_whole(list));
+    }
+    ag_list_end_phase(list);
+}

@@ -13,6 +13,16 @@ static uint32_t once(uint32_t n_ranks)
     return 1;
 }
 
+static uint32_t doublings(uint32_t n_ranks)
+{
+    uint32_t n = 0;
+
+    while (n_ranks >> (n + 1) != 0) {
+        n++;
+    }
+    return n + ((n_ranks & (n_ranks - 1)) != 0 ? 2 : 0);
+}
+
 /*
  * One row per collective and algorithm, in the order of preference: the first that applies is
  * chosen. Adding one adds a row and a function.
@@ -29,6 +39,7 @@ typedef struct row {
 
 static const row_t rows[] = {
     {AG_ALL_REDUCE, AG_DIRECT, ag_list_reduce_direct, others, 64 << 10},
+    {AG_ALL_REDUCE, AG_DOUBLING, ag_list_reduce_doubling, doublings, 128 << 10},
     {AG_ALL_REDUCE, AG_BY_HOST, ag_list_all_reduce_rings, once, UINT64_MAX},
     {AG_ALL_REDUCE, AG_RING, ag_list_all_reduce_rings, once, UINT64_MAX},
     {AG_REDUCE_SCATTER, AG_DIRECT, ag_list_reduce_direct, once, 64 << 10},

@@ -157,7 +157,7 @@ Test(group, every_collective_by_every_algorithm_gives_its_result_in_any_order_of
 /* Local work of several calls: more than is done in one. */
 Test(group, long_sums_go_on_where_they_were_left)
 {
-    ag_drawn_t drawn = ag_drawn_make(7, AG_ALL_REDUCE, AG_DIRECT, 3, 0);
+    ag_drawn_t drawn = ag_drawn_make(7, AG_ALL_REDUCE, AG_DOUBLING, 3, 0);
 
     drawn.is_even = true;
     drawn.shape.n = 700001;

@@ -243,7 +243,8 @@ Test(transfer, the_choice_is_by_bytes_ranks_and_hosts)
     } cases[] = {
         {AG_ALL_REDUCE, 0, two_hosts, AG_DIRECT},
         {AG_ALL_REDUCE, 2340, NULL, AG_DIRECT},
-        {AG_ALL_REDUCE, 2341, NULL, AG_RING},
+        {AG_ALL_REDUCE, 2341, NULL, AG_DOUBLING},
+        {AG_ALL_REDUCE, 10922, NULL, AG_DOUBLING},
         {AG_ALL_REDUCE, 10923, NULL, AG_RING},
         {AG_ALL_REDUCE, 10923, apart, AG_RING},
         {AG_ALL_REDUCE, 10923, two_hosts, AG_BY_HOST},
