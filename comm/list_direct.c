@@ -1,6 +1,9 @@
 /* Lists in which each rank deals with each, or with ever farther ones, itself. */
 #include "comm/list_priv.h"
 
+/* An ALL_TO_ALL has so many partners at once: some hide each other's latency, all clog a switch. */
+enum { PAIRS_AT_ONCE = 8 };
+
 /*
  * All others' elements of a range lie in staging, in the order of the ranks; one's own are in the
  * buffer. The sum grows in rank 0's place.
@@ -50,6 +53,24 @@ void ag_list_gather_direct(ag_list_t *list)
                         ag_list_part(list, ag_list_before(list, i)));
     }
     ag_list_end_phase(list);
+}
+
+void ag_list_exchange_pairwise(ag_list_t *list)
+{
+    const ag_transfer_shape_t *shape = list->shape;
+
+    ag_list_work(list, AG_TRANSFER_COPY, AG_AREA_INPUT,
+                 ag_list_packed(shape->send_counts, list->me), AG_AREA_BUFFER,
+                 ag_list_packed(shape->recv_counts, list->me).begin);
+    for (uint32_t i = 1; i < shape->n_ranks; i++) {
+        ag_list_send(list, ag_list_next(list, i), AG_AREA_INPUT,
+                     ag_list_packed(shape->send_counts, ag_list_next(list, i)));
+        ag_list_receive(list, ag_list_before(list, i), AG_AREA_BUFFER,
+                        ag_list_packed(shape->recv_counts, ag_list_before(list, i)));
+        if (i % PAIRS_AT_ONCE == 0) {
+            ag_list_end_phase(list);
+        }
+    }
 }
 
 /*

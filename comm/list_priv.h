@@ -58,6 +58,7 @@ uint32_t ag_list_place_of(const ag_list_t *list, uint32_t rank);
 /* The generators; the phase under way is an empty one, before and after. */
 void ag_list_reduce_direct(ag_list_t *list); /* ALL_REDUCE or REDUCE_SCATTER */
 void ag_list_gather_direct(ag_list_t *list);
+void ag_list_exchange_pairwise(ag_list_t *list);
 void ag_list_reduce_doubling(ag_list_t *list);
 void ag_list_reduce_scatter_rings(ag_list_t *list);
 void ag_list_gather_rings(ag_list_t *list);

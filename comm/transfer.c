@@ -48,6 +48,7 @@ static const row_t rows[] = {
     {AG_ALL_GATHER, AG_DIRECT, ag_list_gather_direct, once, 64 << 10},
     {AG_ALL_GATHER, AG_BY_HOST, ag_list_gather_rings, once, UINT64_MAX},
     {AG_ALL_GATHER, AG_RING, ag_list_gather_rings, once, UINT64_MAX},
+    {AG_ALL_TO_ALL, AG_PAIRWISE, ag_list_exchange_pairwise, once, UINT64_MAX},
 };
 
 enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };

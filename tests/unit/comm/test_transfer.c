@@ -252,6 +252,7 @@ Test(transfer, the_choice_is_by_bytes_ranks_and_hosts)
         {AG_REDUCE_SCATTER, 16385, NULL, AG_RING},
         {AG_ALL_GATHER, 16384, NULL, AG_DIRECT},
         {AG_ALL_GATHER, 1 << 20, two_hosts, AG_BY_HOST},
+        {AG_ALL_TO_ALL, 0, two_hosts, AG_PAIRWISE},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -299,7 +300,7 @@ Test(transfer, a_shape_that_contradicts_itself_is_told)
                                       .element_bytes = 4,
                                       .n = 6,
                                       .counts = counts};
-    ag_transfer_shape_t bad[6] = {good, good, good, good, good, good};
+    ag_transfer_shape_t bad[7] = {good, good, good, good, good, good, good};
     ag_array_t transfers = AG_ARRAY(ag_transfer_t);
 
     bad[0].counts = others;
@@ -307,11 +308,17 @@ Test(transfer, a_shape_that_contradicts_itself_is_told)
     bad[2].element_bytes = 0;
     bad[3].hosts = hosts;
     bad[4].root = 3;
-    bad[5].algorithm = AG_TREE;
+    bad[5] = (ag_transfer_shape_t){.collective = AG_ALL_TO_ALL,
+                                   .algorithm = AG_PAIRWISE,
+                                   .n_ranks = 3,
+                                   .element_bytes = 1,
+                                   .send_counts = counts,
+                                   .recv_counts = others};
+    bad[6].algorithm = AG_TREE;
     cr_expect_eq(ag_transfer_list(&good, 3, &transfers), AG_ERR_INVALID);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         cr_expect_eq(ag_transfer_list(&bad[i], 1, &transfers),
-                     i < 5 ? AG_ERR_INVALID : AG_ERR_UNSUPPORTED, "shape %d", i);
+                     i < 6 ? AG_ERR_INVALID : AG_ERR_UNSUPPORTED, "shape %d", i);
     }
     cr_expect_eq(ag_transfer_list(&good, 1, &transfers), AG_OK);
     ag_array_fini(&transfers);
