@@ -102,3 +102,56 @@ void ag_list_all_reduce_rings(ag_list_t *list)
     ag_list_reduce_scatter_rings(list);
     ag_list_gather_rings(list);
 }
+
+/* A host's rank that hears of other hosts: the root on its own, else the first. */
+static uint32_t leader(const ag_list_t *list, uint32_t host)
+{
+    uint32_t root = list->shape->root;
+
+    return list->hosts == NULL || list->hosts[root] == host ? root : ag_list_rank_at(list, host, 0);
+}
+
+/* Whoever has the buffer hands it on, at distances 1, 2, 4… from the root: to leaders if far, else
+ * on this host. */
+static void run_tree(ag_list_t *list, bool is_far, uint32_t n, uint32_t root, uint32_t me)
+{
+    bool is_in = !is_far || list->me == leader(list, list->host);
+    uint32_t at = (me + n - root) % n;
+
+    for (uint32_t distance = 1; distance < n; distance *= 2) {
+        uint32_t other = (at < distance ? me + distance : me + n - distance) % n;
+        uint32_t peer = is_far ? leader(list, other) : ag_list_rank_at(list, list->host, other);
+
+        if (is_in && at < distance && at + distance < n) {
+            ag_list_send(list, peer, AG_AREA_BUFFER, ag_list_whole(list));
+        } else if (is_in && at >= distance && at < 2 * distance) {
+            ag_list_receive(list, peer, AG_AREA_BUFFER, ag_list_whole(list));
+        }
+        ag_list_end_phase(list);
+    }
+}
+
+void ag_list_broadcast_tree(ag_list_t *list)
+{
+    uint32_t mine = leader(list, list->host);
+
+    run_tree(list, true, list->n_hosts, list->hosts == NULL ? 0 : list->hosts[list->shape->root],
+             list->host);
+    run_tree(list, false, list->n_local, ag_list_place_of(list, mine), list->local);
+}
+
+/* The root deals the parts out, and they go round (van de Geijn's scatter and all-gather). */
+void ag_list_broadcast_ring(ag_list_t *list)
+{
+    uint32_t root = list->shape->root;
+
+    for (uint32_t i = 1; i < list->shape->n_ranks && list->me == root; i++) {
+        ag_list_send(list, ag_list_next(list, i), AG_AREA_BUFFER,
+                     ag_list_part(list, ag_list_next(list, i)));
+    }
+    if (list->me != root) {
+        ag_list_receive(list, root, AG_AREA_BUFFER, ag_list_part(list, list->me));
+    }
+    ag_list_end_phase(list);
+    ag_list_gather_rings(list);
+}

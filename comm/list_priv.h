@@ -63,3 +63,5 @@ void ag_list_reduce_doubling(ag_list_t *list);
 void ag_list_reduce_scatter_rings(ag_list_t *list);
 void ag_list_gather_rings(ag_list_t *list);
 void ag_list_all_reduce_rings(ag_list_t *list);
+void ag_list_broadcast_tree(ag_list_t *list);
+void ag_list_broadcast_ring(ag_list_t *list);

@@ -49,6 +49,9 @@ static const row_t rows[] = {
     {AG_ALL_GATHER, AG_BY_HOST, ag_list_gather_rings, once, UINT64_MAX},
     {AG_ALL_GATHER, AG_RING, ag_list_gather_rings, once, UINT64_MAX},
     {AG_ALL_TO_ALL, AG_PAIRWISE, ag_list_exchange_pairwise, once, UINT64_MAX},
+    {AG_BROADCAST, AG_TREE, ag_list_broadcast_tree, doublings, 64 << 10},
+    {AG_BROADCAST, AG_BY_HOST, ag_list_broadcast_tree, doublings, 1 << 20},
+    {AG_BROADCAST, AG_RING, ag_list_broadcast_ring, once, UINT64_MAX},
 };
 
 enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };

@@ -128,6 +128,11 @@ static void all_to_all(ag_net_t *net)
     do_by_every_algorithm(net, AG_ALL_TO_ALL);
 }
 
+static void broadcast(ag_net_t *net)
+{
+    do_by_every_algorithm(net, AG_BROADCAST);
+}
+
 /* The order of the group, not that of the ranks, is the order of the sum; the others stay out. */
 static void a_group_of_some_ranks_in_another_order(ag_net_t *net)
 {
@@ -147,6 +152,7 @@ static const ag_rank_case_t cases[] = {
     {"reduce_scatter", reduce_scatter},
     {"all_gather", all_gather},
     {"all_to_all", all_to_all},
+    {"broadcast", broadcast},
     {"a_group_of_some_ranks_in_another_order", a_group_of_some_ranks_in_another_order},
 };
 

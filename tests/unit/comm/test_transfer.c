@@ -240,20 +240,21 @@ Test(transfer, the_choice_is_by_bytes_ranks_and_hosts)
         uint64_t n;
         const uint32_t *hosts;
         ag_algorithm_t wanted;
-    } cases[] = {
-        {AG_ALL_REDUCE, 0, two_hosts, AG_DIRECT},
-        {AG_ALL_REDUCE, 2340, NULL, AG_DIRECT},
-        {AG_ALL_REDUCE, 2341, NULL, AG_DOUBLING},
-        {AG_ALL_REDUCE, 10922, NULL, AG_DOUBLING},
-        {AG_ALL_REDUCE, 10923, NULL, AG_RING},
-        {AG_ALL_REDUCE, 10923, apart, AG_RING},
-        {AG_ALL_REDUCE, 10923, two_hosts, AG_BY_HOST},
-        {AG_REDUCE_SCATTER, 16384, NULL, AG_DIRECT},
-        {AG_REDUCE_SCATTER, 16385, NULL, AG_RING},
-        {AG_ALL_GATHER, 16384, NULL, AG_DIRECT},
-        {AG_ALL_GATHER, 1 << 20, two_hosts, AG_BY_HOST},
-        {AG_ALL_TO_ALL, 0, two_hosts, AG_PAIRWISE},
-    };
+    } cases[] = {{AG_ALL_REDUCE, 0, two_hosts, AG_DIRECT},
+                 {AG_ALL_REDUCE, 2340, NULL, AG_DIRECT},
+                 {AG_ALL_REDUCE, 2341, NULL, AG_DOUBLING},
+                 {AG_ALL_REDUCE, 10922, NULL, AG_DOUBLING},
+                 {AG_ALL_REDUCE, 10923, NULL, AG_RING},
+                 {AG_ALL_REDUCE, 10923, apart, AG_RING},
+                 {AG_ALL_REDUCE, 10923, two_hosts, AG_BY_HOST},
+                 {AG_REDUCE_SCATTER, 16384, NULL, AG_DIRECT},
+                 {AG_REDUCE_SCATTER, 16385, NULL, AG_RING},
+                 {AG_ALL_GATHER, 16384, NULL, AG_DIRECT},
+                 {AG_ALL_GATHER, 1 << 20, two_hosts, AG_BY_HOST},
+                 {AG_ALL_TO_ALL, 0, two_hosts, AG_PAIRWISE},
+                 {AG_BROADCAST, 1, NULL, AG_TREE},
+                 {AG_BROADCAST, 1 << 20, two_hosts, AG_RING},
+                 {AG_BROADCAST, 1 << 16, two_hosts, AG_BY_HOST}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         ag_transfer_shape_t shape = {.collective = cases[i].collective,
