@@ -118,8 +118,8 @@ static void check_bits(const ag_drawn_t *drawn)
 {
     trial_t one, other;
 
-    try_drawn(drawn, 1, &one);
-    try_drawn(drawn, 2, &other);
+    try_drawn(drawn, 2 * drawn->seed, &one);
+    try_drawn(drawn, 2 * drawn->seed + 1, &other);
     for (uint32_t r = 0; r < drawn->shape.n_ranks; r++) {
         size_t bytes = ag_drawn_elements(drawn, r, AG_AREA_BUFFER) * drawn->shape.element_bytes;
 
