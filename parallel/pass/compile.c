@@ -1,4 +1,6 @@
 /* The graphs inside segments get their places and barriers; each segment its scratch. */
+#include <stdio.h>
+
 #include "parallel/pass/pass.h"
 
 static ag_status_t compile_op(ag_program_t *program, const ag_build_t *build, uint32_t rank,
@@ -10,12 +12,14 @@ static ag_status_t compile_op(ag_program_t *program, const ag_build_t *build, ui
     ag_status_t status =
         ag_graph_compile(graph, program->bounds, ag_params_held(params), params->exact);
     ag_use_t use = {.mode = AG_USE_WRITE};
+    char name[24];
 
     if (status != AG_OK || graph->scratch_bytes == 0) {
         return status;
     }
-    status = ag_program_add_buffer(program, rank, "scratch", graph->scratch_bytes, AG_SIZE_ONE,
-                                   &use.buffer);
+    snprintf(name, sizeof(name), "scratch%u", op);
+    status =
+        ag_program_add_buffer(program, rank, name, graph->scratch_bytes, AG_SIZE_ONE, &use.buffer);
     return status == AG_OK ? ag_program_add_use(program, rank, op, &use) : status;
 }
 

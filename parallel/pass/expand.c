@@ -1,4 +1,5 @@
 /* From a schedule to segments and messages. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "parallel/pass/pass.h"
@@ -209,13 +210,15 @@ static ag_status_t add_columns(ag_graph_t *graph, uint32_t from, uint32_t width,
 static ag_status_t bring_shard(expand_t *expand, uint32_t from, uint32_t width, uint32_t *shard_p)
 {
     ag_status_t status;
+    char name[24];
 
     if (from == 0) {
         *shard_p = expand->ranks[0].logits;
         return AG_OK;
     }
-    status = ag_program_add_buffer(expand->program, 0, "shard", width * sizeof(float),
-                                   AG_SIZE_OUTPUTS, shard_p);
+    snprintf(name, sizeof(name), "shard%u", from);
+    status = ag_program_add_buffer(expand->program, 0, name, width * sizeof(float), AG_SIZE_OUTPUTS,
+                                   shard_p);
     return status == AG_OK ? add_message(expand, from, expand->ranks[from].logits, 0, *shard_p)
                            : status;
 }

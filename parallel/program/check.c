@@ -5,50 +5,13 @@
 
 enum { LINE_BYTES = 512 };
 
-static ag_status_t fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
-                           const char *what)
+ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
+                             const char *what)
 {
     char line[LINE_BYTES];
 
     return ag_fail(AG_ERR_INVALID, "rank %u: %s:\n%s", rank, what,
                    ag_op_text(program, rank, op, line, sizeof(line)));
-}
-
-static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op)
-{
-    const ag_rank_program_t *rank = &program->ranks[r];
-    const ag_op_t *o = &ag_rank_ops(rank)[op];
-
-    if (o->kind >= AG_N_OP_KINDS || o->stream >= AG_N_STREAMS || o->counter >= AG_N_SIZE_COUNTERS ||
-        (uint64_t)o->first_use + o->n_uses > rank->uses.n_items ||
-        (uint64_t)o->first_dep + o->n_deps > rank->deps.n_items) {
-        return ag_fail(AG_ERR_INVALID, "rank %u: operation %u is malformed", r, op);
-    }
-    for (uint32_t i = 0; i < o->n_uses; i++) {
-        if (ag_op_uses(rank, o)[i].buffer >= rank->buffers.n_items) {
-            return ag_fail(AG_ERR_INVALID, "rank %u: operation %u uses a buffer that is not there",
-                           r, op);
-        }
-    }
-    if ((o->kind == AG_OP_SEGMENT && o->subject >= rank->segments.n_items) ||
-        (ag_op_infos[o->kind].is_collective && o->subject >= program->groups.n_items)) {
-        return ag_fail(AG_ERR_INVALID, "rank %u: operation %u has no subject", r, op);
-    }
-    if (ag_op_infos[o->kind].is_message &&
-        (o->peer < 0 || (uint32_t)o->peer >= program->n_ranks || (uint32_t)o->peer == r)) {
-        return fail_at(program, r, op, "a message to nobody");
-    }
-    if (o->kind != AG_OP_SEGMENT) {
-        const ag_buffer_t *buffer =
-            o->n_uses == 1 ? &AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, o)[0].buffer]
-                           : NULL;
-
-        if (buffer == NULL || buffer->counter != o->counter ||
-            o->unit_bytes != buffer->unit_bytes) {
-            return fail_at(program, r, op, "what it moves does not fit its buffer");
-        }
-    }
-    return AG_OK;
 }
 
 /* Parts that a rank must compute, in order: a cursor over them. */
@@ -83,7 +46,7 @@ static void advance(cursor_t *cursor)
         if (cursor->next.layer + 1 < stage->layer_end) {
             cursor->next = (ag_part_t){AG_PART_ATTN, cursor->next.layer + 1};
         } else {
-            cursor->next.kind = last_stage ? AG_PART_HEAD : AG_PART_ADD;
+            cursor->next = (ag_part_t){last_stage ? AG_PART_HEAD : AG_PART_ADD, 0};
         }
         break;
     case AG_PART_HEAD:
@@ -118,18 +81,18 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
         segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
         for (size_t i = 0; i < segment->parts.n_items; i++) {
             const ag_part_t *part = &AG_ITEMS(&segment->parts, ag_part_t)[i];
-            bool layered = part->kind == AG_PART_ATTN || part->kind == AG_PART_FFN;
 
             if (cursor.ended || part->kind != cursor.next.kind ||
-                (layered && part->layer != cursor.next.layer)) {
-                return fail_at(program, r, op, "this part of the model is out of its turn");
+                part->layer != cursor.next.layer) {
+                return ag_check_fail_at(program, r, op,
+                                        "this part of the model is out of its turn");
             }
             advance(&cursor);
         }
     }
     if (!cursor.ended) {
         return ag_fail(AG_ERR_INVALID, "rank %u: nobody computes %s of layer %u", r,
-                       ag_part_names[cursor.next.kind], cursor.next.layer);
+                       ag_part_infos[cursor.next.kind].name, cursor.next.layer);
     }
     return AG_OK;
 }
@@ -143,13 +106,13 @@ static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t o
     content_t *content = &contents[use->buffer];
 
     if ((use->mode & AG_USE_READ) && *content == UNWRITTEN) {
-        return fail_at(program, r, op, "reads a buffer that nothing has written");
+        return ag_check_fail_at(program, r, op, "reads a buffer that nothing has written");
     }
     if (kind == AG_OP_ALL_REDUCE && *content != PARTIAL) {
-        return fail_at(program, r, op, "sums what is no partial sum");
+        return ag_check_fail_at(program, r, op, "sums what is no partial sum");
     }
     if (summed && kind != AG_OP_ALL_REDUCE && (use->mode & AG_USE_READ) && *content == PARTIAL) {
-        return fail_at(program, r, op, "reads a partial sum that was not summed");
+        return ag_check_fail_at(program, r, op, "reads a partial sum that was not summed");
     }
     if (use->mode & AG_USE_WRITE) {
         *content = use->mode & AG_USE_PARTIAL ? PARTIAL : WHOLE;
@@ -180,11 +143,8 @@ static ag_status_t check_contents(const ag_program_t *program, uint32_t r, bool 
 static ag_status_t check_rank(const ag_program_t *program, const ag_plan_t *plan,
                               ag_check_stage_t stage, uint32_t rank)
 {
-    ag_status_t status = AG_OK;
+    ag_status_t status = ag_check_form(program, rank);
 
-    for (uint32_t op = 0; op < program->ranks[rank].ops.n_items && status == AG_OK; op++) {
-        status = check_op(program, rank, op);
-    }
     if (status == AG_OK) {
         status = check_parts(program, plan, rank);
     }
@@ -200,8 +160,12 @@ static ag_status_t check_rank(const ag_program_t *program, const ag_plan_t *plan
 ag_status_t ag_program_check(const ag_program_t *program, const ag_plan_t *plan,
                              ag_check_stage_t stage, const char *after)
 {
-    ag_status_t status = AG_OK;
+    ag_status_t status = ag_check_groups(program);
 
+    if (status == AG_OK && program->n_ranks != ag_plan_ranks(plan)) {
+        status = ag_fail(AG_ERR_INVALID, "the plan has %u ranks, the program %u",
+                         ag_plan_ranks(plan), program->n_ranks);
+    }
     for (uint32_t r = 0; r < program->n_ranks && status == AG_OK; r++) {
         status = check_rank(program, plan, stage, r);
     }

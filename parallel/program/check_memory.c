@@ -117,15 +117,10 @@ ag_status_t ag_check_memory(const ag_program_t *program, uint32_t rank, bool pla
     }
     status = ag_order_spans(r, &spans);
     for (uint32_t a = 0; a < r->buffers.n_items && status == AG_OK; a++) {
-        if (buffers[a].bytes < buffers[a].unit_bytes * program->bounds[buffers[a].counter]) {
-            status =
-                ag_fail(AG_ERR_INVALID, "rank %u: buffer %s is smaller than a step may fill it",
-                        rank, buffers[a].name);
-            break;
-        }
         status = check_buffer(program, rank, &order, a);
         if (placed && status == AG_OK &&
-            buffers[a].offset_bytes + buffers[a].bytes > r->memory_bytes) {
+            (buffers[a].bytes > r->memory_bytes ||
+             buffers[a].offset_bytes > r->memory_bytes - buffers[a].bytes)) {
             status = ag_fail(AG_ERR_INVALID, "rank %u: buffer %s ends beyond the slot's memory",
                              rank, buffers[a].name);
         }

@@ -3,6 +3,16 @@
 #include "parallel/program/check.h"
 #include "parallel/program/order.h"
 
+/** Groups have ranks that are there, each once, and a channel of their own. */
+ag_status_t ag_check_groups(const ag_program_t *program);
+
+/** A rank's numbers stand for what is there; the checks below rely on it, and on the groups'. */
+ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank);
+
+/** AG_ERR_INVALID: what, and the line at fault. */
+ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
+                             const char *what);
+
 /** Run all ranks, rendezvous only: AG_ERR_INVALID with the lines that wait, or that disagree. */
 ag_status_t ag_check_rendezvous(const ag_program_t *program);
 

@@ -13,8 +13,12 @@ const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
 
 const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "pipe"};
 const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one", "tokens", "outputs", "sequences"};
-const char *const ag_part_names[AG_N_PART_KINDS] = {"embed", "attn", "ffn",
-                                                    "add",   "head", "collect"};
+
+const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
+    [AG_PART_EMBED] = {"embed", false}, [AG_PART_ATTN] = {"attn", true},
+    [AG_PART_FFN] = {"ffn", true},      [AG_PART_ADD] = {"add", false},
+    [AG_PART_HEAD] = {"head", false},   [AG_PART_COLLECT] = {"collect", false},
+};
 
 ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_COUNTERS],
                               void (*free_inside)(void *inside), ag_program_t **program_p)

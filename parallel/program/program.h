@@ -54,6 +54,12 @@ enum {
     AG_USE_PARTIAL = 4, /* with WRITE: what is written is this rank's part of a sum */
 };
 
+/** Some of the above, and partial only with write. */
+static inline bool ag_use_mode_is_sound(uint32_t mode)
+{
+    return mode == AG_USE_READ || ((mode & AG_USE_WRITE) && mode <= 7);
+}
+
 typedef struct ag_use {
     uint32_t buffer; /* of the rank */
     uint32_t mode;
@@ -81,7 +87,7 @@ _Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes
 
 /* Memory that operations of one rank hand on: unit_bytes * counter, at most `bytes`. */
 typedef struct ag_buffer {
-    char name[12];
+    char name[16]; /* of its own on its rank */
     uint32_t counter;
     uint64_t unit_bytes;
     uint64_t bytes;        /* by the class's bounds */
@@ -99,7 +105,12 @@ typedef enum ag_part_kind {
     AG_N_PART_KINDS,
 } ag_part_kind_t;
 
-extern const char *const ag_part_names[AG_N_PART_KINDS];
+typedef struct ag_part_info {
+    const char *name;
+    bool has_layer; /* else its layer is 0 */
+} ag_part_info_t;
+
+extern const ag_part_info_t ag_part_infos[AG_N_PART_KINDS];
 
 typedef struct ag_part {
     uint32_t kind;
@@ -141,7 +152,9 @@ ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_
                               void (*free_inside)(void *inside), ag_program_t **program_p);
 void ag_program_destroy(ag_program_t *program); /* NULL is allowed */
 
-/** Add a buffer to a rank. @param buffer_p out: its number. */
+/** Add a buffer to a rank. @param name  that no other of the rank has. @param buffer_p out: its
+ * number.
+ */
 ag_status_t ag_program_add_buffer(ag_program_t *program, uint32_t rank, const char *name,
                                   uint64_t unit_bytes, ag_size_counter_t counter,
                                   uint32_t *buffer_p);

@@ -13,9 +13,9 @@ static void put_what(const ag_program_t *program, const ag_rank_program_t *rank,
         const ag_part_t *parts = AG_ITEMS(&segment->parts, ag_part_t);
         size_t last = segment->parts.n_items - 1;
 
-        ag_line_append(what, n_bytes, " %s L%u", ag_part_names[parts[0].kind], parts[0].layer);
+        ag_line_append(what, n_bytes, " %s L%u", ag_part_infos[parts[0].kind].name, parts[0].layer);
         if (last > 0) {
-            ag_line_append(what, n_bytes, "..%s L%u", ag_part_names[parts[last].kind],
+            ag_line_append(what, n_bytes, "..%s L%u", ag_part_infos[parts[last].kind].name,
                            parts[last].layer);
         }
     } else if (ag_op_infos[op->kind].is_message) {

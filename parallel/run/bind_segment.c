@@ -64,7 +64,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     }
     bound->args[op] = task;
     bound->tasks[op] =
-        (ag_task_t){.name = ag_part_names[AG_ITEMS(&segment->parts, ag_part_t)[0].kind],
+        (ag_task_t){.name = ag_part_infos[AG_ITEMS(&segment->parts, ag_part_t)[0].kind].name,
                     .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
                     .kind = o->kind,
                     .start = start,

@@ -1,0 +1,181 @@
+/* Every number in the program stands for something that is there. The other checks rely on it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/program/check_priv.h"
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const ag_buffer_t *const *)a)->name, (*(const ag_buffer_t *const *)b)->name);
+}
+
+/* Lines of text tell buffers apart by their names. */
+static ag_status_t check_names(const ag_rank_program_t *rank, uint32_t r)
+{
+    size_t n = rank->buffers.n_items;
+    const ag_buffer_t **sorted = malloc((n + 1) * sizeof(*sorted));
+    ag_status_t status = AG_OK;
+
+    if (sorted == NULL) {
+        return ag_fail_nomem("checking a program", n * sizeof(*sorted));
+    }
+    for (size_t i = 0; i < n; i++) {
+        sorted[i] = &AG_ITEMS(&rank->buffers, ag_buffer_t)[i];
+    }
+    qsort(sorted, n, sizeof(const ag_buffer_t *), by_name);
+    for (size_t i = 1; i < n && status == AG_OK; i++) {
+        if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0) {
+            status =
+                ag_fail(AG_ERR_INVALID, "rank %u: two buffers are named %s", r, sorted[i]->name);
+        }
+    }
+    free(sorted);
+    return status;
+}
+
+static ag_status_t check_buffer(const ag_program_t *program, uint32_t r, const ag_buffer_t *buffer)
+{
+    if (buffer->counter >= AG_N_SIZE_COUNTERS ||
+        buffer->bytes < buffer->unit_bytes * program->bounds[buffer->counter]) {
+        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s is smaller than a step may fill it", r,
+                       buffer->name);
+    }
+    return AG_OK;
+}
+
+static bool are_uses_sound(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    for (uint32_t i = 0; i < op->n_uses; i++) {
+        const ag_use_t *use = &ag_op_uses(rank, op)[i];
+
+        if (use->buffer >= rank->buffers.n_items || !ag_use_mode_is_sound(use->mode)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool are_deps_sound(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    for (uint32_t i = 0; i < op->n_deps; i++) {
+        if (AG_ITEMS(&rank->deps, uint32_t)[op->first_dep + i] >= rank->ops.n_items) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_subject(const ag_program_t *program, const ag_rank_program_t *rank,
+                        const ag_op_t *op)
+{
+    if (op->kind == AG_OP_SEGMENT) {
+        return op->subject < rank->segments.n_items &&
+               AG_ITEMS(&rank->segments, ag_segment_t)[op->subject].parts.n_items > 0;
+    }
+    return !ag_op_infos[op->kind].is_collective || op->subject < program->groups.n_items;
+}
+
+/* What a message or a collective moves is its one buffer. */
+static bool moves_its_buffer(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    const ag_buffer_t *buffer;
+
+    if (op->n_uses != 1) {
+        return false;
+    }
+    buffer = &AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, op)[0].buffer];
+    return buffer->counter == op->counter && buffer->unit_bytes == op->unit_bytes;
+}
+
+static bool is_member(const ag_program_group_t *group, uint32_t rank)
+{
+    for (uint32_t i = 0; i < group->n_ranks; i++) {
+        if (group->ranks[i] == rank) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op)
+{
+    const ag_rank_program_t *rank = &program->ranks[r];
+    const ag_op_t *o = &ag_rank_ops(rank)[op];
+
+    if (o->kind >= AG_N_OP_KINDS || o->stream >= AG_N_STREAMS || o->counter >= AG_N_SIZE_COUNTERS ||
+        (uint64_t)o->first_use + o->n_uses > rank->uses.n_items ||
+        (uint64_t)o->first_dep + o->n_deps > rank->deps.n_items || !are_uses_sound(rank, o) ||
+        !are_deps_sound(rank, o) || !has_subject(program, rank, o)) {
+        return ag_fail(AG_ERR_INVALID, "rank %u: operation %u names what is not there", r, op);
+    }
+    if (o->kind == AG_OP_SEGMENT) {
+        return AG_OK;
+    }
+    if (ag_op_infos[o->kind].is_message &&
+        (o->peer < 0 || (uint32_t)o->peer >= program->n_ranks || (uint32_t)o->peer == r)) {
+        return ag_check_fail_at(program, r, op, "a message to nobody");
+    }
+    if (ag_op_infos[o->kind].is_collective) {
+        const ag_program_group_t *group =
+            &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
+
+        if (o->channel != group->channel || !is_member(group, r)) {
+            return ag_check_fail_at(program, r, op, "the group's channel is another, or its ranks");
+        }
+    }
+    return moves_its_buffer(rank, o)
+               ? AG_OK
+               : ag_check_fail_at(program, r, op, "what it moves does not fit its buffer");
+}
+
+ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank)
+{
+    const ag_rank_program_t *r = &program->ranks[rank];
+    ag_status_t status = check_names(r, rank);
+
+    for (size_t i = 0; i < r->buffers.n_items && status == AG_OK; i++) {
+        status = check_buffer(program, rank, &AG_ITEMS(&r->buffers, ag_buffer_t)[i]);
+    }
+    for (uint32_t op = 0; op < r->ops.n_items && status == AG_OK; op++) {
+        status = check_op(program, rank, op);
+    }
+    return status;
+}
+
+static ag_status_t check_group(const ag_program_t *program, const ag_program_group_t *groups,
+                               size_t at, bool *seen)
+{
+    memset(seen, 0, program->n_ranks * sizeof(*seen));
+    for (uint32_t i = 0; i < groups[at].n_ranks; i++) {
+        uint32_t rank = groups[at].ranks[i];
+
+        if (rank >= program->n_ranks || seen[rank]) {
+            return ag_fail(AG_ERR_INVALID, "group %zu: rank %u is %s", at, rank,
+                           rank >= program->n_ranks ? "not there" : "in it twice");
+        }
+        seen[rank] = true;
+    }
+    for (size_t i = 0; i < at; i++) {
+        if (groups[i].channel == groups[at].channel) {
+            return ag_fail(AG_ERR_INVALID, "groups %zu and %zu share channel %u", i, at,
+                           groups[at].channel);
+        }
+    }
+    return groups[at].channel == AG_LINK_CHANNEL
+               ? ag_fail(AG_ERR_INVALID, "group %zu is on the messages' channel", at)
+               : AG_OK;
+}
+
+ag_status_t ag_check_groups(const ag_program_t *program)
+{
+    const ag_program_group_t *groups = AG_ITEMS(&program->groups, ag_program_group_t);
+    bool *seen = calloc((size_t)program->n_ranks + 1, sizeof(*seen));
+    ag_status_t status =
+        seen == NULL ? ag_fail_nomem("checking a program", program->n_ranks) : AG_OK;
+
+    for (size_t i = 0; i < program->groups.n_items && status == AG_OK; i++) {
+        status = check_group(program, groups, i, seen);
+    }
+    free(seen);
+    return status;
+}
