@@ -225,9 +225,13 @@ ag_status_t ag_command_show(ag_session_t *session)
                                                    session->options->rank, n_ranks - 1));
     }
     for (uint32_t i = 0; tells && i < session->programs.n && status == AG_OK; i++) {
+        const ag_program_t *program = session->programs.programs[i];
+
+        fputs(i > 0 ? "\n" : "", stdout);
+        ag_program_print_heading(program, stdout);
         for (uint32_t r = 0; r < n_ranks; r++) {
             if (!session->options->rank_given || session->options->rank == r) {
-                ag_program_print(session->programs.programs[i], r, stdout);
+                ag_program_print_rank(program, r, stdout);
             }
         }
         status = ag_write_out("", 0);

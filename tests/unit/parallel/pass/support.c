@@ -2,7 +2,12 @@
 
 ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup)
 {
-    uint64_t bounds[AG_N_SIZE_COUNTERS] = {1, 16, 4, 1};
+    return open_class(tp, pp, tensor_split, (uint64_t[AG_N_SIZE_COUNTERS]){1, 16, 4, 1}, setup);
+}
+
+ag_status_t open_class(const char *tp, uint32_t pp, const char *tensor_split,
+                       const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup)
+{
     ag_plan_model_t facts;
     ag_status_t status;
 

@@ -13,6 +13,10 @@ typedef struct setup {
 /** Plan and program as the options say; the first failure's status. Everything is released by
  * close_setup. */
 ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup);
+
+/** The same for a class of steps, by its bounds. */
+ag_status_t open_class(const char *tp, uint32_t pp, const char *tensor_split,
+                       const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup);
 void close_setup(setup_t *setup);
 
 /** Number of operations of a kind on a rank. */

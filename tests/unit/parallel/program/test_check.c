@@ -1,99 +1,48 @@
-/* What the checker says of programs built by hand; its errors quote the lines at fault. */
+/* What the checker says of programs; its errors quote the lines at fault. */
 #include <criterion/criterion.h>
-#include <string.h>
 
 #include "parallel/program/check_priv.h"
-#include "parallel/program/text.h"
+#include "support.h"
 
-static const uint64_t bounds[AG_N_SIZE_COUNTERS] = {1, 8, 1, 1};
-
-/* Two ranks with a buffer of 16 bytes a token each. */
-static ag_program_t *two_ranks(void)
+/* Rank 0's operations, linked, with rank 1 idle. */
+static ag_program_t *one_rank_linked(const char *lines)
 {
-    ag_program_t *program = NULL;
-    uint32_t buffer;
+    char text[1024];
 
-    cr_assert_eq(ag_program_create(2, bounds, NULL, &program), AG_OK);
-    for (uint32_t r = 0; r < 2; r++) {
-        cr_assert_eq(ag_program_add_buffer(program, r, "x", 16, AG_SIZE_TOKENS, &buffer), AG_OK);
-    }
-    return program;
+    snprintf(text, sizeof(text), "rank 0:\nbuffer x 16 x tokens\n%srank 1:\n", lines);
+    return two_ranks_linked(text);
 }
 
-static void add_segment(ag_program_t *program, uint32_t rank, uint32_t buffer, uint32_t mode)
+static void expect_after(const ag_program_t *program, uint32_t op, int64_t dep, const char *why)
 {
-    ag_op_t op = {.kind = AG_OP_SEGMENT, .stream = AG_STREAM_COMPUTE, .peer = -1};
+    const ag_rank_program_t *rank = &program->ranks[0];
+    const ag_op_t *o = &ag_rank_ops(rank)[op];
 
-    cr_assert_eq(
-        ag_program_add_segment(program, rank, &(ag_part_t){AG_PART_ADD, 0}, NULL, &op.subject),
-        AG_OK);
-    cr_assert_eq(ag_program_add_op(program, rank, &op, &(ag_use_t){buffer, mode}, 1), AG_OK);
-}
-
-static void add_message(ag_program_t *program, uint32_t rank, ag_op_kind_t kind,
-                        uint32_t unit_bytes)
-{
-    ag_op_t op = {.kind = (uint8_t)kind,
-                  .stream = AG_STREAM_PIPE,
-                  .counter = AG_SIZE_TOKENS,
-                  .unit_bytes = unit_bytes,
-                  .peer = (int32_t)(1 - rank),
-                  .channel = AG_LINK_CHANNEL};
-
-    cr_assert_eq(ag_program_add_op(program, rank, &op,
-                                   &(ag_use_t){0, kind == AG_OP_SEND ? AG_USE_READ : AG_USE_WRITE},
-                                   1),
-                 AG_OK);
-}
-
-static void add_sum(ag_program_t *program, uint32_t rank, uint32_t group)
-{
-    ag_op_t op = {.kind = AG_OP_ALL_REDUCE,
-                  .stream = AG_STREAM_TENSOR,
-                  .counter = AG_SIZE_TOKENS,
-                  .unit_bytes = 16,
-                  .subject = group,
-                  .peer = -1,
-                  .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};
-
-    cr_assert_eq(
-        ag_program_add_op(program, rank, &op, &(ag_use_t){0, AG_USE_READ | AG_USE_WRITE}, 1),
-        AG_OK);
-}
-
-static bool error_has(const char *text)
-{
-    return strstr(ag_error(), text) != NULL;
+    cr_assert_eq(o->n_deps, dep >= 0, "%u: %s", op, why);
+    cr_expect(dep < 0 || AG_ITEMS(&rank->deps, uint32_t)[o->first_dep] == dep, "%u: %s", op, why);
 }
 
 Test(link, a_send_waits_for_the_segment_that_writes_its_buffer)
 {
-    ag_program_t *program = two_ranks();
-    const ag_rank_program_t *rank = &program->ranks[0];
+    ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
+                                            "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                                            "2 compute SEGMENT add mb0 - - r:x\n"
+                                            "3 compute SEGMENT add mb0 - - w:x\n");
 
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    add_segment(program, 0, 0, AG_USE_READ);
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_rank_ops(rank)[0].n_deps, 0);
-    cr_assert_eq(ag_rank_ops(rank)[1].n_deps, 1);
-    cr_expect_eq(AG_ITEMS(&rank->deps, uint32_t)[ag_rank_ops(rank)[1].first_dep], 0);
-    cr_expect_eq(ag_rank_ops(rank)[2].n_deps, 0, "a stream is ordered by itself");
-    cr_assert_eq(ag_rank_ops(rank)[3].n_deps, 1, "what is being sent must not be overwritten");
-    cr_expect_eq(AG_ITEMS(&rank->deps, uint32_t)[ag_rank_ops(rank)[3].first_dep], 1);
+    expect_after(program, 0, -1, "nothing is before it");
+    expect_after(program, 1, 0, "it sends what the segment wrote");
+    expect_after(program, 2, -1, "a stream is ordered by itself");
+    expect_after(program, 3, 1, "what is being sent must not be overwritten");
     ag_program_destroy(program);
 }
 
 Test(order, follows_streams_and_dependencies)
 {
-    ag_program_t *program = two_ranks();
+    ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
+                                            "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                                            "2 compute SEGMENT add mb0 - - r:x\n");
     ag_order_t order;
 
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    add_segment(program, 0, 0, AG_USE_READ);
-    cr_assert_eq(ag_program_link(program), AG_OK);
     cr_assert_eq(ag_order_init(&program->ranks[0], &order), AG_OK);
     cr_expect(ag_order_is_before(&order, 0, 1));
     cr_expect(ag_order_is_before(&order, 0, 2));
@@ -103,129 +52,193 @@ Test(order, follows_streams_and_dependencies)
     ag_program_destroy(program);
 }
 
+Test(order, a_circle_within_a_rank_is_found)
+{
+    ag_program_t *program = two_ranks("rank 0:\nbuffer x 16 x tokens\n"
+                                      "0 compute SEGMENT add mb0 - pipe.1 w:x\n"
+                                      "1 pipe SEND to rank 1 mb0 16 x tokens compute.0 r:x\n"
+                                      "rank 1:\n");
+
+    cr_expect_eq(ag_check_memory(program, 0, false), AG_ERR_INVALID);
+    cr_expect(error_has("rank 0") && error_has("circle"));
+    ag_program_destroy(program);
+}
+
+/* Do the ranks come to an end? */
+static void expect_rendezvous(const char *lines, ag_status_t wanted)
+{
+    ag_program_t *program = two_ranks_linked(lines);
+
+    cr_expect_eq(ag_check_rendezvous(program), wanted, "%s", ag_error());
+    ag_program_destroy(program);
+}
+
 Test(check, two_ranks_that_both_send_first_are_a_deadlock_of_two_lines)
 {
-    ag_program_t *program = two_ranks();
-
-    for (uint32_t r = 0; r < 2; r++) {
-        add_segment(program, r, 0, AG_USE_WRITE);
-        add_message(program, r, AG_OP_SEND, 16);
-        add_message(program, r, AG_OP_RECV, 16);
-    }
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_check_rendezvous(program), AG_ERR_INVALID);
-    cr_expect(error_has("deadlock") && error_has("SEND to rank 1") && error_has("SEND to rank 0"),
-              "%s", ag_error());
-    ag_program_destroy(program);
+    expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
+                      "0 compute SEGMENT add mb0 - - w:x\n"
+                      "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                      "2 pipe RECV from rank 1 mb0 16 x tokens - w:x\n"
+                      "rank 1:\nbuffer x 16 x tokens\n"
+                      "0 compute SEGMENT add mb0 - - w:x\n"
+                      "1 pipe SEND to rank 0 mb0 16 x tokens - r:x\n"
+                      "2 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
+                      AG_ERR_INVALID);
+    cr_expect(error_has("deadlock") && error_has("SEND to rank 1") && error_has("SEND to rank 0"));
 }
 
 Test(check, an_exchange_in_the_right_order_is_none)
 {
-    ag_program_t *program = two_ranks();
-
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    add_message(program, 0, AG_OP_RECV, 16);
-    add_message(program, 1, AG_OP_RECV, 16);
-    add_message(program, 1, AG_OP_SEND, 16);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_check_rendezvous(program), AG_OK, "%s", ag_error());
-    ag_program_destroy(program);
+    expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
+                      "0 compute SEGMENT add mb0 - - w:x\n"
+                      "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                      "2 pipe RECV from rank 1 mb0 16 x tokens - w:x\n"
+                      "rank 1:\nbuffer x 16 x tokens\n"
+                      "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n"
+                      "1 pipe SEND to rank 0 mb0 16 x tokens - r:x\n",
+                      AG_OK);
 }
 
 Test(check, messages_of_different_size_are_quoted_both)
 {
-    ag_program_t *program = two_ranks();
-
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    add_message(program, 1, AG_OP_RECV, 12);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_check_rendezvous(program), AG_ERR_INVALID);
-    cr_expect(error_has("disagree") && error_has("16 x tokens") && error_has("12 x tokens"), "%s",
-              ag_error());
-    ag_program_destroy(program);
+    expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
+                      "0 compute SEGMENT add mb0 - - w:x\n"
+                      "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                      "rank 1:\nbuffer x 12 x tokens\n"
+                      "0 pipe RECV from rank 0 mb0 12 x tokens - w:x\n",
+                      AG_ERR_INVALID);
+    cr_expect(error_has("disagree") && error_has("16 x tokens") && error_has("12 x tokens"));
 }
 
 Test(check, a_receiver_without_sender_waits_forever)
 {
-    ag_program_t *program = two_ranks();
-
-    add_message(program, 1, AG_OP_RECV, 16);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_check_rendezvous(program), AG_ERR_INVALID);
-    cr_expect(error_has("RECV from rank 0"), "%s", ag_error());
-    ag_program_destroy(program);
+    expect_rendezvous("rank 0:\nrank 1:\nbuffer x 16 x tokens\n"
+                      "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
+                      AG_ERR_INVALID);
+    cr_expect(error_has("RECV from rank 0"));
 }
 
 Test(check, groups_met_in_another_order_are_a_deadlock)
 {
-    ag_program_t *program = two_ranks();
-    uint32_t both[] = {0, 1}, back[] = {1, 0}, first, second;
+    expect_rendezvous("group {0,1} channel 1\ngroup {1,0} channel 2\n"
+                      "rank 0:\nbuffer x 16 x tokens\n"
+                      "0 compute SEGMENT add mb0 - - w+:x\n"
+                      "1 tensor ALL_REDUCE {0,1} mb0 16 x tokens - rw:x\n"
+                      "2 tensor ALL_REDUCE {1,0} mb0 16 x tokens - rw:x\n"
+                      "rank 1:\nbuffer x 16 x tokens\n"
+                      "0 compute SEGMENT add mb0 - - w+:x\n"
+                      "1 tensor ALL_REDUCE {1,0} mb0 16 x tokens - rw:x\n"
+                      "2 tensor ALL_REDUCE {0,1} mb0 16 x tokens - rw:x\n",
+                      AG_ERR_INVALID);
+    cr_expect(error_has("deadlock") && error_has("ALL_REDUCE"));
+}
 
-    cr_assert_eq(ag_program_group(program, both, 2, &first), AG_OK);
-    cr_assert_eq(ag_program_group(program, back, 2, &second), AG_OK);
-    cr_assert_neq(first, second);
-    for (uint32_t r = 0; r < 2; r++) {
-        add_segment(program, r, 0, AG_USE_WRITE | AG_USE_PARTIAL);
-        add_sum(program, r, r == 0 ? first : second);
-        add_sum(program, r, r == 0 ? second : first);
-    }
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_check_rendezvous(program), AG_ERR_INVALID);
-    cr_expect(error_has("deadlock") && error_has("ALL_REDUCE"), "%s", ag_error());
+/* Rank 0 uses its buffers as these lines say; what nothing orders is told with a word. */
+static void expect_memory(const char *lines, const char *word)
+{
+    char text[1024];
+    ag_program_t *program;
+
+    snprintf(text, sizeof(text), "rank 0: 256 bytes\n%srank 1:\n", lines);
+    program = two_ranks(text);
+    cr_expect_eq(ag_check_memory(program, 0, true), word == NULL ? AG_OK : AG_ERR_INVALID, "%s: %s",
+                 lines, ag_error());
+    cr_expect(word == NULL || error_has(word));
     ag_program_destroy(program);
 }
 
+#define SEND_X "1 pipe SEND to rank 1 mb0 16 x tokens compute.0 r:x\n"
+
 Test(check, a_write_that_nothing_orders_after_a_send_is_found)
 {
-    ag_program_t *program = two_ranks();
-    ag_op_t *last;
-
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    cr_expect_eq(ag_check_memory(program, 0, false), AG_OK, "%s", ag_error());
-    last = &ag_rank_ops(&program->ranks[0])[2];
-    last->n_deps = 0;
-    cr_expect_eq(ag_check_memory(program, 0, false), AG_ERR_INVALID);
-    cr_expect(error_has("SEND to rank 1"), "%s", ag_error());
-    ag_program_destroy(program);
+    expect_memory("buffer x 16 x tokens\n"
+                  "0 compute SEGMENT add mb0 - - w:x\n" SEND_X
+                  "2 compute SEGMENT add mb0 - pipe.1 w:x\n",
+                  NULL);
+    expect_memory("buffer x 16 x tokens\n"
+                  "0 compute SEGMENT add mb0 - - w:x\n" SEND_X
+                  "2 compute SEGMENT add mb0 - - w:x\n",
+                  "SEND to rank 1");
 }
 
 Test(check, buffers_in_use_together_must_not_share_bytes)
 {
-    ag_program_t *program = two_ranks();
-    ag_buffer_t *buffers;
-    uint32_t y;
+    static const char *const ops =
+        "0 compute SEGMENT add mb0 - - w:x\n" SEND_X "2 compute SEGMENT add mb0 - - w:y\n";
+    static const struct {
+        const char *place, *word;
+    } cases[] = {{"128", NULL}, {"124", "share bytes"}, {"132", "beyond the slot's memory"}};
 
-    cr_assert_eq(ag_program_add_buffer(program, 0, "y", 16, AG_SIZE_TOKENS, &y), AG_OK);
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    add_segment(program, 0, y, AG_USE_WRITE);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    buffers = AG_ITEMS(&program->ranks[0].buffers, ag_buffer_t);
-    program->ranks[0].memory_bytes = 2 * buffers[0].bytes;
-    buffers[y].offset_bytes = buffers[0].bytes;
-    cr_expect_eq(ag_check_memory(program, 0, true), AG_OK, "%s", ag_error());
-    buffers[y].offset_bytes = buffers[0].bytes - 4;
-    cr_expect_eq(ag_check_memory(program, 0, true), AG_ERR_INVALID);
-    cr_expect(error_has("share bytes"), "%s", ag_error());
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char lines[512];
+
+        snprintf(lines, sizeof(lines),
+                 "buffer x 16 x tokens\nbuffer y 16 x tokens 128 bytes at %s\n%s", cases[i].place,
+                 ops);
+        expect_memory(lines, cases[i].word);
+    }
+}
+
+/* Numbers that stand for nothing, or for what may not be. */
+Test(check, what_does_not_fit_together_is_refused)
+{
+    static const struct {
+        const char *lines, *word;
+    } cases[] = {
+        {"buffer x 16 x tokens 127 bytes\n", "buffer x is smaller"},
+        {"buffer x 16 x tokens\n0 pipe SEND to rank 0 mb0 16 x tokens - r:x\n", "nobody"},
+        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 12 x tokens - r:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x outputs - r:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x tokens - -\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {0,1} mb0 channel 7 16 x tokens - rw:x\n",
+         "channel"},
+        {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {1} mb0 16 x tokens - rw:x\n", "its ranks"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[512];
+        ag_program_t *program;
+
+        snprintf(text, sizeof(text),
+                 "group {0,1} channel 1\ngroup {1} channel 2\nrank 0:\n%srank 1:\n",
+                 cases[i].lines);
+        program = two_ranks(text);
+        cr_expect_eq(ag_check_groups(program), AG_OK, "%s", ag_error());
+        cr_expect_eq(ag_check_form(program, 0), AG_ERR_INVALID, "%s", cases[i].lines);
+        cr_expect(error_has(cases[i].word));
+        ag_program_destroy(program);
+    }
+}
+
+Test(check, two_buffers_of_one_name_are_refused)
+{
+    ag_program_t *program = two_ranks("rank 0:\nbuffer x 16 x tokens\nbuffer y 16 x tokens\n"
+                                      "rank 1:\n");
+
+    AG_ITEMS(&program->ranks[0].buffers, ag_buffer_t)[1].name[0] = 'x';
+    cr_expect_eq(ag_check_form(program, 0), AG_ERR_INVALID);
+    cr_expect(error_has("two buffers are named x"));
     ag_program_destroy(program);
 }
 
-Test(text, names_the_operation_its_extent_what_it_waits_for_and_what_it_uses)
+Test(check, groups_have_channels_and_ranks_of_their_own)
 {
-    ag_program_t *program = two_ranks();
-    char line[512];
+    static const struct {
+        const char *lines, *word;
+    } cases[] = {
+        {"group {0,0} channel 1\n", "twice"},
+        {"group {0,1} channel 0\n", "messages' channel"},
+        {"group {0,1} channel 1\ngroup {1,0} channel 1\n", "share channel 1"},
+    };
 
-    add_segment(program, 0, 0, AG_USE_WRITE);
-    add_message(program, 0, AG_OP_SEND, 16);
-    cr_assert_eq(ag_program_link(program), AG_OK);
-    ag_op_text(program, 0, 1, line, sizeof(line));
-    cr_expect(strstr(line, "pipe") && strstr(line, "SEND to rank 1 x") &&
-                  strstr(line, "16 x tokens") && strstr(line, "compute.0") && strstr(line, "r:x"),
-              "%s", line);
-    ag_program_destroy(program);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256];
+        ag_program_t *program;
+
+        snprintf(text, sizeof(text), "%srank 0:\nrank 1:\n", cases[i].lines);
+        program = two_ranks(text);
+        cr_expect_eq(ag_check_groups(program), AG_ERR_INVALID, "%s", cases[i].lines);
+        cr_expect(error_has(cases[i].word));
+        ag_program_destroy(program);
+    }
 }
