@@ -238,7 +238,12 @@ static ag_status_t read_plan(ag_session_t *session, const ag_plan_model_t *model
     }
     status = ag_plan_from_json(json, session->options->plan_file, &session->plan);
     ag_json_destroy(json);
-    return status == AG_OK ? ag_plan_check_model(session->plan, model) : status;
+    if (status == AG_OK) {
+        status = ag_plan_check_model(session->plan, model);
+        status =
+            status == AG_OK ? AG_OK : ag_fail_context(status, "%s", session->options->plan_file);
+    }
+    return status;
 }
 
 /* The options that the plan was made of; NULL: it came from a file. */

@@ -84,12 +84,13 @@ ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *mo
     if (strcmp(plan->spec_hash, model->spec_hash) != 0 || n_layers != model->n_layers) {
         return ag_fail(AG_ERR_INVALID,
                        "the plan is for another model: a %s of %u layers with hash %s, this is a "
-                       "%s of %u layers with hash %s",
+                       "%s of %u layers with hash %s: make the plan anew, or name its model",
                        plan->family, n_layers, plan->spec_hash, model->family, model->n_layers,
                        model->spec_hash);
     }
     if (plan->context_tokens > model->context_tokens) {
-        return ag_fail(AG_ERR_INVALID, "the plan's context of %u is beyond the model's %u",
+        return ag_fail(AG_ERR_INVALID,
+                       "the plan's context of %u is beyond the model's %u: make the plan anew",
                        plan->context_tokens, model->context_tokens);
     }
     return AG_OK;

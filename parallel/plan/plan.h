@@ -106,9 +106,10 @@ ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *mo
 ag_json_t *ag_plan_to_json(const ag_plan_t *plan);
 
 /**
- * From JSON; unknown members are ignored but for "argosy_plan", whose number must be 1. Everything
- * is checked: layers contiguous from 0, ranks 0..n-1 each once, shares not all zero. An error names
- * the file and the member, like stages[1].replicas[0].shares[2].
+ * From JSON; the number of "argosy_plan" must be 1, "hash" and "predicted" are remarks that are
+ * passed over. Everything is checked: no member that is unknown, layers contiguous from 0, ranks
+ * 0..n-1 each once, shares not all zero. An error names the file and the member, like
+ * stages[1].replicas[0].shares[2].
  * @param what  names the file in errors.
  * @return AG_OK, AG_ERR_INVALID.
  */

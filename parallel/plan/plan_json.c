@@ -4,10 +4,21 @@
 #include <string.h>
 
 #include "parallel/plan/plan_priv.h"
+#include "runtime/base/line.h"
 
 enum { PATH_BYTES = 64 }; /* the longest is "stages[4095].replicas[0].shares[65535]" */
 
 static const char *const compute_names[] = {[AG_COMPUTE_AUTO] = "auto", [AG_COMPUTE_F32] = "f32"};
+
+/* What each object may have, NULL at the end. The last two of a plan are `argosy plan`'s remarks.
+ */
+static const char *const plan_keys[] = {
+    "argosy_plan",  "model",     "mode",    "stages",  "experts", "compute",   "context_tokens",
+    "batch_tokens", "sequences", "kv_type", "budgets", "hash",    "predicted", NULL};
+static const char *const model_keys[] = {"spec_hash", "family", NULL};
+static const char *const stage_keys[] = {"layers", "replicas", NULL};
+static const char *const replica_keys[] = {"ranks", "shares", "micro_batches", NULL};
+static const char *const budget_keys[] = {"dram_bytes", NULL};
 
 static ag_json_t *text_json(const char *text)
 {
@@ -144,6 +155,40 @@ static ag_status_t read_numbers(const ag_json_t *list, const char *what, const c
     return status;
 }
 
+/* The names that an object's members may have. */
+typedef struct known_keys {
+    const char *what, *path;
+    const char *const *keys; /* NULL at the end */
+} known_keys_t;
+
+static ag_status_t check_key(void *arg, const char *key, size_t key_bytes, const ag_json_t *value)
+{
+    const known_keys_t *known = arg;
+    char list[256] = "", quoted[24] = "";
+
+    (void)value;
+    for (size_t i = 0; known->keys[i] != NULL; i++) {
+        if (strlen(known->keys[i]) == key_bytes && memcmp(known->keys[i], key, key_bytes) == 0) {
+            return AG_OK;
+        }
+        ag_line_append(list, sizeof(list), "%s%s", i > 0 ? ", " : "", known->keys[i]);
+    }
+    for (size_t i = 0; i < key_bytes; i++) {
+        ag_line_append(quoted, sizeof(quoted), "%c", key[i] >= ' ' && key[i] <= '~' ? key[i] : '?');
+    }
+    return ag_fail(AG_ERR_INVALID,
+                   "%s: %s%s\"%s\" is nothing that is known here (known: %s): take "
+                   "it out, or mend it",
+                   known->what, known->path, known->path[0] != '\0' ? ": " : "", quoted, list);
+}
+
+/* A decision that nobody here knows must not be passed over. */
+static ag_status_t check_keys(const ag_json_t *object, const char *what, const char *path,
+                              const char *const *keys)
+{
+    return ag_json_each(object, check_key, &(known_keys_t){what, path, keys});
+}
+
 static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_t stage,
                                 ag_replica_t *replica)
 {
@@ -178,8 +223,10 @@ static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_
         return ag_fail(AG_ERR_INVALID, "%s: %s are all 0: one must be above", what, path);
     }
     snprintf(path, sizeof(path), "stages[%u].replicas[0].micro_batches", stage);
-    return read_number(ag_json_get(json, "micro_batches"), what, path, 1, 1,
-                       &replica->micro_batches);
+    status =
+        read_number(ag_json_get(json, "micro_batches"), what, path, 1, 1, &replica->micro_batches);
+    snprintf(path, sizeof(path), "stages[%u].replicas[0]", stage);
+    return status == AG_OK ? check_keys(json, what, path, replica_keys) : status;
 }
 
 static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number,
@@ -213,7 +260,9 @@ static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t 
         return ag_fail(AG_ERR_INVALID, "%s: stages[%u].replicas must be a list of one replica",
                        what, number);
     }
-    return read_replica(ag_json_at(replicas, 0), what, number, &stage->replicas[0]);
+    status = read_replica(ag_json_at(replicas, 0), what, number, &stage->replicas[0]);
+    snprintf(path, sizeof(path), "stages[%u]", number);
+    return status == AG_OK ? check_keys(json, what, path, stage_keys) : status;
 }
 
 /* Ranks 0 to n - 1, each once. */
@@ -279,6 +328,8 @@ static ag_status_t read_compute(const ag_json_t *json, const char *what, ag_plan
 static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_plan_t *plan)
 {
     uint32_t n_ranks = ag_plan_ranks(plan);
+    ag_status_t status = AG_OK;
+    char path[PATH_BYTES];
 
     if (budgets == NULL) {
         return AG_OK;
@@ -292,7 +343,7 @@ static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_p
         return ag_fail_nomem("reading a plan", n_ranks * sizeof(*plan->budget_bytes));
     }
     plan->n_budgets = n_ranks;
-    for (uint32_t i = 0; i < n_ranks; i++) {
+    for (uint32_t i = 0; i < n_ranks && status == AG_OK; i++) {
         const ag_json_t *bytes_json = ag_json_get(ag_json_at(budgets, i), "dram_bytes");
         int64_t bytes = ag_json_integer(bytes_json, -1);
 
@@ -301,8 +352,10 @@ static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_p
                            "%s: budgets[%u].dram_bytes must be a whole number above 0", what, i);
         }
         plan->budget_bytes[i] = (uint64_t)bytes;
+        snprintf(path, sizeof(path), "budgets[%u]", i);
+        status = check_keys(ag_json_at(budgets, i), what, path, budget_keys);
     }
-    return AG_OK;
+    return status;
 }
 
 /* A decision that nothing here carries out must not be passed over. */
@@ -343,6 +396,8 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
     THEN(read_number(ag_json_get(json, "sequences"), what, "sequences", 1, AG_MAX_SEQUENCES,
                      &plan->n_sequences));
     THEN(read_budgets(ag_json_get(json, "budgets"), what, plan));
+    THEN(check_keys(model, what, "model", model_keys));
+    THEN(check_keys(json, what, "", plan_keys));
 #undef THEN
     return status;
 }

@@ -509,6 +509,45 @@ def plans():
                    f"{command_name} --plan is as by the options: {given.decode()}")
         one_line(["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "60", "--plan", path], 2,
                  [path, "40", "--context"], 2)
+        bad_plans(json.loads(printed), path)
+
+
+def bad_plans(good, path):
+    """What is no plan for this model and these ranks is one line with the file and what to do."""
+    ask = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "1", "--plan", path]
+
+    def refused(change, words, ranks=2):
+        plan = json.loads(json.dumps(good))
+        change(plan)
+        with open(path, "w") as file:
+            json.dump(plan, file)
+        one_line(ask, 2, [path] + words, ranks)
+
+    def stage(plan):
+        return plan["stages"][0]
+
+    def replica(plan):
+        return stage(plan)["replicas"][0]
+
+    refused(lambda p: p.update(argosy_plan=2), ["argosy_plan must be 1", "make the plan anew"])
+    refused(lambda p: p["model"].update(spec_hash="0" * 16), ["another model", "make the plan anew"])
+    refused(lambda p: stage(p).update(layers=[0, 4]), ["another model", "4 layers"])
+    refused(lambda p: p["stages"].append(p["stages"][0]), ["stages[1].layers", "overlap", "begin with 3"])
+    refused(lambda p: stage(p).update(layers=[1, 3]), ["stages[0].layers", "gap", "begin with 0"])
+    refused(lambda p: replica(p).update(shares=[1]), ["stages[0].replicas[0].shares", "each of 2 ranks"])
+    refused(lambda p: replica(p).update(shares=[0, 0]), ["shares", "all 0", "one must be above"])
+    refused(lambda p: replica(p).update(ranks=[0, 2]), ["ranks[1] is 2", "names 0 to 1, each once"])
+    refused(lambda p: p.update(zero_stage=3), ['"zero_stage"', "known: argosy_plan, model", "take it out"])
+    refused(lambda p: p.pop("stages"), ["stages must be a list"])
+    refused(lambda p: p.update(context_tokens=4096), ["4096", "128", "make the plan anew"])
+    with open(path, "w") as file:
+        file.write('{"argosy_plan": 1,\n "model": }')
+    one_line(ask, 1, [path, "line 2", "mend it there"], 2)
+    one_line(ask[:-1] + [path + ".missing"], 1, [path + ".missing"], 2)
+    with open(path, "w") as file:
+        json.dump(good, file)
+    for ranks in (1, 3):
+        one_line(ask, 2, ["2 ranks", "--plan", "mpirun -n 2"], ranks)
 
 
 def unused():

@@ -97,9 +97,20 @@ Test(plan_json, every_plan_that_options_make_comes_back_the_same)
     }
 }
 
-Test(plan_json, members_nobody_knows_and_budgets_left_out_do_no_harm)
+Test(plan_json, members_nobody_knows_are_refused_with_their_place)
 {
-    char *text = with("\"mode\"", "\"predicted\": {\"memory\": []}, \"mode\"");
+    cr_expect(refused_with("\"mode\"", "\"zero\": 3, \"mode\"", "\"zero\" is nothing"));
+    cr_expect(refused_with("\"family\"", "\"arch\": 1, \"family\"", "model: \"arch\""));
+    cr_expect(refused_with("\"layers\"", "\"\\n\u00e9\": 1, \"layers\"", "stages[0]: \"???\""));
+    cr_expect(refused_with("\"micro_batches\"", "\"rank\": 1, \"micro_batches\"",
+                           "known: ranks, shares, micro_batches"));
+    cr_expect(refused_with("1024}", "1024, \"vram_bytes\": 7}", "budgets[1]: \"vram_bytes\""));
+    cr_expect(refused_with("\"budgets\"", "\"budget\"", "\"budget\" is nothing"));
+}
+
+Test(plan_json, remarks_and_budgets_left_out_do_no_harm)
+{
+    char *text = with("\"mode\"", "\"predicted\": {\"memory\": []}, \"hash\": \"\", \"mode\"");
     char *budgets = strstr(text, ", \"budgets\"");
     ag_plan_t *plan = NULL;
 
