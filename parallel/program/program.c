@@ -186,22 +186,28 @@ ag_status_t ag_program_dag(const ag_program_t *program, uint32_t rank, ag_dag_t 
     const ag_rank_program_t *r = &program->ranks[rank];
     uint32_t n_ops = (uint32_t)r->ops.n_items;
     uint8_t *streams = malloc((size_t)n_ops + 1);
-    uint32_t *dep_begin = malloc(((size_t)n_ops + 1) * sizeof(*dep_begin));
-    ag_status_t status;
+    uint32_t *dep_begin = calloc((size_t)n_ops + 1, sizeof(*dep_begin));
+    ag_array_t deps = AG_ARRAY(uint32_t);
+    ag_status_t status = AG_OK;
 
     if (streams == NULL || dep_begin == NULL) {
         status = ag_fail_nomem("making a dag", n_ops * 5ull);
-        goto free_both;
     }
-    for (uint32_t i = 0; i < n_ops; i++) {
-        streams[i] = ag_rank_ops(r)[i].stream;
-        dep_begin[i] = ag_rank_ops(r)[i].first_dep;
-    }
-    dep_begin[n_ops] = (uint32_t)r->deps.n_items;
-    status =
-        ag_dag_init(n_ops, AG_N_STREAMS, streams, dep_begin, AG_ITEMS(&r->deps, uint32_t), dag_p);
+    for (uint32_t i = 0; i < n_ops && status == AG_OK; i++) {
+        const ag_op_t *op = &ag_rank_ops(r)[i];
 
-free_both:
+        streams[i] = op->stream;
+        if (op->n_deps > 0) {
+            status =
+                ag_array_append(&deps, AG_ITEMS(&r->deps, uint32_t) + op->first_dep, op->n_deps);
+        }
+        dep_begin[i + 1] = (uint32_t)deps.n_items;
+    }
+    if (status == AG_OK) {
+        status =
+            ag_dag_init(n_ops, AG_N_STREAMS, streams, dep_begin, AG_ITEMS(&deps, uint32_t), dag_p);
+    }
+    ag_array_fini(&deps);
     free(streams);
     free(dep_begin);
     return status;
