@@ -151,9 +151,6 @@ static ag_status_t check_rank(const ag_program_t *program, const ag_plan_t *plan
     if (status == AG_OK) {
         status = check_contents(program, rank, stage >= AG_CHECK_SUMMED);
     }
-    if (status == AG_OK && stage >= AG_CHECK_LINKED) {
-        status = ag_check_memory(program, rank, stage >= AG_CHECK_PLACED);
-    }
     return status;
 }
 
@@ -171,6 +168,9 @@ ag_status_t ag_program_check(const ag_program_t *program, const ag_plan_t *plan,
     }
     if (status == AG_OK && stage >= AG_CHECK_LINKED) {
         status = ag_check_rendezvous(program);
+    }
+    for (uint32_t r = 0; r < program->n_ranks && status == AG_OK && stage >= AG_CHECK_LINKED; r++) {
+        status = ag_check_memory(program, r, stage >= AG_CHECK_PLACED);
     }
     return status == AG_OK ? AG_OK : ag_fail_context(status, "the program after %s", after);
 }

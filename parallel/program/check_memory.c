@@ -76,14 +76,21 @@ static bool share_bytes(const ag_buffer_t *a, const ag_buffer_t *b)
            b->offset_bytes < a->offset_bytes + a->bytes;
 }
 
-static uint32_t any_use(const ag_buffer_span_t *span)
+/* Which use of b may start before which use of a is complete; there is one. */
+static ag_status_t fail_shared(const ag_program_t *program, uint32_t rank, const ag_order_t *order,
+                               const ag_buffer_span_t *a, const ag_buffer_span_t *b)
 {
     for (int s = 0; s < AG_N_STREAMS; s++) {
-        if (span->first[s] >= 0) {
-            return (uint32_t)span->first[s];
+        for (int t = 0; t < AG_N_STREAMS; t++) {
+            uint32_t last = (uint32_t)a->last[s], first = (uint32_t)b->first[t];
+
+            if (a->last[s] >= 0 && b->first[t] >= 0 &&
+                (last == first || !ag_order_is_before(order, last, first))) {
+                return fail_pair(program, rank, last, first, "buffers in use together share bytes");
+            }
         }
     }
-    return 0;
+    return AG_OK;
 }
 
 /* All uses of one are before all uses of the other. */
@@ -97,8 +104,8 @@ static ag_status_t check_shared(const ag_program_t *program, uint32_t rank, cons
         if (share_bytes(&buffers[a], &buffers[b]) &&
             !ag_order_span_is_before(order, &spans[a], &spans[b]) &&
             !ag_order_span_is_before(order, &spans[b], &spans[a])) {
-            return fail_pair(program, rank, any_use(&spans[a]), any_use(&spans[b]),
-                             "buffers in use together share bytes");
+            return ag_fail_context(fail_shared(program, rank, order, &spans[a], &spans[b]),
+                                   "%s and %s", buffers[a].name, buffers[b].name);
         }
     }
     return AG_OK;

@@ -7,8 +7,9 @@
 
 #include "parallel/program/check_priv.h"
 #include "parallel/program/text.h"
+#include "runtime/base/line.h"
 
-enum { LINE_BYTES = 512, MAX_QUOTED = 4, NONE = -1 };
+enum { LINE_BYTES = 512, MOST_QUOTED = 8, NONE = -1 };
 
 typedef struct world {
     const ag_program_t *program;
@@ -150,39 +151,141 @@ static ag_status_t try_head(const world_t *world, uint32_t rank, uint32_t stream
     return AG_OK;
 }
 
-/* Quote up to MAX_QUOTED heads of streams; only those that wait for another rank where ready_only.
- */
-static uint32_t quote_heads(const world_t *world, bool ready_only, char *text, size_t n_bytes)
+/* An operation that is not complete, of a rank. */
+typedef struct place {
+    uint32_t rank;
+    int64_t op; /* NONE: nothing */
+} place_t;
+
+/* The first operation of another rank that could meet this one and has not met any. */
+static place_t partner_of(const world_t *world, place_t place, uint32_t partner_rank)
 {
-    uint32_t n_quoted = 0;
+    const ag_op_t *op = op_of(world, place.rank, place.op);
+    uint8_t kind = op->kind == AG_OP_SEND   ? AG_OP_RECV
+                   : op->kind == AG_OP_RECV ? AG_OP_SEND
+                                            : op->kind;
+    int32_t peer = ag_op_infos[kind].is_message ? (int32_t)place.rank : -1;
+    const ag_dag_t *dag = &world->dags[partner_rank];
 
-    for (uint32_t r = 0; r < world->program->n_ranks; r++) {
-        for (uint32_t s = 0; s < AG_N_STREAMS && n_quoted < MAX_QUOTED; s++) {
-            int64_t op = head_of(world, r, s);
-            char line[LINE_BYTES];
-            size_t n_chars = strlen(text);
+    for (uint32_t i = 0; i < dag->n_ops; i++) {
+        const ag_op_t *other = op_of(world, partner_rank, i);
 
-            if (op == NONE || (ready_only && !deps_done(world, r, (uint32_t)op))) {
-                continue;
-            }
-            snprintf(text + n_chars, n_bytes - n_chars, "\nrank %u: %s", r,
-                     ag_op_text(world->program, r, (uint32_t)op, line, sizeof(line)));
-            n_quoted++;
+        if (other->kind == kind && other->channel == op->channel && other->peer == peer &&
+            dag->positions[i] >= done_of(world, partner_rank)[other->stream]) {
+            return (place_t){partner_rank, i};
         }
     }
-    return n_quoted;
+    return (place_t){partner_rank, NONE};
+}
+
+static bool is_ready(const world_t *world, place_t place)
+{
+    return head_of(world, place.rank, op_of(world, place.rank, place.op)->stream) == place.op &&
+           deps_done(world, place.rank, (uint32_t)place.op);
+}
+
+/* What an operation that is ready waits for: another rank's, or that there is none. */
+static place_t awaited_partner(const world_t *world, place_t place)
+{
+    const ag_op_t *op = op_of(world, place.rank, place.op);
+    const ag_program_group_t *group;
+    place_t partner = {0, NONE};
+
+    if (ag_op_infos[op->kind].is_message) {
+        return partner_of(world, place, (uint32_t)op->peer);
+    }
+    group = &AG_ITEMS(&world->program->groups, ag_program_group_t)[op->subject];
+    for (uint32_t i = 0; i < group->n_ranks; i++) {
+        partner = partner_of(world, place, group->ranks[i]);
+        if (partner.op == NONE || !is_ready(world, partner)) {
+            break;
+        }
+    }
+    return partner;
+}
+
+/* What an operation waits for: what stands before it, what it comes after, or whom it meets. */
+static place_t awaited(const world_t *world, place_t place)
+{
+    const ag_op_t *op = op_of(world, place.rank, place.op);
+    const ag_dag_t *dag = &world->dags[place.rank];
+    int64_t head = head_of(world, place.rank, op->stream);
+
+    if (head != place.op) {
+        return (place_t){place.rank, head};
+    }
+    for (uint32_t i = dag->dep_begin[place.op]; i < dag->dep_begin[place.op + 1]; i++) {
+        uint32_t dep = dag->deps[i];
+
+        if (done_of(world, place.rank)[dag->streams[dep]] <= dag->positions[dep]) {
+            return (place_t){place.rank, dep};
+        }
+    }
+    return awaited_partner(world, place);
+}
+
+static void quote(const world_t *world, place_t place, char *text, size_t n_bytes)
+{
+    char line[LINE_BYTES];
+
+    ag_line_append(text, n_bytes, "\nrank %u: %s", place.rank,
+                   ag_op_text(world->program, place.rank, (uint32_t)place.op, line, sizeof(line)));
+}
+
+static ag_status_t fail_circle(const world_t *world, place_t first)
+{
+    char text[MOST_QUOTED * (LINE_BYTES + 24)] = "";
+    uint32_t n_lines = 0;
+    place_t place = first;
+
+    do {
+        if (n_lines < MOST_QUOTED) {
+            quote(world, place, text, sizeof(text));
+        }
+        n_lines++;
+        place = awaited(world, place);
+    } while (place.rank != first.rank || place.op != first.op);
+    return ag_fail(AG_ERR_INVALID,
+                   "deadlock: each of %u lines waits for the next, the last for the first:%s%s",
+                   n_lines, text, n_lines > MOST_QUOTED ? "\n..." : "");
+}
+
+/* Who waits for whom leads into a circle, or to one that nobody meets: Floyd's tortoise and hare.
+ */
+static ag_status_t fail_deadlock(const world_t *world, place_t stuck)
+{
+    place_t slow = stuck, fast = stuck;
+    char text[LINE_BYTES + 24] = "";
+
+    do {
+        for (int i = 0; i < 2; i++) {
+            place_t next = awaited(world, fast);
+
+            if (next.op == NONE) {
+                quote(world, fast, text, sizeof(text));
+                return ag_fail(AG_ERR_INVALID, "deadlock: nothing of rank %u ever meets this:%s",
+                               next.rank, text);
+            }
+            fast = next;
+        }
+        slow = awaited(world, slow);
+    } while (slow.rank != fast.rank || slow.op != fast.op);
+    return fail_circle(world, slow);
 }
 
 /* Nothing moves: fine when all is done. */
 static ag_status_t check_ended(const world_t *world)
 {
-    char text[MAX_QUOTED * (LINE_BYTES + 24)] = "";
+    for (uint32_t r = 0; r < world->program->n_ranks; r++) {
+        for (uint32_t s = 0; s < AG_N_STREAMS; s++) {
+            int64_t op = head_of(world, r, s);
 
-    if (quote_heads(world, true, text, sizeof(text)) == 0 &&
-        quote_heads(world, false, text, sizeof(text)) == 0) {
-        return AG_OK;
+            if (op != NONE) {
+                return fail_deadlock(world, (place_t){r, op});
+            }
+        }
     }
-    return ag_fail(AG_ERR_INVALID, "deadlock: these wait for each other:%s", text);
+    return AG_OK;
 }
 
 static ag_status_t run_world(const world_t *world)

@@ -65,6 +65,14 @@ Test(order, a_circle_within_a_rank_is_found)
 }
 
 /* Do the ranks come to an end? */
+static void expect_rendezvous_as_is(const char *lines, ag_status_t wanted)
+{
+    ag_program_t *program = two_ranks(lines);
+
+    cr_expect_eq(ag_check_rendezvous(program), wanted, "%s", ag_error());
+    ag_program_destroy(program);
+}
+
 static void expect_rendezvous(const char *lines, ag_status_t wanted)
 {
     ag_program_t *program = two_ranks_linked(lines);
@@ -73,7 +81,17 @@ static void expect_rendezvous(const char *lines, ag_status_t wanted)
     ag_program_destroy(program);
 }
 
-Test(check, two_ranks_that_both_send_first_are_a_deadlock_of_two_lines)
+static uint32_t count_lines(void)
+{
+    uint32_t n = 1;
+
+    for (const char *at = ag_error(); *at != '\0'; at++) {
+        n += *at == '\n';
+    }
+    return n;
+}
+
+Test(check, two_ranks_that_both_send_first_are_a_circle_of_four_lines)
 {
     expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
                       "0 compute SEGMENT add mb0 - - w:x\n"
@@ -84,7 +102,10 @@ Test(check, two_ranks_that_both_send_first_are_a_deadlock_of_two_lines)
                       "1 pipe SEND to rank 0 mb0 16 x tokens - r:x\n"
                       "2 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
                       AG_ERR_INVALID);
-    cr_expect(error_has("deadlock") && error_has("SEND to rank 1") && error_has("SEND to rank 0"));
+    cr_expect_eq(count_lines(), 5, "%s", ag_error());
+    cr_expect(error_has("deadlock: each of 4 lines") && error_has("rank 0: 1    pipe     SEND") &&
+              error_has("rank 0: 2    pipe     RECV") && error_has("rank 1: 1    pipe     SEND") &&
+              error_has("rank 1: 2    pipe     RECV"));
 }
 
 Test(check, an_exchange_in_the_right_order_is_none)
@@ -115,7 +136,32 @@ Test(check, a_receiver_without_sender_waits_forever)
     expect_rendezvous("rank 0:\nrank 1:\nbuffer x 16 x tokens\n"
                       "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
                       AG_ERR_INVALID);
-    cr_expect(error_has("RECV from rank 0"));
+    cr_expect(error_has("nothing of rank 0 ever meets this") && error_has("RECV from rank 0"));
+}
+
+Test(check, a_circle_through_dependencies_has_no_other_lines)
+{
+    expect_rendezvous_as_is("rank 0:\nbuffer x 16 x tokens\n"
+                            "0 compute SEGMENT add mb0 - - w:x\n"
+                            "1 compute SEGMENT add mb0 - pipe.3 r:x\n"
+                            "2 tensor SEND to rank 1 mb0 16 x tokens compute.1 r:x\n"
+                            "3 pipe SEND to rank 1 mb0 16 x tokens tensor.2 r:x\n"
+                            "rank 1:\nbuffer x 16 x tokens\n"
+                            "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n"
+                            "1 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
+                            AG_ERR_INVALID);
+    cr_expect_eq(count_lines(), 4, "%s", ag_error());
+    cr_expect(error_has("rank 0: 1 ") && error_has("rank 0: 2 ") && error_has("rank 0: 3 "));
+}
+
+Test(check, a_collective_that_a_rank_never_comes_to_is_told_with_the_rank)
+{
+    expect_rendezvous("group {0,1} channel 1\n"
+                      "rank 0:\nbuffer x 16 x tokens\n"
+                      "0 tensor ALL_REDUCE {0,1} mb0 16 x tokens - rw:x\n"
+                      "rank 1:\n",
+                      AG_ERR_INVALID);
+    cr_expect(error_has("nothing of rank 1 ever meets this") && error_has("ALL_REDUCE {0,1}"));
 }
 
 Test(check, groups_met_in_another_order_are_a_deadlock)
@@ -167,7 +213,9 @@ Test(check, buffers_in_use_together_must_not_share_bytes)
         "0 compute SEGMENT add mb0 - - w:x\n" SEND_X "2 compute SEGMENT add mb0 - - w:y\n";
     static const struct {
         const char *place, *word;
-    } cases[] = {{"128", NULL}, {"124", "share bytes"}, {"132", "beyond the slot's memory"}};
+    } cases[] = {{"128", NULL},
+                 {"124", "x and y: rank 0: buffers in use together share bytes"},
+                 {"132", "beyond the slot's memory"}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char lines[512];
