@@ -7,8 +7,6 @@
 #include "parallel/pass/pass.h"
 #include "parallel/program/order.h"
 
-enum { ALIGN_BYTES = 64 };
-
 typedef struct item {
     uint64_t bytes;
     uint32_t buffer;
@@ -67,8 +65,9 @@ static ag_status_t place_rank(ag_rank_program_t *rank)
         goto free_items;
     }
     for (uint32_t i = 0; i < n; i++) {
-        items[i] = (item_t){
-            .bytes = (buffers[i].bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES, .buffer = i};
+        items[i] = (item_t){.bytes = (buffers[i].bytes + AG_BUFFER_ALIGN_BYTES - 1) /
+                                     AG_BUFFER_ALIGN_BYTES * AG_BUFFER_ALIGN_BYTES,
+                            .buffer = i};
     }
     qsort(items, n, sizeof(*items), by_bytes_then_number);
     rank->memory_bytes = 0;

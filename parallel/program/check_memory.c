@@ -111,6 +111,20 @@ static ag_status_t check_shared(const ag_program_t *program, uint32_t rank, cons
     return AG_OK;
 }
 
+static ag_status_t check_place(const ag_rank_program_t *r, uint32_t rank, const ag_buffer_t *buffer)
+{
+    if (buffer->offset_bytes % AG_BUFFER_ALIGN_BYTES != 0) {
+        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s begins at %llu, no multiple of %d", rank,
+                       buffer->name, (unsigned long long)buffer->offset_bytes,
+                       AG_BUFFER_ALIGN_BYTES);
+    }
+    if (buffer->bytes > r->memory_bytes || buffer->offset_bytes > r->memory_bytes - buffer->bytes) {
+        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s ends beyond the slot's memory", rank,
+                       buffer->name);
+    }
+    return AG_OK;
+}
+
 ag_status_t ag_check_memory(const ag_program_t *program, uint32_t rank, bool placed)
 {
     const ag_rank_program_t *r = &program->ranks[rank];
@@ -125,11 +139,8 @@ ag_status_t ag_check_memory(const ag_program_t *program, uint32_t rank, bool pla
     status = ag_order_spans(r, &spans);
     for (uint32_t a = 0; a < r->buffers.n_items && status == AG_OK; a++) {
         status = check_buffer(program, rank, &order, a);
-        if (placed && status == AG_OK &&
-            (buffers[a].bytes > r->memory_bytes ||
-             buffers[a].offset_bytes > r->memory_bytes - buffers[a].bytes)) {
-            status = ag_fail(AG_ERR_INVALID, "rank %u: buffer %s ends beyond the slot's memory",
-                             rank, buffers[a].name);
+        if (placed && status == AG_OK) {
+            status = check_place(r, rank, &buffers[a]);
         }
         if (placed && status == AG_OK) {
             status = check_shared(program, rank, &order, spans, a);

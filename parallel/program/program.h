@@ -85,6 +85,9 @@ typedef struct ag_op {
 
 _Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes to a side table");
 
+/* Where buffers begin: a cache line, so that no two share one. */
+enum { AG_BUFFER_ALIGN_BYTES = 64 };
+
 /* Memory that operations of one rank hand on: unit_bytes * counter, at most `bytes`. */
 typedef struct ag_buffer {
     char name[16]; /* of its own on its rank */

@@ -214,8 +214,9 @@ Test(check, buffers_in_use_together_must_not_share_bytes)
     static const struct {
         const char *place, *word;
     } cases[] = {{"128", NULL},
-                 {"124", "x and y: rank 0: buffers in use together share bytes"},
-                 {"132", "beyond the slot's memory"}};
+                 {"64", "x and y: rank 0: buffers in use together share bytes"},
+                 {"192", "beyond the slot's memory"},
+                 {"132", "no multiple of 64"}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char lines[512];
