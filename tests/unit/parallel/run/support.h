@@ -1,0 +1,52 @@
+/* Whole jobs of the tiny llama in one process. */
+#pragma once
+
+#include "parallel/run/job.h"
+#include "turns.h"
+
+enum { MOST_IDS = 33, VOCAB = 307 };
+
+/* What all ranks of a job share; rank 0 leaves its logits here. */
+typedef struct work {
+    ag_plan_opts_t opts;
+    const int32_t *ids; /* (n_ids) */
+    uint32_t n_ids;
+    void (*change)(
+        void *arg,
+        ag_programs_t *programs); /* each rank's, before they are bound; NULL: as they are */
+    void *change_arg;
+    float logits[MOST_IDS * VOCAB];
+    uint64_t n_rows;  /* of the logits */
+    ag_clock_t clock; /* none: the machine's */
+} work_t;
+
+/* A rank's own objects. */
+typedef struct rank {
+    ag_model_t *model;
+    ag_plan_t *plan;
+    ag_build_t *build;
+    ag_programs_t programs;
+    ag_ledger_t *ledger;
+    ag_team_t *team;
+    ag_device_t *device;
+    ag_job_t *job;
+} rank_t;
+
+/** A rank of turn->arg, a work_t. Everything is released by close_rank(), also after a failure. */
+ag_status_t open_rank(ag_turn_t *turn, rank_t *rank);
+void close_rank(rank_t *rank);
+
+/* Options drawn from a seed: degrees per stage, shares, layers per stage, chunks of prefill. */
+typedef struct draw {
+    char tp[32], tensor_split[64], pipeline_split[32];
+    uint32_t n_ranks;
+    ag_plan_opts_t opts;
+} draw_t;
+
+void draw_options(uint64_t seed, draw_t *draw);
+
+/**
+ * Evaluate the ids on n_ranks ranks. @param what  names the job where it fails.
+ * @return false where the shares leave a rank nothing: all ranks refuse them alike.
+ */
+bool run_work(work_t *work, uint32_t n_ranks, uint64_t seed, const char *what);
