@@ -14,6 +14,14 @@ ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_
                    ag_op_text(program, rank, op, line, sizeof(line)));
 }
 
+ag_status_t ag_check_fail_buffer(const ag_buffer_t *buffer, uint32_t rank, const char *what)
+{
+    char line[LINE_BYTES];
+
+    return ag_fail(AG_ERR_INVALID, "rank %u: %s:\n%s", rank, what,
+                   ag_buffer_text(buffer, line, sizeof(line)));
+}
+
 /* Parts that a rank must compute, in order: a cursor over them. */
 typedef struct cursor {
     const ag_plan_t *plan;

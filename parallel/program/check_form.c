@@ -35,12 +35,13 @@ static ag_status_t check_names(const ag_rank_program_t *rank, uint32_t r)
 
 static ag_status_t check_buffer(const ag_program_t *program, uint32_t r, const ag_buffer_t *buffer)
 {
-    if (buffer->counter >= AG_N_SIZE_COUNTERS ||
-        buffer->bytes < buffer->unit_bytes * program->bounds[buffer->counter]) {
-        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s is smaller than a step may fill it", r,
+    if (buffer->counter >= AG_N_SIZE_COUNTERS) {
+        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s counts what is not there", r,
                        buffer->name);
     }
-    return AG_OK;
+    return buffer->bytes >= buffer->unit_bytes * program->bounds[buffer->counter]
+               ? AG_OK
+               : ag_check_fail_buffer(buffer, r, "a buffer smaller than a step may fill it");
 }
 
 static bool are_uses_sound(const ag_rank_program_t *rank, const ag_op_t *op)

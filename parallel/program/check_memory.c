@@ -3,6 +3,7 @@
 
 #include "parallel/program/check_priv.h"
 #include "parallel/program/text.h"
+#include "runtime/base/line.h"
 
 enum { LINE_BYTES = 512, NONE = -1 };
 
@@ -78,7 +79,8 @@ static bool share_bytes(const ag_buffer_t *a, const ag_buffer_t *b)
 
 /* Which use of b may start before which use of a is complete; there is one. */
 static ag_status_t fail_shared(const ag_program_t *program, uint32_t rank, const ag_order_t *order,
-                               const ag_buffer_span_t *a, const ag_buffer_span_t *b)
+                               const ag_buffer_span_t *a, const ag_buffer_span_t *b,
+                               const char *what)
 {
     for (int s = 0; s < AG_N_STREAMS; s++) {
         for (int t = 0; t < AG_N_STREAMS; t++) {
@@ -86,7 +88,7 @@ static ag_status_t fail_shared(const ag_program_t *program, uint32_t rank, const
 
             if (a->last[s] >= 0 && b->first[t] >= 0 &&
                 (last == first || !ag_order_is_before(order, last, first))) {
-                return fail_pair(program, rank, last, first, "buffers in use together share bytes");
+                return fail_pair(program, rank, last, first, what);
             }
         }
     }
@@ -104,8 +106,13 @@ static ag_status_t check_shared(const ag_program_t *program, uint32_t rank, cons
         if (share_bytes(&buffers[a], &buffers[b]) &&
             !ag_order_span_is_before(order, &spans[a], &spans[b]) &&
             !ag_order_span_is_before(order, &spans[b], &spans[a])) {
-            return ag_fail_context(fail_shared(program, rank, order, &spans[a], &spans[b]),
-                                   "%s and %s", buffers[a].name, buffers[b].name);
+            char what[3 * LINE_BYTES] = "buffers in use together share bytes:", line[LINE_BYTES];
+
+            ag_line_append(what, sizeof(what), "\n%s",
+                           ag_buffer_text(&buffers[a], line, sizeof(line)));
+            ag_line_append(what, sizeof(what), "\n%s\nand nothing orders these",
+                           ag_buffer_text(&buffers[b], line, sizeof(line)));
+            return fail_shared(program, rank, order, &spans[a], &spans[b], what);
         }
     }
     return AG_OK;
@@ -114,13 +121,10 @@ static ag_status_t check_shared(const ag_program_t *program, uint32_t rank, cons
 static ag_status_t check_place(const ag_rank_program_t *r, uint32_t rank, const ag_buffer_t *buffer)
 {
     if (buffer->offset_bytes % AG_BUFFER_ALIGN_BYTES != 0) {
-        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s begins at %llu, no multiple of %d", rank,
-                       buffer->name, (unsigned long long)buffer->offset_bytes,
-                       AG_BUFFER_ALIGN_BYTES);
+        return ag_check_fail_buffer(buffer, rank, "a buffer begins within a cache line");
     }
     if (buffer->bytes > r->memory_bytes || buffer->offset_bytes > r->memory_bytes - buffer->bytes) {
-        return ag_fail(AG_ERR_INVALID, "rank %u: buffer %s ends beyond the slot's memory", rank,
-                       buffer->name);
+        return ag_check_fail_buffer(buffer, rank, "a buffer ends beyond the slot's memory");
     }
     return AG_OK;
 }

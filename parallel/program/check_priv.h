@@ -9,9 +9,10 @@ ag_status_t ag_check_groups(const ag_program_t *program);
 /** A rank's numbers stand for what is there; the checks below rely on it, and on the groups'. */
 ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank);
 
-/** AG_ERR_INVALID: what, and the line at fault. */
+/** AG_ERR_INVALID: what, and the line at fault, an operation's or a buffer's. */
 ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
                              const char *what);
+ag_status_t ag_check_fail_buffer(const ag_buffer_t *buffer, uint32_t rank, const char *what);
 
 /** Run all ranks, rendezvous only: AG_ERR_INVALID with the lines that wait, or that disagree. */
 ag_status_t ag_check_rendezvous(const ag_program_t *program);

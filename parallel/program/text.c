@@ -168,14 +168,43 @@ static void put_op(const ag_program_t *program, uint32_t rank, uint32_t op, FILE
     put_uses(r, o, file);
 }
 
+static void put_buffer(const ag_buffer_t *buffer, FILE *file)
+{
+    int n_chars = 0;
+
+    fprintf(file, "buffer %-9s ", buffer->name);
+    put(file, &n_chars, "%llu x %s", (unsigned long long)buffer->unit_bytes,
+        ag_counter_names[buffer->counter]);
+    end_column(file, n_chars, EXTENT_CHARS);
+    fprintf(file, "%llu bytes at %llu", (unsigned long long)buffer->bytes,
+            (unsigned long long)buffer->offset_bytes);
+}
+
+/* A file over the line, cut to what has room there; NULL where memory is out. */
+static FILE *open_line(char *line, size_t n_bytes)
+{
+    line[0] = line[n_bytes - 1] = '\0';
+    return fmemopen(line, n_bytes - 1, "w");
+}
+
 const char *ag_op_text(const ag_program_t *program, uint32_t rank, uint32_t op, char *line,
                        size_t n_bytes)
 {
-    FILE *file = fmemopen(line, n_bytes - 1, "w");
+    FILE *file = open_line(line, n_bytes);
 
-    line[0] = line[n_bytes - 1] = '\0';
     if (file != NULL) {
         put_op(program, rank, op, file);
+        fclose(file);
+    }
+    return line;
+}
+
+const char *ag_buffer_text(const ag_buffer_t *buffer, char *line, size_t n_bytes)
+{
+    FILE *file = open_line(line, n_bytes);
+
+    if (file != NULL) {
+        put_buffer(buffer, file);
         fclose(file);
     }
     return line;
@@ -205,14 +234,8 @@ void ag_program_print_rank(const ag_program_t *program, uint32_t rank, FILE *fil
 
     fprintf(file, "\nrank %u: %llu bytes\n", rank, (unsigned long long)r->memory_bytes);
     for (size_t i = 0; i < r->buffers.n_items; i++) {
-        int n_chars = 0;
-
-        fprintf(file, "buffer %-9s ", buffers[i].name);
-        put(file, &n_chars, "%llu x %s", (unsigned long long)buffers[i].unit_bytes,
-            ag_counter_names[buffers[i].counter]);
-        end_column(file, n_chars, EXTENT_CHARS);
-        fprintf(file, "%llu bytes at %llu\n", (unsigned long long)buffers[i].bytes,
-                (unsigned long long)buffers[i].offset_bytes);
+        put_buffer(&buffers[i], file);
+        fprintf(file, "\n");
     }
     if (rank == 0 && program->output_buffer < r->buffers.n_items) {
         fprintf(file, "output %s\n", buffers[program->output_buffer].name);

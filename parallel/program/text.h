@@ -25,10 +25,12 @@
 
 #include "parallel/program/program.h"
 
-/** One line of a rank's program, without line feed, as errors quote it; cut to n_bytes.
+/** One line of a rank's program, an operation's or a buffer's, without line feed, as errors quote
+ * it; cut to n_bytes.
  * @return line. */
 const char *ag_op_text(const ag_program_t *program, uint32_t rank, uint32_t op, char *line,
                        size_t n_bytes);
+const char *ag_buffer_text(const ag_buffer_t *buffer, char *line, size_t n_bytes);
 
 /** The heading of a program and its groups. */
 void ag_program_print_heading(const ag_program_t *program, FILE *file);

@@ -214,9 +214,9 @@ Test(check, buffers_in_use_together_must_not_share_bytes)
     static const struct {
         const char *place, *word;
     } cases[] = {{"128", NULL},
-                 {"64", "x and y: rank 0: buffers in use together share bytes"},
-                 {"192", "beyond the slot's memory"},
-                 {"132", "no multiple of 64"}};
+                 {"64", "share bytes:\nbuffer x "},
+                 {"192", "the slot's memory:\nbuffer y "},
+                 {"132", "a cache line:\nbuffer y "}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char lines[512];
@@ -234,7 +234,7 @@ Test(check, what_does_not_fit_together_is_refused)
     static const struct {
         const char *lines, *word;
     } cases[] = {
-        {"buffer x 16 x tokens 127 bytes\n", "buffer x is smaller"},
+        {"buffer x 16 x tokens 127 bytes\n", "may fill it:\nbuffer x "},
         {"buffer x 16 x tokens\n0 pipe SEND to rank 0 mb0 16 x tokens - r:x\n", "nobody"},
         {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 12 x tokens - r:x\n", "does not fit"},
         {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x outputs - r:x\n", "does not fit"},
