@@ -116,70 +116,68 @@ Test(text, ends_anywhere_without_harm)
 
 #define RANKS(lines) HEADING "rank 0:\nbuffer x 1 x tokens\n" lines "\nrank 1:\n"
 
+static const struct {
+    const char *text, *line, *expected, *found;
+} unreadable[] = {
+    {"", "line 1", "argosy_program", "the text ends"},
+    {"\n\n{}", "line 3", "argosy_program", "\"{}\""},
+    {"argosy_program 2: ", "line 1", "the version from 1 to 1", "\"2:\""},
+    {"argosy_program 1: 0 ranks", "line 1", "ranks from 1", "\"0\""},
+    {"argosy_program 1: 65536 ranks", "line 1", "ranks from 1 to 12", "\"65536\""},
+    {"argosy_program 1: 2 ranks, at most 8 tokens\n", "line 1", "\",\"", "the line ends"},
+    {HEADING "rank 1:\n", "line 2", "the next rank from 0 to 0", "\"1:\""},
+    {HEADING "rank 0:\n", "line 3", "\"rank\"", "the text ends"},
+    {HEADING "rank 0:\nrank 1:\nrank 2:\n", "line 4", "the end of the text", "\"rank\""},
+    {HEADING "group {0,2} channel 1\n", "line 2", "a rank from 0 to 1", "\"2}\""},
+    {HEADING "group {0..1,1} channel 1\n", "line 2", "each rank once", "\"}\""},
+    {HEADING "group {0,1} channel 1\ngroup {0..1} channel 2\n", "line 3",
+     "a group that does not stand above", "\"channel\""},
+    {RANKS("buffer x 2 x tokens"), "line 4", "a buffer that does not stand above", "\"x\""},
+    {RANKS("buffer a_very_long_name 2 x tokens"), "line 4", "1 to 15 letters",
+     "\"a_very_long_name\""},
+    {RANKS("buffer y 2 x bytes"), "line 4", "one, tokens, outputs, sequences", "\"bytes\""},
+    {RANKS("buffer y 99999999999999999999 x one"), "line 4", "bytes of a unit from 0",
+     "\"99999999999999999999\""},
+    {RANKS("buffer y 1 x one 1 bytes at 0 please"), "line 4", "the end of the line", "\"please\""},
+    {HEADING "rank 0:\nrank 1:\nbuffer x 1 x one\noutput x\n", "line 5", "rank 0's lines",
+     "the line ends"},
+    {RANKS("output z"), "line 4", "a buffer of this rank", "\"z\""},
+    {RANKS("1 compute SEGMENT add mb0 - - -"), "line 4", "number from 0 to 0", "\"1\""},
+    {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, pipe)", "\"copy\""},
+    {RANKS("0 pipe GATHER add mb0 - - -"), "line 4", "(SEGMENT, SEND, RECV, ALL_REDUCE)",
+     "\"GATHER\""},
+    {RANKS("0 compute SEGMENT mb0 - - -"), "line 4", "a part of the model", "\"mb0\""},
+    {RANKS("0 compute SEGMENT attn mb0 - - -"), "line 4", "\"L\"", "\"mb0\""},
+    {RANKS("0 compute SEGMENT attn+head L1 mb0 - - -"), "line 4", "a part of one layer", "\"L1\""},
+    {RANKS("0 compute SEGMENT attn L3..1 mb0 - - -"), "line 4", "a layer from 3", "\"1\""},
+    {RANKS("0 compute SEGMENT attn L65536 mb0 - - -"), "line 4", "a layer", "\"65536\""},
+    {RANKS("0 compute SEGMENT add mb65536 - - -"), "line 4", "a micro-batch", "\"65536\""},
+    {RANKS("0 pipe SEND from rank 1 mb0 - - -"), "line 4", "\"to\"", "\"from\""},
+    {RANKS("0 pipe SEND to rank 2 mb0 - - -"), "line 4", "a rank", "\"2\""},
+    {RANKS("0 tensor ALL_REDUCE {0,1} mb0 - - -"), "line 4", "a group that stands above",
+     "\"{0,1}\""},
+    {RANKS("0 compute SEGMENT add mb0 - compute.1 -"), "line 4", "an operation on its stream",
+     "\"compute.1\""},
+    {RANKS("0 compute SEGMENT add mb0 - pipe.0 -"), "line 4", "an operation on its stream",
+     "\"pipe.0\""},
+    {RANKS("0 compute SEGMENT add mb0 - - r:y"), "line 4", "a buffer of this rank", "\"y\""},
+    {RANKS("0 compute SEGMENT add mb0 - - r+:x"), "line 4", "\":\"", "\"+:x\""},
+    {RANKS("0 compute SEGMENT add mb0 - - wr:x"), "line 4", "(r, w, rw)", "\"wr:x\""},
+    {RANKS("0 compute SEGMENT add mb0 - -"), "line 4", "(r, w, rw)", "the line ends"},
+    {RANKS("0 compute SEGMENT add mb0 - - \x01\xff"), "line 4", "(r, w, rw)",
+     "\"?"
+     "?\""},
+};
+
 Test(text, that_is_none_is_told_with_its_line_and_what_stands_there)
 {
-    static const struct {
-        const char *text, *line, *expected, *found;
-    } cases[] = {
-        {"", "line 1", "argosy_program", "the text ends"},
-        {"\n\n{}", "line 3", "argosy_program", "\"{}\""},
-        {"argosy_program 2: ", "line 1", "the version from 1 to 1", "\"2:\""},
-        {"argosy_program 1: 0 ranks", "line 1", "ranks from 1", "\"0\""},
-        {"argosy_program 1: 65536 ranks", "line 1", "ranks from 1 to 12", "\"65536\""},
-        {"argosy_program 1: 2 ranks, at most 8 tokens\n", "line 1", "\",\"", "the line ends"},
-        {HEADING "rank 1:\n", "line 2", "the next rank from 0 to 0", "\"1:\""},
-        {HEADING "rank 0:\n", "line 3", "\"rank\"", "the text ends"},
-        {HEADING "rank 0:\nrank 1:\nrank 2:\n", "line 4", "the end of the text", "\"rank\""},
-        {HEADING "group {0,2} channel 1\n", "line 2", "a rank from 0 to 1", "\"2}\""},
-        {HEADING "group {0..1,1} channel 1\n", "line 2", "each rank once", "\"}\""},
-        {HEADING "group {0,1} channel 1\ngroup {0..1} channel 2\n", "line 3",
-         "a group that does not stand above", "\"channel\""},
-        {RANKS("buffer x 2 x tokens"), "line 4", "a buffer that does not stand above", "\"x\""},
-        {RANKS("buffer a_very_long_name 2 x tokens"), "line 4", "1 to 15 letters",
-         "\"a_very_long_name\""},
-        {RANKS("buffer y 2 x bytes"), "line 4", "one, tokens, outputs, sequences", "\"bytes\""},
-        {RANKS("buffer y 99999999999999999999 x one"), "line 4", "bytes of a unit from 0",
-         "\"99999999999999999999\""},
-        {RANKS("buffer y 1 x one 1 bytes at 0 please"), "line 4", "the end of the line",
-         "\"please\""},
-        {HEADING "rank 0:\nrank 1:\nbuffer x 1 x one\noutput x\n", "line 5", "rank 0's lines",
-         "the line ends"},
-        {RANKS("output z"), "line 4", "a buffer of this rank", "\"z\""},
-        {RANKS("1 compute SEGMENT add mb0 - - -"), "line 4", "number from 0 to 0", "\"1\""},
-        {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, pipe)", "\"copy\""},
-        {RANKS("0 pipe GATHER add mb0 - - -"), "line 4", "(SEGMENT, SEND, RECV, ALL_REDUCE)",
-         "\"GATHER\""},
-        {RANKS("0 compute SEGMENT mb0 - - -"), "line 4", "a part of the model", "\"mb0\""},
-        {RANKS("0 compute SEGMENT attn mb0 - - -"), "line 4", "\"L\"", "\"mb0\""},
-        {RANKS("0 compute SEGMENT attn+head L1 mb0 - - -"), "line 4", "a part of one layer",
-         "\"L1\""},
-        {RANKS("0 compute SEGMENT attn L3..1 mb0 - - -"), "line 4", "a layer from 3", "\"1\""},
-        {RANKS("0 compute SEGMENT attn L65536 mb0 - - -"), "line 4", "a layer", "\"65536\""},
-        {RANKS("0 compute SEGMENT add mb65536 - - -"), "line 4", "a micro-batch", "\"65536\""},
-        {RANKS("0 pipe SEND from rank 1 mb0 - - -"), "line 4", "\"to\"", "\"from\""},
-        {RANKS("0 pipe SEND to rank 2 mb0 - - -"), "line 4", "a rank", "\"2\""},
-        {RANKS("0 tensor ALL_REDUCE {0,1} mb0 - - -"), "line 4", "a group that stands above",
-         "\"{0,1}\""},
-        {RANKS("0 compute SEGMENT add mb0 - compute.1 -"), "line 4", "an operation on its stream",
-         "\"compute.1\""},
-        {RANKS("0 compute SEGMENT add mb0 - pipe.0 -"), "line 4", "an operation on its stream",
-         "\"pipe.0\""},
-        {RANKS("0 compute SEGMENT add mb0 - - r:y"), "line 4", "a buffer of this rank", "\"y\""},
-        {RANKS("0 compute SEGMENT add mb0 - - r+:x"), "line 4", "\":\"", "\"+:x\""},
-        {RANKS("0 compute SEGMENT add mb0 - - wr:x"), "line 4", "(r, w, rw)", "\"wr:x\""},
-        {RANKS("0 compute SEGMENT add mb0 - -"), "line 4", "(r, w, rw)", "the line ends"},
-        {RANKS("0 compute SEGMENT add mb0 - - \x01\xff"), "line 4", "(r, w, rw)",
-         "\"?"
-         "?\""},
-    };
-
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof(unreadable) / sizeof(unreadable[0]); i++) {
         ag_program_t *program = NULL;
 
-        cr_expect_eq(program_from_text(cases[i].text, &program), AG_ERR_INVALID, "%s",
-                     cases[i].text);
-        cr_expect(error_has(cases[i].line) && error_has(cases[i].expected) &&
-                  error_has(cases[i].found) && strchr(ag_error(), '\n') == NULL);
+        cr_expect_eq(program_from_text(unreadable[i].text, &program), AG_ERR_INVALID, "%s",
+                     unreadable[i].text);
+        cr_expect(error_has(unreadable[i].line) && error_has(unreadable[i].expected) &&
+                  error_has(unreadable[i].found) && strchr(ag_error(), '\n') == NULL);
     }
 }
 
