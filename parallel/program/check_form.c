@@ -81,7 +81,7 @@ static bool moves_its_buffer(const ag_rank_program_t *rank, const ag_op_t *op)
 {
     const ag_buffer_t *buffer;
 
-    if (op->n_uses != 1) {
+    if (op->n_uses != 1 || ag_op_uses(rank, op)[0].mode != ag_op_infos[op->kind].use) {
         return false;
     }
     buffer = &AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, op)[0].buffer];

@@ -5,10 +5,10 @@
 #include <string.h>
 
 const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
-    [AG_OP_SEGMENT] = {"SEGMENT", false, false},
-    [AG_OP_SEND] = {"SEND", true, false},
-    [AG_OP_RECV] = {"RECV", true, false},
-    [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true},
+    [AG_OP_SEGMENT] = {"SEGMENT", false, false, 0},
+    [AG_OP_SEND] = {"SEND", true, false, AG_USE_READ},
+    [AG_OP_RECV] = {"RECV", true, false, AG_USE_WRITE},
+    [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true, AG_USE_READ | AG_USE_WRITE},
 };
 
 const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "pipe"};

@@ -15,15 +15,6 @@ typedef enum ag_op_kind {
     AG_N_OP_KINDS,
 } ag_op_kind_t;
 
-/* One line per op kind: what the text form, the checker and the passes must know of it. */
-typedef struct ag_op_info {
-    const char *name;
-    bool is_message;    /* has a peer and a channel */
-    bool is_collective; /* has a group */
-} ag_op_info_t;
-
-extern const ag_op_info_t ag_op_infos[AG_N_OP_KINDS];
-
 typedef enum ag_stream {
     AG_STREAM_COMPUTE,
     AG_STREAM_TENSOR,
@@ -59,6 +50,16 @@ static inline bool ag_use_mode_is_sound(uint32_t mode)
 {
     return mode == AG_USE_READ || ((mode & AG_USE_WRITE) && mode <= 7);
 }
+
+/* One line per op kind: what the text form, the checker and the passes must know of it. */
+typedef struct ag_op_info {
+    const char *name;
+    bool is_message;    /* has a peer and a channel */
+    bool is_collective; /* has a group */
+    uint32_t use;       /* of the one buffer that it moves; 0: SEGMENT, of any */
+} ag_op_info_t;
+
+extern const ag_op_info_t ag_op_infos[AG_N_OP_KINDS];
 
 typedef struct ag_use {
     uint32_t buffer; /* of the rank */

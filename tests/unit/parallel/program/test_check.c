@@ -239,6 +239,8 @@ Test(check, what_does_not_fit_together_is_refused)
         {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 12 x tokens - r:x\n", "does not fit"},
         {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x outputs - r:x\n", "does not fit"},
         {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x tokens - -\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x tokens - w:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 pipe RECV from rank 1 mb0 16 x tokens - r:x\n", "does not fit"},
         {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {0,1} mb0 channel 7 16 x tokens - rw:x\n",
          "channel"},
         {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {1} mb0 16 x tokens - rw:x\n", "its ranks"},
