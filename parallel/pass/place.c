@@ -23,7 +23,8 @@ static int by_bytes_then_number(const void *a, const void *b)
 }
 
 static uint64_t find_offset(const ag_rank_program_t *rank, const ag_order_t *order,
-                            const ag_buffer_span_t *spans, const item_t *items, size_t n_placed)
+                            const ag_buffer_span_t *spans, int64_t kept, const item_t *items,
+                            size_t n_placed)
 {
     const ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
     const item_t *item = &items[n_placed];
@@ -34,12 +35,10 @@ static uint64_t find_offset(const ag_rank_program_t *rank, const ag_order_t *ord
         moved = false;
         for (size_t i = 0; i < n_placed; i++) {
             const ag_buffer_t *other = &buffers[items[i].buffer];
-            const ag_buffer_span_t *theirs = &spans[items[i].buffer];
             uint64_t other_end = other->offset_bytes + items[i].bytes;
 
             if (other->offset_bytes < offset + item->bytes && offset < other_end &&
-                !ag_order_span_is_before(order, theirs, &spans[item->buffer]) &&
-                !ag_order_span_is_before(order, &spans[item->buffer], theirs)) {
+                !ag_order_may_share(order, spans, items[i].buffer, item->buffer, kept)) {
                 offset = other_end;
                 moved = true;
             }
@@ -48,7 +47,7 @@ static uint64_t find_offset(const ag_rank_program_t *rank, const ag_order_t *ord
     return offset;
 }
 
-static ag_status_t place_rank(ag_rank_program_t *rank)
+static ag_status_t place_rank(ag_rank_program_t *rank, int64_t kept)
 {
     ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
     size_t n = rank->buffers.n_items;
@@ -72,7 +71,7 @@ static ag_status_t place_rank(ag_rank_program_t *rank)
     qsort(items, n, sizeof(*items), by_bytes_then_number);
     rank->memory_bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t offset = find_offset(rank, &order, spans, items, i);
+        uint64_t offset = find_offset(rank, &order, spans, kept, items, i);
 
         buffers[items[i].buffer].offset_bytes = offset;
         if (offset + items[i].bytes > rank->memory_bytes) {
@@ -93,7 +92,7 @@ ag_status_t ag_pass_place(ag_program_t *program, const ag_plan_t *plan)
 
     (void)plan;
     for (uint32_t r = 0; r < program->n_ranks && status == AG_OK; r++) {
-        status = place_rank(&program->ranks[r]);
+        status = place_rank(&program->ranks[r], ag_order_kept(program, r));
     }
     return status;
 }

@@ -144,6 +144,11 @@ static ag_status_t check_contents(const ag_program_t *program, uint32_t r, bool 
             status = check_use(program, r, op, &ag_op_uses(rank, o)[i], summed, contents);
         }
     }
+    if (status == AG_OK && r == 0 &&
+        (program->output_buffer >= rank->buffers.n_items ||
+         contents[program->output_buffer] != WHOLE)) {
+        status = ag_fail(AG_ERR_INVALID, "rank 0: nothing writes the output");
+    }
     free(contents);
     return status;
 }

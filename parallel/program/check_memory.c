@@ -77,7 +77,7 @@ static bool share_bytes(const ag_buffer_t *a, const ag_buffer_t *b)
            b->offset_bytes < a->offset_bytes + a->bytes;
 }
 
-/* Which use of b may start before which use of a is complete; there is one. */
+/* Which use of b may start before which use of a is complete: not all of a is before b. */
 static ag_status_t fail_shared(const ag_program_t *program, uint32_t rank, const ag_order_t *order,
                                const ag_buffer_span_t *a, const ag_buffer_span_t *b,
                                const char *what)
@@ -101,18 +101,21 @@ static ag_status_t check_shared(const ag_program_t *program, uint32_t rank, cons
 {
     const ag_rank_program_t *r = &program->ranks[rank];
     const ag_buffer_t *buffers = AG_ITEMS(&r->buffers, ag_buffer_t);
+    int64_t kept = ag_order_kept(program, rank);
 
     for (uint32_t b = a + 1; b < r->buffers.n_items; b++) {
         if (share_bytes(&buffers[a], &buffers[b]) &&
-            !ag_order_span_is_before(order, &spans[a], &spans[b]) &&
-            !ag_order_span_is_before(order, &spans[b], &spans[a])) {
-            char what[3 * LINE_BYTES] = "buffers in use together share bytes:", line[LINE_BYTES];
+            !ag_order_may_share(order, spans, a, b, kept)) {
+            char what[3 * LINE_BYTES] = "", line[LINE_BYTES];
+            bool output = a == kept || b == kept;
 
-            ag_line_append(what, sizeof(what), "\n%s",
+            ag_line_append(what, sizeof(what), "buffers in use together share bytes%s:\n%s",
+                           output ? " (the output is in use to the end)" : "",
                            ag_buffer_text(&buffers[a], line, sizeof(line)));
-            ag_line_append(what, sizeof(what), "\n%s\nand nothing orders these",
+            ag_line_append(what, sizeof(what), "\n%s\nand are used by",
                            ag_buffer_text(&buffers[b], line, sizeof(line)));
-            return fail_shared(program, rank, order, &spans[a], &spans[b], what);
+            return a == kept ? fail_shared(program, rank, order, &spans[b], &spans[a], what)
+                             : fail_shared(program, rank, order, &spans[a], &spans[b], what);
         }
     }
     return AG_OK;

@@ -152,8 +152,7 @@ ag_status_t ag_order_spans(const ag_rank_program_t *rank, ag_buffer_span_t **spa
     return AG_OK;
 }
 
-bool ag_order_span_is_before(const ag_order_t *order, const ag_buffer_span_t *a,
-                             const ag_buffer_span_t *b)
+static bool is_before(const ag_order_t *order, const ag_buffer_span_t *a, const ag_buffer_span_t *b)
 {
     for (int s = 0; s < AG_N_STREAMS; s++) {
         for (int t = 0; a->last[s] >= 0 && t < AG_N_STREAMS; t++) {
@@ -165,4 +164,16 @@ bool ag_order_span_is_before(const ag_order_t *order, const ag_buffer_span_t *a,
         }
     }
     return true;
+}
+
+bool ag_order_may_share(const ag_order_t *order, const ag_buffer_span_t *spans, uint32_t a,
+                        uint32_t b, int64_t kept)
+{
+    return (a != kept && is_before(order, &spans[a], &spans[b])) ||
+           (b != kept && is_before(order, &spans[b], &spans[a]));
+}
+
+int64_t ag_order_kept(const ag_program_t *program, uint32_t rank)
+{
+    return rank == 0 ? (int64_t)program->output_buffer : -1;
 }

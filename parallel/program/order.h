@@ -25,6 +25,12 @@ typedef struct ag_buffer_span {
 /** @param spans_p  out: (buffers of the rank), free() it. */
 ag_status_t ag_order_spans(const ag_rank_program_t *rank, ag_buffer_span_t **spans_p);
 
-/** Is every use of a complete before any use of b starts? */
-bool ag_order_span_is_before(const ag_order_t *order, const ag_buffer_span_t *a,
-                             const ag_buffer_span_t *b);
+/**
+ * May two buffers lie on the same bytes? Every use of one is complete before any use of the other
+ * starts. @param kept  a buffer that is read when all is done, so that nothing may come after it.
+ */
+bool ag_order_may_share(const ag_order_t *order, const ag_buffer_span_t *spans, uint32_t a,
+                        uint32_t b, int64_t kept);
+
+/** The buffer of a rank that is kept: rank 0's output; -1 on others. */
+int64_t ag_order_kept(const ag_program_t *program, uint32_t rank);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/program/check.h"
 #include "support.h"
 
 enum { HEADS = 9, KV_HEADS = 3, FFN = 187, VOCAB = 307, LAYERS = 3 };
@@ -130,5 +131,17 @@ Test(passes, buffers_never_in_use_together_share_bytes)
         sum += AG_ITEMS(&setup.program->ranks[0].buffers, ag_buffer_t)[i].bytes;
     }
     cr_expect_lt(setup.program->ranks[0].memory_bytes, sum);
+    close_setup(&setup);
+}
+
+Test(passes, a_program_without_its_output_is_refused)
+{
+    setup_t setup;
+
+    cr_assert_eq(open_setup("2", 0, NULL, &setup), AG_OK, "%s", ag_error());
+    setup.program->output_buffer = (uint32_t)setup.program->ranks[0].buffers.n_items;
+    cr_expect_eq(ag_program_check(setup.program, setup.plan, AG_CHECK_PLACED, "loss"),
+                 AG_ERR_INVALID);
+    cr_expect(strstr(ag_error(), "nothing writes the output") != NULL, "%s", ag_error());
     close_setup(&setup);
 }

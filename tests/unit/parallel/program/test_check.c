@@ -214,7 +214,7 @@ Test(check, buffers_in_use_together_must_not_share_bytes)
     static const struct {
         const char *place, *word;
     } cases[] = {{"128", NULL},
-                 {"64", "share bytes:\nbuffer x "},
+                 {"64", "share bytes"},
                  {"192", "the slot's memory:\nbuffer y "},
                  {"132", "a cache line:\nbuffer y "}};
 
@@ -225,6 +225,23 @@ Test(check, buffers_in_use_together_must_not_share_bytes)
                  "buffer x 16 x tokens\nbuffer y 16 x tokens 128 bytes at %s\n%s", cases[i].place,
                  ops);
         expect_memory(lines, cases[i].word);
+    }
+}
+
+Test(check, bytes_of_the_output_are_not_used_again)
+{
+    static const char *const lines = "buffer x 16 x tokens\nbuffer y 16 x tokens\n%s"
+                                     "0 compute SEGMENT add mb0 - - w:x\n"
+                                     "1 compute SEGMENT add mb0 - - w:y\n";
+    static const struct {
+        const char *output, *word;
+    } cases[] = {{"", "buffer y"}, {"output x\n", "in use to the end"}, {"output y\n", NULL}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[512];
+
+        snprintf(text, sizeof(text), lines, cases[i].output);
+        expect_memory(text, cases[i].word);
     }
 }
 
