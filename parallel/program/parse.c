@@ -181,7 +181,7 @@ static void read_buffer(parser_t *parser)
     counter = (ag_size_counter_t)ag_words_choose(&parser->words, "what is counted",
                                                  AG_N_SIZE_COUNTERS, nth_counter);
     bytes = unit_bytes * parser->program->bounds[counter];
-    if (!ag_words_line_ends(&parser->words)) {
+    if (!ag_words_line_ends(&parser->words) && !ag_words_look(&parser->words, "at")) {
         bytes = ag_words_number(&parser->words, "bytes", 0, MOST_BYTES);
         ag_words_expect(&parser->words, "bytes");
     }

@@ -74,6 +74,19 @@ Test(text, says_what_the_program_has)
     ag_program_destroy(program);
 }
 
+Test(text, may_leave_out_what_follows_from_the_rest)
+{
+    ag_program_t *program = two_ranks("rank 0:\nbuffer x 16 x tokens\nbuffer y 4 x outputs at 64\n"
+                                      "buffer z 4 x one 5 bytes\nrank 1:\n");
+    const ag_buffer_t *buffers = AG_ITEMS(&program->ranks[0].buffers, ag_buffer_t);
+
+    cr_expect(buffers[0].bytes == 128 && buffers[0].offset_bytes == 0);
+    cr_expect(buffers[1].bytes == 4 && buffers[1].offset_bytes == 64);
+    cr_expect(buffers[2].bytes == 5 && buffers[2].offset_bytes == 0);
+    cr_expect_eq(program->output_buffer, 0);
+    ag_program_destroy(program);
+}
+
 Test(text, of_several_programs_is_read_one_by_one)
 {
     char text[4096];
