@@ -36,6 +36,24 @@ Test(link, a_send_waits_for_the_segment_that_writes_its_buffer)
     ag_program_destroy(program);
 }
 
+/* Dropping one of an operation's dependencies must not give it to the one before. */
+Test(dag, has_each_operations_own_dependencies)
+{
+    ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
+                                            "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                                            "2 compute SEGMENT add mb0 - - w:x\n");
+    ag_op_t *last = &ag_rank_ops(&program->ranks[0])[2];
+    ag_dag_t dag;
+
+    last->first_dep++;
+    last->n_deps--;
+    cr_assert_eq(ag_program_dag(program, 0, &dag), AG_OK, "%s", ag_error());
+    cr_expect_eq(dag.dep_begin[2] - dag.dep_begin[1], 1);
+    cr_expect_eq(dag.dep_begin[3] - dag.dep_begin[2], 0);
+    ag_dag_fini(&dag);
+    ag_program_destroy(program);
+}
+
 Test(order, follows_streams_and_dependencies)
 {
     ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
