@@ -68,26 +68,37 @@ static void read_nibbles(const uint8_t *quants, uint32_t row, uint8_t values[32]
     }
 }
 
-/* Bytes of a block: its scales, then its quants. */
+/* Bytes of a block: its scales, then the quants of its pieces. */
 enum {
+    PAIR_SCALES = 2 * HALVES, /* of two pieces, or of one with minimums */
     Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS,
-    Q6_K_SCALES = HALVES + 16 * AG_R16_ROWS,
-    NIBBLES = 4 * AG_R16_VECTOR, /* 32 columns of 4 bits */
+    Q6_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS, /* half of the first vector is empty */
+    NIBBLES = 4 * AG_R16_VECTOR,                 /* 32 columns of 4 bits */
+    Q8_QUANTS = 8 * AG_R16_VECTOR,
+    Q5_QUANTS = NIBBLES + AG_R16_VECTOR,
     Q6_QUANTS = NIBBLES + 2 * AG_R16_VECTOR,
-    Q8_0_BYTES = HALVES + 8 * AG_R16_VECTOR,
-    Q4_0_BYTES = HALVES + NIBBLES,
-    Q4_1_BYTES = 2 * HALVES + NIBBLES,
-    Q5_0_BYTES = HALVES + NIBBLES + AG_R16_VECTOR,
+    Q4_1_BYTES = PAIR_SCALES + NIBBLES,
     Q4_K_BYTES = Q4_K_SCALES + 8 * NIBBLES,
     Q6_K_BYTES = Q6_K_SCALES + 8 * Q6_QUANTS,
 };
 
+/* Of blocks of two pieces: where piece b has its scales, and its quants. */
+static uint64_t pair_scales(uint64_t b, uint32_t quant_bytes)
+{
+    return b / 2 * (PAIR_SCALES + 2 * quant_bytes) + b % 2 * HALVES;
+}
+
+static uint64_t pair_quants(uint64_t b, uint32_t quant_bytes)
+{
+    return b / 2 * (PAIR_SCALES + 2 * quant_bytes) + PAIR_SCALES + b % 2 * quant_bytes;
+}
+
 static void pack_q8_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 32; b++, src += 34, blocks += Q8_0_BYTES) {
-        memcpy(blocks + 2 * row, src, 2);
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 34) {
+        memcpy(blocks + pair_scales(b, Q8_QUANTS) + 2 * row, src, 2);
         for (uint32_t j = 0; j < 8; j++) {
-            memcpy(lane(blocks + HALVES, j, row), src + 2 + 4 * j, 4);
+            memcpy(lane(blocks + pair_quants(b, Q8_QUANTS), j, row), src + 2 + 4 * j, 4);
         }
     }
 }
@@ -95,47 +106,38 @@ static void pack_q8_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
 static void unpack_q8_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     for (uint64_t i = 0; i < n_cols; i++) {
-        const uint8_t *block = blocks + i / 32 * Q8_0_BYTES;
-        int8_t q = (int8_t)const_lane(block + HALVES, i % 32 / 4, row)[i % 4];
+        const uint8_t *quants = blocks + pair_quants(i / 32, Q8_QUANTS);
+        int8_t q = (int8_t)const_lane(quants, i % 32 / 4, row)[i % 4];
 
-        dst[i] = (float)q * half_at(block, row);
-    }
-}
-
-/* @param head  bytes of the file's block before its nibbles: the scale, and the minimum */
-static void pack_4_bits(const uint8_t *src, uint64_t n_cols, uint32_t row, uint32_t head,
-                        uint8_t *blocks)
-{
-    uint32_t scale_bytes = head / 2 * HALVES;
-
-    for (uint64_t b = 0; b < n_cols / 32; b++, src += head + 16, blocks += scale_bytes + NIBBLES) {
-        for (uint32_t i = 0; i < head / 2; i++) {
-            memcpy(blocks + i * HALVES + 2 * row, src + 2 * i, 2);
-        }
-        for (uint32_t j = 0; j < 4; j++) {
-            memcpy(lane(blocks + scale_bytes, j, row), src + head + 4 * j, 4);
-        }
+        dst[i] = (float)q * half_at(blocks + pair_scales(i / 32, Q8_QUANTS), row);
     }
 }
 
 static void pack_q4_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    pack_4_bits(src, n_cols, row, 2, blocks);
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 18) {
+        memcpy(blocks + pair_scales(b, NIBBLES) + 2 * row, src, 2);
+        put_words(words_at(src + 2), blocks + pair_quants(b, NIBBLES), row);
+    }
 }
 
 static void pack_q4_1(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    pack_4_bits(src, n_cols, row, 4, blocks);
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 20, blocks += Q4_1_BYTES) {
+        memcpy(blocks + 2 * row, src, 2);
+        memcpy(blocks + HALVES + 2 * row, src + 2, 2);
+        put_words(words_at(src + 4), blocks + PAIR_SCALES, row);
+    }
 }
 
 static void unpack_q4_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
 {
     uint8_t q[32];
 
-    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q4_0_BYTES) {
-        float d = half_at(blocks, row);
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        float d = half_at(blocks + pair_scales(b, NIBBLES), row);
 
-        read_nibbles(blocks + HALVES, row, q);
+        read_nibbles(blocks + pair_quants(b, NIBBLES), row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)(q[i] - 8) * d;
         }
@@ -149,7 +151,7 @@ static void unpack_q4_1(const uint8_t *blocks, uint64_t n_cols, uint32_t row, fl
     for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q4_1_BYTES) {
         float d = half_at(blocks, row), m = half_at(blocks + HALVES, row);
 
-        read_nibbles(blocks + 2 * HALVES, row, q);
+        read_nibbles(blocks + PAIR_SCALES, row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)q[i] * d + m;
         }
@@ -167,13 +169,13 @@ static uint8_t gather_fourths(uint32_t x)
 
 static void pack_q5_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
-    for (uint64_t b = 0; b < n_cols / 32; b++, src += 22, blocks += Q5_0_BYTES) {
-        uint8_t *quants = blocks + HALVES;
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 22) {
+        uint8_t *quants = blocks + pair_quants(b, Q5_QUANTS);
         uint32_t high = word_at(src + 2);
 
-        memcpy(blocks + 2 * row, src, 2);
+        memcpy(blocks + pair_scales(b, Q5_QUANTS) + 2 * row, src, 2);
+        put_words(words_at(src + 6), quants, row);
         for (uint32_t j = 0; j < 4; j++) {
-            memcpy(lane(quants, j, row), src + 6 + 4 * j, 4);
             lane(quants, 4, row)[j] = gather_fourths(high >> j);
         }
     }
@@ -183,11 +185,12 @@ static void unpack_q5_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, fl
 {
     uint8_t q[32];
 
-    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q5_0_BYTES) {
-        const uint8_t *high = const_lane(blocks + HALVES, 4, row);
-        float d = half_at(blocks, row);
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
+        const uint8_t *quants = blocks + pair_quants(b, Q5_QUANTS);
+        const uint8_t *high = const_lane(quants, 4, row);
+        float d = half_at(blocks + pair_scales(b, Q5_QUANTS), row);
 
-        read_nibbles(blocks + HALVES, row, q);
+        read_nibbles(quants, row, q);
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)((q[i] | (high[i % 4] >> (i / 4) & 1) << 4) - 16) * d;
         }
@@ -270,7 +273,7 @@ static void pack_q6_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
 
         memcpy(blocks + 2 * row, src + 208, 2);
         for (uint32_t j = 0; j < 16; j++) {
-            blocks[HALVES + j * AG_R16_ROWS + row] = src[192 + j];
+            blocks[2 * HALVES + j * AG_R16_ROWS + row] = src[192 + j];
         }
         for (uint32_t half = 0; half < 2; half++) {
             uint32_t high[2][4];
@@ -302,7 +305,7 @@ static void unpack_q6_k(const uint8_t *blocks, uint64_t n_cols, uint32_t row, fl
 
         read_nibbles(quants, row, q);
         for (uint32_t i = 0; i < 32; i++) {
-            int8_t scale = (int8_t)block[HALVES + (2 * (b % 8) + i / 16) * AG_R16_ROWS + row];
+            int8_t scale = (int8_t)block[2 * HALVES + (2 * (b % 8) + i / 16) * AG_R16_ROWS + row];
             int high = const_lane(quants, 4 + i / 16, row)[i % 4] >> 2 * (i % 16 / 4) & 3;
 
             dst[i] = d * (float)scale * (float)((q[i] | high << 4) - 32);
@@ -346,25 +349,33 @@ static void unpack_f16(const uint8_t *blocks, uint64_t n_cols, uint32_t row, flo
 
 /* Prepared columns of x are 32 int8, a scale, and something for every scale of the weight there. */
 const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
-    [AG_Q8_0] = {32, Q8_0_BYTES, 32, 40, pack_q8_0, unpack_q8_0},
-    [AG_Q4_0] = {32, Q4_0_BYTES, 32, 40, pack_q4_0, unpack_q4_0},
-    [AG_Q4_1] = {32, Q4_1_BYTES, 32, 40, pack_q4_1, unpack_q4_1},
-    [AG_Q5_0] = {32, Q5_0_BYTES, 32, 40, pack_q5_0, unpack_q5_0},
-    [AG_Q4_K] = {256, Q4_K_BYTES, 32, 40, pack_q4_k, unpack_q4_k},
-    [AG_Q6_K] = {256, Q6_K_BYTES, 32, 44, pack_q6_k, unpack_q6_k},
-    [AG_BF16] = {2, AG_R16_VECTOR, 2, 4, pack_bf16, unpack_bf16},
-    [AG_F16] = {1, HALVES, 1, 4, pack_f16, unpack_f16},
+    [AG_Q8_0] = {32, 2, PAIR_SCALES, Q8_QUANTS, 32, 40, pack_q8_0, unpack_q8_0},
+    [AG_Q4_0] = {32, 2, PAIR_SCALES, NIBBLES, 32, 40, pack_q4_0, unpack_q4_0},
+    [AG_Q4_1] = {32, 1, PAIR_SCALES, NIBBLES, 32, 40, pack_q4_1, unpack_q4_1},
+    [AG_Q5_0] = {32, 2, PAIR_SCALES, Q5_QUANTS, 32, 40, pack_q5_0, unpack_q5_0},
+    [AG_Q4_K] = {32, 8, Q4_K_SCALES, NIBBLES, 32, 40, pack_q4_k, unpack_q4_k},
+    [AG_Q6_K] = {32, 8, Q6_K_SCALES, Q6_QUANTS, 32, 44, pack_q6_k, unpack_q6_k},
+    [AG_BF16] = {2, 1, 0, AG_R16_VECTOR, 2, 4, pack_bf16, unpack_bf16},
+    [AG_F16] = {1, 1, 0, HALVES, 1, 4, pack_f16, unpack_f16},
 };
+
+/* Where the block begins that holds a column which is a block's first; or the end of all. */
+static uint64_t offset_of(const ag_r16_type_t *type, uint64_t column)
+{
+    uint64_t pieces = (column + type->piece_cols - 1) / type->piece_cols;
+
+    return (pieces + type->pieces - 1) / type->pieces * type->scale_bytes +
+           pieces * type->quant_bytes;
+}
 
 bool ag_r16_can(ag_dtype_t dtype, uint64_t cols)
 {
-    return ag_r16_types[dtype].block_cols != 0 && cols % ag_dtype_info(dtype)->block_elements == 0;
+    return ag_r16_types[dtype].pieces != 0 && cols % ag_dtype_info(dtype)->block_elements == 0;
 }
 
 uint64_t ag_r16_group_bytes(ag_dtype_t dtype, uint64_t cols)
 {
-    const ag_r16_type_t *type = &ag_r16_types[dtype];
-    uint64_t bytes = (cols / type->block_cols + (cols % type->block_cols != 0)) * type->block_bytes;
+    uint64_t bytes = offset_of(&ag_r16_types[dtype], cols);
 
     return (bytes + AG_R16_ALIGN - 1) / AG_R16_ALIGN * AG_R16_ALIGN;
 }
@@ -375,12 +386,12 @@ void ag_r16_pack(ag_dtype_t dtype, const unsigned char *const *rows, uint64_t co
 {
     const ag_r16_type_t *type = &ag_r16_types[dtype];
 
-    if (rows[AG_R16_ROWS - 1] == NULL || cols % type->block_cols != 0) {
+    if (rows[AG_R16_ROWS - 1] == NULL || cols % type->piece_cols != 0) {
         memset(group, 0, ag_r16_group_bytes(dtype, cols)); /* what no row fills */
     }
     for (uint64_t begin = 0; begin < cols; begin += COLS_AT_ONCE) {
         uint64_t n = cols - begin < COLS_AT_ONCE ? cols - begin : COLS_AT_ONCE;
-        unsigned char *blocks = group + begin / type->block_cols * type->block_bytes;
+        unsigned char *blocks = group + offset_of(type, begin);
 
         for (uint32_t r = 0; r < AG_R16_ROWS; r++) {
             if (rows[r] != NULL) {

@@ -1,9 +1,12 @@
 /*
  * The packing r16: groups of 16 rows. A group is its blocks of columns one after the other, so that
- * a thread reads one stream; a block is its scales, then its quants:
+ * a thread reads one stream; a block is its scales, whole vectors so that all stands aligned, then
+ * the quants of its pieces, 32 columns each: two of q8_0, q4_0 and q5_0, one of q4_1, eight of the
+ * K types. The last block may have fewer pieces.
  *
- *     scales      16 halves, then 16 minimums; of the K types: 16 scales of scales (and of
- *                 minimums), then 16 bytes for every scale (and for every minimum)
+ *     scales      16 halves for each piece; of q4_1 16 scales, then 16 minimums; of the K types 16
+ *                 scales of scales (then of minimums, or nothing), then 16 bytes for every scale
+ *                 (and for every minimum)
  *
  *     q8_0        8 vectors of 64 bytes for 32 columns; in vector j, lane r (4 bytes) holds columns
  *                 4j .. 4j + 3 of row r
@@ -20,8 +23,10 @@
 enum { AG_R16_ROWS = 16, AG_R16_VECTOR = 64, AG_R16_ALIGN = 64 };
 
 typedef struct ag_r16_type {
-    uint32_t block_cols;  /* columns of a block; 0: the type has no such packing */
-    uint32_t block_bytes; /* of 16 rows, scales included */
+    uint32_t piece_cols;  /* columns whose quants stand together */
+    uint32_t pieces;      /* of a block; 0: the type has no such packing */
+    uint32_t scale_bytes; /* of a block of 16 rows, however many pieces the last one has */
+    uint32_t quant_bytes; /* of a piece of 16 rows */
     uint32_t x_cols;      /* of an input, which is brought into a form of the type's own… */
     uint32_t x_bytes;     /* … that takes so many bytes for these columns of a row */
     /** Put whole blocks of a row into its lanes. */

@@ -127,9 +127,8 @@ AG_INLINE void weights_6_bits(const uint8_t *quants, ag_vec_b_t w[8])
 AG_INLINE void scale_of_32(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
                            ag_vec_f_t *m)
 {
-    (void)piece;
     (void)m;
-    d[0] = ag_vec_load_f16(block + part * PART_HALVES);
+    d[0] = ag_vec_load_f16(block + piece * HALVES + part * PART_HALVES);
 }
 
 AG_INLINE void scale_and_min_of_32(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
@@ -154,7 +153,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
                               ag_vec_f_t *m)
 {
     const int8_t *small =
-        (const int8_t *)block + HALVES + 2 * piece * AG_GROUP_ROWS + part * AG_VEC_LANES;
+        (const int8_t *)block + 2 * HALVES + 2 * piece * AG_GROUP_ROWS + part * AG_VEC_LANES;
     ag_vec_f_t scale = ag_vec_load_f16(block + part * PART_HALVES);
 
     (void)m;
@@ -168,8 +167,8 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_OFFSET AG_VEC_BYTE_OFFSET
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
-#define TILE_PIECES 1
-#define TILE_SCALE_BYTES HALVES
+#define TILE_PIECES 2
+#define TILE_SCALE_BYTES (2 * HALVES)
 #define TILE_COLS_BYTES 512
 #define TILE_IS_CALLED 0
 #define TILE_WEIGHTS weights_8_bits
@@ -182,8 +181,8 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_OFFSET 8
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
-#define TILE_PIECES 1
-#define TILE_SCALE_BYTES HALVES
+#define TILE_PIECES 2
+#define TILE_SCALE_BYTES (2 * HALVES)
 #define TILE_COLS_BYTES 256
 #define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_4_bits
@@ -210,8 +209,8 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_OFFSET 16
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 1
-#define TILE_PIECES 1
-#define TILE_SCALE_BYTES HALVES
+#define TILE_PIECES 2
+#define TILE_SCALE_BYTES (2 * HALVES)
 #define TILE_COLS_BYTES 320
 #define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_5_bits
@@ -239,7 +238,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_HAS_MIN 0
 #define TILE_SCALES 2
 #define TILE_PIECES 8
-#define TILE_SCALE_BYTES (HALVES + 16 * AG_GROUP_ROWS)
+#define TILE_SCALE_BYTES (2 * HALVES + 16 * AG_GROUP_ROWS)
 #define TILE_COLS_BYTES 384
 #define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_6_bits
