@@ -124,10 +124,13 @@ typedef struct touch {
 /* How a node's threads share out its output or an input: of what each does alone, all touch all. */
 static ag_sharing_t sharing_of(const ag_graph_t *graph, const ag_node_t *node, bool is_out)
 {
+    ag_sharing_t sharing;
+
     if (node->out != AG_NO_VALUE && ag_graph_get(graph, node->out)->is_own) {
         return AG_BY_ANY;
     }
-    return is_out ? ag_node_ops[node->kind].out : ag_node_ops[node->kind].in;
+    sharing = is_out ? ag_node_ops[node->kind].out : ag_node_ops[node->kind].in;
+    return sharing == AG_BY_COLUMNS && node->grain == 0 ? AG_BY_ROWS : sharing;
 }
 
 static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, const ag_node_t *node,

@@ -77,7 +77,7 @@ typedef struct ag_node {
         uint32_t column_begin; /* COLUMNS */
     } attr;
     /* set by compiling: */
-    uint32_t grain; /* columns that a thread takes together */
+    uint32_t grain; /* columns that a thread takes together; 0: it takes rows */
     bool barrier_before;
 } ag_node_t;
 

@@ -75,18 +75,25 @@ static void find_own_values(ag_graph_t *graph, const uint64_t *bounds)
     }
 }
 
-/* What goes by columns over a layer's output takes as many together as the layer did. */
-static void set_grains(ag_graph_t *graph, const ag_graph_param_t *params)
+/* Over few rows of a layer's output threads take the columns that they have made, over many whole
+ * rows, which lie together in memory. */
+static void set_grains(ag_graph_t *graph, const uint64_t *bounds, const ag_graph_param_t *params)
 {
     ag_node_t *nodes = AG_ITEMS(&graph->nodes, ag_node_t);
 
     for (size_t i = 0; i < graph->nodes.n_items; i++) {
-        nodes[i].grain = ag_linear_grain(AG_PACKING_R16);
+        bool by_columns = ag_node_ops[nodes[i].kind].out == AG_BY_COLUMNS;
+
+        nodes[i].grain = 0;
         if (nodes[i].kind == AG_NODE_LINEAR) {
             nodes[i].grain = ag_linear_grain(params[nodes[i].weight].packing);
             continue;
         }
-        for (size_t j = i; ag_node_ops[nodes[i].kind].out == AG_BY_COLUMNS && j > 0; j--) {
+        if (!by_columns || bounds[ag_graph_get(graph, nodes[i].out)->counter] > FEW_ROWS) {
+            continue;
+        }
+        nodes[i].grain = ag_linear_grain(AG_PACKING_R16);
+        for (size_t j = i; j > 0; j--) {
             if (nodes[j - 1].out == nodes[i].in[1]) {
                 nodes[i].grain = nodes[j - 1].grain;
                 break;
@@ -194,6 +201,6 @@ ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
     }
     ag_array_fini(&graph->nodes);
     graph->nodes = nodes;
-    set_grains(graph, params);
+    set_grains(graph, bounds, params);
     return AG_OK;
 }

@@ -43,19 +43,37 @@ static float act(ag_act_t kind, float x)
     return x;
 }
 
+/* What of (n_rows, width) a thread works on. */
+typedef struct share {
+    uint64_t row_begin, row_end, begin, end; /* rows, columns */
+} share_t;
+
+static share_t share_of(const ag_kernel_context_t *context, uint64_t n_rows, uint64_t width,
+                        uint64_t grain)
+{
+    share_t share = {.row_end = n_rows, .end = width};
+
+    if (grain > 0) {
+        ag_worker_share(context->worker, width, grain, &share.begin, &share.end);
+    } else {
+        ag_worker_share(context->worker, n_rows, 1, &share.row_begin, &share.row_end);
+    }
+    return share;
+}
+
 void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
                    const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
 {
-    uint64_t begin, end;
+    share_t mine = share_of(context, n_rows, width, grain);
 
-    ag_worker_share(context->worker, width, grain, &begin, &end);
-    for (uint64_t at = 0; at < n_rows * width; at += width) {
+    for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
+        uint64_t begin = row * width + mine.begin, end = row * width + mine.end;
+
         if (context->isa != NULL && context->isa->glu[kind] != NULL) {
-            context->isa->glu[kind](gate + at + begin, up + at + begin, end - begin,
-                                    y + at + begin);
+            context->isa->glu[kind](gate + begin, up + begin, end - begin, y + begin);
             continue;
         }
-        for (uint64_t i = at + begin; i < at + end; i++) {
+        for (uint64_t i = begin; i < end; i++) {
             y[i] = act(kind, gate[i]) * up[i];
         }
     }
@@ -64,11 +82,10 @@ void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const floa
 void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
                    uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
 {
-    uint64_t begin, end;
+    share_t mine = share_of(context, n_rows, width, grain);
 
-    ag_worker_share(context->worker, width, grain, &begin, &end);
-    for (uint64_t at = 0; at < n_rows * width; at += width) {
-        for (uint64_t i = at + begin; i < at + end; i++) {
+    for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
+        for (uint64_t i = row * width + mine.begin; i < row * width + mine.end; i++) {
             y[i] = a[i] + b[i];
         }
     }

@@ -195,7 +195,8 @@ typedef enum ag_act {
 
 /**
  * y = act(gate) * up, elementwise over (n_rows, width); y may be gate or up.
- * @param grain  columns that one thread takes together: ag_linear_grain() of the layers before.
+ * @param grain  columns that one thread takes together: ag_linear_grain() of the layers before; 0:
+ *               it takes whole rows.
  */
 void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t act, const float *gate,
                    const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
