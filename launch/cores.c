@@ -30,7 +30,8 @@ void ag_cores_stand_apart(const ag_host_t *host, ag_cores_t *before_p)
             own.bits[core / 64] = 1ull << core % 64;
         }
     }
-    if (host->n_local > 1 && host->n_local <= n_before) {
+    if (host->n_local > 1 && host->n_local <= n_before &&
+        memcmp(before_p, &host->cores, sizeof(*before_p)) == 0) {
         sched_setaffinity(0, sizeof(own), (const cpu_set_t *)(const void *)&own);
     }
 }

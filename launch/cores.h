@@ -17,7 +17,7 @@ void ag_cores_pick(const int *own, uint32_t n_own, uint32_t before, uint32_t n, 
 /**
  * Let this rank alone onto one core of its machine while messages are timed: of two ranks that spin
  * on one core each finds the other's message only when its turn is over. Does nothing where it is
- * alone, or where ranks outnumber cores.
+ * alone, where ranks outnumber cores, or where it is bound to some: there it stays.
  * @param before_p  out: for ag_cores_go_back().
  */
 void ag_cores_stand_apart(const ag_host_t *host, ag_cores_t *before_p);
