@@ -263,10 +263,15 @@ static bool run_self(const char *program, const char *command, const char *optio
         n_read += (size_t)n;
     }
     text[n_read] = '\0';
-    close(pipe_ends[0]);
+    close(pipe_ends[0]); /* read early by a signal: the child's next line ends it */
     posix_spawn_file_actions_destroy(&actions);
     free(env);
-    return child > 0 && waitpid(child, &exit_status, 0) == child && exit_status == 0;
+    while (child > 0 && waitpid(child, &exit_status, 0) != child) {
+        if (errno != EINTR) {
+            return false;
+        }
+    }
+    return child > 0 && exit_status == 0;
 }
 
 static ag_status_t measure_process(const char *program, bool with_mpi, uint64_t *bytes_p)
