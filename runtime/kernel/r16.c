@@ -71,7 +71,7 @@ static void read_nibbles(const uint8_t *quants, uint32_t row, uint8_t values[32]
 /* Bytes of a block: its scales, then the quants of its pieces. */
 enum {
     PAIR_SCALES = 2 * HALVES, /* of two pieces, or of one with minimums */
-    Q4_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS,
+    Q4_K_SCALES = 2 * HALVES + 12 * AG_R16_ROWS,
     Q6_K_SCALES = 2 * HALVES + 16 * AG_R16_ROWS, /* half of the first vector is empty */
     NIBBLES = 4 * AG_R16_VECTOR,                 /* 32 columns of 4 bits */
     Q8_QUANTS = 8 * AG_R16_VECTOR,
@@ -218,8 +218,13 @@ static void pack_q4_k(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t
         memcpy(blocks + 2 * row, src, 2);
         memcpy(blocks + HALVES + 2 * row, src + 2, 2);
         read_k4_scales(src + 4, both);
-        for (uint32_t j = 0; j < 16; j++) {
-            small[j * AG_R16_ROWS] = both[j];
+        for (uint32_t j = 0; j < 8; j++) {
+            small[j * AG_R16_ROWS] = (both[j] & 15) | (uint8_t)(both[8 + j] << 4);
+        }
+        for (uint32_t j = 0; j < 8; j += 2) {
+            small[(8 + j / 2) * AG_R16_ROWS] =
+                (uint8_t)(both[j] >> 4 | both[8 + j] >> 4 << 2 | both[j + 1] >> 4 << 4 |
+                          both[9 + j] >> 4 << 6);
         }
         for (const uint8_t *q = src + 16; q < src + 144; q += 32, quants += 2 * NIBBLES) {
             words_t first = words_at(q), second = words_at(q + 16);
@@ -237,9 +242,11 @@ static void unpack_q4_k(const uint8_t *blocks, uint64_t n_cols, uint32_t row, fl
 
     for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
         const uint8_t *block = blocks + b / 8 * Q4_K_BYTES;
-        const uint8_t *small = block + 2 * HALVES + b % 8 * AG_R16_ROWS + row;
-        float d = half_at(block, row) * (float)small[0];
-        float m = half_at(block + HALVES, row) * (float)small[8 * AG_R16_ROWS];
+        const uint8_t *small = block + 2 * HALVES + row;
+        uint8_t four = small[b % 8 * AG_R16_ROWS];
+        uint8_t two = small[(8 + b % 8 / 2) * AG_R16_ROWS] >> b % 2 * 4;
+        float d = half_at(block, row) * (float)((four & 15) | (two & 3) << 4);
+        float m = half_at(block + HALVES, row) * (float)(four >> 4 | (two & 12) << 2);
 
         read_nibbles(block + Q4_K_SCALES + b % 8 * NIBBLES, row, q);
         for (int i = 0; i < 32; i++) {

@@ -5,8 +5,9 @@
  * K types. The last block may have fewer pieces.
  *
  *     scales      16 halves for each piece; of q4_1 16 scales, then 16 minimums; of the K types 16
- *                 scales of scales (then of minimums, or nothing), then 16 bytes for every scale
- *                 (and for every minimum)
+ *                 scales of scales (then of minimums, or nothing), then 16 bytes for every scale;
+ *                 of q4_k, whose scales and minimums have 6 bits, 16 bytes for a piece (the low
+ * four of both), then 16 bytes for two pieces (the high two)
  *
  *     q8_0        8 vectors of 64 bytes for 32 columns; in vector j, lane r (4 bytes) holds columns
  *                 4j .. 4j + 3 of row r

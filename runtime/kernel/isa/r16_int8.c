@@ -142,11 +142,14 @@ AG_INLINE void scale_and_min_of_32(const uint8_t *block, uint32_t piece, int par
 AG_INLINE void scales_of_q4_k(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
                               ag_vec_f_t *m)
 {
-    const uint8_t *small = block + 2 * HALVES + piece * AG_GROUP_ROWS + part * AG_VEC_LANES;
+    const uint8_t *low = block + 2 * HALVES + piece * AG_GROUP_ROWS + part * AG_VEC_LANES;
+    const uint8_t *high =
+        block + 2 * HALVES + (8 + piece / 2) * AG_GROUP_ROWS + part * AG_VEC_LANES;
+    ag_vec_i_t four = ag_vec_load_u8(low), two = ag_vec_load_u8(high) >> (int)(piece % 2 * 4);
+    ag_vec_i_t scales = (four & 15) | (two & 3) << 4, mins = four >> 4 | (two & 12) << 2;
 
-    d[0] = ag_vec_load_f16(block + part * PART_HALVES) * ag_vec_load_u8(small);
-    *m = ag_vec_load_f16(block + HALVES + part * PART_HALVES) *
-         -ag_vec_load_u8(small + 8 * AG_GROUP_ROWS);
+    d[0] = ag_vec_load_f16(block + part * PART_HALVES) * ag_vec_to_f(scales);
+    *m = ag_vec_load_f16(block + HALVES + part * PART_HALVES) * -ag_vec_to_f(mins);
 }
 
 AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag_vec_f_t *d,
@@ -224,7 +227,7 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_HAS_MIN 1
 #define TILE_SCALES 1
 #define TILE_PIECES 8
-#define TILE_SCALE_BYTES (2 * HALVES + 16 * AG_GROUP_ROWS)
+#define TILE_SCALE_BYTES (2 * HALVES + 12 * AG_GROUP_ROWS)
 #define TILE_COLS_BYTES 256
 #define TILE_IS_CALLED 1
 #define TILE_WEIGHTS weights_4_bits

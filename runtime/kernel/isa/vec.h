@@ -260,16 +260,14 @@ AG_INLINE ag_vec_f_t ag_vec_load_f16(const void *halves)
 }
 
 /** AG_VEC_LANES bytes, unsigned. */
-AG_INLINE ag_vec_f_t ag_vec_load_u8(const uint8_t *bytes)
+AG_INLINE ag_vec_i_t ag_vec_load_u8(const uint8_t *bytes)
 {
 #if defined(__AVX512F__)
-    return ag_vec_to_f(
-        (ag_vec_i_t)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)bytes)));
+    return (ag_vec_i_t)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)bytes));
 #elif defined(__AVX2__)
-    return ag_vec_to_f(
-        (ag_vec_i_t)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)bytes)));
+    return (ag_vec_i_t)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)bytes));
 #else
-    return ag_vec_to_f((ag_vec_i_t){bytes[0], bytes[1], bytes[2], bytes[3]});
+    return (ag_vec_i_t){bytes[0], bytes[1], bytes[2], bytes[3]};
 #endif
 }
 
