@@ -7,7 +7,7 @@
  *
  * Keys stand dimension by dimension, so that a lane is a position; of values a lane is a dimension:
  * no sum of these is horizontal. A row's sums run in one order whatever rows stand beside it.
- * Meanwhile the next span is called into L2: few rows are too little work for the processor to
+ * Meanwhile the next span is called into L1: few rows are too little work for the processor to
  * fetch it in time by itself.
  */
 #include "runtime/kernel/isa/kernels.h"
@@ -23,7 +23,7 @@ enum {
 AG_INLINE void call(const void *bytes, uint32_t offset)
 {
     if (bytes != NULL) {
-        __builtin_prefetch((const uint8_t *)bytes + offset, 0, 2);
+        __builtin_prefetch((const uint8_t *)bytes + offset, 0, 3);
     }
 }
 
