@@ -14,6 +14,8 @@
 
 #include "runtime/kernel/attention_priv.h"
 
+enum { MERGE_COLUMNS = 16 }; /* whose sums stay in registers */
+
 /* A tile's parts: how many, and how many positions each has but for the last: whole spans. */
 static uint32_t count_parts(const ag_step_t *step, const ag_kv_t *kv, uint64_t row_end,
                             uint32_t *part_positions_p)
@@ -101,29 +103,43 @@ void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_atte
     }
 }
 
+/* y[0 .. n) = sum of parts times scales, over the sum of sums. */
+static inline void merge_columns(const float *parts, uint64_t stride, uint32_t n_parts,
+                                 const float *scales, float sum, uint32_t n, float *y)
+{
+    float gathered[MERGE_COLUMNS] = {0};
+
+    for (uint32_t p = 0; p < n_parts; p++) {
+        for (uint32_t d = 0; d < n; d++) {
+            gathered[d] += parts[p * stride + d] * scales[p];
+        }
+    }
+    for (uint32_t d = 0; d < n; d++) {
+        y[d] = gathered[d] / sum;
+    }
+}
+
 /* Parts of one row and head, in their order. */
 static void merge_row(const ag_kv_t *kv, const float *parts, uint32_t n_parts, float *y)
 {
     uint64_t stride = (uint64_t)kv->head_dim + 2;
-    float maximum = -INFINITY, sum = 0;
+    float maximum = -INFINITY, sum = 0, scales[AG_ATTENTION_PARTS];
+    uint32_t d = 0;
 
     for (uint32_t p = 0; p < n_parts; p++) {
         maximum = fmaxf(maximum, parts[p * stride + kv->head_dim]);
     }
-    memset(y, 0, kv->head_dim * sizeof(float));
     for (uint32_t p = 0; p < n_parts; p++) {
-        const float *part = parts + p * stride;
-        /* a part that the row does not see has a sum of 0 and no maximum */
-        float scale = part[kv->head_dim + 1] > 0 ? expf(part[kv->head_dim] - maximum) : 0;
+        const float *last = parts + p * stride + kv->head_dim;
 
-        sum += part[kv->head_dim + 1] * scale;
-        for (uint32_t d = 0; d < kv->head_dim; d++) {
-            y[d] += part[d] * scale;
-        }
+        /* a part that the row does not see has a sum of 0 and no maximum */
+        scales[p] = last[1] > 0 ? expf(last[0] - maximum) : 0;
+        sum += last[1] * scales[p];
     }
-    for (uint32_t d = 0; d < kv->head_dim; d++) {
-        y[d] /= sum;
+    for (; d + MERGE_COLUMNS <= kv->head_dim; d += MERGE_COLUMNS) {
+        merge_columns(parts + d, stride, n_parts, scales, sum, MERGE_COLUMNS, y + d);
     }
+    merge_columns(parts + d, stride, n_parts, scales, sum, kv->head_dim - d, y + d);
 }
 
 void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
