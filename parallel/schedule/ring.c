@@ -1,28 +1,17 @@
-#include <stdlib.h>
-
-#include "parallel/schedule/schedule.h"
+#include "parallel/schedule/schedule_priv.h"
 
 ag_status_t ag_generate_ring(const ag_pipeline_shape_t *shape, ag_schedule_t **schedule_p)
 {
-    ag_schedule_t *schedule = calloc(1, sizeof(*schedule));
-    ag_status_t status = AG_OK;
+    ag_schedule_t *schedule;
+    ag_status_t status = ag_schedule_create(shape, &schedule);
 
-    if (schedule != NULL) {
-        schedule->stages = calloc((size_t)shape->stages + 1, sizeof(*schedule->stages));
-    }
-    if (schedule == NULL || schedule->stages == NULL) {
-        free(schedule);
-        return ag_fail_nomem("making a schedule", shape->stages * sizeof(*schedule->stages));
-    }
-    schedule->n_stages = shape->stages;
-    for (uint32_t s = 0; s < shape->stages; s++) {
-        schedule->stages[s] = AG_ARRAY(ag_schedule_item_t);
+    if (status != AG_OK) {
+        return status;
     }
     for (uint32_t s = 0; s < shape->stages; s++) {
         for (uint32_t m = 0; m < shape->micro_batches && status == AG_OK; m++) {
-            ag_schedule_item_t item = {.chunk = (uint16_t)s, .micro_batch = (uint16_t)m};
-
-            status = ag_array_append(&schedule->stages[s], &item, 1);
+            status =
+                ag_schedule_add(schedule, s, ag_schedule_whole_stage(shape, s, AG_WORK_FORWARD, m));
         }
     }
     if (status != AG_OK) {
