@@ -102,7 +102,8 @@ static ag_status_t make_executor(ag_job_t *job)
         ag_execution_create(&(ag_execution_opts_t){.clock = job->opts.clock,
                                                    .wait = job->opts.wait,
                                                    .trace = job->opts.trace,
-                                                   .compute_stream = AG_STREAM_COMPUTE},
+                                                   .compute_stream = AG_STREAM_COMPUTE,
+                                                   .long_streams = AG_REGION_STREAMS},
                             &job->execution);
 
     if (status != AG_OK) {

@@ -1,6 +1,7 @@
 /*
- * Runs a dag of tasks on the calling thread: the compute thread is the executor. A dependency
- * across streams is a comparison of two counters.
+ * Runs dags of tasks on the calling thread: the compute thread is the executor. A dependency across
+ * streams is a comparison of two counters. Several runs may be in flight: each stream takes them in
+ * the order they were posted in, so that they also end in it.
  */
 #pragma once
 
@@ -40,21 +41,47 @@ typedef struct ag_execution_opts {
     ag_clock_t clock;
     ag_wait_t wait;
     ag_trace_t *trace;       /* NULL: none */
-    uint32_t compute_stream; /* whose tasks may run long: never started from ag_execution_poll() */
+    uint32_t compute_stream; /* what keeps its head from going on is what is waited for */
+    uint32_t long_streams;   /* bits: whose tasks may run long, never started from
+                                ag_execution_poll(); their time is computing. 0: the compute stream */
+    uint32_t n_slots;        /* most runs in flight; 0 = 1 */
 } ag_execution_opts_t;
 
-/** An execution can run any dag; one at a time. */
+/** An execution can run any dag. */
 ag_status_t ag_execution_create(const ag_execution_opts_t *opts, ag_execution_t **execution_p);
 void ag_execution_destroy(ag_execution_t *execution); /* NULL is allowed */
 
 /**
- * Run every task once, in an order the dag allows, and return when all are complete.
- * @return AG_OK, or the first failing task's status, its name before the record.
+ * Put a run behind those that are in flight.
+ * @param tasks  (operations of the dag) borrowed with it until the run is complete, and in no other
+ *               run meanwhile.
+ * @param run    copied.
+ * @return AG_OK; AG_ERR_INVALID: as many as there are slots are in flight.
  */
+ag_status_t ag_execution_post(ag_execution_t *execution, const ag_dag_t *dag,
+                              const ag_task_t *tasks, const ag_run_t *run);
+
+/** Runs complete since the execution was made, and those that were posted. */
+uint64_t ag_execution_n_ended(const ag_execution_t *execution);
+uint64_t ag_execution_n_posted(const ag_execution_t *execution);
+
+/**
+ * Run tasks until something is true: the one loop in which a rank waits.
+ * @param until  asked again and again; AG_OK: it is true; AG_PENDING; else the failure.
+ * @return AG_OK, until's failure, or the first failing task's status, its name before the record:
+ *         then no run is in flight any more.
+ */
+ag_status_t ag_execution_wait(ag_execution_t *execution, ag_status_t (*until)(void *arg),
+                              void *arg);
+
+/** Run tasks until so many runs are complete. */
+ag_status_t ag_execution_finish(ag_execution_t *execution, uint64_t n_ended);
+
+/** Post a run and wait for it: every task once, in an order that the dag allows. */
 ag_status_t ag_execution_run(ag_execution_t *execution, const ag_dag_t *dag, const ag_task_t *tasks,
                              const ag_run_t *run);
 
-/** Time spent in tasks of the compute stream since the execution was made. */
+/** Time spent in tasks of the long streams since the execution was made. */
 uint64_t ag_execution_compute_ns(const ag_execution_t *execution);
 
 /**
@@ -63,6 +90,5 @@ uint64_t ag_execution_compute_ns(const ag_execution_t *execution);
  */
 const uint64_t *ag_execution_waits_ns(const ag_execution_t *execution);
 
-/** From inside a task of the compute stream: let the other streams go on. Errors come out of the
- * run. */
+/** From inside a task of a long stream: let the others go on. Errors come out of the wait. */
 void ag_execution_poll(ag_execution_t *execution);

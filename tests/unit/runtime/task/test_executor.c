@@ -218,3 +218,153 @@ Test(executor, what_is_waited_in_counts_for_the_kind_that_the_compute_stream_wai
     ag_execution_destroy(execution);
     ag_dag_fini(&work.dag);
 }
+
+enum { N_RUNS = 12, N_SLOTS = 3 };
+
+/* Several works on one execution, each in its turn on every stream. */
+typedef struct flights {
+    ag_execution_t *execution;
+    work_t works[N_RUNS];
+    uint64_t n_most;
+} flights_t;
+
+static bool is_begun(const work_t *work)
+{
+    for (uint32_t op = 0; op < work->dag.n_ops; op++) {
+        if (work->jobs[op].n_started > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_over(const work_t *work)
+{
+    for (uint32_t op = 0; op < work->dag.n_ops; op++) {
+        if (work->jobs[op].n_ended == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* No stream works on a run before it is through with those before. */
+static void check_streams(const flights_t *flights)
+{
+    for (int i = 1; i < N_RUNS; i++) {
+        for (uint32_t s = 0; s < N_STREAMS; s++) {
+            const work_t *before = &flights->works[i - 1], *work = &flights->works[i];
+            bool begun = false, through = true;
+
+            for (uint32_t op = 0; op < work->dag.n_ops; op++) {
+                begun |= work->dag.streams[op] == s && work->jobs[op].n_started > 0;
+            }
+            for (uint32_t op = 0; op < before->dag.n_ops; op++) {
+                through &= before->dag.streams[op] != s || before->jobs[op].n_ended > 0;
+            }
+            cr_assert(!begun || through, "run %d on stream %u", i, s);
+        }
+    }
+}
+
+static ag_status_t run_all(flights_t *flights)
+{
+    uint64_t n_begun = 0;
+
+    for (int i = 0; i < N_RUNS; i++) {
+        ag_status_t status = AG_OK;
+
+        if (i >= N_SLOTS) {
+            status = ag_execution_finish(flights->execution, (uint64_t)(i - N_SLOTS + 1));
+        }
+        if (status == AG_OK) {
+            status = ag_execution_post(flights->execution, &flights->works[i].dag,
+                                       flights->works[i].tasks,
+                                       &(ag_run_t){.step = &flights->works[i], .slot = 7});
+        }
+        if (status != AG_OK) {
+            return status;
+        }
+        check_streams(flights);
+        n_begun = 0;
+        for (int j = 0; j < N_RUNS; j++) {
+            n_begun += is_begun(&flights->works[j]) && !is_over(&flights->works[j]);
+        }
+        flights->n_most = n_begun > flights->n_most ? n_begun : flights->n_most;
+    }
+    return ag_execution_finish(flights->execution, N_RUNS);
+}
+
+static void open_flights(uint64_t seed, flights_t *flights)
+{
+    ag_execution_opts_t opts = {.clock = {.now_ns = tick, .arg = &flights->works[0]},
+                                .wait = {.idle = rest, .arg = &flights->works[0]},
+                                .n_slots = N_SLOTS};
+
+    flights->n_most = 0;
+    for (int i = 0; i < N_RUNS; i++) {
+        make_work(seed * N_RUNS + (uint64_t)i, &flights->works[i]);
+    }
+    cr_assert_eq(ag_execution_create(&opts, &flights->execution), AG_OK);
+}
+
+static void close_flights(flights_t *flights)
+{
+    ag_execution_destroy(flights->execution);
+    for (int i = 0; i < N_RUNS; i++) {
+        ag_dag_fini(&flights->works[i].dag);
+    }
+}
+
+Test(executor, runs_in_flight_follow_one_another_on_every_stream)
+{
+    uint64_t n_most = 0;
+
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        static flights_t flights;
+
+        open_flights(seed, &flights);
+        cr_assert_eq(run_all(&flights), AG_OK, "%s", ag_error());
+        for (int i = 0; i < N_RUNS; i++) {
+            cr_assert(is_over(&flights.works[i]));
+        }
+        check_streams(&flights);
+        n_most = flights.n_most > n_most ? flights.n_most : n_most;
+        close_flights(&flights);
+    }
+    cr_expect_eq(n_most, N_SLOTS - 1, "all but the one just posted were under way at once: %lu",
+                 (unsigned long)n_most);
+}
+
+Test(executor, no_more_runs_than_slots)
+{
+    static flights_t flights;
+
+    open_flights(1, &flights);
+    for (int i = 0; i <= N_SLOTS; i++) {
+        cr_expect_eq(ag_execution_post(flights.execution, &flights.works[i].dag,
+                                       flights.works[i].tasks,
+                                       &(ag_run_t){.step = &flights.works[i], .slot = 7}),
+                     i < N_SLOTS ? AG_OK : AG_ERR_INVALID);
+    }
+    close_flights(&flights);
+}
+
+Test(executor, a_failing_task_ends_all_that_is_in_flight)
+{
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        static flights_t flights;
+        int failing = (int)(seed % N_RUNS);
+        uint64_t n_posted;
+
+        open_flights(seed, &flights);
+        flights.works[failing].jobs[0].ends_with = AG_ERR_PEER;
+        cr_assert_eq(run_all(&flights), AG_ERR_PEER);
+        n_posted = ag_execution_n_posted(flights.execution);
+        cr_expect_eq(ag_execution_n_ended(flights.execution), n_posted, "nothing is in flight");
+        for (int i = (int)n_posted; i < N_RUNS; i++) {
+            cr_expect_not(is_begun(&flights.works[i]));
+        }
+        close_flights(&flights);
+    }
+}
