@@ -91,7 +91,7 @@ static ag_status_t add_segment_op(const expand_t *expand, uint32_t rank, const a
                                   ag_graph_t *graph, const ag_use_t *uses, uint32_t n_uses)
 {
     ag_op_t op = {.kind = AG_OP_SEGMENT,
-                  .stream = AG_STREAM_COMPUTE,
+                  .stream = part->kind == AG_PART_COLLECT ? AG_STREAM_COLLECT : AG_STREAM_COMPUTE,
                   .chunk = expand->chunk,
                   .micro_batch = expand->micro_batch,
                   .peer = -1};
@@ -126,7 +126,7 @@ static ag_status_t add_message(const expand_t *expand, uint32_t from, uint32_t f
     const ag_buffer_t *buffer =
         &AG_ITEMS(&expand->program->ranks[from].buffers, ag_buffer_t)[from_buffer];
     ag_op_t op = {.kind = AG_OP_SEND,
-                  .stream = AG_STREAM_PIPE,
+                  .stream = AG_STREAM_OUT,
                   .counter = (uint8_t)buffer->counter,
                   .chunk = expand->chunk,
                   .micro_batch = expand->micro_batch,
@@ -137,6 +137,7 @@ static ag_status_t add_message(const expand_t *expand, uint32_t from, uint32_t f
         ag_program_add_op(expand->program, from, &op, &(ag_use_t){from_buffer, AG_USE_READ}, 1);
 
     op.kind = AG_OP_RECV;
+    op.stream = AG_STREAM_IN;
     op.peer = (int32_t)from;
     return status == AG_OK ? ag_program_add_op(expand->program, to, &op,
                                                &(ag_use_t){to_buffer, AG_USE_WRITE}, 1)

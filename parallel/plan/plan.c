@@ -65,6 +65,11 @@ void ag_plan_destroy(ag_plan_t *plan)
     free(plan);
 }
 
+uint32_t ag_plan_slots(const ag_plan_t *plan)
+{
+    return plan->n_stages;
+}
+
 uint32_t ag_plan_ranks(const ag_plan_t *plan)
 {
     uint32_t n_ranks = 0;

@@ -77,6 +77,9 @@ void ag_plan_destroy(ag_plan_t *plan); /* NULL is allowed */
 /** Number of ranks: the sum over stages and replicas. */
 uint32_t ag_plan_ranks(const ag_plan_t *plan);
 
+/** Steps that are in flight at once, each in a slot of activation memory: one for each stage. */
+uint32_t ag_plan_slots(const ag_plan_t *plan);
+
 /* Is there a plan by these options, and can the job carry it out? Takes nothing. */
 typedef struct ag_plan_trial {
     bool (*works)(void *arg, const ag_plan_opts_t *opts);

@@ -129,6 +129,42 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
                : ag_check_fail_at(program, r, op, "what it moves does not fit its buffer");
 }
 
+/* With whom an operation meets: a peer on a channel, one way, or a group. */
+static bool meets_alike(const ag_op_t *a, const ag_op_t *b)
+{
+    return a->kind == b->kind && a->channel == b->channel && a->peer == b->peer;
+}
+
+/*
+ * What meets alike stands on one stream. Streams keep the order of operations and of the instances
+ * of a program that are in flight, so that what meets is always what was meant to: a program that
+ * runs to its end alone does so behind others.
+ */
+static ag_status_t check_streams(const ag_program_t *program, uint32_t r)
+{
+    const ag_rank_program_t *rank = &program->ranks[r];
+    ag_array_t firsts = AG_ARRAY(uint32_t); /* the first operation of each kind of meeting */
+    ag_status_t status = AG_OK;
+
+    for (uint32_t op = 0; op < rank->ops.n_items && status == AG_OK; op++) {
+        const ag_op_t *o = &ag_rank_ops(rank)[op], *first = NULL;
+
+        for (size_t i = 0; i < firsts.n_items && first == NULL; i++) {
+            const ag_op_t *other = &ag_rank_ops(rank)[AG_ITEMS(&firsts, uint32_t)[i]];
+
+            first = meets_alike(other, o) ? other : NULL;
+        }
+        if (first == NULL && o->kind != AG_OP_SEGMENT) {
+            status = ag_array_append(&firsts, &op, 1);
+        } else if (first != NULL && first->stream != o->stream) {
+            status = ag_check_fail_at(program, r, op,
+                                      "meets what another stream meets, in no certain order");
+        }
+    }
+    ag_array_fini(&firsts);
+    return status;
+}
+
 ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank)
 {
     const ag_rank_program_t *r = &program->ranks[rank];
@@ -140,7 +176,7 @@ ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank)
     for (uint32_t op = 0; op < r->ops.n_items && status == AG_OK; op++) {
         status = check_op(program, rank, op);
     }
-    return status;
+    return status == AG_OK ? check_streams(program, rank) : status;
 }
 
 static ag_status_t check_group(const ag_program_t *program, const ag_program_group_t *groups,

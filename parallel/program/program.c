@@ -11,7 +11,7 @@ const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
     [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true, AG_USE_READ | AG_USE_WRITE},
 };
 
-const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "pipe"};
+const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "out", "in", "collect"};
 const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one", "tokens", "outputs", "sequences"};
 
 const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {

@@ -18,9 +18,14 @@ typedef enum ag_op_kind {
 typedef enum ag_stream {
     AG_STREAM_COMPUTE,
     AG_STREAM_TENSOR,
-    AG_STREAM_PIPE,
+    AG_STREAM_OUT, /* messages: one way does not wait for the other */
+    AG_STREAM_IN,
+    AG_STREAM_COLLECT, /* what is done with what came back, while the next step is computed */
     AG_N_STREAMS
 } ag_stream_t;
+
+/* Streams whose operations are regions of the device's threads: one at a time. */
+enum { AG_REGION_STREAMS = 1 << AG_STREAM_COMPUTE | 1 << AG_STREAM_COLLECT };
 
 extern const char *const ag_stream_names[AG_N_STREAMS];
 

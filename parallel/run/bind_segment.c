@@ -5,6 +5,7 @@
 
 typedef struct segment_task {
     ag_job_t *job;
+    uint32_t stream;
     uint64_t memory_bytes; /* of a slot */
     ag_graph_run_t run;
 } segment_task_t;
@@ -18,18 +19,18 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     task->run.step = run->step;
     task->run.memory =
         (unsigned char *)task->job->activations.base + run->slot * task->memory_bytes;
-    status = device->ops->launch(device, AG_STREAM_COMPUTE, ag_graph_region, &task->run);
-    return status != AG_OK || device->ops->test == NULL
-               ? status
-               : device->ops->test(device, AG_STREAM_COMPUTE);
+    status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);
+    return status != AG_OK || device->ops->test == NULL ? status
+                                                        : device->ops->test(device, task->stream);
 }
 
 static ag_status_t test(void *arg, const ag_run_t *run)
 {
-    ag_device_t *device = ((segment_task_t *)arg)->job->opts.device;
+    segment_task_t *task = arg;
+    ag_device_t *device = task->job->opts.device;
 
     (void)run;
-    return device->ops->test(device, AG_STREAM_COMPUTE);
+    return device->ops->test(device, task->stream);
 }
 
 ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
@@ -45,6 +46,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     }
     *task = (segment_task_t){
         .job = job,
+        .stream = o->stream,
         .memory_bytes = rank->memory_bytes,
         .run = {.graph = segment->inside,
                 .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
@@ -58,7 +60,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
                 .clock = &job->opts.clock,
                 .profile = &job->profile,
                 .trace = job->opts.trace,
-                .track = AG_STREAM_COMPUTE}};
+                .track = o->stream}};
     if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
         task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
     }

@@ -25,7 +25,7 @@ static void expect_after(const ag_program_t *program, uint32_t op, int64_t dep, 
 Test(link, a_send_waits_for_the_segment_that_writes_its_buffer)
 {
     ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
-                                            "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                                            "1 out SEND to rank 1 mb0 16 x tokens - r:x\n"
                                             "2 compute SEGMENT add mb0 - - r:x\n"
                                             "3 compute SEGMENT add mb0 - - w:x\n");
 
@@ -40,7 +40,7 @@ Test(link, a_send_waits_for_the_segment_that_writes_its_buffer)
 Test(dag, has_each_operations_own_dependencies)
 {
     ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
-                                            "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                                            "1 out SEND to rank 1 mb0 16 x tokens - r:x\n"
                                             "2 compute SEGMENT add mb0 - - w:x\n");
     ag_op_t *last = &ag_rank_ops(&program->ranks[0])[2];
     ag_dag_t dag;
@@ -57,7 +57,7 @@ Test(dag, has_each_operations_own_dependencies)
 Test(order, follows_streams_and_dependencies)
 {
     ag_program_t *program = one_rank_linked("0 compute SEGMENT add mb0 - - w:x\n"
-                                            "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                                            "1 out SEND to rank 1 mb0 16 x tokens - r:x\n"
                                             "2 compute SEGMENT add mb0 - - r:x\n");
     ag_order_t order;
 
@@ -73,8 +73,8 @@ Test(order, follows_streams_and_dependencies)
 Test(order, a_circle_within_a_rank_is_found)
 {
     ag_program_t *program = two_ranks("rank 0:\nbuffer x 16 x tokens\n"
-                                      "0 compute SEGMENT add mb0 - pipe.1 w:x\n"
-                                      "1 pipe SEND to rank 1 mb0 16 x tokens compute.0 r:x\n"
+                                      "0 compute SEGMENT add mb0 - out.1 w:x\n"
+                                      "1 out SEND to rank 1 mb0 16 x tokens compute.0 r:x\n"
                                       "rank 1:\n");
 
     cr_expect_eq(ag_check_memory(program, 0, false), AG_ERR_INVALID);
@@ -113,28 +113,28 @@ Test(check, two_ranks_that_both_send_first_are_a_circle_of_four_lines)
 {
     expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
                       "0 compute SEGMENT add mb0 - - w:x\n"
-                      "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
-                      "2 pipe RECV from rank 1 mb0 16 x tokens - w:x\n"
+                      "1 out SEND to rank 1 mb0 16 x tokens - r:x\n"
+                      "2 out RECV from rank 1 mb0 16 x tokens - w:x\n"
                       "rank 1:\nbuffer x 16 x tokens\n"
                       "0 compute SEGMENT add mb0 - - w:x\n"
-                      "1 pipe SEND to rank 0 mb0 16 x tokens - r:x\n"
-                      "2 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
+                      "1 out SEND to rank 0 mb0 16 x tokens - r:x\n"
+                      "2 out RECV from rank 0 mb0 16 x tokens - w:x\n",
                       AG_ERR_INVALID);
     cr_expect_eq(count_lines(), 5, "%s", ag_error());
-    cr_expect(error_has("deadlock: each of 4 lines") && error_has("rank 0: 1    pipe     SEND") &&
-              error_has("rank 0: 2    pipe     RECV") && error_has("rank 1: 1    pipe     SEND") &&
-              error_has("rank 1: 2    pipe     RECV"));
+    cr_expect(error_has("deadlock: each of 4 lines") && error_has("rank 0: 1    out      SEND") &&
+              error_has("rank 0: 2    out      RECV") && error_has("rank 1: 1    out      SEND") &&
+              error_has("rank 1: 2    out      RECV"));
 }
 
 Test(check, an_exchange_in_the_right_order_is_none)
 {
     expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
                       "0 compute SEGMENT add mb0 - - w:x\n"
-                      "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
-                      "2 pipe RECV from rank 1 mb0 16 x tokens - w:x\n"
+                      "1 out SEND to rank 1 mb0 16 x tokens - r:x\n"
+                      "2 out RECV from rank 1 mb0 16 x tokens - w:x\n"
                       "rank 1:\nbuffer x 16 x tokens\n"
-                      "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n"
-                      "1 pipe SEND to rank 0 mb0 16 x tokens - r:x\n",
+                      "0 out RECV from rank 0 mb0 16 x tokens - w:x\n"
+                      "1 out SEND to rank 0 mb0 16 x tokens - r:x\n",
                       AG_OK);
 }
 
@@ -142,9 +142,9 @@ Test(check, messages_of_different_size_are_quoted_both)
 {
     expect_rendezvous("rank 0:\nbuffer x 16 x tokens\n"
                       "0 compute SEGMENT add mb0 - - w:x\n"
-                      "1 pipe SEND to rank 1 mb0 16 x tokens - r:x\n"
+                      "1 out SEND to rank 1 mb0 16 x tokens - r:x\n"
                       "rank 1:\nbuffer x 12 x tokens\n"
-                      "0 pipe RECV from rank 0 mb0 12 x tokens - w:x\n",
+                      "0 out RECV from rank 0 mb0 12 x tokens - w:x\n",
                       AG_ERR_INVALID);
     cr_expect(error_has("disagree") && error_has("16 x tokens") && error_has("12 x tokens"));
 }
@@ -152,7 +152,7 @@ Test(check, messages_of_different_size_are_quoted_both)
 Test(check, a_receiver_without_sender_waits_forever)
 {
     expect_rendezvous("rank 0:\nrank 1:\nbuffer x 16 x tokens\n"
-                      "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
+                      "0 out RECV from rank 0 mb0 16 x tokens - w:x\n",
                       AG_ERR_INVALID);
     cr_expect(error_has("nothing of rank 0 ever meets this") && error_has("RECV from rank 0"));
 }
@@ -161,12 +161,12 @@ Test(check, a_circle_through_dependencies_has_no_other_lines)
 {
     expect_rendezvous_as_is("rank 0:\nbuffer x 16 x tokens\n"
                             "0 compute SEGMENT add mb0 - - w:x\n"
-                            "1 compute SEGMENT add mb0 - pipe.3 r:x\n"
+                            "1 compute SEGMENT add mb0 - out.3 r:x\n"
                             "2 tensor SEND to rank 1 mb0 16 x tokens compute.1 r:x\n"
-                            "3 pipe SEND to rank 1 mb0 16 x tokens tensor.2 r:x\n"
+                            "3 out SEND to rank 1 mb0 16 x tokens tensor.2 r:x\n"
                             "rank 1:\nbuffer x 16 x tokens\n"
-                            "0 pipe RECV from rank 0 mb0 16 x tokens - w:x\n"
-                            "1 pipe RECV from rank 0 mb0 16 x tokens - w:x\n",
+                            "0 out RECV from rank 0 mb0 16 x tokens - w:x\n"
+                            "1 out RECV from rank 0 mb0 16 x tokens - w:x\n",
                             AG_ERR_INVALID);
     cr_expect_eq(count_lines(), 4, "%s", ag_error());
     cr_expect(error_has("rank 0: 1 ") && error_has("rank 0: 2 ") && error_has("rank 0: 3 "));
@@ -211,13 +211,13 @@ static void expect_memory(const char *lines, const char *word)
     ag_program_destroy(program);
 }
 
-#define SEND_X "1 pipe SEND to rank 1 mb0 16 x tokens compute.0 r:x\n"
+#define SEND_X "1 out SEND to rank 1 mb0 16 x tokens compute.0 r:x\n"
 
 Test(check, a_write_that_nothing_orders_after_a_send_is_found)
 {
     expect_memory("buffer x 16 x tokens\n"
                   "0 compute SEGMENT add mb0 - - w:x\n" SEND_X
-                  "2 compute SEGMENT add mb0 - pipe.1 w:x\n",
+                  "2 compute SEGMENT add mb0 - out.1 w:x\n",
                   NULL);
     expect_memory("buffer x 16 x tokens\n"
                   "0 compute SEGMENT add mb0 - - w:x\n" SEND_X
@@ -270,15 +270,21 @@ Test(check, what_does_not_fit_together_is_refused)
         const char *lines, *word;
     } cases[] = {
         {"buffer x 16 x tokens 127 bytes\n", "may fill it:\nbuffer x "},
-        {"buffer x 16 x tokens\n0 pipe SEND to rank 0 mb0 16 x tokens - r:x\n", "nobody"},
-        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 12 x tokens - r:x\n", "does not fit"},
-        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x outputs - r:x\n", "does not fit"},
-        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x tokens - -\n", "does not fit"},
-        {"buffer x 16 x tokens\n0 pipe SEND to rank 1 mb0 16 x tokens - w:x\n", "does not fit"},
-        {"buffer x 16 x tokens\n0 pipe RECV from rank 1 mb0 16 x tokens - r:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 out SEND to rank 0 mb0 16 x tokens - r:x\n", "nobody"},
+        {"buffer x 16 x tokens\n0 out SEND to rank 1 mb0 12 x tokens - r:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 out SEND to rank 1 mb0 16 x outputs - r:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 out SEND to rank 1 mb0 16 x tokens - -\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 out SEND to rank 1 mb0 16 x tokens - w:x\n", "does not fit"},
+        {"buffer x 16 x tokens\n0 out RECV from rank 1 mb0 16 x tokens - r:x\n", "does not fit"},
         {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {0,1} mb0 channel 7 16 x tokens - rw:x\n",
          "channel"},
         {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {1} mb0 16 x tokens - rw:x\n", "its ranks"},
+        {"buffer x 16 x tokens\n0 out SEND to rank 1 mb0 16 x tokens - r:x\n"
+         "1 in SEND to rank 1 mb0 16 x tokens out.0 r:x\n",
+         "another stream"},
+        {"buffer x 16 x tokens\n0 tensor ALL_REDUCE {0,1} mb0 16 x tokens - rw:x\n"
+         "1 out ALL_REDUCE {0,1} mb0 16 x tokens tensor.0 rw:x\n",
+         "another stream"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

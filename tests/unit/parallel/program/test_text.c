@@ -23,9 +23,9 @@ static const char *const whole = HEADING
     "1    tensor   ALL_REDUCE {0,1} mb0           16 x tokens      compute.0         rw:x\n"
     "2    compute  SEGMENT attn L0 mb0 c1         -                tensor.1          r:x rw+:s\n"
     "3    compute  SEGMENT ffn L0 attn+ffn L1..4 head mb7 c2 -                -                 -\n"
-    "4    pipe     SEND to rank 1 mb65535         4 x outputs      compute.3,tensor.1 r:y_2\n"
-    "5    tensor   ALL_REDUCE {1,0} mb0 channel 9 0 x outputs      pipe.4            w:y_2\n"
-    "6    pipe     RECV from rank 1 mb0 channel 2 3 x sequences    -                 w:q\n"
+    "4    out      SEND to rank 1 mb65535         4 x outputs      compute.3,tensor.1 r:y_2\n"
+    "5    tensor   ALL_REDUCE {1,0} mb0 channel 9 0 x outputs      out.4             w:y_2\n"
+    "6    out      RECV from rank 1 mb0 channel 2 3 x sequences    -                 w:q\n"
     "\n"
     "rank 1: 0 bytes\n"
     "#    stream   op                             extent           after             uses\n"
@@ -156,8 +156,8 @@ static const struct {
      "the line ends"},
     {RANKS("output z"), "line 4", "a buffer of this rank", "\"z\""},
     {RANKS("1 compute SEGMENT add mb0 - - -"), "line 4", "number from 0 to 0", "\"1\""},
-    {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, pipe)", "\"copy\""},
-    {RANKS("0 pipe GATHER add mb0 - - -"), "line 4", "(SEGMENT, SEND, RECV, ALL_REDUCE)",
+    {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, out, in, collect)", "\"copy\""},
+    {RANKS("0 out GATHER add mb0 - - -"), "line 4", "(SEGMENT, SEND, RECV, ALL_REDUCE)",
      "\"GATHER\""},
     {RANKS("0 compute SEGMENT mb0 - - -"), "line 4", "a part of the model", "\"mb0\""},
     {RANKS("0 compute SEGMENT attn mb0 - - -"), "line 4", "\"L\"", "\"mb0\""},
@@ -165,14 +165,14 @@ static const struct {
     {RANKS("0 compute SEGMENT attn L3..1 mb0 - - -"), "line 4", "a layer from 3", "\"1\""},
     {RANKS("0 compute SEGMENT attn L65536 mb0 - - -"), "line 4", "a layer", "\"65536\""},
     {RANKS("0 compute SEGMENT add mb65536 - - -"), "line 4", "a micro-batch", "\"65536\""},
-    {RANKS("0 pipe SEND from rank 1 mb0 - - -"), "line 4", "\"to\"", "\"from\""},
-    {RANKS("0 pipe SEND to rank 2 mb0 - - -"), "line 4", "a rank", "\"2\""},
+    {RANKS("0 out SEND from rank 1 mb0 - - -"), "line 4", "\"to\"", "\"from\""},
+    {RANKS("0 out SEND to rank 2 mb0 - - -"), "line 4", "a rank", "\"2\""},
     {RANKS("0 tensor ALL_REDUCE {0,1} mb0 - - -"), "line 4", "a group that stands above",
      "\"{0,1}\""},
     {RANKS("0 compute SEGMENT add mb0 - compute.1 -"), "line 4", "an operation on its stream",
      "\"compute.1\""},
-    {RANKS("0 compute SEGMENT add mb0 - pipe.0 -"), "line 4", "an operation on its stream",
-     "\"pipe.0\""},
+    {RANKS("0 compute SEGMENT add mb0 - out.0 -"), "line 4", "an operation on its stream",
+     "\"out.0\""},
     {RANKS("0 compute SEGMENT add mb0 - - r:y"), "line 4", "a buffer of this rank", "\"y\""},
     {RANKS("0 compute SEGMENT add mb0 - - r+:x"), "line 4", "\":\"", "\"+:x\""},
     {RANKS("0 compute SEGMENT add mb0 - - wr:x"), "line 4", "(r, w, rw)", "\"wr:x\""},
