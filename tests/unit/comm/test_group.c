@@ -255,17 +255,6 @@ static ag_status_t gather_squares(ag_turn_t *turn)
     return status;
 }
 
-static ag_status_t mismatch(ag_turn_t *turn)
-{
-    char data[16] = {0};
-    ag_net_request_t request;
-    ag_status_t status = turn->net->rank == 0
-                             ? ag_net_post_send(turn->net, 1, 3, data, 16, &request)
-                             : ag_net_post_recv(turn->net, 0, 3, data, 12, &request);
-
-    return status == AG_OK ? ag_net_wait(turn->net, &turn->idle, &request) : status;
-}
-
 static ag_status_t wait_for_a_leaver(ag_turn_t *turn)
 {
     char data[16];
@@ -279,15 +268,31 @@ static ag_status_t wait_for_a_leaver(ag_turn_t *turn)
                : AG_ERR_INVALID;
 }
 
-Test(net_loop, gathers_and_tells_of_sizes_that_disagree_and_peers_that_left)
+Test(agree, everybody_has_everybodys_items_and_a_peer_that_left_is_told_of)
 {
     ag_status_t statuses[4];
 
     ag_turns_run(4, 5, gather_squares, NULL, statuses);
     cr_expect_eq(statuses[3], AG_OK);
-    ag_turns_run(2, 6, mismatch, NULL, statuses);
-    cr_expect_eq(statuses[0], AG_ERR_PEER);
-    cr_expect_eq(statuses[1], AG_ERR_PEER);
     ag_turns_run(2, 7, wait_for_a_leaver, NULL, statuses);
     cr_expect_eq(statuses[1], AG_ERR_PEER);
+}
+
+Test(net_loop, both_ends_are_told_of_sizes_that_disagree_and_of_a_peer_that_left)
+{
+    ag_net_request_t requests[2];
+    ag_net_t *nets[2];
+    char data[16] = {0};
+
+    cr_assert_eq(ag_net_loop_create(2, nets), AG_OK);
+    cr_assert_eq(ag_net_post_send(nets[0], 1, 3, data, 16, &requests[0]), AG_OK);
+    cr_expect_eq(ag_net_test(nets[0], &requests[0]), AG_PENDING);
+    cr_assert_eq(ag_net_post_recv(nets[1], 0, 3, data, 12, &requests[1]), AG_OK);
+    cr_expect_eq(ag_net_test(nets[0], &requests[0]), AG_ERR_PEER);
+    cr_expect_eq(ag_net_test(nets[1], &requests[1]), AG_ERR_PEER);
+    cr_expect(strstr(ag_error(), "12 bytes") != NULL && strstr(ag_error(), "16") != NULL);
+    cr_assert_eq(ag_net_post_recv(nets[1], 0, 3, data, 12, &requests[1]), AG_OK);
+    ag_net_close(nets[0]);
+    cr_expect_eq(ag_net_test(nets[1], &requests[1]), AG_ERR_PEER);
+    ag_net_close(nets[1]);
 }
