@@ -1,5 +1,6 @@
 /* Places for internal values, and barriers between nodes. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/graph/graph_priv.h"
 
@@ -49,8 +50,10 @@ static ag_status_t find_spans(const ag_graph_t *graph, const uint64_t *bounds, a
     }
     for (size_t i = 0; i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
-        int32_t touched[AG_NODE_MAX_IN + 1] = {node->in[0], node->in[1], node->out};
+        int32_t touched[AG_NODE_MAX_IN + 1];
 
+        memcpy(touched, node->in, sizeof(node->in));
+        touched[AG_NODE_MAX_IN] = node->out;
         for (int j = 0; j <= AG_NODE_MAX_IN; j++) {
             if (touched[j] != AG_NO_VALUE) {
                 span_t *span = &items[touched[j]];

@@ -41,6 +41,7 @@ static bool value_exists(const ag_graph_t *graph, int32_t value)
 ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params)
 {
     const ag_node_ops_t *ops = &ag_node_ops[node->kind];
+    ag_node_t added = *node;
     uint32_t width = 0;
 
     if (ops->infer == NULL) {
@@ -66,7 +67,10 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
         return ag_fail(AG_ERR_INVALID, "%s of layer %u gives %u columns where %u are expected",
                        ops->name, node->layer, width, ag_graph_get(graph, node->out)->width);
     }
-    return ag_array_append(&graph->nodes, node, 1);
+    for (uint32_t i = ops->n_in; i < AG_NODE_MAX_IN; i++) {
+        added.in[i] = AG_NO_VALUE;
+    }
+    return ag_array_append(&graph->nodes, &added, 1);
 }
 
 /* Where graph has the angles that a node would make; AG_NO_VALUE: nowhere, or it makes others. */
@@ -137,9 +141,14 @@ ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
     return status;
 }
 
+static bool is_product(const ag_node_t *node)
+{
+    return node->kind == AG_NODE_LINEAR || node->kind == AG_NODE_GROUPED_LINEAR;
+}
+
 static ag_dtype_t weight_type(const ag_node_t *node, const ag_graph_param_t *params)
 {
-    return node->kind != AG_NODE_LINEAR ? AG_F32 : params[node->weight].dtype;
+    return is_product(node) ? params[node->weight].dtype : AG_F32;
 }
 
 void ag_graph_cost(const ag_graph_t *graph, const ag_graph_param_t *params,
@@ -212,14 +221,13 @@ static void end_lap(const ag_graph_run_t *run, const ag_node_t *node, lap_t *lap
     }
     type = weight_type(node, run->params);
     run->profile->ns[node->kind][type] += lap->at_ns - begin_ns;
-    ag_trace_add(
-        run->trace,
-        &(ag_trace_event_t){.name = ag_node_ops[node->kind].name,
-                            .type = node->kind == AG_NODE_LINEAR ? ag_dtype_info(type)->name : NULL,
-                            .track = run->track,
-                            .detail = node->layer,
-                            .begin_ns = begin_ns,
-                            .end_ns = lap->at_ns});
+    ag_trace_add(run->trace,
+                 &(ag_trace_event_t){.name = ag_node_ops[node->kind].name,
+                                     .type = is_product(node) ? ag_dtype_info(type)->name : NULL,
+                                     .track = run->track,
+                                     .detail = node->layer,
+                                     .begin_ns = begin_ns,
+                                     .end_ns = lap->at_ns});
 }
 
 void ag_graph_region(void *arg, const ag_worker_t *worker)

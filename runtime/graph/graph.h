@@ -24,12 +24,18 @@ typedef enum ag_node_kind {
     AG_NODE_ADD,
     AG_NODE_SELECT,
     AG_NODE_COLUMNS,
+    AG_NODE_ROUTE,
+    AG_NODE_COUNT_ROWS,
+    AG_NODE_PERMUTE,
+    AG_NODE_REGROUP,
+    AG_NODE_GROUPED_LINEAR,
+    AG_NODE_COMBINE,
     AG_N_NODE_KINDS,
 } ag_node_kind_t;
 
 enum { AG_KV_BLOCK_TOKENS = 32 }; /* positions in a block of the KV cache */
 
-enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1, AG_NODE_MAX_IN = 2 };
+enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1, AG_NODE_MAX_IN = 3 };
 
 typedef struct ag_value {
     ag_counter_t counter;
@@ -54,7 +60,8 @@ typedef struct ag_node {
     uint32_t layer;             /* KV_APPEND and ATTENTION: index of the KV cache */
     int32_t in[AG_NODE_MAX_IN]; /* values; AG_NO_VALUE where unused */
     int32_t out;                /* may be one of in: the node works in place */
-    int32_t weight, bias;       /* params, or AG_NO_PARAM */
+    int32_t weight, bias;       /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
+                                   others' follow */
     union {
         struct {
             uint64_t vocab_begin;
@@ -75,6 +82,13 @@ typedef struct ag_node {
         } attention;
         ag_act_t act;          /* GLU */
         uint32_t column_begin; /* COLUMNS */
+        ag_route_t route;
+        ag_places_t places; /* COUNT_ROWS, PERMUTE, COMBINE; their tables are borrowed */
+        struct {
+            uint32_t n_groups, n_sources; /* of the counts */
+            uint32_t n_used, n_experts;   /* for the cost: each row uses some of all */
+            bool back;                    /* REGROUP */
+        } groups;
     } attr;
     /* set by compiling: */
     uint32_t grain; /* columns that a thread takes together; 0: it takes rows */
@@ -141,10 +155,13 @@ typedef struct ag_graph_run {
     const ag_yield_t *yield;
     ag_gemm_cache_t *gemm;
     const ag_isa_t *isa;
-    const ag_clock_t *clock; /* of the profile */
-    ag_profile_t *profile;   /* of thread 0, added to; NULL: none */
-    ag_trace_t *trace;       /* of thread 0's nodes; NULL: none */
-    uint32_t track;          /* of the trace */
+    const ag_clock_t *clock;     /* of the profile */
+    ag_profile_t *profile;       /* of thread 0, added to; NULL: none */
+    ag_trace_t *trace;           /* of thread 0's nodes; NULL: none */
+    uint32_t track;              /* of the trace */
+    uint64_t n_sent, n_received; /* AG_COUNT_SENT, AG_COUNT_RECEIVED of this run */
+    float
+        *least_gap; /* of COUNT_ROWS' routes, where it is less than what stands there; NULL: none */
 } ag_graph_run_t;
 
 /** A region function (runtime/base/team.h): arg is an ag_graph_run_t. */

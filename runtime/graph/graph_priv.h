@@ -9,27 +9,39 @@ typedef enum ag_sharing {
     AG_BY_COLUMNS, /* each its share of the columns, node->grain together */
 } ag_sharing_t;
 
+/** Check widths against params and attributes; fills *width_p with the output's width. NULL: only
+ * compiling makes such nodes. */
+typedef bool ag_node_infer_fn_t(const ag_graph_t *graph, const ag_node_t *node,
+                                const ag_graph_param_t *params, uint32_t *width_p);
+typedef void ag_node_run_fn_t(const ag_graph_run_t *run, const ag_node_t *node,
+                              const ag_kernel_context_t *context);
+/** Add this node's share to *cost; NULL: what it costs is too little to count. */
+typedef void ag_node_cost_fn_t(const ag_graph_t *graph, const ag_node_t *node,
+                               const ag_graph_param_t *params, const ag_cost_shape_t *shape,
+                               ag_cost_t *cost);
+/** Scratch of each thread; NULL: none. */
+typedef uint64_t ag_node_scratch_fn_t(const ag_graph_t *graph, const ag_node_t *node,
+                                      const ag_graph_param_t *params);
+
 /* One row per node kind: adding an operator adds a row. */
 typedef struct ag_node_ops {
     const char *name;
     uint32_t n_in;
     bool makes_value;
     ag_sharing_t in, out; /* of every input and of the output */
-    /** Check widths against params and attributes; fills *width_p with the output's width. NULL:
-     * only compiling makes such nodes. */
-    bool (*infer)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
-                  uint32_t *width_p);
-    void (*run)(const ag_graph_run_t *run, const ag_node_t *node,
-                const ag_kernel_context_t *context);
-    /** Add this node's share to *cost; NULL: what it costs is too little to count. */
-    void (*cost)(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
-                 const ag_cost_shape_t *shape, ag_cost_t *cost);
-    /** Scratch of each thread; NULL: none. */
-    uint64_t (*thread_scratch)(const ag_graph_t *graph, const ag_node_t *node,
-                               const ag_graph_param_t *params);
+    ag_node_infer_fn_t *infer;
+    ag_node_run_fn_t *run;
+    ag_node_cost_fn_t *cost;
+    ag_node_scratch_fn_t *thread_scratch;
 } ag_node_ops_t;
 
 extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];
+
+/** Of LINEAR or GROUPED_LINEAR: where the first input stands prepared; AG_NO_VALUE: nowhere. */
+static inline int32_t *ag_node_prepared(ag_node_t *node)
+{
+    return &node->in[node->kind == AG_NODE_GROUPED_LINEAR ? 2 : 1];
+}
 
 /** Bytes of a prepared row that a node multiplies by; 0: it takes none. */
 uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
@@ -47,3 +59,29 @@ static inline const ag_value_t *ag_graph_get(const ag_graph_t *graph, int32_t va
 {
     return &AG_ITEMS(&graph->values, ag_value_t)[value];
 }
+
+static inline uint32_t ag_graph_width(const ag_graph_t *graph, int32_t value)
+{
+    return ag_graph_get(graph, value)->width;
+}
+
+/** Rows that a value has in a run. */
+uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value);
+
+/** A value, or this thread's copy of it. */
+float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value);
+
+/** What a node multiplies by, of GROUPED_LINEAR the first group's. */
+ag_linear_t ag_node_linear(const ag_graph_param_t *params, const ag_node_t *node);
+
+/** Counts as a node's input has them. */
+ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,
+                           const ag_kernel_context_t *context, int32_t counts);
+
+/* nodes_experts.c's part of the table. */
+ag_node_infer_fn_t ag_route_infer, ag_count_rows_infer, ag_permute_infer, ag_regroup_infer,
+    ag_grouped_linear_infer, ag_combine_infer;
+ag_node_run_fn_t ag_route_run, ag_count_rows_run, ag_permute_run, ag_regroup_run,
+    ag_grouped_linear_run, ag_combine_run;
+ag_node_cost_fn_t ag_grouped_linear_cost;
+ag_node_scratch_fn_t ag_places_scratch, ag_regroup_scratch, ag_linear_scratch;

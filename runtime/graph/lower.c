@@ -34,8 +34,8 @@ static void restore(ag_graph_t *graph)
             node.kind = AG_NODE_ATTENTION;
             node.out = nodes[i + 1].out;
         }
-        if (node.kind == AG_NODE_LINEAR) {
-            node.in[1] = AG_NO_VALUE;
+        if (node.kind == AG_NODE_LINEAR || node.kind == AG_NODE_GROUPED_LINEAR) {
+            *ag_node_prepared(&node) = AG_NO_VALUE;
         }
         nodes[n_kept++] = node;
     }
@@ -53,8 +53,11 @@ static bool may_be_own(const ag_graph_t *graph, const ag_node_t *norm)
     }
     for (size_t i = 0; i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
-        bool reads = node->in[0] == norm->out || node->in[1] == norm->out;
+        bool reads = false;
 
+        for (int j = 0; j < AG_NODE_MAX_IN; j++) {
+            reads |= node->in[j] == norm->out;
+        }
         if ((reads && node->kind != AG_NODE_LINEAR) ||
             (node->out == norm->out && (reads || node->kind != AG_NODE_NORM))) {
             return false;
@@ -85,7 +88,7 @@ static void set_grains(ag_graph_t *graph, const uint64_t *bounds, const ag_graph
         bool by_columns = ag_node_ops[nodes[i].kind].out == AG_BY_COLUMNS;
 
         nodes[i].grain = 0;
-        if (nodes[i].kind == AG_NODE_LINEAR) {
+        if (nodes[i].kind == AG_NODE_LINEAR || nodes[i].kind == AG_NODE_GROUPED_LINEAR) {
             nodes[i].grain = ag_linear_grain(params[nodes[i].weight].packing);
             continue;
         }
@@ -136,16 +139,21 @@ static ag_status_t add_layer(ag_graph_t *graph, const ag_graph_param_t *params, 
     held_t made = {.value = layer->in[0], .dtype = params[layer->weight].dtype};
     ag_node_t prepare = {.kind = AG_NODE_PREPARE,
                          .layer = layer->layer,
-                         .in = {layer->in[0], AG_NO_VALUE},
+                         .in = {layer->in[0], AG_NO_VALUE, AG_NO_VALUE},
                          .weight = layer->weight,
                          .bias = AG_NO_PARAM};
+    int32_t *prepared = ag_node_prepared(layer);
     ag_status_t status = AG_OK;
 
-    layer->in[1] = find_held(held, made.value, made.dtype);
-    if (layer->in[1] == AG_NO_VALUE) {
+    if (layer->kind == AG_NODE_GROUPED_LINEAR) { /* which begins anew with each group */
+        prepare.in[1] = layer->in[1];
+        prepare.attr = layer->attr;
+    }
+    *prepared = find_held(held, made.value, made.dtype);
+    if (*prepared == AG_NO_VALUE) {
         made.prepared = ag_graph_value(graph, ag_graph_get(graph, layer->in[0])->counter,
                                        (uint32_t)(row_bytes / sizeof(float)), AG_INTERNAL);
-        prepare.out = layer->in[1] = made.prepared;
+        prepare.out = *prepared = made.prepared;
         status = made.prepared < 0 ? ag_fail_nomem("compiling a segment", sizeof(ag_value_t))
                                    : ag_array_append(nodes, &prepare, 1);
         if (status == AG_OK) {

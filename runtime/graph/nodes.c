@@ -1,11 +1,6 @@
 /* The operators: shape, work, cost. */
 #include "runtime/graph/graph_priv.h"
 
-static uint32_t width_of(const ag_graph_t *graph, int32_t value)
-{
-    return ag_graph_get(graph, value)->width;
-}
-
 /* Inputs and output are rows of the same things. */
 static bool same_rows(const ag_graph_t *graph, const ag_node_t *node)
 {
@@ -20,13 +15,16 @@ static bool same_rows(const ag_graph_t *graph, const ag_node_t *node)
     return !ops->makes_value || ag_graph_get(graph, node->out)->counter == counter;
 }
 
-static uint64_t rows_of(const ag_graph_run_t *run, int32_t value)
+uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value)
 {
-    return run->step->counts[ag_graph_get(run->graph, value)->counter];
+    ag_counter_t counter = ag_graph_get(run->graph, value)->counter;
+
+    return counter == AG_COUNT_SENT       ? run->n_sent
+           : counter == AG_COUNT_RECEIVED ? run->n_received
+                                          : run->step->counts[counter];
 }
 
-/* A value, or this thread's copy of it. */
-static float *data_of(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value)
+float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value)
 {
     const ag_value_t *v = ag_graph_get(run->graph, value);
     unsigned char *bytes = run->memory + run->scratch_offset + v->offset_bytes;
@@ -69,7 +67,7 @@ static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
         .table = table->data,
     };
 
-    ag_kernel_embed(context, &embed, data_of(run, context, node->out));
+    ag_kernel_embed(context, &embed, ag_run_data(run, context, node->out));
 }
 
 static void embed_cost(const ag_graph_t *graph, const ag_node_t *node,
@@ -90,7 +88,7 @@ static void embed_cost(const ag_graph_t *graph, const ag_node_t *node,
 static bool norm_infer(const ag_graph_t *graph, const ag_node_t *node,
                        const ag_graph_param_t *params, uint32_t *width_p)
 {
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return same_rows(graph, node) && params[node->weight].cols == *width_p &&
            (node->bias == AG_NO_PARAM || params[node->bias].cols == *width_p);
 }
@@ -100,25 +98,25 @@ static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_norm_t norm = {
         .kind = node->attr.norm.kind,
-        .width = width_of(run->graph, node->in[0]),
+        .width = ag_graph_width(run->graph, node->in[0]),
         .eps = node->attr.norm.eps,
         .weight = vector_of(run, node->weight),
         .bias = vector_of(run, node->bias),
     };
     const ag_worker_t alone = {.n_threads = 1};
     ag_kernel_context_t own = *context;
-    const float *x = data_of(run, context, node->in[0]);
-    float *y = data_of(run, context, node->out);
+    const float *x = ag_run_data(run, context, node->in[0]);
+    float *y = ag_run_data(run, context, node->out);
 
     if (ag_graph_get(run->graph, node->out)->is_own) {
         own.worker = &alone;
     }
-    ag_kernel_norm(&own, &norm, x, rows_of(run, node->in[0]), y);
+    ag_kernel_norm(&own, &norm, x, ag_run_rows(run, node->in[0]), y);
 }
 
 /* LINEAR: (rows, k) -> (rows, n); the second input, if there is one, is the first prepared */
 
-static ag_linear_t linear_args(const ag_graph_param_t *params, const ag_node_t *node)
+ag_linear_t ag_node_linear(const ag_graph_param_t *params, const ag_node_t *node)
 {
     const ag_graph_param_t *weight = &params[node->weight];
 
@@ -137,10 +135,10 @@ uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
 {
     ag_linear_t linear;
 
-    if (node->kind != AG_NODE_LINEAR) {
+    if (node->kind != AG_NODE_LINEAR && node->kind != AG_NODE_GROUPED_LINEAR) {
         return 0;
     }
-    linear = linear_args(params, node);
+    linear = ag_node_linear(params, node);
     return ag_linear_prepared_bytes(&linear, graph->exact);
 }
 
@@ -150,7 +148,7 @@ static bool linear_infer(const ag_graph_t *graph, const ag_node_t *node,
     const ag_graph_param_t *weight = &params[node->weight];
 
     *width_p = (uint32_t)weight->rows;
-    return same_rows(graph, node) && weight->cols == width_of(graph, node->in[0]) &&
+    return same_rows(graph, node) && weight->cols == ag_graph_width(graph, node->in[0]) &&
            (node->bias == AG_NO_PARAM || params[node->bias].cols == weight->rows);
 }
 
@@ -163,7 +161,7 @@ static bool find_next(const ag_graph_run_t *run, const ag_node_t *node, ag_linea
         node++;
     } while (node < end && node->kind != AG_NODE_LINEAR);
     if (node < end) {
-        *next = linear_args(run->params, node);
+        *next = ag_node_linear(run->params, node);
     }
     return node < end;
 }
@@ -171,17 +169,17 @@ static bool find_next(const ag_graph_run_t *run, const ag_node_t *node, ag_linea
 static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_linear_t linear = linear_args(run->params, node), next;
-    uint64_t n_rows = rows_of(run, node->in[0]);
+    ag_linear_t linear = ag_node_linear(run->params, node), next;
+    uint64_t n_rows = ag_run_rows(run, node->in[0]);
 
     if (node->in[1] != AG_NO_VALUE) {
-        linear.prepared = data_of(run, context, node->in[1]);
+        linear.prepared = ag_run_data(run, context, node->in[1]);
     } else if (find_next(run, node, &next)) { /* few rows: memory is what they wait for */
         linear.next = &next;
     }
     if (n_rows > 0) {
-        ag_kernel_linear(context, &linear, data_of(run, context, node->in[0]), n_rows,
-                         run->graph->exact, data_of(run, context, node->out));
+        ag_kernel_linear(context, &linear, ag_run_data(run, context, node->in[0]), n_rows,
+                         run->graph->exact, ag_run_data(run, context, node->out));
     }
 }
 
@@ -191,20 +189,20 @@ static void linear_cost(const ag_graph_t *graph, const ag_node_t *node,
 {
     const ag_graph_param_t *weight = &params[node->weight];
     double n_rows = shape->counts[ag_graph_get(graph, node->in[0])->counter];
-    ag_linear_t linear = linear_args(params, node);
+    ag_linear_t linear = ag_node_linear(params, node);
 
     cost->ops[ag_linear_arithmetic(&linear, graph->exact)] +=
         2.0 * (double)weight->rows * (double)weight->cols * n_rows;
     cost->bytes += n_rows > 0 ? (double)weight->file_bytes : 0;
 }
 
-static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
-                               const ag_graph_param_t *params)
+uint64_t ag_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                           const ag_graph_param_t *params)
 {
-    ag_linear_t linear = linear_args(params, node);
+    ag_linear_t linear = ag_node_linear(params, node);
 
     (void)graph;
-    return node->in[1] != AG_NO_VALUE ? 0 : ag_linear_scratch_bytes(&linear);
+    return node->in[ag_node_ops[node->kind].n_in] != AG_NO_VALUE ? 0 : ag_linear_scratch_bytes(&linear);
 }
 
 /* PREPARE: (rows, k) -> the same rows in a form of their own, for LINEAR by the same weight */
@@ -212,10 +210,17 @@ static uint64_t linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
 static void prepare_run(const ag_graph_run_t *run, const ag_node_t *node,
                         const ag_kernel_context_t *context)
 {
-    ag_linear_t linear = linear_args(run->params, node);
+    ag_linear_t linear = ag_node_linear(run->params, node);
 
-    ag_kernel_prepare(context, &linear, data_of(run, context, node->in[0]),
-                      rows_of(run, node->in[0]), data_of(run, context, node->out));
+    if (node->in[1] != AG_NO_VALUE) { /* the groups' counts */
+        ag_groups_t groups = ag_node_groups(run, node, context, node->in[1]);
+
+        ag_kernel_prepare_groups(context, &groups, &linear, ag_run_data(run, context, node->in[0]),
+                                 ag_run_data(run, context, node->out));
+        return;
+    }
+    ag_kernel_prepare(context, &linear, ag_run_data(run, context, node->in[0]),
+                      ag_run_rows(run, node->in[0]), ag_run_data(run, context, node->out));
 }
 
 /* ANGLES: positions of the step -> (tokens, rotary) */
@@ -231,7 +236,7 @@ static bool angles_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void angles_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_angles(context, &node->attr.angles, data_of(run, context, node->out));
+    ag_kernel_angles(context, &node->attr.angles, ag_run_data(run, context, node->out));
 }
 
 /* ROPE: by angles (tokens, rotary), in place on the leading columns of (tokens, width) */
@@ -242,17 +247,17 @@ static bool rope_infer(const ag_graph_t *graph, const ag_node_t *node,
     const ag_rope_t *rope = &node->attr.rope;
 
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return same_rows(graph, node) && node->in[0] == node->out &&
-           width_of(graph, node->in[1]) == rope->rotary &&
+           ag_graph_width(graph, node->in[1]) == rope->rotary &&
            (uint64_t)rope->n_heads * rope->head_dim <= *width_p;
 }
 
 static void rope_run(const ag_graph_run_t *run, const ag_node_t *node,
                      const ag_kernel_context_t *context)
 {
-    ag_kernel_rope(context, &node->attr.rope, data_of(run, context, node->in[1]),
-                   data_of(run, context, node->out), width_of(run->graph, node->out));
+    ag_kernel_rope(context, &node->attr.rope, ag_run_data(run, context, node->in[1]),
+                   ag_run_data(run, context, node->out), ag_graph_width(run->graph, node->out));
 }
 
 /* KV_APPEND: k, v (tokens, kv heads * head size) -> the layer's cache */
@@ -264,15 +269,15 @@ static bool append_infer(const ag_graph_t *graph, const ag_node_t *node,
 
     (void)params;
     *width_p = 0;
-    return same_rows(graph, node) && width_of(graph, node->in[0]) == width &&
-           width_of(graph, node->in[1]) == width;
+    return same_rows(graph, node) && ag_graph_width(graph, node->in[0]) == width &&
+           ag_graph_width(graph, node->in[1]) == width;
 }
 
 static void append_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_kv_append(context, &run->kv[node->layer], data_of(run, context, node->in[0]),
-                        data_of(run, context, node->in[1]));
+    ag_kernel_kv_append(context, &run->kv[node->layer], ag_run_data(run, context, node->in[0]),
+                        ag_run_data(run, context, node->in[1]));
 }
 
 /* ATTENTION: q (tokens, heads * head size) -> the same shape */
@@ -281,7 +286,7 @@ static bool attention_infer(const ag_graph_t *graph, const ag_node_t *node,
                             const ag_graph_param_t *params, uint32_t *width_p)
 {
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return same_rows(graph, node) &&
            *width_p == (uint64_t)node->attr.attention.args.n_heads * node->attr.attention.head_dim;
 }
@@ -290,7 +295,8 @@ static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
                           const ag_kernel_context_t *context)
 {
     ag_kernel_attention(context, &node->attr.attention.args, &run->kv[node->layer],
-                        data_of(run, context, node->in[0]), data_of(run, context, node->out));
+                        ag_run_data(run, context, node->in[0]),
+                        ag_run_data(run, context, node->out));
 }
 
 static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
@@ -327,14 +333,16 @@ static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_attention_parts(context, &node->attr.attention.args, &run->kv[node->layer],
-                              data_of(run, context, node->in[0]), data_of(run, context, node->out));
+                              ag_run_data(run, context, node->in[0]),
+                              ag_run_data(run, context, node->out));
 }
 
 static void merge_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_attention_merge(context, &node->attr.attention.args, &run->kv[node->layer],
-                              data_of(run, context, node->in[0]), data_of(run, context, node->out));
+                              ag_run_data(run, context, node->in[0]),
+                              ag_run_data(run, context, node->out));
 }
 
 /* GLU: act(gate) * up */
@@ -343,16 +351,17 @@ static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
                              const ag_graph_param_t *params, uint32_t *width_p)
 {
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
-    return same_rows(graph, node) && *width_p == width_of(graph, node->in[1]);
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return same_rows(graph, node) && *width_p == ag_graph_width(graph, node->in[1]);
 }
 
 static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
-    ag_kernel_glu(context, node->attr.act, data_of(run, context, node->in[0]),
-                  data_of(run, context, node->in[1]), rows_of(run, node->in[0]),
-                  width_of(run->graph, node->in[0]), node->grain, data_of(run, context, node->out));
+    ag_kernel_glu(context, node->attr.act, ag_run_data(run, context, node->in[0]),
+                  ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+                  ag_graph_width(run->graph, node->in[0]), node->grain,
+                  ag_run_data(run, context, node->out));
 }
 
 /* ADD: a + b */
@@ -360,9 +369,10 @@ static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
 static void add_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
-    ag_kernel_add(context, data_of(run, context, node->in[0]), data_of(run, context, node->in[1]),
-                  rows_of(run, node->in[0]), width_of(run->graph, node->in[0]), node->grain,
-                  data_of(run, context, node->out));
+    ag_kernel_add(context, ag_run_data(run, context, node->in[0]),
+                  ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+                  ag_graph_width(run->graph, node->in[0]), node->grain,
+                  ag_run_data(run, context, node->out));
 }
 
 /* SELECT: the rows whose logits are asked for, (tokens, width) -> (outputs, width) */
@@ -371,7 +381,7 @@ static bool select_infer(const ag_graph_t *graph, const ag_node_t *node,
                          const ag_graph_param_t *params, uint32_t *width_p)
 {
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return ag_graph_get(graph, node->in[0])->counter == AG_COUNT_TOKENS &&
            ag_graph_get(graph, node->out)->counter == AG_COUNT_OUTPUTS;
 }
@@ -379,8 +389,9 @@ static bool select_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void select_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_select_rows(context, data_of(run, context, node->in[0]),
-                          width_of(run->graph, node->in[0]), data_of(run, context, node->out));
+    ag_kernel_select_rows(context, ag_run_data(run, context, node->in[0]),
+                          ag_graph_width(run->graph, node->in[0]),
+                          ag_run_data(run, context, node->out));
 }
 
 /* COLUMNS: (rows, width) -> some columns of a wider value */
@@ -389,17 +400,18 @@ static bool columns_infer(const ag_graph_t *graph, const ag_node_t *node,
                           const ag_graph_param_t *params, uint32_t *width_p)
 {
     (void)params;
-    *width_p = width_of(graph, node->out);
+    *width_p = ag_graph_width(graph, node->out);
     return same_rows(graph, node) &&
-           (uint64_t)node->attr.column_begin + width_of(graph, node->in[0]) <= *width_p;
+           (uint64_t)node->attr.column_begin + ag_graph_width(graph, node->in[0]) <= *width_p;
 }
 
 static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
                         const ag_kernel_context_t *context)
 {
-    ag_kernel_copy_columns(context, data_of(run, context, node->in[0]), rows_of(run, node->in[0]),
-                           width_of(run->graph, node->in[0]), data_of(run, context, node->out),
-                           width_of(run->graph, node->out), node->attr.column_begin);
+    ag_kernel_copy_columns(context, ag_run_data(run, context, node->in[0]),
+                           ag_run_rows(run, node->in[0]), ag_graph_width(run->graph, node->in[0]),
+                           ag_run_data(run, context, node->out),
+                           ag_graph_width(run->graph, node->out), node->attr.column_begin);
 }
 
 const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
@@ -408,7 +420,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL},
     [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
-                        linear_cost, linear_scratch},
+                        linear_cost, ag_linear_scratch},
     [AG_NODE_ANGLES] = {"ANGLES", 0, true, AG_BY_ROWS, AG_BY_ROWS, angles_infer, angles_run, NULL,
                         NULL},
     [AG_NODE_ROPE] = {"ROPE", 2, true, AG_BY_ROWS, AG_BY_ROWS, rope_infer, rope_run, NULL, NULL},
@@ -428,4 +440,17 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                         NULL},
     [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
                          NULL},
+    [AG_NODE_ROUTE] = {"ROUTE", 1, true, AG_BY_ROWS, AG_BY_ROWS, ag_route_infer, ag_route_run, NULL,
+                       NULL},
+    [AG_NODE_COUNT_ROWS] = {"COUNT_ROWS", 1, true, AG_BY_ANY, AG_BY_ANY, ag_count_rows_infer,
+                            ag_count_rows_run, NULL, NULL},
+    [AG_NODE_PERMUTE] = {"PERMUTE", 2, true, AG_BY_ANY, AG_BY_ANY, ag_permute_infer, ag_permute_run,
+                         NULL, ag_places_scratch},
+    [AG_NODE_REGROUP] = {"REGROUP", 2, true, AG_BY_ANY, AG_BY_ANY, ag_regroup_infer, ag_regroup_run,
+                         NULL, ag_regroup_scratch},
+    [AG_NODE_GROUPED_LINEAR] = {"GROUPED_LINEAR", 2, true, AG_BY_ANY, AG_BY_COLUMNS,
+                                ag_grouped_linear_infer, ag_grouped_linear_run,
+                                ag_grouped_linear_cost, ag_linear_scratch},
+    [AG_NODE_COMBINE] = {"COMBINE", 2, true, AG_BY_ANY, AG_BY_ROWS, ag_combine_infer,
+                         ag_combine_run, NULL, ag_places_scratch},
 };

@@ -212,3 +212,96 @@ void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, u
 /** y[:, column_begin : column_begin + width] = x for n_rows rows; y's rows are y_width wide. */
 void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
                             uint64_t width, float *y, uint64_t y_width, uint64_t column_begin);
+
+/* Feed-forward parts of several experts, of which each row uses some (Shazeer et al. 2017). */
+
+/* Which experts a row uses, and by how much: those of the highest scores. */
+typedef struct ag_route {
+    uint32_t n_experts, n_used;
+    bool sums_to_1; /* the weights of those used; else they are parts of a softmax over all */
+} ag_route_t;
+
+/* A row of routes: n_used weights, the highest first, n_used experts as int32, and by how much the
+ * last one's score is above the best that is not used. */
+static inline uint32_t ag_route_width(uint32_t n_used)
+{
+    return 2 * n_used + 1;
+}
+static inline int32_t *ag_route_ids(uint32_t n_used, float *route)
+{
+    return (int32_t *)(void *)(route + n_used);
+}
+static inline float *ag_route_gap(uint32_t n_used, float *route)
+{
+    return route + 2 * n_used;
+}
+
+/** routes (n_rows, ag_route_width()) from scores (n_rows, n_experts); of equal scores the first
+ * wins. */
+void ag_kernel_route(const ag_kernel_context_t *context, const ag_route_t *route,
+                     const float *scores, uint64_t n_rows, float *routes);
+
+/* Where copies of rows go: an expert on some rank is a place, those of a rank lie together. */
+typedef struct ag_places {
+    uint32_t n_experts, n_used, n_places;
+    const uint32_t *begin;  /* (n_experts + 1) in places */
+    const uint32_t *places; /* of each expert at least one; of several a row takes the one that its
+                               number says */
+    uint32_t part, n_parts; /* of the rows of a step, which copies are made of; 0 of 1: all */
+} ag_places_t;
+
+static inline void ag_places_rows(const ag_places_t *places, uint64_t n_rows, uint64_t *begin_p,
+                                  uint64_t *end_p)
+{
+    *begin_p = n_rows * places->part / places->n_parts;
+    *end_p = n_rows * (places->part + 1) / places->n_parts;
+}
+
+size_t ag_places_scratch_bytes(const ag_places_t *places);
+
+/** counts (n_places): rows that go to each. */
+void ag_kernel_count_rows(const ag_kernel_context_t *context, const ag_places_t *places,
+                          const float *routes, uint64_t n_rows, uint32_t *counts);
+
+/** y (copies, width): the rows of x (n_rows, width), place after place, each place's in order. */
+void ag_kernel_permute(const ag_kernel_context_t *context, const ag_places_t *places,
+                       const float *routes, uint64_t n_rows, const float *x, uint64_t width,
+                       float *y);
+
+/** Rows of y (n_rows, width), this part's: sums of their copies in x times the routes' weights. */
+void ag_kernel_combine(const ag_kernel_context_t *context, const ag_places_t *places,
+                       const float *routes, uint64_t n_rows, const float *x, uint64_t width,
+                       float *y);
+
+/* Rows that belong to groups, each with a weight of its own. */
+typedef struct ag_groups {
+    uint32_t n_groups, n_sources;
+    const uint32_t *counts; /* (n_sources, n_groups) rows */
+} ag_groups_t;
+
+uint64_t ag_groups_rows(const ag_groups_t *groups, uint32_t group);
+uint64_t ag_groups_all_rows(const ag_groups_t *groups);
+size_t ag_groups_scratch_bytes(const ag_groups_t *groups);
+
+/** y: rows of x (rows, width), which lie source after source, group after group; or back. */
+void ag_kernel_regroup(const ag_kernel_context_t *context, const ag_groups_t *groups, bool back,
+                       const float *x, uint64_t width, float *y);
+
+/* Pointers to the groups' weights, in whatever structs they stand. */
+typedef struct ag_group_weights {
+    const unsigned char *first; /* the first group's pointer */
+    size_t stride_bytes;        /* to the next one */
+} ag_group_weights_t;
+
+/**
+ * y (rows, n) from x (rows, k), group after group: each group's rows by a weight of its own. A
+ * row's bits do not depend on how many others its group has.
+ * @param linear  of every group, but for the weight.
+ */
+void ag_kernel_group_linear(const ag_kernel_context_t *context, const ag_groups_t *groups,
+                            const ag_linear_t *linear, const ag_group_weights_t *weights,
+                            const float *x, bool exact, float *y);
+
+/** ag_kernel_prepare() for that. */
+void ag_kernel_prepare_groups(const ag_kernel_context_t *context, const ag_groups_t *groups,
+                              const ag_linear_t *linear, const float *x, void *dst);

@@ -10,11 +10,14 @@ typedef enum ag_counter {
     AG_COUNT_TOKENS,  /* rows that go through the layers */
     AG_COUNT_OUTPUTS, /* rows whose logits are asked for */
     AG_COUNT_SEQUENCES,
+    AG_COUNT_SENT,     /* copies of this rank's rows, one for each expert that a row uses */
+    AG_COUNT_RECEIVED, /* copies of any rank's rows that this rank's experts work on */
     AG_N_COUNTERS,
 } ag_counter_t;
 
 typedef struct ag_step {
-    uint64_t counts[AG_N_COUNTERS]; /* counts[AG_COUNT_ONE] is 1 */
+    uint64_t counts[AG_N_COUNTERS]; /* counts[AG_COUNT_ONE] is 1; SENT and RECEIVED are 0: they are
+                                       a rank's, and come out of the run */
     const int32_t *tokens;          /* (tokens) ids */
     const int32_t *positions;       /* (tokens) position in its sequence */
     const int32_t *row_begin;    /* (sequences + 1) rows of sequence s: row_begin[s] .. [s + 1] - 1,

@@ -424,7 +424,7 @@ static bool meet(const ag_graph_t *graph, const ag_node_t *a, int32_t a_value, c
 
 static bool conflict(const ag_graph_t *graph, const ag_node_t *a, const ag_node_t *b)
 {
-    for (int i = 0; i < AG_NODE_MAX_IN; i++) {
+    for (int i = 0; i < 2; i++) { /* what an addition has */
         if (meet(graph, a, a->out, b, b->in[i]) || meet(graph, a, a->in[i], b, b->out)) {
             return true;
         }

@@ -17,7 +17,7 @@ enum {
     N_BLOCKS = 3 * TABLE_BLOCKS, /* of the cache */
     N_LAYERS = 2,
     MOST_ROWS = 41,
-    MOST_VALUES = 32,
+    MOST_VALUES = 64,
 };
 
 static const uint32_t kv_head[HEADS] = {0, 0, 0, 1, 1, 2, 2};
@@ -129,6 +129,14 @@ void whole_init(whole_t *whole, const whole_kind_t *kind, bool with_gemm)
     make_param(&p[GATE], kind->most, kind->packing, kind->ffn, hidden, 9);
     make_param(&p[UP], kind->others, kind->packing, kind->ffn, hidden, 10);
     make_param(&p[DOWN], kind->most, kind->packing, hidden, kind->ffn, 11);
+    make_param(&p[ROUTER], kind->most, kind->packing, N_EXPERTS, hidden, 12);
+    for (uint32_t e = 0; e < N_EXPERTS; e++) { /* gates, ups, downs */
+        make_param(&p[EXPERTS + e], kind->most, kind->packing, kind->ffn, hidden, 20 + e);
+        make_param(&p[EXPERTS + N_EXPERTS + e], kind->others, kind->packing, kind->ffn, hidden,
+                   30 + e);
+        make_param(&p[EXPERTS + 2 * N_EXPERTS + e], kind->most, kind->packing, hidden, kind->ffn,
+                   40 + e);
+    }
     whole->inverse_freq = take(kind->head / 2 * sizeof(float));
     for (uint32_t i = 0; i < kind->head / 2; i++) {
         whole->inverse_freq[i] = 1 / (1 + 9 * (float)i);
@@ -252,6 +260,57 @@ static void build_ffn(builder_t *b, int32_t x)
     add(b, (ag_node_t){.kind = AG_NODE_ADD, .in = {x, a}, .out = x});
 }
 
+static int32_t grouped(builder_t *b, int32_t x, int32_t counts, int32_t y, int32_t weight)
+{
+    add(b, (ag_node_t){.kind = AG_NODE_GROUPED_LINEAR,
+                       .in = {x, counts},
+                       .out = y,
+                       .weight = weight,
+                       .bias = AG_NO_PARAM,
+                       .attr.groups = {.n_groups = N_EXPERTS, .n_sources = 1}});
+    return y;
+}
+
+/* Two of three experts for each row. */
+static void build_experts(builder_t *b, int32_t x)
+{
+    static const uint32_t begin[N_EXPERTS + 1] = {0, 1, 2, 3}, where[N_EXPERTS] = {2, 0, 1};
+    const whole_kind_t *kind = b->whole->kind;
+    ag_places_t places = {
+        .n_experts = 3, .n_used = 2, .n_places = 3, .begin = begin, .places = where, .n_parts = 1};
+    int32_t a = value(b, AG_COUNT_TOKENS, kind->hidden, false);
+    int32_t scores = value(b, AG_COUNT_TOKENS, N_EXPERTS, false);
+    int32_t routes = value(b, AG_COUNT_TOKENS, ag_route_width(2), false);
+    int32_t counts = value(b, AG_COUNT_ONE, N_EXPERTS, false);
+    int32_t copies = value(b, AG_COUNT_SENT, kind->hidden, false);
+    int32_t rows = value(b, AG_COUNT_SENT, kind->hidden, false);
+    int32_t gate = value(b, AG_COUNT_SENT, kind->ffn, false);
+    int32_t up = value(b, AG_COUNT_SENT, kind->ffn, false);
+
+    norm(b, AG_NORM_RMS, x, a);
+    linear(b, a, scores, ROUTER, AG_NO_PARAM);
+    add(b, (ag_node_t){.kind = AG_NODE_ROUTE,
+                       .in = {scores},
+                       .out = routes,
+                       .attr.route = {N_EXPERTS, 2, true}});
+    add(b, (ag_node_t){
+               .kind = AG_NODE_COUNT_ROWS, .in = {routes}, .out = counts, .attr.places = places});
+    add(b, (ag_node_t){
+               .kind = AG_NODE_PERMUTE, .in = {a, routes}, .out = copies, .attr.places = places});
+    add(b, (ag_node_t){.kind = AG_NODE_REGROUP,
+                       .in = {copies, counts},
+                       .out = rows,
+                       .attr.groups = {.n_groups = N_EXPERTS, .n_sources = 1}});
+    grouped(b, rows, counts, gate, EXPERTS);
+    grouped(b, rows, counts, up, EXPERTS + N_EXPERTS);
+    add(b,
+        (ag_node_t){.kind = AG_NODE_GLU, .in = {gate, up}, .out = gate, .attr.act = AG_ACT_SILU});
+    grouped(b, gate, counts, copies, EXPERTS + 2 * N_EXPERTS);
+    add(b, (ag_node_t){
+               .kind = AG_NODE_COMBINE, .in = {copies, routes}, .out = a, .attr.places = places});
+    add(b, (ag_node_t){.kind = AG_NODE_ADD, .in = {x, a}, .out = x});
+}
+
 static void build(builder_t *b)
 {
     uint32_t hidden = b->whole->kind->hidden;
@@ -268,6 +327,7 @@ static void build(builder_t *b)
     for (uint32_t layer = 0; layer < N_LAYERS; layer++) {
         build_attention(b, x, layer);
         build_ffn(b, x);
+        build_experts(b, x);
     }
     last = value(b, AG_COUNT_OUTPUTS, hidden, false);
     mine = value(b, AG_COUNT_OUTPUTS, VOCAB, false);
@@ -284,6 +344,8 @@ static void find_bounds(const whole_step_t *step, uint64_t bounds[AG_N_COUNTERS]
 {
     bounds[AG_COUNT_ONE] = 1;
     bounds[AG_COUNT_TOKENS] = step->bound;
+    bounds[AG_COUNT_SENT] = 2 * step->bound;
+    bounds[AG_COUNT_RECEIVED] = 0;
     bounds[AG_COUNT_OUTPUTS] = bounds[AG_COUNT_SEQUENCES] = 3;
 }
 
@@ -404,6 +466,7 @@ float *whole_results(const whole_t *whole, const whole_run_t *run, size_t *n_p)
                          .scratch_offset = end,
                          .thread_scratch = take(run->n_threads * graph.thread_scratch_bytes),
                          .thread_scratch_stride = graph.thread_scratch_bytes,
+                         .n_sent = 2 * data.step.counts[AG_COUNT_TOKENS],
                          .gemm = whole->gemm,
                          .isa = run->isa};
     n_hidden = data.step.counts[AG_COUNT_TOKENS] * whole->kind->hidden;

@@ -3,7 +3,8 @@
 
 #include "runtime/graph/graph_priv.h"
 
-enum { EMBED, NORM, NORM_BIAS, Q, Q_BIAS, K, V, O, GATE, UP, DOWN, N_PARAMS };
+enum { EMBED, NORM, NORM_BIAS, Q, Q_BIAS, K, V, O, GATE, UP, DOWN, ROUTER, EXPERTS };
+enum { N_EXPERTS = 3, N_PARAMS = EXPERTS + 3 * N_EXPERTS };
 
 /* What a model's weights are. */
 typedef struct whole_kind {
