@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "parallel/pass/pass.h"
 #include "parallel/program/check.h"
@@ -11,7 +12,8 @@ ag_plan_model_t ag_build_plan_model(const ag_model_t *model)
 {
     ag_plan_model_t facts = {.family = model->spec->family,
                              .n_layers = model->spec->n_layers,
-                             .context_tokens = model->spec->context_tokens};
+                             .context_tokens = model->spec->context_tokens,
+                             .n_experts = ag_spec_experts(model->spec)};
 
     snprintf(facts.spec_hash, sizeof(facts.spec_hash), "%s", model->spec->hash);
     return facts;
@@ -65,11 +67,41 @@ static ag_status_t share_vocabulary(ag_build_t *build, const ag_replica_t *repli
         ag_shard_t *shard = &build->ranks[replica->ranks[i]].shard;
 
         shard->index = i;
-        shard->n_ranks = replica->n_ranks;
+        shard->n_ranks = shard->n_stage_ranks = replica->n_ranks;
         shard->vocab_begin = (uint32_t)ranges[i].begin;
         shard->vocab_end = (uint32_t)ranges[i].end;
     }
     return status;
+}
+
+/* All experts are one rank's, each is a place of its own. */
+static ag_status_t share_experts(const ag_spec_t *spec, ag_shard_t *shard)
+{
+    ag_expert_shard_t *experts = &shard->experts;
+    uint32_t n = ag_spec_experts(spec);
+
+    shard->stage_index = 0;
+    if (n == 0) {
+        return AG_OK;
+    }
+    if (shard->n_stage_ranks > 1) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "experts on several ranks of a stage: give --pp alone, or one rank");
+    }
+    experts->held = calloc(n, sizeof(uint32_t));
+    experts->n_held_of = calloc(1, sizeof(uint32_t));
+    experts->place_begin = calloc((size_t)n + 1, sizeof(uint32_t));
+    experts->places = calloc(n, sizeof(uint32_t));
+    if (experts->held == NULL || experts->n_held_of == NULL || experts->place_begin == NULL ||
+        experts->places == NULL) {
+        return ag_fail_nomem("sharing experts out", 4 * n * sizeof(uint32_t));
+    }
+    experts->n_held = experts->n_held_of[0] = experts->n_places = n;
+    for (uint32_t e = 0; e < n; e++) {
+        experts->held[e] = experts->places[e] = e;
+        experts->place_begin[e + 1] = e + 1;
+    }
+    return AG_OK;
 }
 
 static bool holds_nothing(const ag_build_t *build, uint32_t rank)
@@ -109,7 +141,10 @@ static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_rep
     for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
         uint32_t rank = replica->ranks[i];
 
-        status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
+        status = share_experts(build->model->spec, &build->ranks[rank].shard);
+        if (status == AG_OK) {
+            status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
+        }
         if (status == AG_OK && holds_nothing(build, rank)) {
             status = ag_fail(AG_ERR_INVALID,
                              "rank %u would have nothing to hold (a share of %u in %llu of stage "
@@ -196,16 +231,38 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
     return status == AG_OK ? ag_program_check(program, plan, AG_CHECK_PLACED, "place") : status;
 }
 
+/* What a step's bounds leave to its routes: every row may go to experts of one rank. */
+static void find_bounds(const ag_build_t *build, const uint64_t *step_bounds,
+                        uint64_t bounds[AG_N_SIZE_COUNTERS])
+{
+    uint32_t n_used = ag_spec_experts_used(build->model->spec);
+
+    memset(bounds, 0, AG_N_SIZE_COUNTERS * sizeof(*bounds));
+    memcpy(bounds, step_bounds, AG_N_STEP_COUNTERS * sizeof(*bounds));
+    for (uint32_t r = 0; r < build->n_ranks && n_used > 0; r++) {
+        const ag_shard_t *shard = &build->ranks[r].shard;
+        uint64_t n_held = shard->experts.n_held < n_used ? shard->experts.n_held : n_used;
+        uint64_t tokens = bounds[AG_SIZE_TOKENS], n = shard->n_stage_ranks;
+        uint64_t sent = (tokens + n - 1) / n * n_used, received = n > 1 ? tokens * n_held : 0;
+
+        bounds[AG_SIZE_SENT] = sent > bounds[AG_SIZE_SENT] ? sent : bounds[AG_SIZE_SENT];
+        bounds[AG_SIZE_RECEIVED] =
+            received > bounds[AG_SIZE_RECEIVED] ? received : bounds[AG_SIZE_RECEIVED];
+    }
+}
+
 ag_status_t ag_build_program(ag_build_t *build, const uint64_t bounds[AG_N_SIZE_COUNTERS],
                              bool check, ag_program_t **program_p)
 {
+    uint64_t all_bounds[AG_N_SIZE_COUNTERS];
     ag_schedule_t *schedule = NULL;
     ag_program_t *program = NULL;
     ag_status_t status = ag_generate_ring(
         &(ag_pipeline_shape_t){.stages = build->plan->n_stages, .micro_batches = 1}, &schedule);
 
     if (status == AG_OK) {
-        status = ag_program_create(build->n_ranks, bounds, free_graph, &program);
+        find_bounds(build, bounds, all_bounds);
+        status = ag_program_create(build->n_ranks, all_bounds, free_graph, &program);
     }
     if (status == AG_OK) {
         status = run_passes(program, build, schedule, check);

@@ -29,6 +29,11 @@ static const char *nth_counter(uint32_t i)
     return ag_counter_names[i];
 }
 
+static const char *nth_run_counter(uint32_t i)
+{
+    return ag_counter_names[AG_N_STEP_COUNTERS + i];
+}
+
 static const char *nth_stream(uint32_t i)
 {
     return ag_stream_names[i];
@@ -447,12 +452,22 @@ static uint32_t read_heading(ag_words_t *words, uint64_t bounds[AG_N_SIZE_COUNTE
     ag_words_expect(words, "at");
     ag_words_expect(words, "most");
     bounds[AG_SIZE_ONE] = 1;
-    for (int c = AG_SIZE_ONE + 1; c < AG_N_SIZE_COUNTERS; c++) {
+    for (int c = AG_SIZE_ONE + 1; c < AG_N_STEP_COUNTERS; c++) {
         bounds[c] = ag_words_number(words, "a bound", 0, MOST_COUNTED);
         ag_words_expect(words, ag_counter_names[c]);
-        if (c + 1 < AG_N_SIZE_COUNTERS) {
+        if (c + 1 < AG_N_STEP_COUNTERS) {
             ag_words_expect(words, ",");
         }
+    }
+    for (int c = AG_N_STEP_COUNTERS; c < AG_N_SIZE_COUNTERS; c++) {
+        bounds[c] = 0;
+    }
+    while (ag_words_take(words, ",")) {
+        uint64_t bound = ag_words_number(words, "a bound", 1, MOST_COUNTED);
+
+        bounds[AG_N_STEP_COUNTERS + ag_words_choose(words, "what is counted",
+                                                    AG_N_SIZE_COUNTERS - AG_N_STEP_COUNTERS,
+                                                    nth_run_counter)] = bound;
     }
     ag_words_expect_line_end(words);
     return n_ranks;

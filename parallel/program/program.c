@@ -12,7 +12,8 @@ const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
 };
 
 const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "out", "in", "collect"};
-const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one", "tokens", "outputs", "sequences"};
+const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one",       "tokens", "outputs",
+                                                          "sequences", "sent",   "received"};
 
 const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
     [AG_PART_EMBED] = {"embed", false}, [AG_PART_ATTN] = {"attn", true},

@@ -35,6 +35,9 @@ typedef enum ag_size_counter {
     AG_SIZE_TOKENS,
     AG_SIZE_OUTPUTS,
     AG_SIZE_SEQUENCES,
+    AG_N_STEP_COUNTERS, /* the ones before are a step's, the ones from here on come out of a run */
+    AG_SIZE_SENT = AG_N_STEP_COUNTERS,
+    AG_SIZE_RECEIVED,
     AG_N_SIZE_COUNTERS,
 } ag_size_counter_t;
 

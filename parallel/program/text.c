@@ -214,9 +214,12 @@ void ag_program_print_heading(const ag_program_t *program, FILE *file)
 {
     fprintf(file, "argosy_program 1: %u ranks, at most", program->n_ranks);
     for (int c = AG_SIZE_ONE + 1; c < AG_N_SIZE_COUNTERS; c++) {
-        fprintf(file, " %llu %s%s", (unsigned long long)program->bounds[c], ag_counter_names[c],
-                c + 1 < AG_N_SIZE_COUNTERS ? "," : "\n");
+        if (c < AG_N_STEP_COUNTERS || program->bounds[c] > 0) {
+            fprintf(file, "%s %llu %s", c > AG_SIZE_ONE + 1 ? "," : "",
+                    (unsigned long long)program->bounds[c], ag_counter_names[c]);
+        }
     }
+    fprintf(file, "\n");
     for (size_t i = 0; i < program->groups.n_items; i++) {
         const ag_program_group_t *group = &AG_ITEMS(&program->groups, ag_program_group_t)[i];
         int n_chars = 0;

@@ -17,6 +17,8 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     ag_status_t status;
 
     task->run.step = run->step;
+    task->run.n_sent = task->run.step->counts[AG_COUNT_TOKENS] *
+                       ag_spec_experts_used(task->job->opts.build->model->spec);
     task->run.memory =
         (unsigned char *)task->job->activations.base + run->slot * task->memory_bytes;
     status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);

@@ -8,9 +8,15 @@ typedef struct ag_block {
     const ag_model_t *model;
     const ag_shard_t *shard;
     ag_params_t *params;
-    int32_t x;            /* (tokens, hidden): the residual stream */
-    int32_t partial;      /* (tokens, hidden): this rank's part of what is to be added to it */
-    int32_t logits;       /* (outputs, vocabulary held) */
+    int32_t x;       /* (tokens, hidden): the residual stream */
+    int32_t partial; /* (tokens, hidden): this rank's part of what is to be added to it */
+    int32_t logits;  /* (outputs, vocabulary held) */
+    /* of a layer whose experts several ranks hold: */
+    int32_t routes;       /* (tokens, route) which experts each row uses */
+    int32_t n_sent;       /* (1, places) copies of this rank's rows for each */
+    int32_t sent;         /* (copies, hidden) those, and then their results */
+    int32_t n_received;   /* (ranks of the stage, experts held) */
+    int32_t received;     /* (copies, hidden) those, and then their results */
     uint32_t first_layer; /* of the stage: its KV cache is number 0 */
 } ag_block_t;
 
@@ -20,6 +26,19 @@ ag_status_t ag_block_embed(const ag_block_t *block, ag_graph_t *graph);
 /** partial = attention of layer over norm(x); with add_partial, x += partial comes first. */
 ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add_partial,
                                ag_graph_t *graph);
+
+/** Does the layer have experts, and do several ranks of the stage share them out? Then the next
+ * three take ag_block_ffn()'s place. */
+bool ag_block_is_spread(const ag_block_t *block, uint32_t layer);
+
+/** x += partial; sent = copies of this rank's rows of norm(x), for whom their routes say. */
+ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
+
+/** received = what this rank's experts make of it. */
+ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
+
+/** This rank's rows of partial = the sums of their results in sent. */
+ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
 /** x += partial; partial = feed-forward of layer over norm(x). */
 ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);

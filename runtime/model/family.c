@@ -2,27 +2,41 @@
 
 #include <stdio.h>
 
-extern const ag_family_t ag_family_llama;
+extern const ag_family_t ag_family_llama, ag_family_mixtral;
 
+/* The first that its marks fit is taken. */
 const ag_family_t *const ag_families[] = {
+    &ag_family_mixtral,
     &ag_family_llama,
     NULL,
 };
 
-const char *ag_family_tensor_name(const ag_family_t *family, bool gguf, ag_role_t role,
-                                  uint32_t layer, char name[128], ag_transform_t *transform_p)
+ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files_t *files,
+                                 ag_role_t role, uint32_t layer, uint32_t expert)
 {
+    bool gguf = ag_model_files_gguf(files) != NULL;
+    ag_found_tensor_t found = {0};
+
     for (const ag_name_row_t *row = family->names; row->hf != NULL || row->gguf != NULL; row++) {
         const char *pattern = gguf ? row->gguf : row->hf;
+        char name[sizeof(found.name)];
 
-        if (row->role == role && pattern != NULL) {
+        if (row->role != role || pattern == NULL) {
+            continue;
+        }
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-            snprintf(name, 128, pattern, layer); /* our own tables' patterns: one %u at most */
+        snprintf(name, sizeof(name), pattern, layer, expert); /* our own tables': two %u at most */
 #pragma GCC diagnostic pop
-            *transform_p = gguf ? row->gguf_transform : AG_TRANSFORM_NONE;
-            return name;
+        found.tensor = ag_model_files_find(files, name);
+        if (found.tensor != NULL || found.name[0] == '\0') {
+            snprintf(found.name, sizeof(found.name), "%s", name);
+            found.transform = gguf ? row->gguf_transform : AG_TRANSFORM_NONE;
+            found.stack = row->stack;
+        }
+        if (found.tensor != NULL) {
+            break;
         }
     }
-    return NULL;
+    return found;
 }

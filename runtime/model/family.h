@@ -26,6 +26,10 @@ typedef enum ag_role {
     AG_ROLE_GATE_BIAS,
     AG_ROLE_UP_BIAS,
     AG_ROLE_DOWN_BIAS,
+    AG_ROLE_ROUTER,
+    AG_ROLE_EXPERT_GATE,
+    AG_ROLE_EXPERT_UP,
+    AG_ROLE_EXPERT_DOWN,
     AG_ROLE_COMPUTED, /* stored in some files, computed here: not read */
     AG_N_ROLES,
 } ag_role_t;
@@ -36,11 +40,21 @@ typedef enum ag_transform {
     AG_TRANSFORM_UNPERMUTE_ROPE, /* rows of each head: (pair, half) -> (half, pair) */
 } ag_transform_t;
 
+/* Which rows of a tensor are a role's, where it holds several experts'. */
+typedef enum ag_stack {
+    AG_STACK_NONE,        /* all */
+    AG_STACK_EXPERTS,     /* (experts, rows, cols): those of one expert */
+    AG_STACK_FIRST_HALF,  /* (experts, 2 * rows, cols): the first half of one expert's */
+    AG_STACK_SECOND_HALF, /* the second */
+} ag_stack_t;
+
+/* A role may have several rows: the first counts whose tensor the files have. */
 typedef struct ag_name_row {
     ag_role_t role;
-    const char *hf; /* %u is the layer; NULL: not in such files */
+    const char *hf; /* the first %u is the layer, the second the expert; NULL: not in such files */
     const char *gguf;
     ag_transform_t gguf_transform;
+    ag_stack_t stack;
 } ag_name_row_t;
 
 /* Kinds of a setting; the destination is a field of ag_settings_t. */
@@ -50,6 +64,7 @@ typedef enum ag_setting_kind { AG_SETTING_U32, AG_SETTING_REAL, AG_SETTING_BOOL 
 typedef struct ag_settings {
     uint32_t n_layers, hidden, vocab, context_tokens;
     uint32_t n_heads, n_kv_heads, head_dim, ffn_width, rotary;
+    uint32_t n_experts, n_experts_used, window_tokens;
     double norm_eps;
     ag_rope_spec_t rope;
     bool attention_bias, mlp_bias, tied;
@@ -65,8 +80,10 @@ typedef struct ag_key_row {
 
 typedef struct ag_family {
     const char *name;
-    const char *hf_model_type;  /* config.json's model_type */
-    const char *gguf_arch;      /* general.architecture */
+    const char *hf_model_type; /* config.json's model_type */
+    const char *gguf_arch;     /* general.architecture */
+    const char *gguf_mark; /* key after that, above 0 in this family's files alone; NULL: the name
+                              says enough */
     const ag_key_row_t *keys;   /* ended by a row with both names NULL */
     const ag_name_row_t *names; /* ended by a row with both names NULL */
     /** Fill the spec from the settings; what the config does not say is known here. */
@@ -76,6 +93,14 @@ typedef struct ag_family {
 
 extern const ag_family_t *const ag_families[]; /* ended by NULL */
 
-/** The name of a role's tensor in these files, or NULL. @param name  storage for it. */
-const char *ag_family_tensor_name(const ag_family_t *family, bool gguf, ag_role_t role,
-                                  uint32_t layer, char name[128], ag_transform_t *transform_p);
+/* A role's tensor in some files. */
+typedef struct ag_found_tensor {
+    const ag_model_tensor_t *tensor; /* NULL: the files have none */
+    ag_transform_t transform;
+    ag_stack_t stack;
+    char name[128]; /* that the files have, or should; empty: the family has none for such files */
+} ag_found_tensor_t;
+
+/** @param expert  0 where there are none. */
+ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files_t *files,
+                                 ag_role_t role, uint32_t layer, uint32_t expert);

@@ -1,8 +1,58 @@
 /* What the families share. */
 #pragma once
 
+#include <stddef.h>
+
 #include "runtime/model/family.h"
 
 /** The activation that config.json names under key; `otherwise` where it does not. */
 ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key, ag_act_t otherwise,
                                  ag_act_t *act_p);
+
+#define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
+
+/* clang-format off */
+/* Keys and names of decoders with RMS norms, a rope and a gated feed-forward part: what several
+ * families have alike. */
+#define AG_DECODER_KEYS                                                                            \
+    {AG_SETTING_FIELD(n_layers), AG_SETTING_U32, true, "num_hidden_layers", "block_count"},        \
+    {AG_SETTING_FIELD(hidden), AG_SETTING_U32, true, "hidden_size", "embedding_length"},           \
+    {AG_SETTING_FIELD(vocab), AG_SETTING_U32, false, "vocab_size", "vocab_size"},                  \
+    {AG_SETTING_FIELD(context_tokens), AG_SETTING_U32, true, "max_position_embeddings",            \
+     "context_length"},                                                                            \
+    {AG_SETTING_FIELD(n_heads), AG_SETTING_U32, true, "num_attention_heads",                       \
+     "attention.head_count"},                                                                      \
+    {AG_SETTING_FIELD(n_kv_heads), AG_SETTING_U32, false, "num_key_value_heads",                   \
+     "attention.head_count_kv"},                                                                   \
+    {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, "head_dim", "attention.key_length"},       \
+    {AG_SETTING_FIELD(ffn_width), AG_SETTING_U32, true, "intermediate_size",                       \
+     "feed_forward_length"},                                                                       \
+    {AG_SETTING_FIELD(norm_eps), AG_SETTING_REAL, true, "rms_norm_eps",                            \
+     "attention.layer_norm_rms_epsilon"},                                                          \
+    {AG_SETTING_FIELD(rope.base), AG_SETTING_REAL, false,                                          \
+     "rope_parameters.rope_theta|rope_theta", "rope.freq_base"},                                   \
+    {AG_SETTING_FIELD(rotary), AG_SETTING_U32, false, NULL, "rope.dimension_count"},               \
+    {AG_SETTING_FIELD(tied), AG_SETTING_BOOL, false, "tie_word_embeddings", NULL}
+
+#define AG_DECODER_NAMES                                                                           \
+    {AG_ROLE_EMBED, "model.embed_tokens.weight", "token_embd.weight", AG_TRANSFORM_NONE,           \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_HEAD, "lm_head.weight", "output.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},           \
+    {AG_ROLE_FINAL_NORM, "model.norm.weight", "output_norm.weight", AG_TRANSFORM_NONE,             \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_ROPE_FACTORS, NULL, "rope_freqs.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},           \
+    {AG_ROLE_ATTN_NORM, "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight",       \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_Q, "model.layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight",                 \
+     AG_TRANSFORM_UNPERMUTE_ROPE, AG_STACK_NONE},                                                  \
+    {AG_ROLE_K, "model.layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight",                 \
+     AG_TRANSFORM_UNPERMUTE_ROPE, AG_STACK_NONE},                                                  \
+    {AG_ROLE_V, "model.layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight",                 \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_O, "model.layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight",            \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_FFN_NORM, "model.layers.%u.post_attention_layernorm.weight",                          \
+     "blk.%u.ffn_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                                  \
+    {AG_ROLE_COMPUTED, "model.layers.%u.self_attn.rotary_emb.inv_freq",                            \
+     "blk.%u.attn_rot_embd.weight", AG_TRANSFORM_NONE, AG_STACK_NONE}
+/* clang-format on */

@@ -50,13 +50,8 @@ static uint32_t block_of(const ag_model_t *model, ag_role_t role)
     uint32_t elements = 1;
 
     for (uint32_t layer = 0; layer < model->spec->n_layers; layer++) {
-        ag_transform_t transform;
-        char name[128];
-        const char *known =
-            ag_family_tensor_name(model->family, ag_model_files_gguf(model->files) != NULL, role,
-                                  layer, name, &transform);
         const ag_model_tensor_t *tensor =
-            known != NULL ? ag_model_files_find(model->files, known) : NULL;
+            ag_family_find(model->family, model->files, role, layer, 0).tensor;
 
         if (tensor != NULL && ag_dtype_info(tensor->dtype)->block_elements > elements) {
             elements = ag_dtype_info(tensor->dtype)->block_elements;
@@ -106,4 +101,9 @@ void ag_shard_fini(ag_shard_t *shard)
         free(shard->layers[i].kv_head);
         shard->layers[i].kv_head = NULL;
     }
+    free(shard->experts.held);
+    free(shard->experts.n_held_of);
+    free(shard->experts.place_begin);
+    free(shard->experts.places);
+    shard->experts = (ag_expert_shard_t){0};
 }

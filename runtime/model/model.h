@@ -31,9 +31,21 @@ typedef struct ag_layer_shard {
     uint32_t *kv_head;             /* (heads held) index among the KV heads held */
 } ag_layer_shard_t;
 
+/* Who holds the experts of a stage's layers; a place is an expert on one of its ranks. */
+typedef struct ag_expert_shard {
+    uint32_t n_held;
+    uint32_t *held;        /* (n_held) ascending */
+    uint32_t *n_held_of;   /* (n_stage_ranks) of each rank, this one too */
+    uint32_t n_places;     /* the sum of those: rank after rank, each one's experts ascending */
+    uint32_t *place_begin; /* (experts + 1) in places */
+    uint32_t *places;      /* that this rank's rows go to: its own, or all */
+} ag_expert_shard_t;
+
 /* One rank's part of a stage. */
 typedef struct ag_shard {
-    uint32_t index, n_ranks; /* among the ranks that compute together */
+    uint32_t index, n_ranks; /* among the ranks whose sums are parts of one: they share heads out */
+    uint32_t stage_index, n_stage_ranks; /* among all of the stage: experts and vocabulary */
+    ag_expert_shard_t experts;           /* empty where the model has none */
     uint32_t vocab_begin, vocab_end;
     uint32_t n_layer_kinds;
     ag_layer_shard_t layers[AG_MAX_LAYER_KINDS];

@@ -15,28 +15,42 @@ void ag_params_fini(ag_params_t *params)
 }
 
 static ag_status_t find_tensor(const ag_model_t *model, ag_role_t role, uint32_t layer,
-                               ag_param_t *param)
+                               uint32_t expert, ag_found_tensor_t *found)
 {
-    bool gguf = ag_model_files_gguf(model->files) != NULL;
-    char name[128];
-
-    if (ag_family_tensor_name(model->family, gguf, role, layer, name, &param->transform) == NULL) {
+    *found = ag_family_find(model->family, model->files, role, layer, expert);
+    if (found->name[0] == '\0') {
         return ag_fail(AG_ERR_UNSUPPORTED, "%s: %s has no name for role %d in such files",
                        ag_model_files_path(model->files), model->family->name, (int)role);
     }
-    return ag_model_files_require(model->files, name, &param->tensor);
+    return ag_model_files_require(model->files, found->name, &found->tensor);
 }
 
-static ag_status_t check_shape(const ag_model_t *model, const ag_model_tensor_t *tensor,
-                               const ag_slice_t *slice)
+/* Rows of one expert in the tensor, and which of them the role's begin with. */
+static uint64_t stacked_rows(ag_stack_t stack, uint64_t rows, uint64_t *begin_p)
 {
-    bool vector = slice->rows == 0;
-    uint64_t wanted[2] = {vector ? slice->cols : slice->rows, slice->cols};
-    uint32_t n_wanted = vector ? 1 : 2;
+    *begin_p = stack == AG_STACK_SECOND_HALF ? rows : 0;
+    return stack == AG_STACK_EXPERTS ? rows : 2 * rows;
+}
+
+static ag_status_t check_shape(const ag_model_t *model, uint32_t layer,
+                               const ag_found_tensor_t *found, const ag_slice_t *slice)
+{
+    const ag_model_tensor_t *tensor = found->tensor;
+    bool vector = slice->rows == 0, stacked = found->stack != AG_STACK_NONE;
+    uint64_t begin, wanted[3] = {vector ? slice->cols : slice->rows, slice->cols};
+    uint32_t n_wanted = vector ? 1 : stacked ? 3 : 2;
+    bool same = tensor->n_dims == n_wanted;
     char have[96], want[96];
 
-    if (tensor->n_dims == n_wanted && tensor->dims[0] == wanted[0] &&
-        (vector || tensor->dims[1] == wanted[1])) {
+    if (stacked) {
+        wanted[0] = ag_spec_layer(model->spec, layer)->n_experts;
+        wanted[1] = stacked_rows(found->stack, slice->rows, &begin);
+        wanted[2] = slice->cols;
+    }
+    for (uint32_t i = 0; i < n_wanted && same; i++) {
+        same = tensor->dims[i] == wanted[i];
+    }
+    if (same) {
         return AG_OK;
     }
     return ag_fail(AG_ERR_FORMAT,
@@ -119,18 +133,26 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
 {
     ag_param_t param = {.row_begin = slice->row_begin, .col_begin = slice->col_begin};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
+    ag_found_tensor_t found;
     const ag_dtype_info_t *info;
     ag_status_t status;
 
-    status = find_tensor(model, role, layer, &param);
+    status = find_tensor(model, role, layer, slice->expert, &found);
     if (status == AG_OK) {
-        status = check_shape(model, param.tensor, slice);
+        status = check_shape(model, layer, &found, slice);
     }
     if (status == AG_OK) {
-        status = check_blocks(model, param.tensor, slice);
+        status = check_blocks(model, found.tensor, slice);
     }
     if (status != AG_OK) {
         return status;
+    }
+    param.tensor = found.tensor;
+    param.transform = found.transform;
+    if (found.stack != AG_STACK_NONE) {
+        uint64_t begin, rows = stacked_rows(found.stack, slice->rows, &begin);
+
+        param.row_begin += slice->expert * rows + begin;
     }
     info = ag_dtype_info(param.tensor->dtype);
     param.head_dim = ag_spec_layer(model->spec, layer)->head_dim;

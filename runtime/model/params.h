@@ -32,6 +32,7 @@ static inline const ag_graph_param_t *ag_params_held(const ag_params_t *params)
 typedef struct ag_slice {
     uint64_t rows, cols;
     uint64_t row_begin, row_end, col_begin, col_end;
+    uint32_t expert;   /* whose it is; 0 where there are none */
     bool is_looked_up; /* rows of it are taken: no linear layer multiplies by it, or another asks */
 } ag_slice_t;
 

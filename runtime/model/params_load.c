@@ -89,7 +89,8 @@ static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
                      : vector ? 0
                               : param->row_begin,
         .skip_bytes = column ? 0 : ag_dtype_bytes(tensor->dtype, param->col_begin),
-        .file_row_bytes = ag_dtype_bytes(tensor->dtype, column ? 1 : tensor->dims[!vector]),
+        .file_row_bytes =
+            ag_dtype_bytes(tensor->dtype, column ? 1 : tensor->dims[tensor->n_dims - 1]),
     };
 
     part.row_bytes = ag_dtype_bytes(tensor->dtype, part.n_cols);

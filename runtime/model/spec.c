@@ -12,6 +12,7 @@
 #include "runtime/model/family_priv.h"
 
 /* Beyond these a file is damaged, not large. */
+enum { MAX_EXPERTS = 4096 };
 enum { MAX_HIDDEN = 1 << 20, MAX_HEADS = 1 << 16, MAX_VOCAB = 1 << 24, MAX_FFN = 1 << 24 };
 
 typedef struct number {
@@ -228,11 +229,7 @@ static ag_status_t read_rope(const ag_model_files_t *files, const ag_family_t *f
 /* A vocabulary that the settings leave out is as long as the embedding table. */
 static uint32_t embedding_rows(const ag_model_files_t *files, const ag_family_t *family)
 {
-    ag_transform_t transform;
-    char name[128];
-    const ag_model_tensor_t *tensor =
-        ag_model_files_find(files, ag_family_tensor_name(family, ag_model_files_gguf(files) != NULL,
-                                                         AG_ROLE_EMBED, 0, name, &transform));
+    const ag_model_tensor_t *tensor = ag_family_find(family, files, AG_ROLE_EMBED, 0, 0).tensor;
 
     return tensor != NULL && tensor->dims[0] <= MAX_VOCAB ? (uint32_t)tensor->dims[0] : 0;
 }
@@ -259,6 +256,11 @@ static ag_status_t complete_settings(const ag_model_files_t *files, const ag_fam
                        path, s->n_layers, s->hidden, s->vocab, s->ffn_width, s->head_dim,
                        s->context_tokens);
     }
+    if (s->n_experts > MAX_EXPERTS ||
+        (s->n_experts > 0 && (s->n_experts_used == 0 || s->n_experts_used > s->n_experts))) {
+        return ag_fail(AG_ERR_FORMAT, "%s: %u of %u experts for a token make no sense", path,
+                       s->n_experts_used, s->n_experts);
+    }
     if (s->norm_eps < 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: what its norms add to a mean square is %g, below zero",
                        path, s->norm_eps);
@@ -270,11 +272,9 @@ static ag_status_t complete_settings(const ag_model_files_t *files, const ag_fam
 static ag_status_t read_rope_factors(const ag_model_files_t *files, const ag_family_t *family,
                                      uint32_t n_factors, float **factors_p)
 {
-    ag_transform_t transform;
-    char name[128];
-    const char *known = ag_family_tensor_name(family, ag_model_files_gguf(files) != NULL,
-                                              AG_ROLE_ROPE_FACTORS, 0, name, &transform);
-    const ag_model_tensor_t *tensor = known != NULL ? ag_model_files_find(files, known) : NULL;
+    ag_found_tensor_t found = ag_family_find(family, files, AG_ROLE_ROPE_FACTORS, 0, 0);
+    const ag_model_tensor_t *tensor = found.tensor;
+    const char *name = found.name;
     float *factors;
     ag_status_t status;
 
@@ -397,12 +397,25 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
         HASH(layer->ffn_width);
         HASH(layer->ffn_act);
         HASH(layer->ffn_bias);
+        if (layer->n_experts > 0) { /* models without keep the hash that they had */
+            HASH(layer->n_experts);
+            HASH(layer->n_experts_used);
+            HASH(layer->expert_weights_sum_1);
+        }
     }
     hash = ag_hash_bytes(hash, spec->kind_of_layer, spec->n_layers);
 #undef HASH
     status = hash_tensors(files, &hash);
     snprintf(spec->hash, sizeof(spec->hash), "%016" PRIx64, hash);
     return status;
+}
+
+static bool has_mark(const ag_model_files_t *files, const ag_family_t *family)
+{
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+
+    return gguf == NULL || family->gguf_mark == NULL ||
+           gguf_number(gguf, family->gguf_arch, family->gguf_mark).value > 0;
 }
 
 static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t **family_p)
@@ -416,11 +429,14 @@ static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t 
         const char *theirs = gguf ? ag_families[i]->gguf_arch : ag_families[i]->hf_model_type;
         size_t n_chars = strlen(known);
 
-        if (name != NULL && strcmp(name, theirs) == 0) {
+        if (name != NULL && strcmp(name, theirs) == 0 && has_mark(files, ag_families[i])) {
             *family_p = ag_families[i];
             return AG_OK;
         }
-        snprintf(known + n_chars, sizeof(known) - n_chars, "%s%s", i > 0 ? ", " : "", theirs);
+        if (!gguf || ag_families[i]->gguf_mark == NULL) { /* a marked one shares another's name */
+            snprintf(known + n_chars, sizeof(known) - n_chars, "%s%s", n_chars > 0 ? ", " : "",
+                     theirs);
+        }
     }
     if (name == NULL) {
         return ag_fail(AG_ERR_FORMAT, "%s: %s is missing, so its architecture is not known",
@@ -443,10 +459,13 @@ static void fill_spec(const ag_family_t *family, const ag_settings_t *settings, 
     spec->rope = settings->rope;
     spec->tied = settings->tied;
     spec->n_layer_kinds = 1;
-    spec->layer_kinds[0] = (ag_layer_spec_t){.n_heads = settings->n_heads,
-                                             .n_kv_heads = settings->n_kv_heads,
-                                             .head_dim = settings->head_dim,
-                                             .ffn_width = settings->ffn_width};
+    spec->layer_kinds[0] =
+        (ag_layer_spec_t){.n_heads = settings->n_heads,
+                          .n_kv_heads = settings->n_kv_heads,
+                          .head_dim = settings->head_dim,
+                          .ffn_width = settings->ffn_width,
+                          .n_experts = settings->n_experts,
+                          .n_experts_used = settings->n_experts > 0 ? settings->n_experts_used : 0};
 }
 
 ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
@@ -493,6 +512,30 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     *spec_p = spec;
     *family_p = family;
     return AG_OK;
+}
+
+uint32_t ag_spec_experts(const ag_spec_t *spec)
+{
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        uint32_t n = spec->layer_kinds[i].n_experts;
+
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+uint32_t ag_spec_experts_used(const ag_spec_t *spec)
+{
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        uint32_t n = spec->layer_kinds[i].n_experts_used;
+
+        most = n > most ? n : most;
+    }
+    return most;
 }
 
 void ag_spec_destroy(ag_spec_t *spec)

@@ -29,9 +29,12 @@ typedef struct ag_layer_spec {
     uint32_t n_heads, n_kv_heads, head_dim;
     float attention_scale; /* on q . k */
     bool q_bias, k_bias, v_bias, o_bias;
-    uint32_t ffn_width;
-    ag_act_t ffn_act; /* gated: act(gate) * up */
-    bool ffn_bias;    /* of gate, up and down */
+    uint32_t ffn_width;        /* of an expert, where there are several */
+    ag_act_t ffn_act;          /* gated: act(gate) * up */
+    bool ffn_bias;             /* of gate, up and down */
+    uint32_t n_experts;        /* 0: one feed-forward part, which every token goes through */
+    uint32_t n_experts_used;   /* by a token: those of the highest router scores */
+    bool expert_weights_sum_1; /* softmax over those used; else their parts of one over all */
 } ag_layer_spec_t;
 
 enum { AG_MAX_LAYER_KINDS = 4, AG_MAX_LAYERS = 4096 };
@@ -56,6 +59,10 @@ static inline const ag_layer_spec_t *ag_spec_layer(const ag_spec_t *spec, uint32
 {
     return &spec->layer_kinds[spec->kind_of_layer[layer]];
 }
+
+/** The most experts that a layer has, and that a token uses; 0: there are none. */
+uint32_t ag_spec_experts(const ag_spec_t *spec);
+uint32_t ag_spec_experts_used(const ag_spec_t *spec);
 
 struct ag_family;
 

@@ -13,15 +13,8 @@ static void mark(const ag_model_t *model, const ag_model_tensor_t *tensor, bool 
 
 static void mark_role(const ag_model_t *model, ag_role_t role, bool *used)
 {
-    bool gguf = ag_model_files_gguf(model->files) != NULL;
-
     for (uint32_t layer = 0; layer < model->spec->n_layers; layer++) {
-        ag_transform_t transform;
-        char name[128];
-
-        if (ag_family_tensor_name(model->family, gguf, role, layer, name, &transform) != NULL) {
-            mark(model, ag_model_files_find(model->files, name), used);
-        }
+        mark(model, ag_family_find(model->family, model->files, role, layer, 0).tensor, used);
     }
 }
 
