@@ -57,6 +57,8 @@ const ag_option_t ag_option_table[] = {
     {"--tp", "N[,N..]", IS(TEXT), PLAN(tp), PLANS, "ranks for a layer, or a degree a stage [1]"},
     {"--pp", "N", IS(FEW), PLAN(pp), PLANS, "pipeline stages [1]"},
     {"--tensor-split", "5,4[;1]", IS(TEXT), PLAN(tensor_split), PLANS, "shares of its ranks [equal]"},
+    {"--ep", "N[,N..]", IS(TEXT), PLAN(ep), PLANS, "ranks for a layer's experts; --tp is 1 or N [--tp]"},
+    {"--expert-split", "3,2[;5]", IS(TEXT), PLAN(expert_split), PLANS, "experts of each rank [equal]"},
     {"--pipeline-split", "20,10", IS(TEXT), PLAN(pipeline_split), PLANS, "layers of a stage [equal]"},
     {"--max-memory", "2G[,1G..]", IS(TEXT), PLAN(max_memory), PLANS, "bytes per rank [all free]"},
     {"--compute", "auto|f32", IS(COMPUTE), PLAN(compute), PLANS, "f32: exact; auto: fast [auto]"},
@@ -82,6 +84,8 @@ const ag_option_alias_t ag_option_aliases[] = {
     {"--tp", "--tensor-model-parallel-size"},
     {"--pp", "--pipeline-parallel-size"},
     {"--pp", "--pipeline-model-parallel-size"},
+    {"--ep", "--expert-parallel-size"},
+    {"--ep", "--expert-model-parallel-size"},
     {"--help", "-h"},
 };
 const int ag_n_option_aliases = sizeof(ag_option_aliases) / sizeof(ag_option_aliases[0]);
@@ -96,6 +100,8 @@ const ag_option_rule_t ag_option_rules[] = {
     {PLANS, false, "--plan", "--pp", "the file decides it"},
     {PLANS, false, "--plan", "--tensor-split", "the file decides it"},
     {PLANS, false, "--plan", "--pipeline-split", "the file decides it"},
+    {PLANS, false, "--plan", "--ep", "the file decides it"},
+    {PLANS, false, "--plan", "--expert-split", "the file decides it"},
     {PLANS, false, "--plan", "--max-memory", "the file has budgets"},
     {PLANS, false, "--plan", "--compute", "the file decides it"},
     {PLANS, false, "--plan", "--context", "the file decides it"},

@@ -42,7 +42,7 @@ ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks)
     if (replica->ranks == NULL || replica->shares == NULL) {
         return ag_fail_nomem("making a plan", n_ranks * sizeof(*replica->ranks));
     }
-    replica->n_ranks = n_ranks;
+    replica->n_ranks = replica->tensor_ranks = n_ranks;
     return AG_OK;
 }
 
@@ -59,6 +59,7 @@ void ag_plan_destroy(ag_plan_t *plan)
             free(stage->replicas[i].shares);
         }
         free(stage->replicas);
+        ag_holders_fini(&stage->experts);
     }
     free(plan->stages);
     free(plan->budget_bytes);
@@ -92,6 +93,16 @@ ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *mo
                        "%s of %u layers with hash %s: make the plan anew, or name its model",
                        plan->family, n_layers, plan->spec_hash, model->family, model->n_layers,
                        model->spec_hash);
+    }
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        uint32_t n = plan->stages[s].experts.n_experts;
+
+        if (n != model->n_experts) {
+            return ag_fail(AG_ERR_INVALID,
+                           "the plan says who holds %u experts, but the model has %u: make the "
+                           "plan anew",
+                           n, model->n_experts);
+        }
     }
     if (plan->context_tokens > model->context_tokens) {
         return ag_fail(AG_ERR_INVALID,

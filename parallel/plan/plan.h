@@ -19,12 +19,21 @@ typedef struct ag_replica {
     uint32_t *ranks;  /* (n_ranks) world ranks */
     uint32_t *shares; /* (n_ranks) proportions */
     uint32_t micro_batches;
+    uint32_t tensor_ranks; /* that share attention out: n_ranks, or 1: each has all of it */
 } ag_replica_t;
+
+/* Who holds each expert of a stage's layers. */
+typedef struct ag_holders {
+    uint32_t n_experts; /* 0: the model has none */
+    uint32_t *begin;    /* (n_experts + 1) in ranks */
+    uint32_t *ranks;    /* world ranks; of an expert one at least */
+} ag_holders_t;
 
 typedef struct ag_stage {
     uint32_t layer_begin, layer_end; /* half-open */
     uint32_t n_replicas;
     ag_replica_t *replicas;
+    ag_holders_t experts;
 } ag_stage_t;
 
 typedef struct ag_plan {
@@ -47,6 +56,7 @@ typedef struct ag_plan_model {
     const char *family;
     uint32_t n_layers;
     uint32_t context_tokens; /* the model's own limit */
+    uint32_t n_experts;      /* of a layer that has some; 0: none has */
 } ag_plan_model_t;
 
 /* Options as the user gave them; NULL or 0 is "not given". */
@@ -55,6 +65,8 @@ typedef struct ag_plan_opts {
     uint32_t pp;    /* stages */
     const char
         *tensor_split; /* "5,4", or "5,4;1" per stage: proportions, one per rank of the stage */
+    const char *ep;    /* ranks that share experts out; "2", or "2,1" per stage */
+    const char *expert_split;   /* "3,2", or "3,2;5" per stage: experts of each rank */
     const char *pipeline_split; /* "20,10": layers per stage; must add up */
     const char *max_memory;     /* "2G" or "2G,1G,…": bytes per rank, suffixes K M G T (1024) */
     ag_compute_t compute;
@@ -64,11 +76,13 @@ typedef struct ag_plan_opts {
 } ag_plan_opts_t;
 
 /**
- * Fill a plan from options. Ranks are numbered stage by stage. Layers without --pipeline-split are
- * given out evenly, the first stages getting the remainder.
+ * Fill a plan from options. Ranks are numbered stage by stage; of a stage there are max(tp, ep),
+ * and tp is 1 or ep, which is tp where it is not given. Layers without --pipeline-split are given
+ * out evenly, the first stages getting the remainder.
  * @return AG_OK; AG_ERR_INVALID with the option at fault and what would do: numbers that do not
  * parse or add up, more stages than layers, a stage without layers, a degree list whose length is
- * not the number of stages, zero shares, a context beyond the model's.
+ * not the number of stages, zero shares, experts that do not add up or that the model has not, a
+ * context beyond the model's.
  */
 ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                          ag_plan_t **plan_p);
@@ -102,7 +116,7 @@ ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, const ag_plan_opts_t *opt
  */
 void ag_plan_opts_text(const ag_plan_opts_t *opts, char *text, size_t n_bytes);
 
-/** Refuse a plan made for another model (hash, layers). */
+/** Refuse a plan made for another model (hash, layers, experts). */
 ag_status_t ag_plan_check_model(const ag_plan_t *plan, const ag_plan_model_t *model);
 
 /** As JSON ("argosy_plan": 1 …), DESIGN section 1; the caller may add members before printing. */

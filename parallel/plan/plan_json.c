@@ -17,7 +17,8 @@ static const char *const plan_keys[] = {
     "batch_tokens", "sequences", "kv_type", "budgets", "hash",    "predicted", NULL};
 static const char *const model_keys[] = {"spec_hash", "family", NULL};
 static const char *const stage_keys[] = {"layers", "replicas", NULL};
-static const char *const replica_keys[] = {"ranks", "shares", "micro_batches", NULL};
+static const char *const replica_keys[] = {"ranks", "shares", "tensor_ranks", "micro_batches",
+                                           NULL};
 static const char *const budget_keys[] = {"dram_bytes", NULL};
 
 static ag_json_t *text_json(const char *text)
@@ -46,6 +47,9 @@ static ag_json_t *stage_json(const ag_stage_t *stage)
 
         ag_json_set(member, "ranks", numbers_json(replica->ranks, replica->n_ranks));
         ag_json_set(member, "shares", numbers_json(replica->shares, replica->n_ranks));
+        if (replica->tensor_ranks != replica->n_ranks) {
+            ag_json_set(member, "tensor_ranks", ag_json_new_integer(replica->tensor_ranks));
+        }
         ag_json_set(member, "micro_batches", ag_json_new_integer(replica->micro_batches));
         ag_json_append(replicas, member);
     }
@@ -68,7 +72,7 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
     ag_json_set(json, "model", model);
     ag_json_set(json, "mode", text_json("forward"));
     ag_json_set(json, "stages", stages);
-    ag_json_set(json, "experts", ag_json_new_array());
+    ag_json_set(json, "experts", ag_plan_experts_json(plan));
     ag_json_set(json, "compute", text_json(compute_names[plan->compute]));
     ag_json_set(json, "context_tokens", ag_json_new_integer(plan->context_tokens));
     ag_json_set(json, "batch_tokens", ag_json_new_integer(plan->batch_tokens));
@@ -90,8 +94,8 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
 
 /* Reading: `what` is the file, `path` the member's place in it. */
 
-static ag_status_t read_number(const ag_json_t *json, const char *what, const char *path,
-                               int64_t least, int64_t most, uint32_t *number_p)
+ag_status_t ag_plan_read_number(const ag_json_t *json, const char *what, const char *path,
+                                int64_t least, int64_t most, uint32_t *number_p)
 {
     int64_t number = ag_json_integer(json, -1);
 
@@ -150,7 +154,7 @@ static ag_status_t read_numbers(const ag_json_t *list, const char *what, const c
         char member[PATH_BYTES];
 
         snprintf(member, sizeof(member), "%s[%u]", path, i);
-        status = read_number(ag_json_at(list, i), what, member, 0, most, &numbers[i]);
+        status = ag_plan_read_number(ag_json_at(list, i), what, member, 0, most, &numbers[i]);
     }
     return status;
 }
@@ -183,10 +187,30 @@ static ag_status_t check_key(void *arg, const char *key, size_t key_bytes, const
 }
 
 /* A decision that nobody here knows must not be passed over. */
-static ag_status_t check_keys(const ag_json_t *object, const char *what, const char *path,
-                              const char *const *keys)
+ag_status_t ag_plan_check_keys(const ag_json_t *object, const char *what, const char *path,
+                               const char *const *keys)
 {
     return ag_json_each(object, check_key, &(known_keys_t){what, path, keys});
+}
+
+/* Ranks that share attention out: all, where nothing is said, or one. */
+static ag_status_t read_tensor_ranks(const ag_json_t *json, const char *what, uint32_t stage,
+                                     ag_replica_t *replica)
+{
+    char path[PATH_BYTES];
+    ag_status_t status;
+
+    replica->tensor_ranks = replica->n_ranks;
+    if (json == NULL) {
+        return AG_OK;
+    }
+    snprintf(path, sizeof(path), "stages[%u].replicas[0].tensor_ranks", stage);
+    status = ag_plan_read_number(json, what, path, 1, replica->n_ranks, &replica->tensor_ranks);
+    if (status == AG_OK && replica->tensor_ranks > 1 && replica->tensor_ranks != replica->n_ranks) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be 1 or the number of ranks, %u", what, path,
+                       replica->n_ranks);
+    }
+    return status;
 }
 
 static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_t stage,
@@ -222,11 +246,15 @@ static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_
     if (sum == 0) {
         return ag_fail(AG_ERR_INVALID, "%s: %s are all 0: one must be above", what, path);
     }
+    status = read_tensor_ranks(ag_json_get(json, "tensor_ranks"), what, stage, replica);
+    if (status != AG_OK) {
+        return status;
+    }
     snprintf(path, sizeof(path), "stages[%u].replicas[0].micro_batches", stage);
-    status =
-        read_number(ag_json_get(json, "micro_batches"), what, path, 1, 1, &replica->micro_batches);
+    status = ag_plan_read_number(ag_json_get(json, "micro_batches"), what, path, 1, 1,
+                                 &replica->micro_batches);
     snprintf(path, sizeof(path), "stages[%u].replicas[0]", stage);
-    return status == AG_OK ? check_keys(json, what, path, replica_keys) : status;
+    return status == AG_OK ? ag_plan_check_keys(json, what, path, replica_keys) : status;
 }
 
 static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number,
@@ -241,11 +269,11 @@ static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t 
     if (ag_json_kind(layers) != AG_JSON_ARRAY || ag_json_size(layers) != 2) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be [first, end]", what, path);
     }
-    status =
-        read_number(ag_json_at(layers, 0), what, path, 0, AG_MAX_PLAN_LAYERS, &stage->layer_begin);
+    status = ag_plan_read_number(ag_json_at(layers, 0), what, path, 0, AG_MAX_PLAN_LAYERS,
+                                 &stage->layer_begin);
     if (status == AG_OK) {
-        status = read_number(ag_json_at(layers, 1), what, path, 0, AG_MAX_PLAN_LAYERS,
-                             &stage->layer_end);
+        status = ag_plan_read_number(ag_json_at(layers, 1), what, path, 0, AG_MAX_PLAN_LAYERS,
+                                     &stage->layer_end);
     }
     if (status != AG_OK) {
         return status;
@@ -262,7 +290,7 @@ static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t 
     }
     status = read_replica(ag_json_at(replicas, 0), what, number, &stage->replicas[0]);
     snprintf(path, sizeof(path), "stages[%u]", number);
-    return status == AG_OK ? check_keys(json, what, path, stage_keys) : status;
+    return status == AG_OK ? ag_plan_check_keys(json, what, path, stage_keys) : status;
 }
 
 /* Ranks 0 to n - 1, each once. */
@@ -353,18 +381,9 @@ static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_p
         }
         plan->budget_bytes[i] = (uint64_t)bytes;
         snprintf(path, sizeof(path), "budgets[%u]", i);
-        status = check_keys(ag_json_at(budgets, i), what, path, budget_keys);
+        status = ag_plan_check_keys(ag_json_at(budgets, i), what, path, budget_keys);
     }
     return status;
-}
-
-/* A decision that nothing here carries out must not be passed over. */
-static ag_status_t check_experts(const ag_json_t *experts, const char *what)
-{
-    if (experts != NULL && (ag_json_kind(experts) != AG_JSON_ARRAY || ag_json_size(experts) > 0)) {
-        return ag_fail(AG_ERR_INVALID, "%s: experts must be an empty list", what);
-    }
-    return AG_OK;
 }
 
 static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan_t *plan)
@@ -387,17 +406,17 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
         next_layer = plan->stages[s].layer_end;
     }
     THEN(check_ranks(plan, what));
-    THEN(check_experts(ag_json_get(json, "experts"), what));
+    THEN(ag_plan_read_experts(ag_json_get(json, "experts"), what, plan));
     THEN(read_compute(json, what, plan));
-    THEN(read_number(ag_json_get(json, "context_tokens"), what, "context_tokens", 1, AG_MAX_TOKENS,
-                     &plan->context_tokens));
-    THEN(read_number(ag_json_get(json, "batch_tokens"), what, "batch_tokens", 1,
-                     plan->context_tokens, &plan->batch_tokens));
-    THEN(read_number(ag_json_get(json, "sequences"), what, "sequences", 1, AG_MAX_SEQUENCES,
-                     &plan->n_sequences));
+    THEN(ag_plan_read_number(ag_json_get(json, "context_tokens"), what, "context_tokens", 1,
+                             AG_MAX_TOKENS, &plan->context_tokens));
+    THEN(ag_plan_read_number(ag_json_get(json, "batch_tokens"), what, "batch_tokens", 1,
+                             plan->context_tokens, &plan->batch_tokens));
+    THEN(ag_plan_read_number(ag_json_get(json, "sequences"), what, "sequences", 1, AG_MAX_SEQUENCES,
+                             &plan->n_sequences));
     THEN(read_budgets(ag_json_get(json, "budgets"), what, plan));
-    THEN(check_keys(model, what, "model", model_keys));
-    THEN(check_keys(json, what, "", plan_keys));
+    THEN(ag_plan_check_keys(model, what, "model", model_keys));
+    THEN(ag_plan_check_keys(json, what, "", plan_keys));
 #undef THEN
     return status;
 }

@@ -13,13 +13,14 @@ typedef struct number_lists {
 
 /* The options as lists; those not given have none. */
 typedef struct parsed {
-    number_lists_t tp, tensor_split, pipeline_split;
+    number_lists_t tp, tensor_split, pipeline_split, ep, expert_split;
     uint32_t n_stages;
 } parsed_t;
 
 static void fini_parsed(parsed_t *parsed)
 {
-    number_lists_t *const lists[] = {&parsed->tp, &parsed->tensor_split, &parsed->pipeline_split};
+    number_lists_t *const lists[] = {&parsed->tp, &parsed->tensor_split, &parsed->pipeline_split,
+                                     &parsed->ep, &parsed->expert_split};
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
         ag_array_fini(&lists[i]->numbers);
@@ -104,6 +105,12 @@ static ag_status_t parse_options(const ag_plan_opts_t *opts, parsed_t *parsed)
     if (status == AG_OK) {
         status = parse_lists("--tensor-split", opts->tensor_split, ",;", &parsed->tensor_split);
     }
+    if (status == AG_OK) {
+        status = parse_lists("--ep", opts->ep, ",", &parsed->ep);
+    }
+    if (status == AG_OK) {
+        status = parse_lists("--expert-split", opts->expert_split, ",;", &parsed->expert_split);
+    }
     return status == AG_OK
                ? parse_lists("--pipeline-split", opts->pipeline_split, ",", &parsed->pipeline_split)
                : status;
@@ -119,19 +126,22 @@ static const uint32_t *list_at(const number_lists_t *lists, size_t i, size_t *n_
 
 /*
  * Every option that lists something per stage says how many stages there are; they must agree. A
- * single --tp or a single list of --tensor-split says nothing: it is for all stages.
+ * single --tp or --ep or a single list of shares says nothing: it is for all stages.
  */
 static ag_status_t count_stages(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                                 parsed_t *parsed)
 {
     size_t n_tp = parsed->tp.numbers.n_items, n_splits = parsed->tensor_split.ends.n_items;
+    size_t n_ep = parsed->ep.numbers.n_items, n_experts = parsed->expert_split.ends.n_items;
     const struct {
         const char *option;
         size_t n_stages; /* 0: says nothing */
     } says[] = {{"--pp", opts->pp},
                 {"--pipeline-split", parsed->pipeline_split.numbers.n_items},
                 {"--tp", n_tp > 1 ? n_tp : 0},
-                {"--tensor-split", n_splits > 1 ? n_splits : 0}};
+                {"--tensor-split", n_splits > 1 ? n_splits : 0},
+                {"--ep", n_ep > 1 ? n_ep : 0},
+                {"--expert-split", n_experts > 1 ? n_experts : 0}};
     uint32_t most = model->n_layers < AG_MAX_STAGES ? model->n_layers : AG_MAX_STAGES;
     const char *option = NULL;
     size_t n_stages = 1;
@@ -206,17 +216,87 @@ static ag_status_t stage_degree(const ag_plan_opts_t *opts, const parsed_t *pars
     return AG_OK;
 }
 
-static ag_status_t fill_replica(const ag_plan_opts_t *opts, const parsed_t *parsed, uint32_t stage,
-                                uint32_t *next_rank, ag_replica_t *replica)
+/*
+ * Ranks that share out a stage's experts, and how many of them each has where that was given (else
+ * NULL). Its ranks share out the attention too, or one has it all: --tp is 1 or this number.
+ */
+static ag_status_t expert_degree(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
+                                 const parsed_t *parsed, uint32_t stage, uint32_t tp,
+                                 uint32_t *degree_p, const uint32_t **counts_p)
 {
-    const uint32_t *shares = NULL;
-    uint32_t degree = 0;
-    uint64_t sum = 0;
-    ag_status_t status = stage_degree(opts, parsed, stage, &degree, &shares);
+    const ag_array_t *ep = &parsed->ep.numbers;
+    size_t n_lists = parsed->expert_split.ends.n_items, n_counts = 0;
+    const uint32_t *counts =
+        n_lists > 0 ? list_at(&parsed->expert_split, n_lists > 1 ? stage : 0, &n_counts) : NULL;
+    size_t degree = ep->n_items > 0 ? AG_ITEMS(ep, uint32_t)[ep->n_items > 1 ? stage : 0]
+                    : n_counts > 0  ? n_counts
+                                    : tp;
+    const char *option = ep->n_items > 0 ? "--ep" : "--expert-split";
+    unsigned long long sum = 0;
 
+    if (model->n_experts == 0 && (opts->ep != NULL || opts->expert_split != NULL)) {
+        return ag_fail(AG_ERR_INVALID, "%s: this model has no experts: leave it out", option);
+    }
+    if (degree == 0 || degree > AG_MAX_STAGE_RANKS) {
+        return ag_fail(AG_ERR_INVALID, "%s gives stage %u %zu ranks: give it 1 to %d", option,
+                       stage, degree, AG_MAX_STAGE_RANKS);
+    }
+    if (tp != 1 && tp != degree) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%s shares the experts of stage %u out over %zu rank%s, its attention is "
+                       "over %u: give --tp 1, or the same number for both",
+                       option, stage, degree, degree == 1 ? "" : "s", tp);
+    }
+    if (counts != NULL && n_counts != degree) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--expert-split %s has %zu count%s for stage %u, which has %zu rank%s: give "
+                       "one count per rank",
+                       opts->expert_split, n_counts, n_counts == 1 ? "" : "s", stage, degree,
+                       degree == 1 ? "" : "s");
+    }
+    for (size_t i = 0; i < n_counts; i++) {
+        sum += counts[i];
+    }
+    if (counts != NULL && sum != model->n_experts) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--expert-split %s gives %llu experts in stage %u, the model has %u: make "
+                       "it add up",
+                       opts->expert_split, sum, stage, model->n_experts);
+    }
+    *degree_p = (uint32_t)degree;
+    *counts_p = counts;
+    return AG_OK;
+}
+
+static ag_status_t fill_experts(uint32_t n_experts, const uint32_t *counts,
+                                const ag_replica_t *replica, ag_holders_t *holders)
+{
+    uint32_t even[AG_MAX_STAGE_RANKS];
+
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        even[i] = n_experts / replica->n_ranks + (i < n_experts % replica->n_ranks);
+    }
+    return n_experts == 0
+               ? AG_OK
+               : ag_holders_fill(holders, n_experts, replica, counts != NULL ? counts : even);
+}
+
+static ag_status_t fill_replica(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
+                                const parsed_t *parsed, uint32_t stage, uint32_t *next_rank,
+                                ag_stage_t *filled)
+{
+    ag_replica_t *replica = &filled->replicas[0];
+    const uint32_t *shares = NULL, *counts = NULL;
+    uint32_t tp = 0, degree = 0;
+    uint64_t sum = 0;
+    ag_status_t status = stage_degree(opts, parsed, stage, &tp, &shares);
+
+    if (status == AG_OK) {
+        status = expert_degree(model, opts, parsed, stage, tp, &degree, &counts);
+    }
     if (status == AG_OK && degree > AG_MAX_RANKS - *next_rank) {
-        status = ag_fail(AG_ERR_INVALID, "--tp and --pp ask for more than %d ranks: give less",
-                         AG_MAX_RANKS);
+        status = ag_fail(AG_ERR_INVALID,
+                         "--tp, --ep and --pp ask for more than %d ranks: give less", AG_MAX_RANKS);
     }
     if (status == AG_OK) {
         status = ag_replica_resize(replica, degree);
@@ -224,9 +304,10 @@ static ag_status_t fill_replica(const ag_plan_opts_t *opts, const parsed_t *pars
     if (status != AG_OK) {
         return status;
     }
+    replica->tensor_ranks = tp;
     for (uint32_t i = 0; i < degree; i++) {
         replica->ranks[i] = (*next_rank)++;
-        replica->shares[i] = shares != NULL ? shares[i] : 1;
+        replica->shares[i] = shares != NULL && tp == degree ? shares[i] : 1;
         sum += replica->shares[i];
     }
     if (sum == 0) {
@@ -234,7 +315,7 @@ static ag_status_t fill_replica(const ag_plan_opts_t *opts, const parsed_t *pars
                        "--tensor-split %s gives nobody in stage %u a share: give one above 0",
                        opts->tensor_split, stage);
     }
-    return AG_OK;
+    return fill_experts(model->n_experts, counts, replica, &filled->experts);
 }
 
 static ag_status_t fill_layers(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
@@ -384,7 +465,7 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
     ag_status_t status = fill_layers(model, opts, parsed, plan);
 
     for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
-        status = fill_replica(opts, parsed, s, &next_rank, &plan->stages[s].replicas[0]);
+        status = fill_replica(model, opts, parsed, s, &next_rank, &plan->stages[s]);
     }
     if (status == AG_OK) {
         status = fill_budgets(opts, plan);

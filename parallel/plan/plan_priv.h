@@ -11,6 +11,7 @@ enum {
     AG_MAX_SHARE = 1000000,
     AG_MAX_SEQUENCES = 65536,
     AG_MAX_TOKENS = 1 << 24,
+    AG_MAX_EXPERTS = 4096,
 };
 
 /** An empty plan of n stages, each with one replica without ranks. */
@@ -18,3 +19,23 @@ ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p);
 
 /** Storage for a replica's ranks and shares, zeroed. */
 ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks);
+
+/** Storage for who holds n_experts, n_ranks in all. */
+ag_status_t ag_holders_resize(ag_holders_t *holders, uint32_t n_experts, size_t n_ranks);
+void ag_holders_fini(ag_holders_t *holders);
+
+/** Experts one after the other: counts (n_ranks of the replica) of them for each of its ranks. */
+ag_status_t ag_holders_fill(ag_holders_t *holders, uint32_t n_experts, const ag_replica_t *replica,
+                            const uint32_t *counts);
+
+/** A whole number from least to most; `what` is the file, `path` the member's place in it. */
+ag_status_t ag_plan_read_number(const ag_json_t *json, const char *what, const char *path,
+                                int64_t least, int64_t most, uint32_t *number_p);
+
+/** No member of the object but those; keys end with NULL. */
+ag_status_t ag_plan_check_keys(const ag_json_t *object, const char *what, const char *path,
+                               const char *const *keys);
+
+/** The member "experts": one a stage, or none where the model has no experts. */
+ag_json_t *ag_plan_experts_json(const ag_plan_t *plan);
+ag_status_t ag_plan_read_experts(const ag_json_t *json, const char *what, ag_plan_t *plan);

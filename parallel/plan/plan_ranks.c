@@ -10,7 +10,7 @@ typedef struct rank_option {
     const char *name, *value; /* NULL: not given */
 } rank_option_t;
 
-enum { N_RANK_OPTIONS = 4, MOST_VALUE_CHARS = 40, LINE_BYTES = 256, MOST_UNEVEN_STAGES = 8 };
+enum { N_RANK_OPTIONS = 6, MOST_VALUE_CHARS = 40, LINE_BYTES = 256, MOST_UNEVEN_STAGES = 8 };
 
 /* @param number  storage for one of the values. */
 static void list_rank_options(const ag_plan_opts_t *opts, char number[16],
@@ -21,6 +21,8 @@ static void list_rank_options(const ag_plan_opts_t *opts, char number[16],
     list[1] = (rank_option_t){"--pp", opts->pp > 0 ? number : NULL};
     list[2] = (rank_option_t){"--tensor-split", opts->tensor_split};
     list[3] = (rank_option_t){"--pipeline-split", opts->pipeline_split};
+    list[4] = (rank_option_t){"--ep", opts->ep};
+    list[5] = (rank_option_t){"--expert-split", opts->expert_split};
 }
 
 static void name_options(const ag_plan_opts_t *opts, bool with_values, const char *between,
@@ -149,6 +151,7 @@ ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, const ag_plan_opts_t *opt
         return AG_OK;
     }
     ways.opts.tp = ways.opts.tensor_split = ways.opts.pipeline_split = NULL;
+    ways.opts.ep = ways.opts.expert_split = NULL;
     ways.opts.pp = 0;
     suggest(&ways, opts, n_started);
     ag_plan_opts_text(opts, said, sizeof(said));

@@ -103,7 +103,7 @@ Test(plan_json, members_nobody_knows_are_refused_with_their_place)
     cr_expect(refused_with("\"family\"", "\"arch\": 1, \"family\"", "model: \"arch\""));
     cr_expect(refused_with("\"layers\"", "\"\\n\u00e9\": 1, \"layers\"", "stages[0]: \"???\""));
     cr_expect(refused_with("\"micro_batches\"", "\"rank\": 1, \"micro_batches\"",
-                           "known: ranks, shares, micro_batches"));
+                           "known: ranks, shares, tensor_ranks, micro_batches"));
     cr_expect(refused_with("1024}", "1024, \"vram_bytes\": 7}", "budgets[1]: \"vram_bytes\""));
     cr_expect(refused_with("\"budgets\"", "\"budget\"", "\"budget\" is nothing"));
 }

@@ -1,0 +1,173 @@
+/* Who holds which expert: from counts, and as JSON. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/plan/plan_priv.h"
+
+enum { PATH_BYTES = 64 };
+
+ag_status_t ag_holders_resize(ag_holders_t *holders, uint32_t n_experts, size_t n_ranks)
+{
+    holders->begin = calloc((size_t)n_experts + 1, sizeof(*holders->begin));
+    holders->ranks = calloc(n_ranks + 1, sizeof(*holders->ranks));
+    if (holders->begin == NULL || holders->ranks == NULL) {
+        return ag_fail_nomem("making a plan", n_ranks * sizeof(*holders->ranks));
+    }
+    holders->n_experts = n_experts;
+    return AG_OK;
+}
+
+void ag_holders_fini(ag_holders_t *holders)
+{
+    free(holders->begin);
+    free(holders->ranks);
+    *holders = (ag_holders_t){0};
+}
+
+ag_status_t ag_holders_fill(ag_holders_t *holders, uint32_t n_experts, const ag_replica_t *replica,
+                            const uint32_t *counts)
+{
+    ag_status_t status = ag_holders_resize(holders, n_experts, n_experts);
+    uint32_t expert = 0;
+
+    for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
+        for (uint32_t j = 0; j < counts[i]; j++) {
+            holders->ranks[expert++] = replica->ranks[i];
+            holders->begin[expert] = expert;
+        }
+    }
+    return status;
+}
+
+ag_json_t *ag_plan_experts_json(const ag_plan_t *plan)
+{
+    ag_json_t *stages = ag_json_new_array();
+
+    for (uint32_t s = 0; s < plan->n_stages && plan->stages[s].experts.n_experts > 0; s++) {
+        const ag_holders_t *experts = &plan->stages[s].experts;
+        ag_json_t *stage = ag_json_new_object(), *holders = ag_json_new_array();
+
+        for (uint32_t e = 0; e < experts->n_experts; e++) {
+            ag_json_t *ranks = ag_json_new_array();
+
+            for (uint32_t i = experts->begin[e]; i < experts->begin[e + 1]; i++) {
+                ag_json_append(ranks, ag_json_new_integer(experts->ranks[i]));
+            }
+            ag_json_append(holders, ranks);
+        }
+        ag_json_set(stage, "holders", holders);
+        ag_json_append(stages, stage);
+    }
+    return stages;
+}
+
+/* One of an expert's holders: a rank of its stage that is not yet among them. */
+static ag_status_t read_holder(const ag_json_t *json, const char *what, const char *path,
+                               const ag_replica_t *replica, const uint32_t *others,
+                               uint32_t n_others, uint32_t *rank_p)
+{
+    ag_status_t status = ag_plan_read_number(json, what, path, 0, AG_MAX_RANKS - 1, rank_p);
+    bool is_of_stage = false;
+
+    if (status != AG_OK) {
+        return status;
+    }
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        is_of_stage |= replica->ranks[i] == *rank_p;
+    }
+    for (uint32_t i = 0; i < n_others; i++) {
+        if (others[i] == *rank_p) {
+            return ag_fail(AG_ERR_INVALID, "%s: %s is %u, which stands twice", what, path, *rank_p);
+        }
+    }
+    return is_of_stage ? AG_OK
+                       : ag_fail(AG_ERR_INVALID, "%s: %s is %u, which is no rank of its stage",
+                                 what, path, *rank_p);
+}
+
+static ag_status_t read_holders(const ag_json_t *list, const char *what, uint32_t stage,
+                                const ag_replica_t *replica, ag_holders_t *holders)
+{
+    size_t n_ranks = 0;
+    char path[PATH_BYTES];
+    ag_status_t status;
+
+    snprintf(path, sizeof(path), "experts[%u].holders", stage);
+    if (ag_json_kind(list) != AG_JSON_ARRAY || ag_json_size(list) == 0 ||
+        ag_json_size(list) > AG_MAX_EXPERTS) {
+        return ag_fail(AG_ERR_INVALID, "%s: %s must be a list of 1 to %d", what, path,
+                       AG_MAX_EXPERTS);
+    }
+    for (uint32_t e = 0; e < ag_json_size(list); e++) {
+        const ag_json_t *ranks = ag_json_at(list, e);
+
+        snprintf(path, sizeof(path), "experts[%u].holders[%u]", stage, e);
+        if (ag_json_kind(ranks) != AG_JSON_ARRAY || ag_json_size(ranks) == 0) {
+            return ag_fail(AG_ERR_INVALID, "%s: %s must be a list of ranks: nobody holds expert %u",
+                           what, path, e);
+        }
+        n_ranks += ag_json_size(ranks);
+    }
+    status = ag_holders_resize(holders, (uint32_t)ag_json_size(list), n_ranks);
+    for (uint32_t e = 0, at = 0; e < ag_json_size(list) && status == AG_OK; e++) {
+        const ag_json_t *ranks = ag_json_at(list, e);
+        uint32_t n = (uint32_t)ag_json_size(ranks), first = at;
+
+        for (uint32_t i = 0; i < n && status == AG_OK; i++, at++) {
+            snprintf(path, sizeof(path), "experts[%u].holders[%u][%u]", stage, e, i);
+            status = read_holder(ag_json_at(ranks, i), what, path, replica, holders->ranks + first,
+                                 i, &holders->ranks[at]);
+        }
+        holders->begin[e + 1] = at;
+    }
+    return status;
+}
+
+/* Attention that several ranks have whole is of use where they share experts out. */
+static ag_status_t check_shared(const ag_plan_t *plan, const char *what)
+{
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        const ag_replica_t *replica = &plan->stages[s].replicas[0];
+
+        if (replica->tensor_ranks != replica->n_ranks) {
+            return ag_fail(AG_ERR_INVALID,
+                           "%s: stages[%u].replicas[0].tensor_ranks is 1, but its %u ranks have "
+                           "no experts to share out",
+                           what, s, replica->n_ranks);
+        }
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_plan_read_experts(const ag_json_t *json, const char *what, ag_plan_t *plan)
+{
+    static const char *const keys[] = {"holders", NULL};
+    uint32_t n = (uint32_t)ag_json_size(json);
+    ag_status_t status = AG_OK;
+
+    if (json == NULL || (ag_json_kind(json) == AG_JSON_ARRAY && n == 0)) {
+        return check_shared(plan, what);
+    }
+    if (ag_json_kind(json) != AG_JSON_ARRAY || ag_json_size(json) != plan->n_stages) {
+        return ag_fail(AG_ERR_INVALID,
+                       "%s: experts must be a list of one for each of %u stages, or an empty one",
+                       what, plan->n_stages);
+    }
+    for (uint32_t s = 0; s < n && status == AG_OK; s++) {
+        const ag_json_t *stage = ag_json_at(json, s);
+        const ag_holders_t *first = &plan->stages[0].experts;
+        char path[PATH_BYTES];
+
+        status = read_holders(ag_json_get(stage, "holders"), what, s, &plan->stages[s].replicas[0],
+                              &plan->stages[s].experts);
+        if (status == AG_OK && plan->stages[s].experts.n_experts != first->n_experts) {
+            status = ag_fail(AG_ERR_INVALID,
+                             "%s: experts[%u].holders has %u experts, experts[0].holders %u", what,
+                             s, plan->stages[s].experts.n_experts, first->n_experts);
+        }
+        snprintf(path, sizeof(path), "experts[%u]", s);
+        status = status == AG_OK ? ag_plan_check_keys(stage, what, path, keys) : status;
+    }
+    return status;
+}
