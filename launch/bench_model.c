@@ -38,28 +38,55 @@ static ag_status_t make_prompt(const ag_session_t *session, ag_array_t *ids)
     return status;
 }
 
-/* Prefill so many, then decode so many steps: the first token comes from the prefill. */
-static ag_status_t run(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
-                       size_t n_prompt, uint32_t n_steps, between_t *between,
-                       ag_run_figures_t *figures)
+/* As many sequences as the plan has, of one prompt. */
+static ag_status_t make_answers(const ag_session_t *session, const ag_array_t *ids, size_t n_prompt,
+                                ag_answer_t **answers_p)
 {
-    ag_array_t tokens = AG_ARRAY(int32_t);
-    ag_generate_opts_t opts = {.max_tokens = n_steps + 1,
+    uint32_t n = session->plan->n_sequences;
+    ag_answer_t *answers = calloc(n, sizeof(*answers));
+
+    if (answers == NULL) {
+        return ag_fail_nomem("making sequences", n * sizeof(*answers));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        answers[i] = (ag_answer_t){.prompt = AG_ITEMS(ids, int32_t),
+                                   .n_prompt = n_prompt,
+                                   .stream = i,
+                                   .tokens = AG_ARRAY(int32_t)};
+    }
+    *answers_p = answers;
+    return AG_OK;
+}
+
+/* Prefill so many, then decode so many steps: the first token comes from the prefill. */
+static ag_status_t run(ag_session_t *session, const ag_array_t *ids, size_t n_prompt,
+                       uint32_t n_steps, between_t *between, ag_run_figures_t *figures)
+{
+    uint32_t n = session->plan->n_sequences;
+    ag_generate_opts_t opts = {.sampling = &(ag_sampling_t){0},
+                               .max_tokens = n_steps + 1,
                                .ignore_end = true,
                                .calls = {.pause = between_tokens, .arg = between}};
-    ag_stop_t stop;
-    ag_status_t status = ag_generate(session->job, sampler, AG_ITEMS(ids, int32_t), n_prompt, &opts,
-                                     &tokens, &stop, figures);
+    ag_answer_t *answers = NULL;
+    bool interrupted = false;
+    ag_status_t status = make_answers(session, ids, n_prompt, &answers);
 
-    ag_array_fini(&tokens);
-    if (status == AG_OK && stop == AG_STOP_INTERRUPTED) {
+    if (status == AG_OK) {
+        status = ag_generate(session->job, answers, n, &opts, figures);
+    }
+    for (uint32_t i = 0; answers != NULL && i < n; i++) {
+        interrupted |= answers[i].stop == AG_STOP_INTERRUPTED;
+        ag_array_fini(&answers[i].tokens);
+    }
+    free(answers);
+    if (status == AG_OK && interrupted) {
         status = ag_fail(AG_ERR_INTERRUPTED, "interrupted");
     }
-    return status == AG_OK && figures->decode.steps != n_steps
+    return status == AG_OK && figures->decode.tokens != (uint64_t)n * n_steps
                ? ag_fail(AG_ERR_INVALID,
-                         "%llu tokens were decoded, not %u: the context is too "
-                         "short for them",
-                         (unsigned long long)figures->decode.steps, n_steps)
+                         "%llu tokens were decoded, not %u times %u: the context is too short for "
+                         "them",
+                         (unsigned long long)figures->decode.tokens, n, n_steps)
                : status;
 }
 
@@ -145,6 +172,7 @@ static ag_status_t print_json(const ag_session_t *session, const between_t *betw
     ag_json_set(json, "ranks", ag_json_new_integer(session->net->n_ranks));
     ag_json_set(json, "prompt_tokens", ag_json_new_integer(session->options->prompt_tokens));
     ag_json_set(json, "gen_tokens", ag_json_new_integer(session->options->gen_tokens));
+    ag_json_set(json, "batch", ag_json_new_integer(session->plan->n_sequences));
     ag_report_to_json(report, json);
     ag_json_set(json, "load_s", ag_json_new_real(load_s));
     ag_json_set(json, "peak_memory_bytes", ag_json_new_integer((int64_t)ag_process_peak_bytes()));
@@ -155,14 +183,14 @@ static ag_status_t print_json(const ag_session_t *session, const between_t *betw
     return ag_print_json_line(json);
 }
 
-static ag_status_t run_twice(ag_session_t *session, ag_sampler_t *sampler, const ag_array_t *ids,
-                             between_t *between, ag_run_figures_t *figures)
+static ag_status_t run_twice(ag_session_t *session, const ag_array_t *ids, between_t *between,
+                             ag_run_figures_t *figures)
 {
     size_t n_prompt = session->options->prompt_tokens, n_bytes;
     uint32_t n_steps = session->options->gen_tokens;
     ag_run_figures_t warm = {0};
     between_t nothing = {0};
-    ag_status_t status = run(session, sampler, ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
+    ag_status_t status = run(session, ids, n_prompt < WARM_TOKENS ? n_prompt : WARM_TOKENS,
                              n_steps < WARM_STEPS ? n_steps : WARM_STEPS, &nothing, &warm);
 
     /* one rank reads all memory there is to be read; of several each would have to */
@@ -172,7 +200,7 @@ static ag_status_t run_twice(ag_session_t *session, ag_sampler_t *sampler, const
         ag_memory_probe_init(&between->memory, session->team, weights, n_bytes);
     }
     if (status == AG_OK) {
-        status = run(session, sampler, ids, n_prompt, n_steps, between, figures);
+        status = run(session, ids, n_prompt, n_steps, between, figures);
     }
     session->read_bytes_per_s = ag_pass_rates_median(&between->memory.rates);
     return status;
@@ -182,17 +210,12 @@ static ag_status_t measure(ag_session_t *session, double load_s)
 {
     ag_array_t ids = AG_ARRAY(int32_t);
     ag_run_figures_t figures = {0};
-    ag_sampler_t *sampler = NULL;
     between_t between = {0};
     ag_status_t status = make_prompt(session, &ids), stopped;
 
     if (status == AG_OK) {
-        status = ag_sampler_create(session->model->spec->vocab, &(ag_sampling_t){0}, &sampler);
+        status = run_twice(session, &ids, &between, &figures);
     }
-    if (status == AG_OK) {
-        status = run_twice(session, sampler, &ids, &between, &figures);
-    }
-    ag_sampler_destroy(sampler);
     ag_array_fini(&ids);
     stopped = ag_job_stop(session->job);
     status = status == AG_OK ? stopped : status;

@@ -7,8 +7,7 @@ typedef struct all_reduce_task {
     ag_job_t *job;
     const ag_op_t *op;
     ag_group_t *group;
-    uint64_t memory_bytes; /* of a slot */
-    uint64_t offset;       /* of the buffer in it */
+    uint64_t offset; /* of the buffer in its slot */
     ag_collective_request_t *request;
 } all_reduce_task_t;
 
@@ -18,8 +17,7 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     const ag_step_t *step = run->step;
     uint64_t n = task->op->unit_bytes / sizeof(float) * step->counts[task->op->counter];
     ag_transfer_shape_t shape = ag_group_shape(task->group);
-    unsigned char *data = (unsigned char *)task->job->activations.base +
-                          run->slot * task->memory_bytes + task->offset;
+    unsigned char *data = ag_job_slot(task->job, run->slot) + task->offset;
     ag_status_t status;
 
     if (n == 0) {
@@ -55,7 +53,6 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
     *task = (all_reduce_task_t){.job = job,
                                 .op = o,
                                 .group = job->groups[o->subject],
-                                .memory_bytes = rank->memory_bytes,
                                 .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,

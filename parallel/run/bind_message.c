@@ -7,8 +7,7 @@
 typedef struct message_task {
     ag_job_t *job;
     const ag_op_t *op;
-    uint64_t memory_bytes; /* of a slot */
-    uint64_t offset;       /* of the buffer in it */
+    uint64_t offset; /* of the buffer in its slot */
     ag_net_request_t request;
 } message_task_t;
 
@@ -19,8 +18,7 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     ag_net_t *net = task->job->opts.net;
     uint32_t channel = AG_CHANNEL_FIRST + task->op->channel;
     uint64_t bytes = task->op->unit_bytes * step->counts[task->op->counter];
-    unsigned char *data = (unsigned char *)task->job->activations.base +
-                          run->slot * task->memory_bytes + task->offset;
+    unsigned char *data = ag_job_slot(task->job, run->slot) + task->offset;
     ag_status_t status;
 
     if (bytes == 0) {
@@ -50,10 +48,8 @@ ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound
     if (task == NULL) {
         return ag_fail_nomem("binding a program", sizeof(*task));
     }
-    *task = (message_task_t){.job = job,
-                             .op = o,
-                             .memory_bytes = rank->memory_bytes,
-                             .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
+    *task = (message_task_t){
+        .job = job, .op = o, .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
                                    .detail = (uint32_t)o->peer,

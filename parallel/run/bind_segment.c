@@ -6,7 +6,6 @@
 typedef struct segment_task {
     ag_job_t *job;
     uint32_t stream;
-    uint64_t memory_bytes; /* of a slot */
     ag_graph_run_t run;
 } segment_task_t;
 
@@ -19,8 +18,7 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     task->run.step = run->step;
     task->run.n_sent = task->run.step->counts[AG_COUNT_TOKENS] *
                        ag_spec_experts_used(task->job->opts.build->model->spec);
-    task->run.memory =
-        (unsigned char *)task->job->activations.base + run->slot * task->memory_bytes;
+    task->run.memory = ag_job_slot(task->job, run->slot);
     status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);
     return status != AG_OK || device->ops->test == NULL ? status
                                                         : device->ops->test(device, task->stream);
@@ -49,7 +47,6 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     *task = (segment_task_t){
         .job = job,
         .stream = o->stream,
-        .memory_bytes = rank->memory_bytes,
         .run = {.graph = segment->inside,
                 .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
                 .kv = job->kv,

@@ -11,20 +11,32 @@ typedef enum ag_stop {
     AG_STOP_INTERRUPTED,
 } ag_stop_t;
 
+/* A prompt, and what was made of it. */
+typedef struct ag_answer {
+    const int32_t *prompt; /* (n_prompt) ids below the vocabulary; borrowed */
+    size_t n_prompt;       /* at least one */
+    uint64_t stream;       /* of the sampler's seed: the number of the prompt */
+    ag_array_t tokens;     /* out: int32_t; the caller's to make and to release. An end token is not
+                              among them, unless ignored */
+    ag_stop_t stop;        /* out: also where there was no turn for it: INTERRUPTED */
+} ag_answer_t;
+
 /* What ag_generate() tells its caller; each may be NULL. */
 typedef struct ag_driver_calls {
     /** A token was chosen. @return true: enough (its text holds a stop string). */
-    bool (*on_token)(void *arg, int32_t id, ag_status_t *status);
+    bool (*on_token)(void *arg, ag_answer_t *answer, int32_t id, ag_status_t *status);
     bool (*is_end)(void *arg, int32_t id);
-    /** After each token: what is done here takes none of the run's time. */
+    /** An answer is complete. */
+    ag_status_t (*on_answer)(void *arg, ag_answer_t *answer);
+    /** After the tokens of each step: what is done here takes none of the run's time. */
     void (*pause)(void *arg);
     void *arg;
 } ag_driver_calls_t;
 
 typedef struct ag_generate_opts {
-    uint32_t max_tokens;
-    bool ignore_end; /* run on past end tokens, which then count as tokens */
-    uint64_t stream; /* of the sampler's seed: the number of the prompt */
+    const ag_sampling_t *sampling;
+    uint32_t max_tokens; /* of an answer; 0: none is made */
+    bool ignore_end;     /* run on past end tokens, which then count as tokens */
     ag_driver_calls_t calls;
 } ag_generate_opts_t;
 
@@ -32,11 +44,11 @@ typedef struct ag_generate_opts {
 typedef struct ag_phase {
     uint64_t steps, tokens, outputs;
     uint64_t attended;   /* (query, key) pairs */
-    uint64_t ns;         /* all of it: steps, what is made of their logits, the caller's calls */
-    uint64_t step_ns;    /* of these, in steps */
-    uint64_t compute_ns; /* and of these, what rank 0 computed in */
+    uint64_t ns;         /* all of it: steps, what is made of their logits, the caller's calls; of
+                            steps in flight together each has from the end of the one before */
+    uint64_t compute_ns; /* of these, what rank 0 computed in */
     uint64_t waits_ns[AG_N_OP_KINDS]; /* and what it waited in for operations of a kind */
-    uint64_t sampling_ns;             /* beside the steps: choosing tokens */
+    uint64_t sampling_ns;             /* and choosing tokens */
     ag_profile_t profile;             /* of rank 0 */
 } ag_phase_t;
 
@@ -51,15 +63,16 @@ typedef struct ag_run_figures {
 ag_status_t ag_check_ids(const ag_model_t *model, const char *what, const int32_t *ids, size_t n);
 
 /**
- * Prefill a prompt in chunks of the plan's batch, then one token at a time.
- * @param prompt   (n_prompt) ids below the vocabulary; at least one.
- * @param tokens   int32_t items: what was made is appended; an end token is not, unless ignored.
+ * Answer prompts: as many at a time as the plan has sequences, dealt over as many steps in flight
+ * as it has stages; one begins when another ends. A prompt is prefilled in chunks of the plan's
+ * batch, then decoded a token at a time. What an answer is does not depend on those beside it.
+ * @param answers  (n_answers)
  * @param figures  added to.
- * @return AG_OK, AG_ERR_INVALID (empty, too long for the context, an id out of range), or a step's.
+ * @return AG_OK, also where it was interrupted; AG_ERR_INVALID (a prompt that is empty, too long
+ * for the context, or has an id out of range), a call's failure, or a step's.
  */
-ag_status_t ag_generate(ag_job_t *job, ag_sampler_t *sampler, const int32_t *prompt,
-                        size_t n_prompt, const ag_generate_opts_t *opts, ag_array_t *tokens,
-                        ag_stop_t *stop_p, ag_run_figures_t *figures);
+ag_status_t ag_generate(ag_job_t *job, ag_answer_t *answers, size_t n_answers,
+                        const ag_generate_opts_t *opts, ag_run_figures_t *figures);
 
 typedef struct ag_eval_opts {
     uint32_t window_tokens; /* tokens are cut into windows of this many, each on its own */

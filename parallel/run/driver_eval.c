@@ -3,7 +3,11 @@
 #include "parallel/run/sequence_priv.h"
 
 typedef struct evaluation {
+    ag_job_t *job;
+    ag_kv_pool_t pool;
     ag_sequence_t sequence;
+    ag_rows_t rows;
+    ag_meter_t meter;
     const ag_eval_opts_t *opts;
     ag_eval_result_t *result;
     ag_run_figures_t *figures;
@@ -28,11 +32,14 @@ static double negative_log_likelihood(const float *logits, uint32_t vocab, int32
 static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
                              const int32_t *next, uint32_t n_next)
 {
-    uint32_t vocab = ag_job_model(e->sequence.job)->spec->vocab;
+    uint32_t vocab = ag_job_model(e->job)->spec->vocab;
     const float *logits;
-    ag_status_t status =
-        ag_sequence_step(&e->sequence, tokens, n, AG_OUTPUT_ALL, &logits, &e->figures->prefill);
+    ag_status_t status;
 
+    ag_rows_begin(&e->rows);
+    ag_rows_add(&e->rows, &e->sequence, tokens, n, AG_OUTPUT_ALL, &e->figures->prefill);
+    e->figures->prefill.steps++;
+    status = ag_job_step(e->job, &e->rows.step, &logits);
     if (status != AG_OK) {
         return status;
     }
@@ -40,7 +47,7 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
         double nll = negative_log_likelihood(logits + (size_t)i * vocab, vocab, next[i]);
 
         if (!isfinite(nll)) {
-            return ag_sequence_fail_logits(&e->sequence);
+            return ag_fail_logits(e->job);
         }
         e->result->nll_sum += nll;
     }
@@ -50,10 +57,10 @@ static ag_status_t run_chunk(evaluation_t *e, const int32_t *tokens, uint32_t n,
 
 static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n_tokens)
 {
-    uint32_t batch = ag_job_plan(e->sequence.job)->batch_tokens;
+    uint32_t batch = ag_job_plan(e->job)->batch_tokens;
     ag_status_t status = AG_OK;
 
-    ag_sequence_begin(&e->sequence);
+    e->sequence.position = 0;
     if (e->opts->bos >= 0) {
         status = run_chunk(e, &e->opts->bos, 1, tokens, 1);
     }
@@ -62,7 +69,7 @@ static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n
         uint32_t n_next = done + n < n_tokens ? n : n - 1;
         bool cancelled;
 
-        status = ag_job_is_cancelled(e->sequence.job, &cancelled);
+        status = ag_job_is_cancelled(e->job, &cancelled);
         if (status == AG_OK) {
             status = cancelled ? ag_fail(AG_ERR_INTERRUPTED, "interrupted")
                                : run_chunk(e, tokens + done, n, tokens + done + 1, n_next);
@@ -72,10 +79,28 @@ static ag_status_t run_window(evaluation_t *e, const int32_t *tokens, uint32_t n
     return status;
 }
 
+static ag_status_t open_evaluation(evaluation_t *e)
+{
+    const ag_plan_t *plan = ag_job_plan(e->job);
+    ag_status_t status = ag_kv_pool_init(ag_job_kv_blocks(plan), &e->pool);
+
+    if (status == AG_OK) {
+        status = ag_sequence_init(plan, &e->pool, &e->sequence);
+    }
+    return status == AG_OK ? ag_rows_init(plan, &e->rows) : status;
+}
+
+static void close_evaluation(evaluation_t *e)
+{
+    ag_rows_fini(&e->rows);
+    ag_sequence_fini(&e->sequence);
+    ag_kv_pool_fini(&e->pool);
+}
+
 ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
                     const ag_eval_opts_t *opts, ag_eval_result_t *result, ag_run_figures_t *figures)
 {
-    evaluation_t e = {.opts = opts, .result = result, .figures = figures};
+    evaluation_t e = {.job = job, .opts = opts, .result = result, .figures = figures};
     uint32_t context = ag_job_plan(job)->context_tokens;
     uint64_t needed = opts->window_tokens + (opts->bos >= 0 ? 1u : 0u);
     ag_status_t status = ag_check_ids(ag_job_model(job), "the text", tokens, n_tokens);
@@ -90,10 +115,8 @@ ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
                        n_tokens, opts->window_tokens, context,
                        context - (opts->bos >= 0 ? 1u : 0u));
     }
-    status = ag_sequence_init(job, &e.sequence);
-    if (status != AG_OK) {
-        return status;
-    }
+    status = open_evaluation(&e);
+    e.meter = ag_meter_begin(job);
     for (size_t done = 0; done < n_tokens && status == AG_OK;) {
         size_t rest = n_tokens - done;
         uint32_t n = rest < opts->window_tokens ? (uint32_t)rest : opts->window_tokens;
@@ -101,7 +124,7 @@ ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
         status = run_window(&e, tokens + done, n);
         done += n;
     }
-    ag_sequence_lap(&e.sequence, &figures->prefill);
-    ag_sequence_fini(&e.sequence);
+    ag_meter_lap(&e.meter, &figures->prefill);
+    close_evaluation(&e);
     return status;
 }

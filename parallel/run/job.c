@@ -21,6 +21,8 @@ static ag_status_t take_memory(ag_job_t *job)
     ag_status_t status;
 
     job->thread_scratch_stride = stride;
+    job->n_slots = ag_plan_slots(build->plan);
+    job->slot_bytes = ag_memory_slot(programs, job->rank);
     status = device->ops->alloc(device, "weights", build->ranks[job->rank].params.bytes, 0,
                                 &job->weights);
     if (status == AG_OK) {
@@ -28,9 +30,8 @@ static ag_status_t take_memory(ag_job_t *job)
                                     &job->kv_memory);
     }
     if (status == AG_OK) {
-        status =
-            device->ops->alloc(device, "activations", ag_memory_activations(programs, job->rank),
-                               SHARE_BYTES, &job->activations);
+        status = device->ops->alloc(device, "activations", job->n_slots * job->slot_bytes,
+                                    SHARE_BYTES, &job->activations);
     }
     if (status == AG_OK) {
         status = device->ops->alloc(device, "kernel scratch", ag_team_size(job->opts.team) * stride,
@@ -103,27 +104,33 @@ static ag_status_t make_executor(ag_job_t *job)
                                                    .wait = job->opts.wait,
                                                    .trace = job->opts.trace,
                                                    .compute_stream = AG_STREAM_COMPUTE,
-                                                   .long_streams = AG_REGION_STREAMS},
+                                                   .long_streams = AG_REGION_STREAMS,
+                                                   .n_slots = job->n_slots},
                             &job->execution);
 
     if (status != AG_OK) {
         return status;
     }
     job->yield = (ag_yield_t){.fn = poll_streams, .arg = job->execution};
-    job->wire_ints = ag_wire_ints(job->opts.build->plan, largest->bounds);
-    job->wire = calloc(job->wire_ints + 1, sizeof(*job->wire));
-    if (job->wire == NULL) {
-        return ag_fail_nomem("making a step", job->wire_ints * sizeof(*job->wire));
-    }
-    return ag_gemm_cache_create(ag_team_size(job->opts.team), &job->gemm);
+    status = ag_wire_init(job->opts.net, job->opts.build->plan,
+                          ag_wire_ints(job->opts.build->plan, largest->bounds), &job->wire);
+    return status == AG_OK ? ag_gemm_cache_create(ag_team_size(job->opts.team), &job->gemm)
+                           : status;
 }
 
 static ag_status_t bind_all(ag_job_t *job)
 {
     ag_status_t status = AG_OK;
 
+    job->flying = calloc(job->n_slots, sizeof(*job->flying));
     for (uint32_t i = 0; i < job->opts.programs->n && status == AG_OK; i++) {
-        status = ag_bind_program(job, job->opts.programs->programs[i], &job->bound[i]);
+        job->bound[i] = calloc(job->n_slots, sizeof(*job->bound[i]));
+        if (job->flying == NULL || job->bound[i] == NULL) {
+            return ag_fail_nomem("binding programs", job->n_slots * sizeof(*job->bound[i]));
+        }
+        for (uint32_t slot = 0; slot < job->n_slots && status == AG_OK; slot++) {
+            status = ag_bind_program(job, job->opts.programs->programs[i], &job->bound[i][slot]);
+        }
     }
     return status;
 }
@@ -175,14 +182,18 @@ void ag_job_destroy(ag_job_t *job)
         return;
     }
     for (uint32_t i = 0; i < job->opts.programs->n; i++) {
-        ag_bound_fini(&job->bound[i]);
+        for (uint32_t slot = 0; job->bound[i] != NULL && slot < job->n_slots; slot++) {
+            ag_bound_fini(&job->bound[i][slot]);
+        }
+        free(job->bound[i]);
     }
+    free(job->flying);
     for (uint32_t i = 0; i < job->n_groups; i++) {
         ag_group_destroy(job->groups[i]);
     }
     free(job->groups);
     free(job->kv);
-    free(job->wire);
+    ag_wire_fini(&job->wire);
     free(job->stops);
     ag_execution_destroy(job->execution);
     ag_gemm_cache_destroy(job->gemm);
@@ -197,31 +208,90 @@ void ag_job_destroy(ag_job_t *job)
     free(job);
 }
 
-static ag_status_t run(ag_job_t *job, const ag_bound_t *bound, const ag_step_t *step)
+unsigned char *ag_job_slot(const ag_job_t *job, uint32_t slot)
 {
-    return ag_execution_run(job->execution, &bound->dag, bound->tasks,
-                            &(ag_run_t){.step = step, .slot = 0});
+    return (unsigned char *)job->activations.base + slot * job->slot_bytes;
 }
 
-ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p)
+/* Run the step that the wire has, in the next slot. */
+static ag_status_t post_run(ag_job_t *job, uint32_t class)
 {
-    const ag_bound_t *bound;
-    ag_status_t status = ag_job_choose(job, step, &bound);
+    uint32_t slot = (uint32_t)(ag_execution_n_posted(job->execution) % job->n_slots);
+    const ag_bound_t *bound = &job->bound[class][slot];
+
+    job->flying[slot] = bound;
+    return ag_execution_post(job->execution, &bound->dag, bound->tasks,
+                             &(ag_run_t){.step = ag_wire_step(&job->wire), .slot = slot});
+}
+
+static ag_status_t wire_is_free(void *arg)
+{
+    return ag_wire_is_free(arg);
+}
+
+static ag_status_t wire_is_sent(void *arg)
+{
+    return ag_wire_is_sent(arg);
+}
+
+uint32_t ag_job_slots(const ag_job_t *job)
+{
+    return job->n_slots;
+}
+
+ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step)
+{
+    uint32_t class;
+    ag_status_t status = ag_job_choose(job, step, &class);
 
     if (status != AG_OK) {
         return status; /* no other rank has heard of it */
     }
-    status = ag_wire_send(job, step);
-    if (status == AG_OK) {
-        status = run(job, bound, step);
+    if (job->wire.n_steps - job->n_taken == job->n_slots) {
+        return ag_fail(AG_ERR_INVALID, "%u steps are in flight already", job->n_slots);
     }
+    status = ag_execution_wait(job->execution, wire_is_free, &job->wire);
+    if (status == AG_OK) {
+        status = ag_wire_post(&job->wire, step);
+    }
+    if (status == AG_OK) {
+        status = post_run(job, class);
+    }
+    job->broken |= status != AG_OK;
+    return status;
+}
+
+ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p)
+{
+    uint32_t slot = (uint32_t)(job->n_taken % job->n_slots);
+    const ag_bound_t *bound = job->flying[slot];
+    ag_status_t status;
+
+    if (job->n_taken == job->wire.n_steps) {
+        return ag_fail(AG_ERR_INVALID, "no step is in flight");
+    }
+    status = ag_execution_finish(job->execution, job->n_taken + 1);
     if (status != AG_OK) {
         job->broken = true;
         return status;
     }
-    *logits_p = (const float *)(const void *)((const unsigned char *)job->activations.base +
+    job->n_taken++;
+    *logits_p = (const float *)(const void *)(ag_job_slot(job, slot) +
                                               bound->offsets[bound->program->output_buffer]);
     return AG_OK;
+}
+
+ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p)
+{
+    ag_status_t status = ag_job_post(job, step);
+
+    return status == AG_OK ? ag_job_wait(job, logits_p) : status;
+}
+
+/* Every step that is in flight ends. */
+static ag_status_t land(ag_job_t *job)
+{
+    return ag_execution_finish(job->execution, ag_execution_n_posted(job->execution));
 }
 
 ag_status_t ag_job_stop(ag_job_t *job)
@@ -231,7 +301,16 @@ ag_status_t ag_job_stop(ag_job_t *job)
     if (job->broken) {
         return AG_OK;
     }
-    status = ag_wire_send(job, NULL);
+    status = land(job);
+    if (status == AG_OK) {
+        status = ag_execution_wait(job->execution, wire_is_free, &job->wire);
+    }
+    if (status == AG_OK) {
+        status = ag_wire_post(&job->wire, NULL);
+    }
+    if (status == AG_OK) {
+        status = ag_execution_wait(job->execution, wire_is_sent, &job->wire);
+    }
     return status == AG_OK ? ag_stop_hear_all(job) : status;
 }
 
@@ -240,23 +319,54 @@ bool ag_job_is_broken(const ag_job_t *job)
     return job->broken;
 }
 
+typedef struct follow {
+    ag_job_t *job;
+    bool is_over;
+} follow_t;
+
+/* The next step is there, and a slot for it. */
+static ag_status_t have_step(void *arg)
+{
+    follow_t *follow = arg;
+    ag_job_t *job = follow->job;
+    uint64_t n_posted = ag_execution_n_posted(job->execution);
+    ag_status_t status = n_posted - ag_execution_n_ended(job->execution) < job->n_slots
+                             ? ag_wire_is_free(&job->wire)
+                             : AG_PENDING;
+
+    return status == AG_OK ? ag_wire_poll(&job->wire, &follow->is_over) : status;
+}
+
+static ag_status_t follow_step(ag_job_t *job)
+{
+    uint32_t class;
+    ag_status_t status = ag_stop_say(job, false);
+
+    if (status == AG_OK) {
+        status = ag_job_choose(job, ag_wire_step(&job->wire), &class);
+    }
+    return status == AG_OK ? post_run(job, class) : status;
+}
+
 ag_status_t ag_job_follow(ag_job_t *job)
 {
-    bool is_over = false;
+    follow_t follow = {.job = job};
     ag_status_t status = AG_OK;
 
-    while (status == AG_OK && !is_over) {
-        const ag_bound_t *bound;
-        ag_step_t step = {0};
-
-        status = ag_wire_recv(job, &step, &is_over);
-        if (status == AG_OK) {
-            status = ag_stop_say(job, is_over);
+    while (status == AG_OK && !follow.is_over) {
+        status = ag_execution_wait(job->execution, have_step, &follow);
+        if (status == AG_OK && !follow.is_over) {
+            status = follow_step(job);
         }
-        if (status == AG_OK && !is_over) {
-            status = ag_job_choose(job, &step, &bound);
-            status = status == AG_OK ? run(job, bound, &step) : status;
-        }
+    }
+    if (status == AG_OK) {
+        status = land(job);
+    }
+    if (status == AG_OK) {
+        status = ag_execution_wait(job->execution, wire_is_sent, &job->wire);
+    }
+    if (status == AG_OK) {
+        status = ag_stop_say(job, true);
     }
     job->broken = status != AG_OK;
     return status;

@@ -65,21 +65,34 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
 ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p);
 void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
 
+/** Steps that may be in flight at once: one for each stage. */
+uint32_t ag_job_slots(const ag_job_t *job);
+
 /**
- * Rank 0: run one step on all ranks.
- * @param logits_p  out: (outputs, vocabulary); valid until the next step.
+ * Rank 0: begin a step on all ranks, behind those in flight. Its sequences' rows that are in flight
+ * come before those of this one.
+ * @param step  copied.
  * @return AG_OK; AG_ERR_INVALID: the step is larger than every class, or ends behind its block
- *         tables, and nothing was done; else
- *         the job is broken.
+ *         tables, or as many are in flight as there are slots, and nothing was done; else the job
+ *         is broken.
  */
+ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step);
+
+/**
+ * Rank 0: wait for the oldest step in flight.
+ * @param logits_p  out: (outputs, vocabulary); valid until the next step is posted.
+ * @return AG_OK; else the job is broken.
+ */
+ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p);
+
+/** Rank 0, while nothing is in flight: ag_job_post(), ag_job_wait(). */
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p);
 
-/** Rank 0, between steps: has any rank been asked to stop? A failure leaves the job broken. */
+/** Rank 0: has any rank been asked to stop? A failure leaves the job broken. */
 ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
 
-/**
- * Rank 0: let the others leave ag_job_follow(); nothing where the job is broken.
- */
+/** Rank 0: end what is in flight, and let the others leave ag_job_follow(); nothing where the job
+ * is broken. */
 ag_status_t ag_job_stop(ag_job_t *job);
 
 /** Did a step fail on this rank, or the net? Then other ranks may wait for it: nothing but the end

@@ -21,7 +21,7 @@ uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank)
                        stage->layer_end, build->plan->kv_type, ag_job_kv_blocks(build->plan));
 }
 
-uint64_t ag_memory_activations(const ag_programs_t *programs, uint32_t rank)
+uint64_t ag_memory_slot(const ag_programs_t *programs, uint32_t rank)
 {
     uint64_t bytes = 0;
 
@@ -30,7 +30,7 @@ uint64_t ag_memory_activations(const ag_programs_t *programs, uint32_t rank)
 
         bytes = slot > bytes ? slot : bytes;
     }
-    return bytes;
+    return (bytes + AG_BUFFER_ALIGN_BYTES - 1) / AG_BUFFER_ALIGN_BYTES * AG_BUFFER_ALIGN_BYTES;
 }
 
 uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
@@ -101,7 +101,7 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
         (ag_memory_part_t){.name = part, .bytes = n_bytes, .is_region = region}
     PART("weights", params->bytes, true);
     PART("kv cache", ag_memory_kv(build, rank), true);
-    PART("activations", ag_memory_activations(programs, rank), true);
+    PART("activations", ag_plan_slots(build->plan) * ag_memory_slot(programs, rank), true);
     PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
     PART("messages", ag_memory_staging(programs, rank), true);
     PART("loading", ag_params_load_bytes(params, n_threads), false);

@@ -57,18 +57,24 @@ static bool fits(const ag_step_t *step, const uint64_t *bounds)
     return true;
 }
 
-ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, const ag_bound_t **bound_p)
+static bool has_rows_alone(const ag_step_t *step)
 {
-    uint32_t n_blocks = ag_kv_blocks(job->opts.build->plan->context_tokens);
-
-    *bound_p = NULL;
-    for (uint32_t i = 0; i < job->opts.programs->n; i++) {
-        if (fits(step, job->opts.programs->programs[i]->bounds)) {
-            *bound_p = &job->bound[i];
-            break;
+    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        if (step->row_begin[s + 1] - step->row_begin[s] > 1) {
+            return false;
         }
     }
-    if (*bound_p == NULL) {
+    return true;
+}
+
+/* What a sequence's rows run with must not depend on what else is in the step: then they have the
+ * same bits alone. */
+ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, uint32_t *class_p)
+{
+    uint32_t n_blocks = ag_kv_blocks(job->opts.build->plan->context_tokens);
+    uint32_t chosen = has_rows_alone(step) ? 0 : job->opts.programs->n - 1;
+
+    if (!fits(step, job->opts.programs->programs[chosen]->bounds)) {
         return ag_fail(AG_ERR_INVALID,
                        "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
                        "class of programs",
@@ -81,5 +87,6 @@ ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, const ag_b
         return ag_fail(AG_ERR_INVALID, "a step goes on to block %u of the cache, its tables to %u",
                        ag_wire_blocks(step), n_blocks);
     }
+    *class_p = chosen;
     return AG_OK;
 }

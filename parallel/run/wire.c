@@ -1,14 +1,11 @@
-/* A step on its way: rank 0 sends it to the others on the control channel, head first, then its
- * arrays, the block tables last. */
+/* A step goes on the control channel, head first, then its arrays, the block tables last. */
+#include "parallel/run/wire_priv.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-#include "parallel/run/job_priv.h"
-
-typedef struct wire_head {
-    uint64_t counts[AG_N_COUNTERS]; /* all zero: stop */
-    uint32_t table_stride;
-    uint32_t n_ints; /* of the arrays that follow */
-} wire_head_t;
+#include "parallel/plan/mesh.h"
+#include "runtime/model/kv_cache.h"
 
 size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds)
 {
@@ -51,15 +48,180 @@ uint32_t ag_wire_blocks(const ag_step_t *step)
     return most;
 }
 
-/* The step's arrays into job->wire; of block tables as much as is used. */
-static void write_arrays(ag_job_t *job, const ag_step_t *step, wire_head_t *head)
+/* A stage's place in the order in which steps go along: rank 0's own is the first. */
+static uint32_t stage_at(uint32_t number, uint32_t first)
+{
+    return number == 0 ? first : number <= first ? number - 1 : number;
+}
+
+/* Whom a stage's ranks hear of a step from. */
+static int leader_of(const ag_plan_t *plan, uint32_t stage, uint32_t first)
+{
+    return stage == first ? 0 : (int)plan->stages[stage].replicas[0].ranks[0];
+}
+
+static void add_mates(const ag_plan_t *plan, uint32_t stage, ag_wire_t *wire)
+{
+    for (uint32_t i = 0; i < plan->stages[stage].n_replicas; i++) {
+        const ag_replica_t *replica = &plan->stages[stage].replicas[i];
+
+        for (uint32_t r = 0; r < replica->n_ranks; r++) {
+            if ((int)replica->ranks[r] != wire->net->rank) {
+                wire->children[wire->n_children++] = (int)replica->ranks[r];
+            }
+        }
+    }
+}
+
+/* The rank's parent and children. */
+static ag_status_t find_way(const ag_plan_t *plan, ag_wire_t *wire)
+{
+    ag_place_t first, own;
+    ag_status_t status = ag_mesh_place(plan, 0, &first);
+    uint32_t number = 0;
+
+    if (status == AG_OK) {
+        status = ag_mesh_place(plan, (uint32_t)wire->net->rank, &own);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    while (stage_at(number, first.stage) != own.stage) {
+        number++;
+    }
+    wire->parent = leader_of(plan, own.stage, first.stage);
+    if (wire->parent != wire->net->rank) {
+        return AG_OK;
+    }
+    wire->parent =
+        number == 0 ? -1 : leader_of(plan, stage_at(number - 1, first.stage), first.stage);
+    if (number + 1 < plan->n_stages) { /* first, for it has the longest way to go */
+        wire->children[wire->n_children++] =
+            leader_of(plan, stage_at(number + 1, first.stage), first.stage);
+    }
+    add_mates(plan, own.stage, wire);
+    return AG_OK;
+}
+
+ag_status_t ag_wire_init(ag_net_t *net, const ag_plan_t *plan, size_t n_ints, ag_wire_t *wire_p)
+{
+    ag_wire_t wire = {.net = net, .n_slots = ag_plan_slots(plan), .n_ints = n_ints};
+    ag_status_t status;
+
+    wire.children = calloc((size_t)net->n_ranks + 1, sizeof(*wire.children));
+    wire.slots = calloc((size_t)wire.n_slots + 1, sizeof(*wire.slots));
+    status = wire.children == NULL || wire.slots == NULL
+                 ? ag_fail_nomem("making a way for steps", sizeof(*wire.slots))
+                 : find_way(plan, &wire);
+    for (uint32_t i = 0; i < wire.n_slots && status == AG_OK; i++) {
+        ag_wire_slot_t *slot = &wire.slots[i];
+
+        slot->ints = calloc(n_ints + 1, sizeof(*slot->ints));
+        slot->sends = calloc(2 * (size_t)wire.n_children + 1, sizeof(*slot->sends));
+        if (slot->ints == NULL || slot->sends == NULL) {
+            status = ag_fail_nomem("making a way for steps", n_ints * sizeof(*slot->ints));
+        }
+    }
+    if (status != AG_OK) {
+        ag_wire_fini(&wire);
+        return status;
+    }
+    *wire_p = wire;
+    return AG_OK;
+}
+
+void ag_wire_fini(ag_wire_t *wire)
+{
+    for (uint32_t i = 0; wire->slots != NULL && i < wire->n_slots; i++) {
+        free(wire->slots[i].ints);
+        free(wire->slots[i].sends);
+    }
+    free(wire->slots);
+    free(wire->children);
+    *wire = (ag_wire_t){0};
+}
+
+static ag_wire_slot_t *slot_of(const ag_wire_t *wire, uint64_t step)
+{
+    return &wire->slots[step % wire->n_slots];
+}
+
+static ag_status_t test_sends(const ag_wire_t *wire, ag_wire_slot_t *slot)
+{
+    while (slot->n_sends > 0) {
+        ag_status_t status = ag_net_test(wire->net, &slot->sends[slot->n_sends - 1]);
+
+        if (status != AG_OK) {
+            return status;
+        }
+        slot->n_sends--;
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_wire_is_free(ag_wire_t *wire)
+{
+    return test_sends(wire, slot_of(wire, wire->n_steps));
+}
+
+ag_status_t ag_wire_is_sent(ag_wire_t *wire)
+{
+    for (uint32_t i = 0; i < wire->n_slots; i++) {
+        ag_status_t status = test_sends(wire, &wire->slots[i]);
+
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    return AG_OK;
+}
+
+/* What stands in a slot to all children. */
+static ag_status_t send_on(ag_wire_t *wire, ag_wire_slot_t *slot)
+{
+    for (uint32_t i = 0; i < wire->n_children; i++) {
+        ag_status_t status =
+            ag_net_post_send(wire->net, wire->children[i], AG_CHANNEL_CONTROL, &slot->head,
+                             sizeof(slot->head), &slot->sends[slot->n_sends]);
+
+        slot->n_sends += status == AG_OK;
+        if (status == AG_OK && slot->head.n_ints > 0) {
+            status =
+                ag_net_post_send(wire->net, wire->children[i], AG_CHANNEL_CONTROL, slot->ints,
+                                 slot->head.n_ints * sizeof(int32_t), &slot->sends[slot->n_sends]);
+            slot->n_sends += status == AG_OK;
+        }
+        if (status != AG_OK) {
+            return ag_fail_context(status, "sending a step on");
+        }
+    }
+    return AG_OK;
+}
+
+/* The slot's step: its head's numbers, its arrays in the ints. */
+static void bind_step(ag_wire_slot_t *slot)
+{
+    wire_array_t arrays[N_ARRAYS];
+    const int32_t *ints = slot->ints;
+
+    memcpy(slot->step.counts, slot->head.counts, sizeof(slot->head.counts));
+    slot->step.table_stride = slot->head.table_stride;
+    list_arrays(&slot->step, arrays);
+    for (int i = 0; i < N_ARRAYS; i++) {
+        *arrays[i].ints = ints;
+        ints += arrays[i].n;
+    }
+}
+
+/* A step's arrays into a slot's ints. */
+static void write_arrays(const ag_step_t *step, ag_wire_slot_t *slot)
 {
     wire_array_t arrays[N_ARRAYS];
     ag_step_t copy = *step;
-    int32_t *dst = job->wire;
+    int32_t *dst = slot->ints;
 
-    memcpy(head->counts, step->counts, sizeof(head->counts));
-    head->table_stride = ag_wire_blocks(step);
+    memcpy(slot->head.counts, step->counts, sizeof(slot->head.counts));
+    slot->head.table_stride = ag_wire_blocks(step);
     list_arrays(&copy, arrays);
     for (int i = 0; i < N_ARRAYS - 1; i++) {
         if (arrays[i].n > 0) {
@@ -67,60 +229,82 @@ static void write_arrays(ag_job_t *job, const ag_step_t *step, wire_head_t *head
         }
         dst += arrays[i].n;
     }
-    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++, dst += head->table_stride) {
-        memcpy(dst, step->block_tables + s * step->table_stride,
-               head->table_stride * sizeof(int32_t));
+    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        if (slot->head.table_stride > 0) {
+            memcpy(dst, step->block_tables + s * step->table_stride,
+                   slot->head.table_stride * sizeof(int32_t));
+        }
+        dst += slot->head.table_stride;
     }
-    head->n_ints = (uint32_t)(dst - job->wire);
+    slot->head.n_ints = (uint32_t)(dst - slot->ints);
 }
 
-ag_status_t ag_wire_send(ag_job_t *job, const ag_step_t *step)
+ag_status_t ag_wire_post(ag_wire_t *wire, const ag_step_t *step)
 {
-    wire_head_t head = {0};
+    ag_wire_slot_t *slot = slot_of(wire, wire->n_steps);
+
+    slot->head = (ag_wire_head_t){0};
+    if (step != NULL) {
+        write_arrays(step, slot);
+        bind_step(slot);
+    }
+    wire->n_steps++;
+    return send_on(wire, slot);
+}
+
+/* The head has come: its arrays are next. */
+static ag_status_t receive_ints(ag_wire_t *wire, ag_wire_slot_t *slot)
+{
+    if (slot->head.n_ints > wire->n_ints) {
+        return ag_fail(AG_ERR_PEER, "rank %d announces a step of %u numbers, %zu can be had",
+                       wire->parent, slot->head.n_ints, wire->n_ints);
+    }
+    wire->receiving = AG_WIRE_INTS;
+    return ag_net_post_recv(wire->net, wire->parent, AG_CHANNEL_CONTROL, slot->ints,
+                            slot->head.n_ints * sizeof(int32_t), &wire->request);
+}
+
+/* Move on what is being received; AG_OK: all of a step is there. */
+static ag_status_t receive(ag_wire_t *wire, ag_wire_slot_t *slot)
+{
     ag_status_t status = AG_OK;
 
-    if (step != NULL && job->opts.net->n_ranks > 1) {
-        write_arrays(job, step, &head);
+    if (wire->receiving == AG_WIRE_IDLE) {
+        status = ag_net_post_recv(wire->net, wire->parent, AG_CHANNEL_CONTROL, &slot->head,
+                                  sizeof(slot->head), &wire->request);
+        wire->receiving = AG_WIRE_HEAD;
     }
-    for (int peer = 1; peer < job->opts.net->n_ranks && status == AG_OK; peer++) {
-        status = ag_net_send(job->opts.net, &job->opts.idle, peer, &head, sizeof(head));
-        if (status == AG_OK && head.n_ints > 0) {
-            status = ag_net_send(job->opts.net, &job->opts.idle, peer, job->wire,
-                                 head.n_ints * sizeof(int32_t));
-        }
+    if (status == AG_OK) {
+        status = ag_net_test(wire->net, &wire->request);
     }
-    return status;
+    if (status == AG_OK && wire->receiving == AG_WIRE_HEAD && slot->head.n_ints > 0) {
+        status = receive_ints(wire, slot);
+        status = status == AG_OK ? ag_net_test(wire->net, &wire->request) : status;
+    }
+    return status == AG_OK || status == AG_PENDING
+               ? status
+               : ag_fail_context(status, wire->receiving == AG_WIRE_HEAD ? "waiting for a step"
+                                                                         : "receiving a step");
 }
 
-ag_status_t ag_wire_recv(ag_job_t *job, ag_step_t *step, bool *stop_p)
+ag_status_t ag_wire_poll(ag_wire_t *wire, bool *stop_p)
 {
-    wire_head_t head;
-    wire_array_t arrays[N_ARRAYS];
-    const int32_t *ints = job->wire;
-    ag_status_t status = ag_net_recv(job->opts.net, &job->opts.idle, 0, &head, sizeof(head));
+    ag_wire_slot_t *slot = slot_of(wire, wire->n_steps);
+    ag_status_t status = receive(wire, slot);
 
     if (status != AG_OK) {
-        return ag_fail_context(status, "waiting for a step");
+        return status;
     }
-    *stop_p = head.n_ints == 0;
-    if (*stop_p) {
-        return AG_OK;
+    wire->receiving = AG_WIRE_IDLE;
+    wire->n_steps++;
+    *stop_p = slot->head.n_ints == 0;
+    if (!*stop_p) {
+        bind_step(slot);
     }
-    if (head.n_ints > job->wire_ints) {
-        return ag_fail(AG_ERR_PEER, "rank 0 announces a step of %u numbers, %zu can be had",
-                       head.n_ints, job->wire_ints);
-    }
-    status =
-        ag_net_recv(job->opts.net, &job->opts.idle, 0, job->wire, head.n_ints * sizeof(int32_t));
-    if (status != AG_OK) {
-        return ag_fail_context(status, "receiving a step");
-    }
-    memcpy(step->counts, head.counts, sizeof(head.counts));
-    step->table_stride = head.table_stride;
-    list_arrays(step, arrays);
-    for (int i = 0; i < N_ARRAYS; i++) {
-        *arrays[i].ints = ints;
-        ints += arrays[i].n;
-    }
-    return AG_OK;
+    return send_on(wire, slot);
+}
+
+const ag_step_t *ag_wire_step(const ag_wire_t *wire)
+{
+    return &slot_of(wire, wire->n_steps - 1)->step;
 }

@@ -53,7 +53,6 @@ static ag_run_figures_t make_figures(void)
                                            .outputs = 10,
                                            .attended = 50,
                                            .ns = 1000000000,
-                                           .step_ns = 1000000000,
                                            .compute_ns = 990000000}};
 
     figures.decode.profile.ns[AG_NODE_LINEAR][AG_F32] = 900000000;

@@ -44,7 +44,8 @@ ag_status_t open_rank(ag_turn_t *turn, rank_t *rank)
                          .device = rank->device,
                          .clock = work->clock.now_ns != NULL ? work->clock : ag_clock_monotonic(),
                          .wait = turn->wait,
-                         .idle = turn->idle},
+                         .idle = turn->idle,
+                         .cancel = work->cancel},
         &rank->job));
 #undef THEN
     return status;

@@ -16,8 +16,9 @@ typedef struct work {
         ag_programs_t *programs); /* each rank's, before they are bound; NULL: as they are */
     void *change_arg;
     float logits[MOST_IDS * VOCAB];
-    uint64_t n_rows;  /* of the logits */
-    ag_clock_t clock; /* none: the machine's */
+    uint64_t n_rows;    /* of the logits */
+    ag_clock_t clock;   /* none: the machine's */
+    ag_cancel_t cancel; /* of all ranks */
 } work_t;
 
 /* A rank's own objects. */

@@ -176,8 +176,9 @@ static uint64_t look(void *arg)
     return ++*(uint64_t *)arg;
 }
 
-static bool take_a_microsecond(void *arg, int32_t id, ag_status_t *status)
+static bool take_a_microsecond(void *arg, ag_answer_t *answer, int32_t id, ag_status_t *status)
 {
+    (void)answer;
     (void)id;
     (void)status;
     *(uint64_t *)arg += 1000;
@@ -196,30 +197,26 @@ Test(job, a_tokens_time_is_all_that_it_takes_but_for_the_pauses_between)
     uint64_t now_ns = 0;
     work_t work = {.opts = {.compute = AG_COMPUTE_F32}, .clock = {look, &now_ns}};
     ag_generate_opts_t opts = {
+        .sampling = &(ag_sampling_t){.temperature = 1},
         .max_tokens = N_TOKENS,
         .calls = {.on_token = take_a_microsecond, .pause = take_a_second, .arg = &now_ns}};
+    ag_answer_t answer = {.prompt = prompt, .n_prompt = N_PROMPT, .tokens = AG_ARRAY(int32_t)};
     ag_run_figures_t figures = {0};
-    ag_array_t tokens = AG_ARRAY(int32_t);
-    ag_sampler_t *sampler = NULL;
     ag_net_t *net = NULL;
     rank_t rank = {0};
-    ag_stop_t stop;
 
     cr_assert_eq(ag_net_loop_create(1, &net), AG_OK);
     cr_assert_eq(open_rank(&(ag_turn_t){.net = net, .arg = &work}, &rank), AG_OK);
-    cr_assert_eq(ag_sampler_create(VOCAB, &(ag_sampling_t){.temperature = 1}, &sampler), AG_OK);
-    cr_assert_eq(ag_generate(rank.job, sampler, prompt, N_PROMPT, &opts, &tokens, &stop, &figures),
-                 AG_OK);
-    cr_expect_eq(tokens.n_items, N_TOKENS);
+    cr_assert_eq(ag_generate(rank.job, &answer, 1, &opts, &figures), AG_OK);
+    cr_expect_eq(answer.tokens.n_items, N_TOKENS);
     cr_expect_eq(figures.decode.steps, N_TOKENS - 1);
-    cr_expect_geq(figures.prefill.ns, figures.prefill.step_ns + 1000, "with the first token");
-    cr_expect_geq(figures.decode.ns, figures.decode.step_ns + 1000 * (N_TOKENS - 1));
+    cr_expect_geq(figures.prefill.ns, figures.prefill.compute_ns + 1000, "with the first token");
+    cr_expect_geq(figures.decode.ns, figures.decode.compute_ns + 1000 * (N_TOKENS - 1));
     cr_expect_lt(figures.decode.ns, 1000000000, "no pause is in it");
     cr_expect_geq(figures.prefill.sampling_ns, 1);
     cr_expect_geq(figures.decode.sampling_ns, N_TOKENS - 1);
     cr_expect_eq(ag_job_stop(rank.job), AG_OK);
-    ag_sampler_destroy(sampler);
-    ag_array_fini(&tokens);
+    ag_array_fini(&answer.tokens);
     close_rank(&rank);
     ag_net_close(net);
 }

@@ -1,0 +1,20 @@
+/* Answers on their way to standard output, in the order of their prompts. */
+#pragma once
+
+#include "launch/command.h"
+
+/* Prompts: ids, ready to run. */
+typedef struct ag_prompts {
+    ag_array_t ids;  /* int32_t: all prompts', one after the other */
+    ag_array_t ends; /* size_t: where each one's end */
+} ag_prompts_t;
+
+/** Ids of a prompt. @param n_ids_p  out. */
+const int32_t *ag_prompt_ids(const ag_prompts_t *prompts, size_t number, size_t *n_ids_p);
+
+/**
+ * Rank 0: answer all prompts, stop the job, tell its figures. One at a time, its text goes out as
+ * it is made; of several at a time, a whole one when those before it are out.
+ * @return as ag_generate(); AG_ERR_INTERRUPTED; AG_ERR_IO: standard output.
+ */
+ag_status_t ag_answer_all(ag_session_t *session, const ag_prompts_t *prompts);
