@@ -15,6 +15,7 @@ enum {
     RATES = 1 << AG_COMMAND_MEASURE_RATES,
     RUN = GEN | EVAL,
     PLANS = RUN | SHOW | B_MODEL | 1 << AG_COMMAND_PLAN,
+    BATCHES = PLANS & ~EVAL,
     ALL = PLANS | TOK,
     EVERY = NONE | ALL | B_LIMITS | MEASURE | RATES,
 };
@@ -41,7 +42,7 @@ const ag_option_t ag_option_table[] = {
     {"--max-tokens", "N", IS(COUNT), AT(max_tokens), GEN, "make at most N tokens [256]"},
     {"--prompt-tokens", "N", IS(COUNT), AT(prompt_tokens), B_MODEL, "prefill N tokens [512]"},
     {"--gen-tokens", "N", IS(COUNT), AT(gen_tokens), B_MODEL, "then decode N, at that depth [128]"},
-    {"--batch", "N", IS(COUNT), PLAN(n_sequences), GEN | B_MODEL | SHOW | 1 << AG_COMMAND_PLAN, "sequences at a time [1]"},
+    {"--batch", "N", IS(COUNT), PLAN(n_sequences), BATCHES, "sequences at a time [1]"},
     {"--context", "N", IS(COUNT), PLAN(context_tokens), PLANS, "positions to hold [as needed]"},
     {"--temperature", "T", IS(FROM_0), PICK(temperature), GEN, "sample [0: the likeliest token]"},
     {"--top-k", "K", IS(INDEX), PICK(top_k), GEN, "among the K likeliest [0: all]"},
@@ -106,7 +107,7 @@ const ag_option_rule_t ag_option_rules[] = {
     {PLANS, false, "--plan", "--max-memory", "the file has budgets"},
     {PLANS, false, "--plan", "--compute", "the file decides it"},
     {PLANS, false, "--plan", "--context", "the file decides it"},
-    {PLANS, false, "--plan", "--batch", "the file decides it"},
+    {BATCHES, false, "--plan", "--batch", "the file decides it"},
     {GEN, true, "--batch", "--prompts", "one prompt is one sequence"},
 };
 const int ag_n_option_rules = sizeof(ag_option_rules) / sizeof(ag_option_rules[0]);
