@@ -31,6 +31,11 @@ const int32_t *ag_prompt_ids(const ag_prompts_t *prompts, size_t number, size_t 
     return AG_ITEMS(&prompts->ids, int32_t) + begin;
 }
 
+uint64_t ag_prompt_bytes(void)
+{
+    return sizeof(ag_answer_t) + sizeof(words_t);
+}
+
 static words_t *words_of(const answers_t *all, const ag_answer_t *answer)
 {
     return &all->words[answer->stream];

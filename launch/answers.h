@@ -12,6 +12,9 @@ typedef struct ag_prompts {
 /** Ids of a prompt. @param n_ids_p  out. */
 const int32_t *ag_prompt_ids(const ag_prompts_t *prompts, size_t number, size_t *n_ids_p);
 
+/** Bytes that a prompt takes beside its ids while it is answered. */
+uint64_t ag_prompt_bytes(void);
+
 /**
  * Rank 0: answer all prompts, stop the job, tell its figures. One at a time, its text goes out as
  * it is made; of several at a time, a whole one when those before it are out.

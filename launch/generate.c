@@ -34,7 +34,8 @@ static ag_status_t end_prompt(ag_prompts_t *prompts, size_t begin, const char *w
 
 static uint64_t held_bytes(const ag_prompts_t *prompts)
 {
-    return prompts->ids.n_items * sizeof(int32_t) + prompts->ends.n_items * sizeof(size_t);
+    return prompts->ids.n_items * sizeof(int32_t) +
+           prompts->ends.n_items * (sizeof(size_t) + ag_prompt_bytes());
 }
 
 /**
