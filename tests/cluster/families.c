@@ -1,0 +1,78 @@
+/* What the files of each family hold. A new family is a row here, and its tensors. */
+#include <string.h>
+
+#include "model.h"
+#include "runtime/model/family.h"
+
+/* clang-format off */
+#define DECODER                                                                                    \
+    {"model.embed_tokens", "token_embd", AXIS_VOCAB, AXIS_HIDDEN, ALWAYS, false, "weight"},        \
+    {"lm_head", "output", AXIS_VOCAB, AXIS_HIDDEN, IF_UNTIED, false, "weight"},                    \
+    {"model.norm", "output_norm", AXIS_HIDDEN, AXIS_NONE, ALWAYS, false, "weight"},                \
+    {"model.layers.%u.input_layernorm", "blk.%u.attn_norm", AXIS_HIDDEN, AXIS_NONE, ALWAYS, false, \
+     "weight"},                                                                                    \
+    {"model.layers.%u.self_attn.q_proj", "blk.%u.attn_q", AXIS_Q, AXIS_HIDDEN, ALWAYS, false,      \
+     "weight"},                                                                                    \
+    {"model.layers.%u.self_attn.k_proj", "blk.%u.attn_k", AXIS_KV, AXIS_HIDDEN, ALWAYS, false,     \
+     "weight"},                                                                                    \
+    {"model.layers.%u.self_attn.v_proj", "blk.%u.attn_v", AXIS_KV, AXIS_HIDDEN, ALWAYS, false,     \
+     "weight"},                                                                                    \
+    {"model.layers.%u.self_attn.o_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_Q, ALWAYS, false, \
+     "weight"},                                                                                    \
+    {"model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm", AXIS_HIDDEN, AXIS_NONE,        \
+     ALWAYS, false, "weight"}
+/* clang-format on */
+
+static const tensor_row_t llama[] = {
+    DECODER,
+    {"model.layers.%u.mlp.gate_proj", "blk.%u.ffn_gate", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,
+     "weight"},
+    {"model.layers.%u.mlp.up_proj", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,
+     "weight"},
+    {"model.layers.%u.mlp.down_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN, ALWAYS, false,
+     "weight"},
+    {"model.layers.%u.self_attn.q_proj", "blk.%u.attn_q", AXIS_Q, AXIS_NONE, IF_ATTENTION_BIAS,
+     false, "bias"},
+    {"model.layers.%u.self_attn.k_proj", "blk.%u.attn_k", AXIS_KV, AXIS_NONE, IF_ATTENTION_BIAS,
+     false, "bias"},
+    {"model.layers.%u.self_attn.v_proj", "blk.%u.attn_v", AXIS_KV, AXIS_NONE, IF_ATTENTION_BIAS,
+     false, "bias"},
+    {"model.layers.%u.self_attn.o_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_NONE,
+     IF_ATTENTION_BIAS, false, "bias"},
+    {"model.layers.%u.mlp.gate_proj", "blk.%u.ffn_gate", AXIS_FFN, AXIS_NONE, IF_FFN_BIAS, false,
+     "bias"},
+    {"model.layers.%u.mlp.up_proj", "blk.%u.ffn_up", AXIS_FFN, AXIS_NONE, IF_FFN_BIAS, false,
+     "bias"},
+    {"model.layers.%u.mlp.down_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_NONE, IF_FFN_BIAS, false,
+     "bias"},
+    {0},
+};
+
+static const tensor_row_t mixtral[] = {
+    DECODER,
+    {"model.layers.%u.block_sparse_moe.gate", "blk.%u.ffn_gate_inp", AXIS_EXPERTS, AXIS_HIDDEN,
+     ALWAYS, false, "weight"},
+    {"model.layers.%u.block_sparse_moe.experts.%u.w1", "blk.%u.ffn_gate_exps", AXIS_FFN,
+     AXIS_HIDDEN, ALWAYS, true, "weight"},
+    {"model.layers.%u.block_sparse_moe.experts.%u.w3", "blk.%u.ffn_up_exps", AXIS_FFN, AXIS_HIDDEN,
+     ALWAYS, true, "weight"},
+    {"model.layers.%u.block_sparse_moe.experts.%u.w2", "blk.%u.ffn_down_exps", AXIS_HIDDEN,
+     AXIS_FFN, ALWAYS, true, "weight"},
+    {0},
+};
+
+const family_t families[] = {
+    {"llama", "llama", false, true, llama},
+    {"mixtral", "llama", true, false, mixtral},
+    {0},
+};
+
+bool family_is_known(const family_t *family)
+{
+    for (size_t i = 0; ag_families[i] != NULL; i++) {
+        if (strcmp(ag_families[i]->name, family->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,520 @@
+#include "model.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/array.h"
+#include "runtime/base/philox.h"
+
+enum { MOST_NAME = 96, GGUF_ALIGNMENT = 32, LEAST_HIDDEN = 16 };
+
+uint32_t dice_below(dice_t *dice, uint32_t n)
+{
+    return (uint32_t)(ag_philox_uniform(dice->seed, 9, dice->n++) * (double)n);
+}
+
+bool dice_one_in(dice_t *dice, uint32_t n)
+{
+    return dice_below(dice, n) == 0;
+}
+
+uint32_t dice_between(dice_t *dice, uint32_t from, uint32_t to)
+{
+    return from + dice_below(dice, to - from + 1);
+}
+
+static const char *const rope_names[] = {
+    [AG_ROPE_DEFAULT] = "default",
+    [AG_ROPE_LINEAR] = "linear",
+    [AG_ROPE_LLAMA3] = "llama3",
+    [AG_ROPE_YARN] = "yarn",
+};
+
+static const family_t *draw_family(uint64_t number)
+{
+    const family_t *known[8];
+    uint32_t n = 0;
+
+    for (const family_t *family = families; family->name != NULL; family++) {
+        if (family_is_known(family)) {
+            known[n++] = family;
+        }
+    }
+    return known[number % n];
+}
+
+/* Rows of whole blocks, now and then others. */
+static void draw_widths(dice_t *dice, uint32_t block, model_t *model)
+{
+    static const uint32_t head_dims[] = {8, 16, 24, 32, 64};
+    bool is_odd = !model->is_gguf || dice_one_in(dice, 6);
+    uint32_t grain = is_odd ? 2 : block > 1 ? block : 32;
+    uint32_t most = block > 64 ? block : 128;
+
+    model->head_dim = head_dims[dice_below(dice, 5)];
+    model->n_kv_heads = dice_between(dice, 1, 3);
+    model->n_heads = model->n_kv_heads * dice_between(dice, 1, 4);
+    /* a norm over a few numbers may be over hardly any, and makes of an error a large one */
+    model->hidden = dice_between(dice, (LEAST_HIDDEN + grain - 1) / grain, most / grain) * grain;
+    model->ffn = dice_between(dice, 1, 224 / grain + 1) * grain;
+    if (!is_odd && block > 1 && !dice_one_in(dice, 3)) { /* o's rows are of whole blocks, too */
+        model->head_dim = block > 64 ? 64 : 32;
+        model->n_kv_heads = block > 64 ? 2 : model->n_kv_heads;
+        model->n_heads = block > 64 ? 4 : model->n_kv_heads * dice_between(dice, 1, 2);
+    }
+}
+
+model_t model_draw(dice_t *dice, uint64_t number)
+{
+    model_t model = {.seed = dice->seed, .is_gguf = number % 2 == 0};
+    ag_dtype_t of_folders[] = {AG_F32, AG_F32, AG_BF16, AG_F16};
+
+    model.family = draw_family(number / 2);
+    model.type =
+        model.is_gguf ? (ag_dtype_t)dice_below(dice, AG_N_DTYPES) : of_folders[dice_below(dice, 4)];
+    model.other_type = !model.is_gguf || dice_one_in(dice, 2)
+                           ? model.type
+                           : (ag_dtype_t)dice_below(dice, AG_N_DTYPES);
+    draw_widths(dice, ag_dtype_info(model.type)->block_elements, &model);
+    model.n_layers = dice_between(dice, 1, ag_dtype_info(model.type)->block_elements > 32 ? 2 : 4);
+    model.vocab = dice_between(dice, 20, 300);
+    model.context = dice_between(dice, 24, 100);
+    model.is_tied = dice_one_in(dice, 2);
+    model.attention_bias = model.family->may_have_biases && dice_one_in(dice, 3);
+    model.ffn_bias = model.family->may_have_biases && dice_one_in(dice, 3);
+    model.rope = (ag_rope_kind_t)dice_below(dice, 4);
+    if (model.is_gguf && model.rope == AG_ROPE_LLAMA3) { /* there it is a table of factors */
+        model.rope = AG_ROPE_DEFAULT;
+    }
+    if (model.family->has_experts) {
+        model.n_experts = dice_between(dice, 2, 8);
+        model.n_experts_used = dice_between(dice, 1, model.n_experts < 3 ? model.n_experts : 3);
+    }
+    return model;
+}
+
+void model_print(const model_t *model, FILE *file)
+{
+    fprintf(file,
+            "model: %s, %s, layers %u, hidden %u, heads %u over %u of %u, ffn %u, vocab %u, "
+            "context %u, rope %s, %s and %s%s%s%s",
+            model->family->name, model->is_gguf ? "gguf" : "folder", model->n_layers, model->hidden,
+            model->n_heads, model->n_kv_heads, model->head_dim, model->ffn, model->vocab,
+            model->context, rope_names[model->rope], ag_dtype_info(model->type)->name,
+            ag_dtype_info(model->other_type)->name, model->is_tied ? ", tied" : "",
+            model->attention_bias ? ", attention biases" : "",
+            model->ffn_bias ? ", ffn biases" : "");
+    if (model->n_experts > 0) {
+        fprintf(file, ", experts %u of %u", model->n_experts_used, model->n_experts);
+    }
+    fputc('\n', file);
+}
+
+/* Bytes that grow. */
+static void put(ag_array_t *bytes, const void *data, size_t n)
+{
+    if (ag_array_append(bytes, data, n) != AG_OK) {
+        abort();
+    }
+}
+
+static void put_u32(ag_array_t *bytes, uint32_t value)
+{
+    put(bytes, &value, sizeof(value));
+}
+
+static void put_u64(ag_array_t *bytes, uint64_t value)
+{
+    put(bytes, &value, sizeof(value));
+}
+
+static void put_text(ag_array_t *bytes, const char *text)
+{
+    put_u64(bytes, strlen(text));
+    put(bytes, text, strlen(text));
+}
+
+/* xorshift64*: weights need be no better. */
+static uint64_t next_word(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 2685821657736338717u;
+}
+
+/* In [-1, 1). */
+static float next_float(uint64_t *state)
+{
+    return (float)(int32_t)(next_word(state) >> 32) * 0x1p-31f;
+}
+
+static void put_scale(unsigned char *dst, float value)
+{
+    uint16_t half = ag_f32_to_f16(value);
+
+    memcpy(dst, &half, sizeof(half));
+}
+
+/* Where a block has its scales, and how they follow from the largest value that it should have;
+ * all else of it is random. */
+static const struct {
+    uint32_t scale_at, minimum_at; /* equal: there is no minimum */
+    float scale, minimum;
+} block_forms[AG_N_DTYPES] = {
+    [AG_Q8_0] = {0, 0, 1 / 128.0f, 0},         [AG_Q4_0] = {0, 0, 1 / 8.0f, 0},
+    [AG_Q4_1] = {0, 2, 2 / 15.0f, -1},         [AG_Q6_K] = {208, 208, 1 / 4096.0f, 0},
+    [AG_Q4_K] = {0, 2, 2 / 945.0f, 1 / 63.0f}, [AG_Q5_0] = {0, 0, 1 / 16.0f, 0},
+};
+
+static void fill_blocks(ag_dtype_t type, unsigned char *dst, size_t n_blocks, float size,
+                        uint64_t *state)
+{
+    size_t block_bytes = ag_dtype_info(type)->block_bytes;
+
+    for (size_t i = 0; i < n_blocks; i++, dst += block_bytes) {
+        for (size_t k = 0; k < block_bytes; k += 8) {
+            uint64_t word = next_word(state);
+
+            memcpy(dst + k, &word, block_bytes - k < 8 ? block_bytes - k : 8);
+        }
+        put_scale(dst + block_forms[type].scale_at, size * block_forms[type].scale);
+        if (block_forms[type].minimum_at != block_forms[type].scale_at) {
+            put_scale(dst + block_forms[type].minimum_at, size * block_forms[type].minimum);
+        }
+    }
+}
+
+/* n values around `middle`, up to `size` away. */
+static void put_values(ag_array_t *bytes, ag_dtype_t type, size_t n, float middle, float size,
+                       uint64_t *state)
+{
+    size_t at = bytes->n_items;
+    unsigned char *dst;
+
+    put(bytes, NULL, ag_dtype_bytes(type, n));
+    dst = AG_ITEMS(bytes, unsigned char) + at;
+    if (ag_dtype_info(type)->block_elements > 1) {
+        fill_blocks(type, dst, n / ag_dtype_info(type)->block_elements, size, state);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float value = middle + size * next_float(state);
+        uint16_t half = type == AG_F16 ? ag_f32_to_f16(value) : ag_f32_to_bf16(value);
+
+        memcpy(dst + i * ag_dtype_bytes(type, 1), type == AG_F32 ? (void *)&value : (void *)&half,
+               ag_dtype_bytes(type, 1));
+    }
+}
+
+/* A tensor of a model's files. */
+typedef struct part {
+    char name[MOST_NAME];
+    ag_dtype_t type;
+    uint32_t n_dims;
+    uint64_t dims[3];    /* outermost first */
+    uint64_t begin, end; /* of its bytes in the data */
+} part_t;
+
+typedef struct writer {
+    const model_t *model;
+    ag_array_t parts; /* part_t */
+    ag_array_t data;
+    uint64_t state;
+} writer_t;
+
+static uint64_t length_of(const model_t *model, axis_t axis)
+{
+    switch (axis) {
+    case AXIS_HIDDEN:
+        return model->hidden;
+    case AXIS_Q:
+        return (uint64_t)model->n_heads * model->head_dim;
+    case AXIS_KV:
+        return (uint64_t)model->n_kv_heads * model->head_dim;
+    case AXIS_FFN:
+        return model->ffn;
+    case AXIS_VOCAB:
+        return model->vocab;
+    case AXIS_EXPERTS:
+        return model->n_experts;
+    default:
+        return 1;
+    }
+}
+
+static bool has_tensor(const model_t *model, const tensor_row_t *row)
+{
+    const bool present[N_PRESENCES] = {
+        [ALWAYS] = true,
+        [IF_UNTIED] = !model->is_tied,
+        [IF_ATTENTION_BIAS] = model->attention_bias,
+        [IF_FFN_BIAS] = model->ffn_bias,
+    };
+
+    return present[row->presence];
+}
+
+static ag_dtype_t type_of(writer_t *writer, const tensor_row_t *row)
+{
+    const model_t *model = writer->model;
+    ag_dtype_t type = next_word(&writer->state) % 3 == 0 ? model->other_type : model->type;
+
+    if (row->cols == AXIS_NONE || row->rows == AXIS_EXPERTS) { /* a router, too */
+        return model->is_gguf ? AG_F32 : model->type;
+    }
+    return length_of(model, row->cols) % ag_dtype_info(type)->block_elements == 0 ? type : AG_F16;
+}
+
+static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer, uint32_t expert)
+{
+    const model_t *model = writer->model;
+    uint64_t rows = length_of(model, row->rows), cols = length_of(model, row->cols);
+    bool is_vector = row->cols == AXIS_NONE, is_bias = strcmp(row->ending, "bias") == 0;
+    part_t part = {.type = type_of(writer, row), .n_dims = is_vector ? 1 : 2, .dims = {rows, cols}};
+    size_t padding = (GGUF_ALIGNMENT - writer->data.n_items % GGUF_ALIGNMENT) % GGUF_ALIGNMENT;
+    int n_chars;
+
+    if (row->is_stack && model->is_gguf) {
+        part.n_dims = 3;
+        part.dims[0] = model->n_experts;
+        part.dims[1] = rows;
+        part.dims[2] = cols;
+        rows *= model->n_experts;
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    n_chars = snprintf(part.name, sizeof(part.name), model->is_gguf ? row->gguf : row->hf, layer,
+                       expert); /* our own tables' patterns: two %u at most */
+#pragma GCC diagnostic pop
+    snprintf(part.name + n_chars, sizeof(part.name) - (size_t)n_chars, ".%s", row->ending);
+    put(&writer->data, NULL, model->is_gguf ? padding : 0);
+    part.begin = writer->data.n_items;
+    if (is_vector) {
+        put_values(&writer->data, part.type, rows, is_bias ? 0 : 1, 0.3f, &writer->state);
+    } else {
+        put_values(&writer->data, part.type, rows * cols, 0, 1.7f / sqrtf((float)cols),
+                   &writer->state);
+    }
+    part.end = writer->data.n_items;
+    put(&writer->parts, &part, 1);
+}
+
+static void add_tensors(writer_t *writer)
+{
+    const model_t *model = writer->model;
+
+    for (const tensor_row_t *row = model->family->tensors; row->hf != NULL; row++) {
+        bool in_layers = strstr(row->hf, "%u") != NULL;
+        uint32_t n_experts = row->is_stack && !model->is_gguf ? model->n_experts : 1;
+
+        for (uint32_t layer = 0; layer < (in_layers ? model->n_layers : 1); layer++) {
+            for (uint32_t expert = 0; expert < n_experts && has_tensor(model, row); expert++) {
+                add_tensor(writer, row, layer, expert);
+            }
+        }
+    }
+}
+
+static ag_status_t write_file(const char *path, const ag_array_t *head, const ag_array_t *data)
+{
+    FILE *file = fopen(path, "wb");
+    bool written;
+
+    if (file == NULL) {
+        return ag_fail_open(path);
+    }
+    written = fwrite(head->items, 1, head->n_items, file) == head->n_items &&
+              (data == NULL || fwrite(data->items, 1, data->n_items, file) == data->n_items);
+    return fclose(file) == 0 && written ? AG_OK : ag_fail(AG_ERR_IO, "writing %s", path);
+}
+
+/* What a GGUF file says of a model, and config.json by other names. */
+typedef struct setting {
+    const char *hf, *gguf; /* gguf: after the architecture */
+    double value;
+    bool is_real;
+} setting_t;
+
+enum { MOST_SETTINGS = 24 };
+
+static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETTINGS])
+{
+    const setting_t common[] = {
+        {"num_hidden_layers", "block_count", model->n_layers, false},
+        {"hidden_size", "embedding_length", model->hidden, false},
+        {"vocab_size", "vocab_size", model->vocab, false},
+        {"max_position_embeddings", "context_length", model->context, false},
+        {"num_attention_heads", "attention.head_count", model->n_heads, false},
+        {"num_key_value_heads", "attention.head_count_kv", model->n_kv_heads, false},
+        {"head_dim", "attention.key_length", model->head_dim, false},
+        {"intermediate_size", "feed_forward_length", model->ffn, false},
+        {"rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, true},
+        {"rope_theta", "rope.freq_base", 10000, true},
+        {"num_local_experts", "expert_count", model->n_experts, false},
+        {"num_experts_per_tok", "expert_used_count", model->n_experts_used, false},
+    };
+    uint32_t n = sizeof(common) / sizeof(common[0]) - (model->n_experts > 0 ? 0 : 2);
+
+    memcpy(settings, common, n * sizeof(common[0]));
+    return n;
+}
+
+static void put_gguf_settings(const model_t *model, ag_array_t *head)
+{
+    setting_t settings[MOST_SETTINGS];
+    uint32_t n = list_settings(model, settings);
+    bool scaled = model->rope != AG_ROPE_DEFAULT;
+    char key[MOST_NAME];
+
+    put_u64(head, n + 1 + (scaled ? 2 : 0));
+    put_text(head, "general.architecture");
+    put_u32(head, 8);
+    put_text(head, model->family->gguf_arch);
+    for (uint32_t i = 0; i < n; i++) {
+        float real = (float)settings[i].value;
+
+        snprintf(key, sizeof(key), "%s.%s", model->family->gguf_arch, settings[i].gguf);
+        put_text(head, key);
+        put_u32(head, settings[i].is_real ? 6 : 4);
+        if (settings[i].is_real) {
+            put(head, &real, sizeof(real));
+        } else {
+            put_u32(head, (uint32_t)settings[i].value);
+        }
+    }
+    if (scaled) {
+        float factor = 2.5f;
+
+        snprintf(key, sizeof(key), "%s.rope.scaling.type", model->family->gguf_arch);
+        put_text(head, key);
+        put_u32(head, 8);
+        put_text(head, rope_names[model->rope]);
+        snprintf(key, sizeof(key), "%s.rope.scaling.factor", model->family->gguf_arch);
+        put_text(head, key);
+        put_u32(head, 6);
+        put(head, &factor, sizeof(factor));
+    }
+}
+
+static ag_status_t write_gguf(const writer_t *writer, const char *path)
+{
+    ag_array_t head = AG_ARRAY(unsigned char);
+    const part_t *parts = AG_ITEMS(&writer->parts, part_t);
+    ag_status_t status;
+
+    put(&head, "GGUF", 4);
+    put_u32(&head, 3);
+    put_u64(&head, writer->parts.n_items);
+    put_gguf_settings(writer->model, &head);
+    for (size_t i = 0; i < writer->parts.n_items; i++) {
+        put_text(&head, parts[i].name);
+        put_u32(&head, parts[i].n_dims);
+        for (uint32_t d = parts[i].n_dims; d > 0; d--) {
+            put_u64(&head, parts[i].dims[d - 1]);
+        }
+        put_u32(&head, (uint32_t)ag_dtype_info(parts[i].type)->ggml_type);
+        put_u64(&head, parts[i].begin);
+    }
+    put(&head, NULL, (GGUF_ALIGNMENT - head.n_items % GGUF_ALIGNMENT) % GGUF_ALIGNMENT);
+    status = write_file(path, &head, &writer->data);
+    ag_array_fini(&head);
+    return status;
+}
+
+static void put_format(ag_array_t *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void put_format(ag_array_t *text, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    put(text, line, strlen(line));
+}
+
+static ag_status_t write_safetensors(const writer_t *writer, const char *path)
+{
+    ag_array_t head = AG_ARRAY(unsigned char);
+    const part_t *parts = AG_ITEMS(&writer->parts, part_t);
+    uint64_t n_bytes;
+    ag_status_t status;
+
+    put_u64(&head, 0);
+    for (size_t i = 0; i < writer->parts.n_items; i++) {
+        const part_t *part = &parts[i];
+
+        put_format(&head, "%s\"%s\": {\"dtype\": \"%s\", \"shape\": [%llu", i > 0 ? ", " : "{",
+                   part->name, ag_dtype_info(part->type)->safetensors,
+                   (unsigned long long)part->dims[0]);
+        if (part->n_dims > 1) {
+            put_format(&head, ", %llu", (unsigned long long)part->dims[1]);
+        }
+        put_format(&head, "], \"data_offsets\": [%llu, %llu]}", (unsigned long long)part->begin,
+                   (unsigned long long)part->end);
+    }
+    put_format(&head, "}");
+    n_bytes = head.n_items - sizeof(n_bytes);
+    memcpy(head.items, &n_bytes, sizeof(n_bytes));
+    status = write_file(path, &head, &writer->data);
+    ag_array_fini(&head);
+    return status;
+}
+
+static ag_status_t write_config(const model_t *model, const char *path)
+{
+    static const char *const scalings[] = {
+        [AG_ROPE_DEFAULT] = "null",
+        [AG_ROPE_LINEAR] = "{\"rope_type\": \"linear\", \"factor\": 2.5}",
+        [AG_ROPE_LLAMA3] = "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+                           "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 16}",
+        [AG_ROPE_YARN] = "{\"rope_type\": \"yarn\", \"factor\": 4, "
+                         "\"original_max_position_embeddings\": 16}",
+    };
+    setting_t settings[MOST_SETTINGS];
+    ag_array_t text = AG_ARRAY(unsigned char);
+    ag_status_t status;
+
+    put_format(&text,
+               "{\"model_type\": \"%s\", \"hidden_act\": \"silu\", \"attention_bias\": %s, "
+               "\"mlp_bias\": %s, \"tie_word_embeddings\": %s, \"rope_scaling\": %s",
+               model->family->name, model->attention_bias ? "true" : "false",
+               model->ffn_bias ? "true" : "false", model->is_tied ? "true" : "false",
+               scalings[model->rope]);
+    for (uint32_t i = 0, n = list_settings(model, settings); i < n; i++) {
+        put_format(&text, ", \"%s\": %.9g", settings[i].hf, settings[i].value);
+    }
+    put_format(&text, "}\n");
+    status = write_file(path, &text, NULL);
+    ag_array_fini(&text);
+    return status;
+}
+
+ag_status_t model_write(const model_t *model, const char *folder, char path[256])
+{
+    writer_t writer = {.model = model,
+                       .parts = AG_ARRAY(part_t),
+                       .data = AG_ARRAY(unsigned char),
+                       .state = model->seed * 11400714819323198485u | 1};
+    ag_status_t status;
+
+    add_tensors(&writer);
+    if (model->is_gguf) {
+        snprintf(path, 256, "%s/model.gguf", folder);
+        status = write_gguf(&writer, path);
+    } else {
+        snprintf(path, 256, "%s/model.safetensors", folder);
+        status = write_safetensors(&writer, path);
+        snprintf(path, 256, "%s/config.json", folder);
+        status = status == AG_OK ? write_config(model, path) : status;
+        snprintf(path, 256, "%s", folder);
+    }
+    ag_array_fini(&writer.parts);
+    ag_array_fini(&writer.data);
+    return status;
+}

@@ -1,0 +1,86 @@
+/* Small models with random weights, written as files: what each is follows from a seed. */
+#pragma once
+
+#include <stdio.h>
+
+#include "runtime/base/status.h"
+#include "runtime/model/spec.h"
+
+/* Numbers drawn one after the other. */
+typedef struct dice {
+    uint64_t seed, n;
+} dice_t;
+
+/** Below n. */
+uint32_t dice_below(dice_t *dice, uint32_t n);
+
+/** One chance in n. */
+bool dice_one_in(dice_t *dice, uint32_t n);
+
+/** [from, to], both included. */
+uint32_t dice_between(dice_t *dice, uint32_t from, uint32_t to);
+
+/* How long a tensor is along an axis, as the shape of a model says. */
+typedef enum axis {
+    AXIS_NONE,
+    AXIS_HIDDEN,
+    AXIS_Q,  /* query heads times their size */
+    AXIS_KV, /* key-value heads times their size */
+    AXIS_FFN,
+    AXIS_VOCAB,
+    AXIS_EXPERTS,
+} axis_t;
+
+/* When a model has a tensor. */
+typedef enum presence {
+    ALWAYS,
+    IF_UNTIED,
+    IF_ATTENTION_BIAS,
+    IF_FFN_BIAS,
+    N_PRESENCES,
+} presence_t;
+
+typedef struct tensor_row {
+    const char *hf, *gguf; /* without ".weight"; %u is the layer, a second one the expert */
+    axis_t rows, cols;     /* cols: AXIS_NONE: a vector */
+    presence_t presence;
+    bool is_stack; /* in GGUF files, all experts' in one tensor */
+    const char *ending;
+} tensor_row_t;
+
+/* A family of models: what its files hold. */
+typedef struct family {
+    const char *name; /* as runtime/model has it */
+    const char *gguf_arch;
+    bool has_experts, may_have_biases;
+    const tensor_row_t *tensors; /* ended by one without names */
+} family_t;
+
+extern const family_t families[]; /* ended by one without a name */
+
+/** Does runtime/model know the family? */
+bool family_is_known(const family_t *family);
+
+typedef struct model {
+    uint64_t seed; /* of its weights */
+    const family_t *family;
+    bool is_gguf;
+    uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
+    uint32_t n_experts, n_experts_used;
+    bool is_tied, attention_bias, ffn_bias;
+    ag_rope_kind_t rope;
+    ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */
+} model_t;
+
+/** @param number  of the case: families and types take turns by it. */
+model_t model_draw(dice_t *dice, uint64_t number);
+
+/** One line. */
+void model_print(const model_t *model, FILE *file);
+
+/**
+ * Write its files.
+ * @param folder  an existing folder, what is in it is replaced.
+ * @param path    out: what to open.
+ */
+ag_status_t model_write(const model_t *model, const char *folder, char path[256]);

@@ -1,0 +1,76 @@
+#include "rank.h"
+
+#include <string.h>
+
+static ag_status_t make_plan(const ag_rank_opts_t *opts, ag_rank_t *rank)
+{
+    ag_plan_model_t facts = ag_build_plan_model(rank->model);
+    ag_json_t *json = NULL;
+    ag_status_t status;
+
+    if (opts->plan != NULL) {
+        return ag_plan_make(&facts, opts->plan, &rank->plan);
+    }
+    status = ag_json_parse(opts->plan_json, strlen(opts->plan_json), "the plan", &json);
+    if (status == AG_OK) {
+        status = ag_plan_from_json(json, "the plan", &rank->plan);
+    }
+    ag_json_destroy(json);
+    return status == AG_OK ? ag_plan_check_model(rank->plan, &facts) : status;
+}
+
+/* What the ledger will be asked for. */
+static uint64_t foretold_bytes(const ag_rank_t *rank, int number)
+{
+    ag_memory_t memory = ag_memory_foretell(rank->build, &rank->programs, (uint32_t)number, 1);
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < memory.n_parts; i++) {
+        bytes += memory.parts[i].is_region ? memory.parts[i].bytes : 0;
+    }
+    return bytes;
+}
+
+ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank)
+{
+    ag_status_t status = ag_model_open(opts->model, &rank->model);
+
+#define THEN(call) status = status == AG_OK ? (call) : status
+    THEN(make_plan(opts, rank));
+    THEN(ag_build_create(rank->plan, rank->model, &rank->build));
+    THEN(ag_programs_create(rank->build, !opts->last_outputs_only, true, &rank->programs));
+    if (status == AG_OK && opts->change != NULL) {
+        opts->change(opts->change_arg, &rank->programs);
+    }
+    THEN(ag_ledger_create(opts->has_budget ? foretold_bytes(rank, turn->net->rank) : 0,
+                          &rank->ledger));
+    THEN(ag_team_create(&(ag_team_opts_t){.n_threads = 1}, &rank->team));
+    THEN(ag_device_cpu_open(rank->team, rank->ledger, &rank->device));
+    THEN(ag_job_create(&(ag_job_opts_t){.build = rank->build,
+                                        .programs = &rank->programs,
+                                        .net = turn->net,
+                                        .team = rank->team,
+                                        .device = rank->device,
+                                        .clock = turn->clock,
+                                        .wait = turn->wait,
+                                        .idle = turn->idle},
+                       &rank->job));
+#undef THEN
+    return status;
+}
+
+uint64_t ag_rank_close(ag_rank_t *rank)
+{
+    uint64_t bytes;
+
+    ag_job_destroy(rank->job);
+    ag_device_close(rank->device);
+    ag_team_destroy(rank->team);
+    bytes = rank->ledger != NULL ? ag_ledger_total(rank->ledger) : 0;
+    ag_ledger_destroy(rank->ledger);
+    ag_programs_destroy(&rank->programs);
+    ag_build_destroy(rank->build);
+    ag_plan_destroy(rank->plan);
+    ag_model_close(rank->model);
+    return bytes;
+}

@@ -1,0 +1,33 @@
+/* All that a rank of a job has, opened the way the command does it. */
+#pragma once
+
+#include "parallel/run/job.h"
+#include "turns.h"
+
+typedef struct ag_rank_opts {
+    const char *model;          /* its path */
+    const ag_plan_opts_t *plan; /* what the plan is made of; NULL: */
+    const char *plan_json;      /* the plan */
+    bool last_outputs_only;     /* of each sequence; else every row's logits may be asked for */
+    bool has_budget;            /* just what is foretold, as a ledger's; else there is none */
+    /* The programs, before they are bound; NULL: as they are. */
+    void (*change)(void *arg, ag_programs_t *programs);
+    void *change_arg;
+} ag_rank_opts_t;
+
+typedef struct ag_rank {
+    ag_model_t *model;
+    ag_plan_t *plan;
+    ag_build_t *build;
+    ag_programs_t programs;
+    ag_ledger_t *ledger;
+    ag_team_t *team; /* of one thread */
+    ag_device_t *device;
+    ag_job_t *job;
+} ag_rank_t;
+
+/** @param rank  zeroed; to be closed, also after a failure. */
+ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank);
+
+/** @return the bytes that its ledger still had: none. */
+uint64_t ag_rank_close(ag_rank_t *rank);
