@@ -28,6 +28,7 @@ typedef struct cluster_case {
     char path[256]; /* of the model's files */
     uint32_t n_ranks;
     uint32_t n_refused;         /* plans that were drawn before, and leave a rank nothing */
+    uint32_t n_unsupported;     /* or ask for what is not there yet */
     char *plan_json, *one_json; /* and that of a single rank */
     ag_compute_t compute;
     bool last_outputs_only, has_budget;

@@ -41,7 +41,7 @@ static void draw_options(dice_t *dice, const model_t *model, options_t *options)
                                      .pipeline_split = options->pipeline_split};
 }
 
-/* Ranks stand anywhere: a file may say so. */
+/* Ranks stand anywhere: a file may say so. Experts are given out after this. */
 static void shuffle_ranks(dice_t *dice, ag_plan_t *plan)
 {
     uint32_t n_ranks = ag_plan_ranks(plan), places[MOST_CASE_RANKS], at = 0;
@@ -59,6 +59,40 @@ static void shuffle_ranks(dice_t *dice, ag_plan_t *plan)
     }
 }
 
+/* Each expert is some rank's, now and then several ranks'. */
+static void draw_holders(dice_t *dice, const ag_replica_t *replica, ag_holders_t *holders)
+{
+    uint32_t n = replica->n_ranks, at = 0;
+
+    free(holders->ranks);
+    holders->ranks = calloc((size_t)n * holders->n_experts, sizeof(*holders->ranks));
+    if (holders->ranks == NULL) {
+        abort();
+    }
+    for (uint32_t e = 0; e < holders->n_experts; e++) {
+        uint32_t first = dice_below(dice, n), n_holders = 1;
+
+        while (n_holders < n && dice_one_in(dice, 5)) {
+            n_holders++;
+        }
+        for (uint32_t i = 0; i < n_holders; i++) {
+            holders->ranks[at++] = replica->ranks[(first + i) % n];
+        }
+        holders->begin[e + 1] = at;
+    }
+}
+
+/* Who holds which expert, and whether attention is shared out beside them. */
+static void draw_experts(dice_t *dice, ag_plan_t *plan)
+{
+    for (uint32_t s = 0; s < plan->n_stages && plan->stages[s].experts.n_experts > 0; s++) {
+        ag_replica_t *replica = &plan->stages[s].replicas[0];
+
+        replica->tensor_ranks = dice_one_in(dice, 2) ? 1 : replica->n_ranks;
+        draw_holders(dice, replica, &plan->stages[s].experts);
+    }
+}
+
 static ag_status_t print_plan(const ag_plan_t *plan, char **text_p)
 {
     ag_json_t *json = ag_plan_to_json(plan);
@@ -68,17 +102,20 @@ static ag_status_t print_plan(const ag_plan_t *plan, char **text_p)
     return status;
 }
 
-/* A plan by options, if it leaves no rank without anything. */
+/* A plan by options, its ranks and experts anywhere, if it leaves no rank without anything. */
 static ag_status_t try_plan(dice_t *dice, const ag_model_t *model, const ag_plan_opts_t *opts,
-                            bool shuffles, cluster_case_t *c, char **text_p)
+                            cluster_case_t *c, char **text_p)
 {
     ag_plan_model_t facts = ag_build_plan_model(model);
     ag_build_t *build = NULL;
     ag_plan_t *plan = NULL;
     ag_status_t status = ag_plan_make(&facts, opts, &plan);
 
-    if (status == AG_OK && shuffles) {
-        shuffle_ranks(dice, plan);
+    if (status == AG_OK) {
+        if (dice_one_in(dice, 3)) {
+            shuffle_ranks(dice, plan);
+        }
+        draw_experts(dice, plan);
     }
     if (status == AG_OK) {
         status = ag_build_create(plan, model, &build);
@@ -101,7 +138,7 @@ static ag_status_t draw_plans(dice_t *dice, cluster_case_t *c)
     ag_status_t status = ag_model_open(c->path, &model);
 
     if (status == AG_OK) {
-        status = try_plan(dice, model, &common, false, c, &c->one_json);
+        status = try_plan(dice, model, &common, c, &c->one_json);
     }
     while (status == AG_OK && c->plan_json == NULL) {
         options_t options;
@@ -110,9 +147,12 @@ static ag_status_t draw_plans(dice_t *dice, cluster_case_t *c)
         options.opts.compute = common.compute;
         options.opts.batch_tokens = common.batch_tokens;
         options.opts.n_sequences = common.n_sequences;
-        status = try_plan(dice, model, &options.opts, dice_one_in(dice, 3), c, &c->plan_json);
+        status = try_plan(dice, model, &options.opts, c, &c->plan_json);
         if (status == AG_ERR_INVALID && strstr(ag_error(), "nothing to hold") != NULL) {
             c->n_refused++;
+            status = AG_OK;
+        } else if (status == AG_ERR_UNSUPPORTED) {
+            c->n_unsupported++;
             status = AG_OK;
         }
     }
@@ -192,7 +232,7 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
     c->number = number;
     c->order = number * 3;
     c->model = model_draw(&dice, number);
-    c->compute = number % 4 < 2 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
+    c->compute = dice_one_in(&dice, 2) ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
     c->work.n_sequences = dice_between(&dice, 1, 3);
     c->last_outputs_only = dice_one_in(&dice, 2);
     c->has_budget = dice_one_in(&dice, 2);

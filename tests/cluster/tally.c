@@ -74,7 +74,7 @@ static const char *const musts[] = {
     "sequences 2",
     "sequences 3",
     "budget as foretold",
-    "plan refused by all",
+    "plan that leaves a rank nothing",
     "order changed, same bits",
     "death",
     "death told",
@@ -270,6 +270,30 @@ static void tally_units(tally_t *tally, const ag_build_t *build)
     add_if(tally, is_replicated, "key-value heads replicated");
 }
 
+static void tally_experts(tally_t *tally, const ag_build_t *build)
+{
+    const ag_plan_t *plan = build->plan;
+    bool is_uneven = false, is_empty = false, is_shared = false, is_whole = false;
+
+    for (uint32_t s = 0; s < plan->n_stages && plan->stages[s].experts.n_experts > 0; s++) {
+        const ag_replica_t *replica = &plan->stages[s].replicas[0];
+        const ag_holders_t *holders = &plan->stages[s].experts;
+        spread_t spread = {0};
+
+        for (uint32_t i = 0; i < replica->n_ranks; i++) {
+            spread_add(&spread, 0, build->ranks[replica->ranks[i]].shard.experts.n_held);
+        }
+        is_uneven |= spread.least < spread.most;
+        is_empty |= spread.n_empty > 0;
+        is_shared |= holders->begin[holders->n_experts] > holders->n_experts;
+        is_whole |= replica->n_ranks > 1 && replica->tensor_ranks == 1;
+    }
+    add_if(tally, is_uneven, "unit experts, uneven");
+    add_if(tally, is_empty, "empty share of experts");
+    add_if(tally, is_shared, "an expert on several ranks");
+    add_if(tally, is_whole, "attention whole beside experts");
+}
+
 static void tally_plan(tally_t *tally, const ag_plan_t *plan)
 {
     uint32_t n_ranks = ag_plan_ranks(plan), next = 0;
@@ -370,7 +394,8 @@ static void tally_work(tally_t *tally, const cluster_case_t *c, const ag_program
     }
     tally_add(tally, c->last_outputs_only ? "logits of last rows" : "logits of every row", 1);
     add_if(tally, c->has_budget, "budget as foretold");
-    tally_add(tally, "plan refused by all", c->n_refused);
+    tally_add(tally, "plan that leaves a rank nothing", c->n_refused);
+    tally_add(tally, "plan that is not supported", c->n_unsupported);
 }
 
 ag_status_t tally_case(tally_t *tally, const cluster_case_t *c)
@@ -391,6 +416,7 @@ ag_status_t tally_case(tally_t *tally, const cluster_case_t *c)
     if (status == AG_OK) {
         tally_model(tally, c, model);
         tally_units(tally, build);
+        tally_experts(tally, build);
         tally_plan(tally, plan);
         tally_programs(tally, &programs);
         tally_work(tally, c, &programs);
