@@ -75,6 +75,7 @@ static bool run_all(check_t *check, const char *what, const char *plan, uint32_t
                  .chooses = logits == check->one};
 
     play(check, &run, &(ag_turns_opts_t){.n_ranks = n_ranks, .seed = seed});
+    tally_add(check->tally, "steps in flight", run.n_ahead > 0);
     return all_ended_well(check, what, n_ranks, &run);
 }
 

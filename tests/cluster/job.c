@@ -80,24 +80,79 @@ static void take_logits(run_t *run, const work_step_t *step, uint32_t begin, uin
     }
 }
 
-static ag_status_t drive(ag_job_t *job, run_t *run)
+/* Sequences [begin, end) of a step of the work, under way. */
+typedef struct flight {
+    const work_step_t *step;
+    uint32_t begin, end;
+} flight_t;
+
+enum { MOST_FLIGHTS = 16 };
+
+typedef struct driver {
+    ag_job_t *job;
+    run_t *run;
+    dice_t dice;
+    flight_t flights[MOST_FLIGHTS];
+    uint32_t n_posted, n_taken;
+} driver_t;
+
+static ag_status_t land(driver_t *driver)
 {
-    work_t *work = run->work;
+    const flight_t *flight = &driver->flights[driver->n_taken++ % MOST_FLIGHTS];
+    const float *logits = NULL;
+    ag_status_t status = ag_job_wait(driver->job, &logits);
+
+    if (status == AG_OK) {
+        take_logits(driver->run, flight->step, flight->begin, flight->end, logits);
+    }
+    return status;
+}
+
+/* Behind those under way, as many as there may be; where tokens are chosen, by the logits of all
+ * before. */
+static ag_status_t post(driver_t *driver, const flight_t *flight)
+{
+    uint32_t most = driver->run->chooses ? 1 : ag_job_slots(driver->job);
     ag_status_t status = AG_OK;
-    bool is_cancelled;
     arrays_t arrays;
 
-    for (uint32_t i = 0; i < work->n_steps && status == AG_OK; i++) {
-        const float *logits = NULL;
+    if (dice_one_in(&driver->dice, 4)) {
+        most = dice_between(&driver->dice, 1, most);
+    }
+    while (status == AG_OK && driver->n_posted - driver->n_taken >= most) {
+        status = land(driver);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    fill_arrays(driver->run->work, flight->step, flight->begin, flight->end, &arrays);
+    if (arrays.step.counts[AG_COUNT_TOKENS] == 0) {
+        return AG_OK;
+    }
+    driver->run->n_ahead += driver->n_posted > driver->n_taken;
+    driver->flights[driver->n_posted++ % MOST_FLIGHTS] = *flight;
+    return ag_job_post(driver->job, &arrays.step);
+}
+
+static ag_status_t drive(ag_job_t *job, run_t *run)
+{
+    driver_t driver = {.job = job, .run = run, .dice = {.seed = run->c->number}};
+    uint32_t n = run->work->n_sequences;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < run->work->n_steps && status == AG_OK; i++) {
+        uint32_t most = dice_between(&driver.dice, 1, n); /* sequences of one step */
+        bool is_cancelled;
 
         status = ag_job_is_cancelled(job, &is_cancelled);
-        if (status == AG_OK) {
-            fill_arrays(work, &work->steps[i], 0, work->n_sequences, &arrays);
-            status = ag_job_step(job, &arrays.step, &logits);
+        for (uint32_t s = 0; s < n && status == AG_OK; s += most) {
+            status = post(&driver, &(flight_t){.step = &run->work->steps[i],
+                                               .begin = s,
+                                               .end = s + most < n ? s + most : n});
         }
-        if (status == AG_OK) {
-            take_logits(run, &work->steps[i], 0, work->n_sequences, logits);
-        }
+    }
+    while (status == AG_OK && driver.n_taken < driver.n_posted) {
+        status = land(&driver);
     }
     return status == AG_OK ? ag_job_stop(job) : status;
 }

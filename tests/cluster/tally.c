@@ -73,6 +73,7 @@ static const char *const musts[] = {
     "sequences 1",
     "sequences 2",
     "sequences 3",
+    "steps in flight",
     "budget as foretold",
     "plan that leaves a rank nothing",
     "order changed, same bits",
