@@ -60,19 +60,17 @@ static uint32_t list_hosts(const ag_session_t *session, ag_report_host_t *hosts)
 ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figures,
                            ag_report_t *report)
 {
-    ag_plan_t one = *session->plan;
-    ag_replica_t replica = {.n_ranks = 1, .ranks = &(uint32_t){0}, .shares = &(uint32_t){1}};
-    ag_stage_t stage = {
-        .layer_end = session->model->spec->n_layers, .n_replicas = 1, .replicas = &replica};
+    ag_plan_t *one = NULL;
     ag_report_host_t *hosts = calloc((size_t)session->net->n_ranks, sizeof(*hosts));
     ag_build_t *whole = NULL;
     ag_programs_t programs = {0};
     ag_status_t status = hosts == NULL ? ag_fail_nomem("making a report", sizeof(*hosts)) : AG_OK;
 
-    one.n_stages = 1;
-    one.stages = &stage;
     if (status == AG_OK) {
-        status = ag_build_create(&one, session->model, &whole);
+        status = ag_plan_on_one(session->plan, &one);
+    }
+    if (status == AG_OK) {
+        status = ag_build_create(one, session->model, &whole);
     }
     if (status == AG_OK) {
         status = ag_programs_create(whole, false, false, &programs);
@@ -94,6 +92,7 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
     }
     ag_programs_destroy(&programs);
     ag_build_destroy(whole);
+    ag_plan_destroy(one);
     free(hosts);
     return status;
 }

@@ -26,6 +26,16 @@ static ag_status_t share_out(const ag_replica_t *replica, uint64_t total, uint64
     return ag_shares_split(total, unit, replica->shares, replica->n_ranks, ranges);
 }
 
+/* The same of what ranks have whole that are not tensor-parallel. */
+static ag_status_t share_out_tensor(const ag_replica_t *replica, uint64_t total, uint64_t unit,
+                                    ag_range_t *ranges)
+{
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        ranges[i] = (ag_range_t){0, total};
+    }
+    return replica->tensor_ranks > 1 ? share_out(replica, total, unit, ranges) : AG_OK;
+}
+
 static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, uint32_t kind,
                               ag_range_t *ranges)
 {
@@ -34,7 +44,7 @@ static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, ui
     ag_status_t status = ag_model_units(build->model, kind, &units);
 
     if (status == AG_OK) {
-        status = share_out(replica, layer->n_heads, units.heads, ranges);
+        status = share_out_tensor(replica, layer->n_heads, units.heads, ranges);
     }
     for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
         ag_layer_shard_t *shard = &build->ranks[replica->ranks[i]].shard.layers[kind];
@@ -43,7 +53,8 @@ static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, ui
         shard->head_end = (uint32_t)ranges[i].end;
     }
     if (status == AG_OK) {
-        status = share_out(replica, layer->ffn_width, units.ffn_columns, ranges);
+        status = share_out_tensor(replica, layer->n_experts > 0 ? 0 : layer->ffn_width,
+                                  units.ffn_columns, ranges);
     }
     for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
         ag_layer_shard_t *shard = &build->ranks[replica->ranks[i]].shard.layers[kind];
@@ -66,40 +77,85 @@ static ag_status_t share_vocabulary(ag_build_t *build, const ag_replica_t *repli
     for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
         ag_shard_t *shard = &build->ranks[replica->ranks[i]].shard;
 
-        shard->index = i;
-        shard->n_ranks = shard->n_stage_ranks = replica->n_ranks;
+        shard->index = replica->tensor_ranks > 1 ? i : 0;
+        shard->n_ranks = replica->tensor_ranks;
+        shard->stage_index = i;
+        shard->n_stage_ranks = replica->n_ranks;
         shard->vocab_begin = (uint32_t)ranges[i].begin;
         shard->vocab_end = (uint32_t)ranges[i].end;
     }
     return status;
 }
 
-/* All experts are one rank's, each is a place of its own. */
-static ag_status_t share_experts(const ag_spec_t *spec, ag_shard_t *shard)
+static bool is_holder(const ag_holders_t *holders, uint32_t expert, uint32_t rank)
+{
+    for (uint32_t i = holders->begin[expert]; i < holders->begin[expert + 1]; i++) {
+        if (holders->ranks[i] == rank) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The number of a place: of the holds before it, rank after rank. */
+static uint32_t place_of(const ag_holders_t *holders, const ag_replica_t *replica, uint32_t rank,
+                         uint32_t expert)
+{
+    uint32_t place = 0;
+
+    for (uint32_t i = 0; replica->ranks[i] != rank; i++) {
+        for (uint32_t e = 0; e < holders->n_experts; e++) {
+            place += is_holder(holders, e, replica->ranks[i]);
+        }
+    }
+    for (uint32_t e = 0; e < expert; e++) {
+        place += is_holder(holders, e, rank);
+    }
+    return place;
+}
+
+/* Where a rank's rows go: to itself where it holds the expert, else to one of the holders. */
+static void list_places(const ag_holders_t *holders, const ag_replica_t *replica, uint32_t rank,
+                        ag_expert_shard_t *experts)
+{
+    uint32_t at = 0;
+
+    for (uint32_t e = 0; e < holders->n_experts; e++) {
+        for (uint32_t i = holders->begin[e]; i < holders->begin[e + 1]; i++) {
+            if (holders->ranks[i] == rank || !is_holder(holders, e, rank)) {
+                experts->places[at++] = place_of(holders, replica, holders->ranks[i], e);
+            }
+        }
+        experts->place_begin[e + 1] = at;
+        if (is_holder(holders, e, rank)) {
+            experts->held[experts->n_held++] = e;
+        }
+    }
+}
+
+static ag_status_t share_experts(const ag_holders_t *holders, const ag_replica_t *replica,
+                                 uint32_t rank, ag_shard_t *shard)
 {
     ag_expert_shard_t *experts = &shard->experts;
-    uint32_t n = ag_spec_experts(spec);
+    uint32_t n = holders->n_experts;
 
-    shard->stage_index = 0;
     if (n == 0) {
         return AG_OK;
     }
-    if (shard->n_stage_ranks > 1) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "experts on several ranks of a stage: give --pp alone, or one rank");
-    }
+    experts->n_places = holders->begin[n];
     experts->held = calloc(n, sizeof(uint32_t));
-    experts->n_held_of = calloc(1, sizeof(uint32_t));
+    experts->n_held_of = calloc(replica->n_ranks, sizeof(uint32_t));
     experts->place_begin = calloc((size_t)n + 1, sizeof(uint32_t));
-    experts->places = calloc(n, sizeof(uint32_t));
+    experts->places = calloc(experts->n_places, sizeof(uint32_t));
     if (experts->held == NULL || experts->n_held_of == NULL || experts->place_begin == NULL ||
         experts->places == NULL) {
-        return ag_fail_nomem("sharing experts out", 4 * n * sizeof(uint32_t));
+        return ag_fail_nomem("sharing experts out", experts->n_places * sizeof(uint32_t));
     }
-    experts->n_held = experts->n_held_of[0] = experts->n_places = n;
-    for (uint32_t e = 0; e < n; e++) {
-        experts->held[e] = experts->places[e] = e;
-        experts->place_begin[e + 1] = e + 1;
+    list_places(holders, replica, rank, experts);
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        for (uint32_t e = 0; e < n; e++) {
+            experts->n_held_of[i] += is_holder(holders, e, replica->ranks[i]);
+        }
     }
     return AG_OK;
 }
@@ -116,7 +172,7 @@ static bool holds_nothing(const ag_build_t *build, uint32_t rank)
             return false;
         }
     }
-    return !has_vocab || shard->vocab_end == shard->vocab_begin;
+    return shard->experts.n_held == 0 && (!has_vocab || shard->vocab_end == shard->vocab_begin);
 }
 
 static unsigned long long sum_of_shares(const ag_replica_t *replica)
@@ -141,7 +197,8 @@ static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_rep
     for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
         uint32_t rank = replica->ranks[i];
 
-        status = share_experts(build->model->spec, &build->ranks[rank].shard);
+        status = share_experts(&build->plan->stages[stage].experts, replica, rank,
+                               &build->ranks[rank].shard);
         if (status == AG_OK) {
             status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
         }
@@ -220,10 +277,12 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
     CHECK(AG_CHECK_EXPANDED, "expand");
     status = status == AG_OK ? ag_pass_tensor(program, plan) : status;
     CHECK(AG_CHECK_SUMMED, "tensor");
+    status = status == AG_OK ? ag_pass_expert(program, build) : status;
+    CHECK(AG_CHECK_EXCHANGED, "expert");
     status = status == AG_OK ? ag_pass_fuse(program, plan) : status;
-    CHECK(AG_CHECK_SUMMED, "fuse");
+    CHECK(AG_CHECK_EXCHANGED, "fuse");
     status = status == AG_OK ? ag_pass_compile(program, build) : status;
-    CHECK(AG_CHECK_SUMMED, "compile");
+    CHECK(AG_CHECK_EXCHANGED, "compile");
     status = status == AG_OK ? ag_program_link(program) : status;
     CHECK(AG_CHECK_LINKED, "linking");
     status = status == AG_OK ? ag_pass_place(program, plan) : status;

@@ -5,9 +5,12 @@
 #include "parallel/pass/pass.h"
 #include "parallel/schedule/schedule.h"
 
+enum { MOST_USES = 5 }; /* of a part */
+
 /* The buffers of a rank, and where its emission stands. */
 typedef struct rank_state {
     uint32_t x, partial, logits;
+    uint32_t routes, n_sent, sent, n_received, received; /* where ranks share experts out */
     bool pending; /* partial holds what has yet to be added to x */
 } rank_state_t;
 
@@ -29,6 +32,11 @@ static ag_block_t block_of(const expand_t *expand, uint32_t rank)
         .x = (int32_t)expand->ranks[rank].x,
         .partial = (int32_t)expand->ranks[rank].partial,
         .logits = (int32_t)expand->ranks[rank].logits,
+        .routes = (int32_t)expand->ranks[rank].routes,
+        .n_sent = (int32_t)expand->ranks[rank].n_sent,
+        .sent = (int32_t)expand->ranks[rank].sent,
+        .n_received = (int32_t)expand->ranks[rank].n_received,
+        .received = (int32_t)expand->ranks[rank].received,
         .first_layer = expand->build->plan->stages[build->place.stage].layer_begin,
     };
 }
@@ -45,6 +53,12 @@ static ag_status_t emit_part(const expand_t *expand, uint32_t rank, const ag_par
         return ag_block_attention(&block, part->layer, expand->ranks[rank].pending, graph);
     case AG_PART_FFN:
         return ag_block_ffn(&block, part->layer, graph);
+    case AG_PART_ROUTE:
+        return ag_block_route(&block, part->layer, graph);
+    case AG_PART_EXPERTS:
+        return ag_block_experts(&block, part->layer, graph);
+    case AG_PART_COMBINE:
+        return ag_block_combine(&block, part->layer, graph);
     case AG_PART_ADD:
         return ag_block_add(&block, graph);
     default:
@@ -52,17 +66,51 @@ static ag_status_t emit_part(const expand_t *expand, uint32_t rank, const ag_par
     }
 }
 
-/* The buffers that a part reads and writes; partial sums where several ranks hold shares. */
-static uint32_t part_uses(const expand_t *expand, uint32_t rank, const ag_part_t *part,
-                          ag_use_t uses[3])
+/* Of a part among the three of experts that ranks share out. @return 0: it is none. */
+static uint32_t expert_uses(const rank_state_t *state, const ag_part_t *part, ag_use_t *uses)
 {
-    const rank_state_t *state = &expand->ranks[rank];
-    uint32_t sum = expand->build->ranks[rank].shard.n_ranks > 1 ? AG_USE_PARTIAL : 0;
-    bool adds = state->pending;
+    const uint32_t r = AG_USE_READ, w = AG_USE_WRITE;
     uint32_t n = 0;
 
-    if (part->kind == AG_PART_EMBED) {
-        uses[n++] = (ag_use_t){state->x, AG_USE_WRITE | sum};
+    switch (part->kind) {
+    case AG_PART_ROUTE:
+        uses[n++] = (ag_use_t){state->x, r | w};
+        uses[n++] = (ag_use_t){state->partial, r};
+        uses[n++] = (ag_use_t){state->routes, w};
+        uses[n++] = (ag_use_t){state->n_sent, w};
+        uses[n++] = (ag_use_t){state->sent, w};
+        break;
+    case AG_PART_EXPERTS:
+        uses[n++] = (ag_use_t){state->n_received, r};
+        uses[n++] = (ag_use_t){state->received, r | w};
+        break;
+    case AG_PART_COMBINE:
+        uses[n++] = (ag_use_t){state->sent, r};
+        uses[n++] = (ag_use_t){state->routes, r};
+        uses[n++] = (ag_use_t){state->partial, w | AG_USE_SHARE};
+        break;
+    default:
+        break;
+    }
+    return n;
+}
+
+/* The buffers that a part reads and writes; partial sums where several ranks hold shares. */
+static uint32_t part_uses(const expand_t *expand, uint32_t rank, const ag_part_t *part,
+                          ag_use_t uses[MOST_USES])
+{
+    const rank_state_t *state = &expand->ranks[rank];
+    const ag_shard_t *shard = &expand->build->ranks[rank].shard;
+    uint32_t sum = shard->n_ranks > 1 ? AG_USE_PARTIAL : 0;
+    bool adds = state->pending;
+    uint32_t n = expert_uses(state, part, uses);
+
+    if (n > 0) {
+        return n;
+    }
+    if (part->kind == AG_PART_EMBED) { /* the vocabulary is all ranks' */
+        uses[n++] =
+            (ag_use_t){state->x, AG_USE_WRITE | (shard->n_stage_ranks > 1 ? AG_USE_PARTIAL : 0)};
         return n;
     }
     uses[n++] = (ag_use_t){state->x, AG_USE_READ | (adds ? AG_USE_WRITE : 0)};
@@ -103,7 +151,7 @@ static ag_status_t add_segment_op(const expand_t *expand, uint32_t rank, const a
 static ag_status_t add_part(expand_t *expand, uint32_t rank, ag_part_kind_t kind, uint32_t layer)
 {
     ag_part_t part = {kind, layer};
-    ag_use_t uses[3];
+    ag_use_t uses[MOST_USES];
     uint32_t n_uses = part_uses(expand, rank, &part, uses);
     ag_graph_t *graph;
     ag_status_t status = new_graph(&graph);
@@ -116,7 +164,8 @@ static ag_status_t add_part(expand_t *expand, uint32_t rank, ag_part_kind_t kind
         expand->program->free_inside(graph);
         return status;
     }
-    expand->ranks[rank].pending = kind == AG_PART_ATTN || kind == AG_PART_FFN;
+    expand->ranks[rank].pending =
+        kind == AG_PART_ATTN || kind == AG_PART_FFN || kind == AG_PART_COMBINE;
     return add_segment_op(expand, rank, &part, graph, uses, n_uses);
 }
 
@@ -264,6 +313,38 @@ static ag_status_t collect_logits(expand_t *expand, const ag_replica_t *last)
     return status;
 }
 
+/* What experts exchange, where ranks of a stage share them out. */
+static ag_status_t add_expert_buffers(expand_t *expand, uint32_t rank)
+{
+    const ag_spec_t *spec = expand->build->model->spec;
+    const ag_shard_t *shard = &expand->build->ranks[rank].shard;
+    const ag_expert_shard_t *experts = &shard->experts;
+    rank_state_t *state = &expand->ranks[rank];
+    uint64_t row_bytes = spec->hidden * sizeof(float);
+    uint64_t route_bytes = ag_route_width(ag_spec_experts_used(spec)) * sizeof(float);
+    const struct {
+        const char *name;
+        uint64_t unit_bytes;
+        ag_size_counter_t counter;
+        uint32_t *buffer_p;
+    } buffers[] = {
+        {"routes", route_bytes, AG_SIZE_TOKENS, &state->routes},
+        {"n_sent", experts->n_places * sizeof(uint32_t), AG_SIZE_ONE, &state->n_sent},
+        {"sent", row_bytes, AG_SIZE_SENT, &state->sent},
+        {"n_received", (uint64_t)shard->n_stage_ranks * experts->n_held * sizeof(uint32_t),
+         AG_SIZE_ONE, &state->n_received},
+        {"received", row_bytes, AG_SIZE_RECEIVED, &state->received},
+    };
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]) && status == AG_OK; i++) {
+        status =
+            ag_program_add_buffer(expand->program, rank, buffers[i].name, buffers[i].unit_bytes,
+                                  buffers[i].counter, buffers[i].buffer_p);
+    }
+    return status;
+}
+
 static ag_status_t add_buffers(expand_t *expand, uint32_t rank)
 {
     const ag_shard_t *shard = &expand->build->ranks[rank].shard;
@@ -282,7 +363,25 @@ static ag_status_t add_buffers(expand_t *expand, uint32_t rank)
         status = ag_program_add_buffer(expand->program, rank, "logits", logits_bytes,
                                        AG_SIZE_OUTPUTS, &state->logits);
     }
-    return status;
+    return status == AG_OK && shard->experts.n_places > 0 && shard->n_stage_ranks > 1
+               ? add_expert_buffers(expand, rank)
+               : status;
+}
+
+/* The feed-forward part of a layer. */
+static ag_status_t add_ffn(expand_t *expand, uint32_t rank, uint32_t layer)
+{
+    ag_block_t block = block_of(expand, rank);
+    ag_status_t status;
+
+    if (!ag_block_is_spread(&block, layer)) {
+        return add_part(expand, rank, AG_PART_FFN, layer);
+    }
+    status = add_part(expand, rank, AG_PART_ROUTE, layer);
+    if (status == AG_OK) {
+        status = add_part(expand, rank, AG_PART_EXPERTS, layer);
+    }
+    return status == AG_OK ? add_part(expand, rank, AG_PART_COMBINE, layer) : status;
 }
 
 static ag_status_t add_layers(expand_t *expand, uint32_t rank, uint32_t stage)
@@ -297,7 +396,7 @@ static ag_status_t add_layers(expand_t *expand, uint32_t rank, uint32_t stage)
     for (uint32_t i = layers->layer_begin; i < layers->layer_end && status == AG_OK; i++) {
         status = add_part(expand, rank, AG_PART_ATTN, i);
         if (status == AG_OK) {
-            status = add_part(expand, rank, AG_PART_FFN, i);
+            status = add_ffn(expand, rank, i);
         }
     }
     if (status != AG_OK) {

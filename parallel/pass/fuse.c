@@ -23,7 +23,7 @@ static ag_status_t join_uses(ag_program_t *program, uint32_t rank, uint32_t op, 
                 return status;
             }
         } else if (known->mode & AG_USE_WRITE) {
-            known->mode |= use.mode & AG_USE_PARTIAL;
+            known->mode |= use.mode & (AG_USE_PARTIAL | AG_USE_SHARE);
         } else {
             known->mode |= use.mode;
         }

@@ -71,6 +71,38 @@ uint32_t ag_plan_slots(const ag_plan_t *plan)
     return plan->n_stages;
 }
 
+ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p)
+{
+    uint32_t n_experts = plan->stages[0].experts.n_experts;
+    ag_plan_t *one, sizes = *plan;
+    ag_stage_t *stage;
+    ag_status_t status = ag_plan_create(1, &one);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    stage = one->stages;
+    sizes.n_stages = 1;
+    sizes.stages = stage;
+    sizes.n_budgets = 0;
+    sizes.budget_bytes = NULL;
+    *one = sizes;
+    stage->layer_end = plan->stages[plan->n_stages - 1].layer_end;
+    status = ag_replica_resize(&stage->replicas[0], 1);
+    if (status == AG_OK) {
+        stage->replicas[0].shares[0] = 1;
+    }
+    if (status == AG_OK && n_experts > 0) {
+        status = ag_holders_fill(&stage->experts, n_experts, &stage->replicas[0], &n_experts);
+    }
+    if (status != AG_OK) {
+        ag_plan_destroy(one);
+        return status;
+    }
+    *one_p = one;
+    return AG_OK;
+}
+
 uint32_t ag_plan_ranks(const ag_plan_t *plan)
 {
     uint32_t n_ranks = 0;

@@ -88,6 +88,9 @@ ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opt
                          ag_plan_t **plan_p);
 void ag_plan_destroy(ag_plan_t *plan); /* NULL is allowed */
 
+/** The same job on one rank, without budgets. */
+ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p);
+
 /** Number of ranks: the sum over stages and replicas. */
 uint32_t ag_plan_ranks(const ag_plan_t *plan);
 

@@ -50,7 +50,14 @@ static void advance(cursor_t *cursor)
     case AG_PART_ATTN:
         cursor->next.kind = AG_PART_FFN;
         break;
+    case AG_PART_ROUTE:
+        cursor->next.kind = AG_PART_EXPERTS;
+        break;
+    case AG_PART_EXPERTS:
+        cursor->next.kind = AG_PART_COMBINE;
+        break;
     case AG_PART_FFN:
+    case AG_PART_COMBINE:
         if (cursor->next.layer + 1 < stage->layer_end) {
             cursor->next = (ag_part_t){AG_PART_ATTN, cursor->next.layer + 1};
         } else {
@@ -64,6 +71,18 @@ static void advance(cursor_t *cursor)
         break;
     default:
         cursor->ended = true;
+    }
+}
+
+/* Whether a layer has experts the plan does not say: where ranks share some out, either may come.
+ */
+static void allow_routes(cursor_t *cursor, const ag_part_t *part)
+{
+    const ag_stage_t *stage = &cursor->plan->stages[cursor->place.stage];
+
+    if (cursor->next.kind == AG_PART_FFN && part->kind == AG_PART_ROUTE &&
+        stage->experts.n_experts > 0 && stage->replicas[cursor->place.replica].n_ranks > 1) {
+        cursor->next.kind = AG_PART_ROUTE;
     }
 }
 
@@ -90,6 +109,7 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
         for (size_t i = 0; i < segment->parts.n_items; i++) {
             const ag_part_t *part = &AG_ITEMS(&segment->parts, ag_part_t)[i];
 
+            allow_routes(&cursor, part);
             if (cursor.ended || part->kind != cursor.next.kind ||
                 part->layer != cursor.next.layer) {
                 return ag_check_fail_at(program, r, op,
@@ -105,30 +125,45 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
     return AG_OK;
 }
 
-typedef enum content { UNWRITTEN, WHOLE, PARTIAL } content_t;
+typedef enum content { UNWRITTEN, WHOLE, PARTIAL, SHARE } content_t;
+
+/* What is wrong with reading a buffer of this content; NULL: nothing. */
+static const char *fault_of_read(uint8_t kind, content_t content, ag_check_stage_t stage)
+{
+    if (kind == AG_OP_ALL_REDUCE) {
+        return content == PARTIAL ? NULL : "sums what is no partial sum";
+    }
+    if (kind == AG_OP_ALL_GATHER) {
+        return content == SHARE ? NULL : "gathers what are no rows of several ranks";
+    }
+    if (content == UNWRITTEN && stage >= AG_CHECK_EXCHANGED) {
+        return "reads a buffer that nothing has written";
+    }
+    if (content == PARTIAL && stage >= AG_CHECK_SUMMED) {
+        return "reads a partial sum that was not summed";
+    }
+    return content == SHARE && stage >= AG_CHECK_EXCHANGED
+               ? "reads rows of several ranks that were not gathered"
+               : NULL;
+}
 
 static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t op,
-                             const ag_use_t *use, bool summed, content_t *contents)
+                             const ag_use_t *use, ag_check_stage_t stage, content_t *contents)
 {
     uint8_t kind = ag_rank_ops(&program->ranks[r])[op].kind;
     content_t *content = &contents[use->buffer];
+    const char *fault = use->mode & AG_USE_READ ? fault_of_read(kind, *content, stage) : NULL;
 
-    if ((use->mode & AG_USE_READ) && *content == UNWRITTEN) {
-        return ag_check_fail_at(program, r, op, "reads a buffer that nothing has written");
-    }
-    if (kind == AG_OP_ALL_REDUCE && *content != PARTIAL) {
-        return ag_check_fail_at(program, r, op, "sums what is no partial sum");
-    }
-    if (summed && kind != AG_OP_ALL_REDUCE && (use->mode & AG_USE_READ) && *content == PARTIAL) {
-        return ag_check_fail_at(program, r, op, "reads a partial sum that was not summed");
+    if (fault != NULL) {
+        return ag_check_fail_at(program, r, op, fault);
     }
     if (use->mode & AG_USE_WRITE) {
-        *content = use->mode & AG_USE_PARTIAL ? PARTIAL : WHOLE;
+        *content = use->mode & AG_USE_PARTIAL ? PARTIAL : use->mode & AG_USE_SHARE ? SHARE : WHOLE;
     }
     return AG_OK;
 }
 
-static ag_status_t check_contents(const ag_program_t *program, uint32_t r, bool summed)
+static ag_status_t check_contents(const ag_program_t *program, uint32_t r, ag_check_stage_t stage)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
     content_t *contents = calloc(rank->buffers.n_items + 1, sizeof(*contents));
@@ -141,7 +176,7 @@ static ag_status_t check_contents(const ag_program_t *program, uint32_t r, bool 
         const ag_op_t *o = &ag_rank_ops(rank)[op];
 
         for (uint32_t i = 0; i < o->n_uses && status == AG_OK; i++) {
-            status = check_use(program, r, op, &ag_op_uses(rank, o)[i], summed, contents);
+            status = check_use(program, r, op, &ag_op_uses(rank, o)[i], stage, contents);
         }
     }
     if (status == AG_OK && r == 0 &&
@@ -162,7 +197,7 @@ static ag_status_t check_rank(const ag_program_t *program, const ag_plan_t *plan
         status = check_parts(program, plan, rank);
     }
     if (status == AG_OK) {
-        status = check_contents(program, rank, stage >= AG_CHECK_SUMMED);
+        status = check_contents(program, rank, stage);
     }
     return status;
 }

@@ -7,11 +7,12 @@
 #include "parallel/program/program.h"
 
 typedef enum ag_check_stage {
-    AG_CHECK_EXPANDED, /* every part of the model once, in order; every buffer written before it is
-                          read */
-    AG_CHECK_SUMMED,   /* and: partial sums are summed before they are read, and once */
-    AG_CHECK_LINKED,   /* and: no deadlock, ranks agree, uses of a buffer are ordered */
-    AG_CHECK_PLACED,   /* and: buffers that share bytes are never in use together */
+    AG_CHECK_EXPANDED,  /* every part of the model once, in order */
+    AG_CHECK_SUMMED,    /* and: partial sums are summed before they are read, and once */
+    AG_CHECK_EXCHANGED, /* and: every buffer is written before it is read, each rank's rows of one
+                           come to all before any reads them */
+    AG_CHECK_LINKED,    /* and: no deadlock, ranks agree, uses of a buffer are ordered */
+    AG_CHECK_PLACED,    /* and: buffers that share bytes are never in use together */
 } ag_check_stage_t;
 
 /**

@@ -76,16 +76,41 @@ static bool has_subject(const ag_program_t *program, const ag_rank_program_t *ra
     return !ag_op_infos[op->kind].is_collective || op->subject < program->groups.n_items;
 }
 
-/* What a message or a collective moves is its one buffer. */
-static bool moves_its_buffer(const ag_rank_program_t *rank, const ag_op_t *op)
+static bool counts_rows(uint32_t counter)
 {
-    const ag_buffer_t *buffer;
+    return counter == AG_SIZE_SENT || counter == AG_SIZE_RECEIVED;
+}
 
-    if (op->n_uses != 1 || ag_op_uses(rank, op)[0].mode != ag_op_infos[op->kind].use) {
+/* Numbers for numbers, or rows for rows of the same width with the numbers of both. */
+static bool exchanges_alike(const ag_op_t *op, const ag_buffer_t *const *moved)
+{
+    if (op->n_uses == 2) {
+        return moved[0]->counter == AG_SIZE_ONE && moved[1]->counter == AG_SIZE_ONE;
+    }
+    return counts_rows(moved[0]->counter) && counts_rows(moved[1]->counter) &&
+           moved[0]->counter != moved[1]->counter && moved[1]->unit_bytes == op->unit_bytes &&
+           moved[2]->counter == AG_SIZE_ONE && moved[3]->counter == AG_SIZE_ONE;
+}
+
+/* What a message or a collective moves is its first buffer; the others are as its kind has them. */
+static bool moves_its_buffers(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    const ag_op_info_t *info = &ag_op_infos[op->kind];
+    const ag_buffer_t *moved[AG_MAX_MOVED];
+
+    if (op->n_uses != info->n_least && op->n_uses != info->n_uses) {
         return false;
     }
-    buffer = &AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, op)[0].buffer];
-    return buffer->counter == op->counter && buffer->unit_bytes == op->unit_bytes;
+    for (uint32_t i = 0; i < op->n_uses; i++) {
+        const ag_use_t *use = &ag_op_uses(rank, op)[i];
+
+        if (use->mode != info->uses[i]) {
+            return false;
+        }
+        moved[i] = &AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer];
+    }
+    return moved[0]->counter == op->counter && moved[0]->unit_bytes == op->unit_bytes &&
+           (op->n_uses == 1 || exchanges_alike(op, moved));
 }
 
 static bool is_member(const ag_program_group_t *group, uint32_t rank)
@@ -124,15 +149,17 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
             return ag_check_fail_at(program, r, op, "the group's channel is another, or its ranks");
         }
     }
-    return moves_its_buffer(rank, o)
+    return moves_its_buffers(rank, o)
                ? AG_OK
                : ag_check_fail_at(program, r, op, "what it moves does not fit its buffer");
 }
 
-/* With whom an operation meets: a peer on a channel, one way, or a group. */
+/* With whom an operation meets: a peer on a channel, one way, or a group, in whatever it does. */
 static bool meets_alike(const ag_op_t *a, const ag_op_t *b)
 {
-    return a->kind == b->kind && a->channel == b->channel && a->peer == b->peer;
+    bool both_groups = ag_op_infos[a->kind].is_collective && ag_op_infos[b->kind].is_collective;
+
+    return (a->kind == b->kind || both_groups) && a->channel == b->channel && a->peer == b->peer;
 }
 
 /*

@@ -105,15 +105,39 @@ static ag_status_t try_message(const world_t *world, uint32_t rank, int64_t op, 
     return status;
 }
 
+/* What each sends the others receive: of numbers of rows, which have a place for every expert that
+ * any rank holds, each rank receives its part from all. */
+static ag_status_t check_numbers(const world_t *world, const ag_program_group_t *group,
+                                 uint32_t rank, int64_t op)
+{
+    const ag_op_t *o = op_of(world, rank, op);
+    uint64_t received = 0;
+
+    if (o->kind != AG_OP_ALL_TO_ALL || o->counter != AG_SIZE_ONE) {
+        return AG_OK;
+    }
+    for (uint32_t i = 0; i < group->n_ranks; i++) {
+        const ag_rank_program_t *r = &world->program->ranks[group->ranks[i]];
+        int64_t theirs = ready_partner(world, group->ranks[i], o->kind, group->channel, -1);
+        const ag_use_t *uses = ag_op_uses(r, &ag_rank_ops(r)[theirs]);
+
+        received += AG_ITEMS(&r->buffers, ag_buffer_t)[uses[1].buffer].unit_bytes;
+    }
+    return received == (uint64_t)o->unit_bytes * group->n_ranks
+               ? AG_OK
+               : ag_check_fail_at(world->program, rank, (uint32_t)op,
+                                  "what the ranks send and what they receive differ in size");
+}
+
 static ag_status_t try_collective(const world_t *world, uint32_t rank, int64_t op, bool *moved_p)
 {
     const ag_op_t *o = op_of(world, rank, op);
     const ag_program_group_t *group =
         &AG_ITEMS(&world->program->groups, ag_program_group_t)[o->subject];
+    ag_status_t status;
 
     for (uint32_t i = 0; i < group->n_ranks; i++) {
         int64_t theirs = ready_partner(world, group->ranks[i], o->kind, group->channel, -1);
-        ag_status_t status;
 
         if (theirs == NONE) {
             return AG_OK;
@@ -122,6 +146,10 @@ static ag_status_t try_collective(const world_t *world, uint32_t rank, int64_t o
         if (status != AG_OK) {
             return status;
         }
+    }
+    status = check_numbers(world, group, rank, op);
+    if (status != AG_OK) {
+        return status;
     }
     for (uint32_t i = 0; i < group->n_ranks; i++) {
         complete(world, group->ranks[i],

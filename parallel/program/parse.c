@@ -363,6 +363,8 @@ static uint32_t read_uses(parser_t *parser, ag_use_t uses[UINT8_MAX])
 
         if ((mode & AG_USE_WRITE) && ag_words_take(&parser->words, "+")) {
             mode |= AG_USE_PARTIAL;
+        } else if ((mode & AG_USE_WRITE) && ag_words_take(&parser->words, "/")) {
+            mode |= AG_USE_SHARE;
         }
         ag_words_expect(&parser->words, ":");
         uses[n_uses++] = (ag_use_t){read_buffer_name(parser), mode};

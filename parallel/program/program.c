@@ -4,11 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { R = AG_USE_READ, W = AG_USE_WRITE };
+
 const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
-    [AG_OP_SEGMENT] = {"SEGMENT", false, false, 0},
-    [AG_OP_SEND] = {"SEND", true, false, AG_USE_READ},
-    [AG_OP_RECV] = {"RECV", true, false, AG_USE_WRITE},
-    [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true, AG_USE_READ | AG_USE_WRITE},
+    [AG_OP_SEGMENT] = {"SEGMENT", false, false, 0, 0, {0}},
+    [AG_OP_SEND] = {"SEND", true, false, 1, 1, {R}},
+    [AG_OP_RECV] = {"RECV", true, false, 1, 1, {W}},
+    [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true, 1, 1, {R | W}},
+    [AG_OP_ALL_GATHER] = {"ALL_GATHER", false, true, 1, 1, {R | W}},
+    [AG_OP_ALL_TO_ALL] = {"ALL_TO_ALL", false, true, 2, 4, {R, W, R, R}},
 };
 
 const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "out", "in", "collect"};
@@ -16,9 +20,11 @@ const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one",       "tokens",
                                                           "sequences", "sent",   "received"};
 
 const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
-    [AG_PART_EMBED] = {"embed", false}, [AG_PART_ATTN] = {"attn", true},
-    [AG_PART_FFN] = {"ffn", true},      [AG_PART_ADD] = {"add", false},
-    [AG_PART_HEAD] = {"head", false},   [AG_PART_COLLECT] = {"collect", false},
+    [AG_PART_EMBED] = {"embed", false},     [AG_PART_ATTN] = {"attn", true},
+    [AG_PART_FFN] = {"ffn", true},          [AG_PART_ROUTE] = {"route", true},
+    [AG_PART_EXPERTS] = {"experts", true},  [AG_PART_COMBINE] = {"combine", true},
+    [AG_PART_ADD] = {"add", false},         [AG_PART_HEAD] = {"head", false},
+    [AG_PART_COLLECT] = {"collect", false},
 };
 
 ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_COUNTERS],

@@ -12,6 +12,8 @@ typedef enum ag_op_kind {
     AG_OP_SEND,
     AG_OP_RECV,
     AG_OP_ALL_REDUCE,
+    AG_OP_ALL_GATHER, /* each rank's rows of the step, the same everywhere, to all */
+    AG_OP_ALL_TO_ALL, /* numbers of rows for each rank, or those rows */
     AG_N_OP_KINDS,
 } ag_op_kind_t;
 
@@ -51,20 +53,26 @@ enum {
     AG_USE_READ = 1,
     AG_USE_WRITE = 2,
     AG_USE_PARTIAL = 4, /* with WRITE: what is written is this rank's part of a sum */
+    AG_USE_SHARE = 8,   /* with WRITE: what is written are this rank's rows of all */
 };
 
-/** Some of the above, and partial only with write. */
+/** Some of the above; a part of a sum or a share only with write, and not both. */
 static inline bool ag_use_mode_is_sound(uint32_t mode)
 {
-    return mode == AG_USE_READ || ((mode & AG_USE_WRITE) && mode <= 7);
+    return mode == AG_USE_READ || ((mode & AG_USE_WRITE) && mode < (AG_USE_PARTIAL | AG_USE_SHARE));
 }
+
+enum { AG_MAX_MOVED = 4 };
 
 /* One line per op kind: what the text form, the checker and the passes must know of it. */
 typedef struct ag_op_info {
     const char *name;
-    bool is_message;    /* has a peer and a channel */
-    bool is_collective; /* has a group */
-    uint32_t use;       /* of the one buffer that it moves; 0: SEGMENT, of any */
+    bool is_message;          /* has a peer and a channel */
+    bool is_collective;       /* has a group */
+    uint32_t n_least, n_uses; /* of buffers, one number or the other; 0: SEGMENT, any */
+    /* In this order. ALL_TO_ALL: what is sent and what is received; where they are rows, how many
+     * go to whom, and come from whom. */
+    uint32_t uses[AG_MAX_MOVED];
 } ag_op_info_t;
 
 extern const ag_op_info_t ag_op_infos[AG_N_OP_KINDS];
@@ -111,6 +119,10 @@ typedef enum ag_part_kind {
     AG_PART_EMBED,
     AG_PART_ATTN,
     AG_PART_FFN,
+    AG_PART_ROUTE, /* this and the next two are the feed-forward part of a layer whose experts
+                      several ranks hold */
+    AG_PART_EXPERTS,
+    AG_PART_COMBINE,
     AG_PART_ADD,
     AG_PART_HEAD,
     AG_PART_COLLECT, /* shards of the logits side by side */

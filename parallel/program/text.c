@@ -148,8 +148,9 @@ static void put_uses(const ag_rank_program_t *rank, const ag_op_t *op, FILE *fil
     for (uint32_t i = 0; i < op->n_uses; i++) {
         const ag_use_t *use = &ag_op_uses(rank, op)[i];
 
-        fprintf(file, "%s%s%s%s:%s", i == 0 ? "" : " ", use->mode & AG_USE_READ ? "r" : "",
+        fprintf(file, "%s%s%s%s%s:%s", i == 0 ? "" : " ", use->mode & AG_USE_READ ? "r" : "",
                 use->mode & AG_USE_WRITE ? "w" : "", use->mode & AG_USE_PARTIAL ? "+" : "",
+                use->mode & AG_USE_SHARE ? "/" : "",
                 AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer].name);
     }
     if (op->n_uses == 0) {

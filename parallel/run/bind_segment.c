@@ -6,8 +6,30 @@
 typedef struct segment_task {
     ag_job_t *job;
     uint32_t stream;
+    bool has_received;
+    uint64_t received_offset; /* of how many rows came from each rank for each expert held here */
     ag_graph_run_t run;
 } segment_task_t;
+
+/* What does not come from the step: copies of this rank's rows, and those that others sent. */
+static void count_rows(segment_task_t *task)
+{
+    const ag_build_t *build = task->job->opts.build;
+    const ag_shard_t *shard = &build->ranks[task->job->rank].shard;
+    const ag_places_t mine = {.part = shard->stage_index, .n_parts = shard->n_stage_ranks};
+    uint64_t begin, end;
+
+    ag_places_rows(&mine, task->run.step->counts[AG_COUNT_TOKENS], &begin, &end);
+    task->run.n_sent = (end - begin) * ag_spec_experts_used(build->model->spec);
+    if (task->has_received) {
+        ag_groups_t received = {
+            .n_groups = shard->experts.n_held,
+            .n_sources = shard->n_stage_ranks,
+            .counts = (const uint32_t *)(const void *)(task->run.memory + task->received_offset)};
+
+        task->run.n_received = ag_groups_all_rows(&received);
+    }
+}
 
 static ag_status_t start(void *arg, const ag_run_t *run)
 {
@@ -16,9 +38,8 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     ag_status_t status;
 
     task->run.step = run->step;
-    task->run.n_sent = task->run.step->counts[AG_COUNT_TOKENS] *
-                       ag_spec_experts_used(task->job->opts.build->model->spec);
     task->run.memory = ag_job_slot(task->job, run->slot);
+    count_rows(task);
     status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);
     return status != AG_OK || device->ops->test == NULL ? status
                                                         : device->ops->test(device, task->stream);
@@ -62,6 +83,10 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
                 .track = o->stream}};
     if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
         task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
+    }
+    if (AG_ITEMS(&segment->parts, ag_part_t)[0].kind == AG_PART_EXPERTS) { /* the first use */
+        task->has_received = true;
+        task->received_offset = bound->offsets[ag_op_uses(rank, o)[0].buffer];
     }
     bound->args[op] = task;
     bound->tasks[op] =

@@ -59,6 +59,10 @@ ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound
                             uint32_t op);
 ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op);
+ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                               uint32_t op);
+ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                               uint32_t op);
 
 /** Where a slot's activations begin. */
 unsigned char *ag_job_slot(const ag_job_t *job, uint32_t slot);

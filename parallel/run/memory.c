@@ -79,7 +79,7 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
             const ag_program_group_t *group;
             uint64_t most;
 
-            if (!ag_op_infos[o->kind].is_collective) {
+            if (o->kind != AG_OP_ALL_REDUCE) { /* all else moves bytes from place to place */
                 continue;
             }
             group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];

@@ -1,6 +1,6 @@
 /*
- * Plans: bytes as a plan file, and as options (tp, tensor split, pipeline split, memory, a line
- * each). Whatever is taken must come back the same from its own JSON.
+ * Plans: bytes as a plan file, and as options (tp, tensor split, pipeline split, memory, pp, ep,
+ * expert split, a line each). Whatever is taken must come back the same from its own JSON.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,8 @@ static char *text_of(const ag_plan_t *plan)
     return text;
 }
 
-static const ag_plan_model_t model = {"00112233aabbccdd", "llama", 30, 8192};
+static const ag_plan_model_t model = {"00112233aabbccdd", "llama", 30, 8192, 0};
+static const ag_plan_model_t of_experts = {"00112233aabbccdd", "mixtral", 30, 8192, 5};
 
 static bool works(void *arg, const ag_plan_opts_t *opts)
 {
@@ -114,7 +115,11 @@ static void try_options(const char *bytes, size_t n_bytes)
     opts.pipeline_split = next_line(&at);
     opts.max_memory = next_line(&at);
     opts.pp = at != NULL ? (uint32_t)strtoul(at, NULL, 10) : 0;
-    if (ag_plan_make(&model, &opts, &plan) == AG_OK) {
+    next_line(&at);
+    opts.ep = next_line(&at);
+    opts.expert_split = next_line(&at);
+    if (ag_plan_make(opts.ep != NULL || opts.expert_split != NULL ? &of_experts : &model, &opts,
+                     &plan) == AG_OK) {
         use_plan(plan, &opts);
         ag_plan_destroy(plan);
     } else {

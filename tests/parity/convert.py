@@ -70,11 +70,11 @@ def gguf_string(text):
 
 
 def write_gguf(path, metadata, tensors, kind):
-    """Matrices are of the kind where their rows are whole blocks, all else float32."""
+    """Matrices are of the kind where their rows are whole blocks, routers and all else float32."""
     number, block = GGUF_TYPES[kind]
     infos, data = b"", b""
     for name, values in tensors.items():
-        whole = values.ndim > 1 and values.shape[-1] % block == 0
+        whole = values.ndim > 1 and values.shape[-1] % block == 0 and "ffn_gate_inp" not in name
         dims = values.shape[::-1]
         infos += gguf_string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, number if whole else 0,
                                                  len(data))

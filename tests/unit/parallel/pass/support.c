@@ -1,5 +1,7 @@
 #include "support.h"
 
+#include <stdio.h>
+
 ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup)
 {
     return open_class(tp, pp, tensor_split, (uint64_t[AG_N_SIZE_COUNTERS]){1, 16, 4, 1}, setup);
@@ -8,17 +10,26 @@ ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, se
 ag_status_t open_class(const char *tp, uint32_t pp, const char *tensor_split,
                        const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup)
 {
+    return open_model("/tiny/llama",
+                      &(ag_plan_opts_t){.tp = tp, .pp = pp, .tensor_split = tensor_split}, bounds,
+                      setup);
+}
+
+ag_status_t open_model(const char *model, const ag_plan_opts_t *opts,
+                       const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup)
+{
     ag_plan_model_t facts;
+    char path[256];
     ag_status_t status;
 
     *setup = (setup_t){0};
-    status = ag_model_open(AG_TEST_DATA "/tiny/llama", &setup->model);
+    snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA, model);
+    status = ag_model_open(path, &setup->model);
     if (status != AG_OK) {
         return status;
     }
     facts = ag_build_plan_model(setup->model);
-    status = ag_plan_make(
-        &facts, &(ag_plan_opts_t){.tp = tp, .pp = pp, .tensor_split = tensor_split}, &setup->plan);
+    status = ag_plan_make(&facts, opts, &setup->plan);
     if (status == AG_OK) {
         status = ag_build_create(setup->plan, setup->model, &setup->build);
     }

@@ -17,6 +17,10 @@ ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, se
 /** The same for a class of steps, by its bounds. */
 ag_status_t open_class(const char *tp, uint32_t pp, const char *tensor_split,
                        const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup);
+
+/** The same for a model below AG_TEST_DATA. */
+ag_status_t open_model(const char *model, const ag_plan_opts_t *opts,
+                       const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup);
 void close_setup(setup_t *setup);
 
 /** Number of operations of a kind on a rank. */

@@ -21,7 +21,12 @@ ag_status_t open_rank(ag_turn_t *turn, rank_t *rank)
 {
     work_t *work = turn->arg;
     ag_plan_model_t facts;
-    ag_status_t status = ag_model_open(AG_TEST_DATA "/tiny/llama", &rank->model);
+    char path[256];
+    ag_status_t status;
+
+    snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA,
+             work->model != NULL ? work->model : "/tiny/llama");
+    status = ag_model_open(path, &rank->model);
 
 #define THEN(call) status = status == AG_OK ? (call) : status
     if (status == AG_OK) {
@@ -120,6 +125,39 @@ void draw_options(uint64_t seed, draw_t *draw)
     draw->opts = (ag_plan_opts_t){.tp = draw->tp,
                                   .tensor_split = draw->tensor_split,
                                   .pipeline_split = draw->pipeline_split,
+                                  .compute = AG_COMPUTE_F32,
+                                  .batch_tokens = 1 + up_to(seed, &at, 40)};
+}
+
+void draw_experts(uint64_t seed, draw_t *draw)
+{
+    uint64_t at = 0;
+    uint32_t n_stages = 1 + up_to(seed, &at, 2);
+
+    memset(draw, 0, sizeof(*draw));
+    draw->model = "/tiny/mixtral";
+    for (uint32_t s = 0; s < n_stages; s++) {
+        uint32_t degree = 1 + up_to(seed, &at, s == 0 ? 6 : 3), left = 5;
+        bool is_tensor = degree <= 3 && up_to(seed, &at, 2) == 0;
+
+        draw->n_ranks += degree;
+        sprintf(draw->tp + strlen(draw->tp), "%s%u", s > 0 ? "," : "", is_tensor ? degree : 1);
+        sprintf(draw->ep + strlen(draw->ep), "%s%u", s > 0 ? "," : "", degree);
+        for (uint32_t i = 0; i < degree; i++) {
+            uint32_t n = i + 1 == degree ? left : up_to(seed, &at, left + 1);
+
+            left -= n;
+            sprintf(draw->expert_split + strlen(draw->expert_split), "%s%u",
+                    i > 0   ? ","
+                    : s > 0 ? ";"
+                            : "",
+                    n);
+        }
+    }
+    draw->opts = (ag_plan_opts_t){.tp = draw->tp,
+                                  .pp = n_stages,
+                                  .ep = draw->ep,
+                                  .expert_split = draw->expert_split,
                                   .compute = AG_COMPUTE_F32,
                                   .batch_tokens = 1 + up_to(seed, &at, 40)};
 }

@@ -8,6 +8,7 @@ enum { MOST_IDS = 33, VOCAB = 307 };
 
 /* What all ranks of a job share; rank 0 leaves its logits here. */
 typedef struct work {
+    const char *model; /* below AG_TEST_DATA; NULL: the tiny llama */
     ag_plan_opts_t opts;
     const int32_t *ids; /* (n_ids) */
     uint32_t n_ids;
@@ -39,12 +40,16 @@ void close_rank(rank_t *rank);
 
 /* Options drawn from a seed: degrees per stage, shares, layers per stage, chunks of prefill. */
 typedef struct draw {
-    char tp[32], tensor_split[64], pipeline_split[32];
+    const char *model;
+    char tp[32], tensor_split[64], pipeline_split[32], ep[32], expert_split[64];
     uint32_t n_ranks;
     ag_plan_opts_t opts;
 } draw_t;
 
 void draw_options(uint64_t seed, draw_t *draw);
+
+/** The same for the tiny Mixtral: ranks that share experts out, attention too or not. */
+void draw_experts(uint64_t seed, draw_t *draw);
 
 /**
  * Evaluate the ids on n_ranks ranks. @param what  names the job where it fails.

@@ -10,9 +10,10 @@
 #include "runtime/file/npy.h"
 #include "support.h"
 
-Test(job, any_split_gives_one_ranks_logits, .timeout = 300)
+/* @param draw_fn  draws splits of the model. */
+static void check_splits(const char *model, uint64_t n_seeds,
+                         void (*draw_fn)(uint64_t seed, draw_t *draw))
 {
-    enum { N_SEEDS = 60 };
     static work_t one, split;
     uint32_t n_split = 0;
     int32_t *ids;
@@ -20,17 +21,21 @@ Test(job, any_split_gives_one_ranks_logits, .timeout = 300)
 
     cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/seq33.npy", &ids, &n_ids), AG_OK);
     cr_assert_eq(n_ids, MOST_IDS);
-    one = (work_t){.opts = {.compute = AG_COMPUTE_F32}, .ids = ids, .n_ids = MOST_IDS};
+    one = (work_t){
+        .model = model, .opts = {.compute = AG_COMPUTE_F32}, .ids = ids, .n_ids = MOST_IDS};
     cr_assert(run_work(&one, 1, 0, "one rank"));
-    for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
+    for (uint64_t seed = 0; seed < n_seeds; seed++) {
         double worst = 0;
-        char what[256];
+        char what[384];
         draw_t draw;
 
-        draw_options(seed, &draw);
-        snprintf(what, sizeof(what), "seed %lu: --tp %s --tensor-split %s --pipeline-split %s",
-                 (unsigned long)seed, draw.tp, draw.tensor_split, draw.pipeline_split);
-        split = (work_t){.opts = draw.opts, .ids = ids, .n_ids = MOST_IDS};
+        draw_fn(seed, &draw);
+        snprintf(
+            what, sizeof(what),
+            "seed %lu: --tp %s --tensor-split %s --pipeline-split %s --ep %s --expert-split %s",
+            (unsigned long)seed, draw.tp, draw.tensor_split, draw.pipeline_split, draw.ep,
+            draw.expert_split);
+        split = (work_t){.model = model, .opts = draw.opts, .ids = ids, .n_ids = MOST_IDS};
         if (!run_work(&split, draw.n_ranks, seed, what)) {
             continue;
         }
@@ -40,8 +45,18 @@ Test(job, any_split_gives_one_ranks_logits, .timeout = 300)
         cr_expect_leq(worst, 2e-5, "%s: logits differ by %g", what, worst);
         n_split += draw.n_ranks > 1;
     }
-    cr_expect_gt(n_split, N_SEEDS / 2);
+    cr_expect_gt(n_split, n_seeds / 2);
     free(ids);
+}
+
+Test(job, any_split_gives_one_ranks_logits, .timeout = 300)
+{
+    check_splits(NULL, 60, draw_options);
+}
+
+Test(job, any_split_of_experts_gives_one_ranks_logits, .timeout = 300)
+{
+    check_splits("/tiny/mixtral", 60, draw_experts);
 }
 
 /* A step of one sequence whose outputs are its last rows. */

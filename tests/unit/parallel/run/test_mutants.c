@@ -51,14 +51,21 @@ static bool open_original(uint64_t seed, original_t *original)
     ag_plan_model_t facts;
     ag_programs_t programs = {0};
     ag_build_t *build = NULL;
+    char path[256];
 
     memset(original, 0, sizeof(*original));
     original->seed = seed;
-    draw_options(seed, &original->draw);
+    if (seed % 2 == 0) {
+        draw_options(seed, &original->draw);
+    } else {
+        draw_experts(seed, &original->draw);
+    }
     if (original->draw.n_ranks == 1) {
         return false;
     }
-    cr_assert_eq(ag_model_open(AG_TEST_DATA "/tiny/llama", &original->model), AG_OK);
+    snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA,
+             original->draw.model != NULL ? original->draw.model : "/tiny/llama");
+    cr_assert_eq(ag_model_open(path, &original->model), AG_OK);
     facts = ag_build_plan_model(original->model);
     cr_assert_eq(ag_plan_make(&facts, &original->draw.opts, &original->plan), AG_OK);
     if (ag_build_create(original->plan, original->model, &build) == AG_OK) {
@@ -101,7 +108,8 @@ static void run(original_t *original, mutation_t *mutation, work_t *work)
     snprintf(what, sizeof(what), "plan %lu, %s, seed %lu", (unsigned long)original->seed,
              mutation != NULL ? faults[mutation->fault].name : "as it is",
              (unsigned long)(mutation != NULL ? mutation->seed : 0));
-    *work = (work_t){.opts = original->draw.opts,
+    *work = (work_t){.model = original->draw.model,
+                     .opts = original->draw.opts,
                      .ids = ids,
                      .n_ids = N_IDS,
                      .change = mutation != NULL ? change : NULL,
