@@ -55,12 +55,14 @@ static void check_parts(const ag_program_t *program)
 
 static void check_plans(const ag_program_t *program)
 {
-    static const ag_plan_model_t model = {"00112233aabbccdd", "llama", 3, 128};
-    static const ag_plan_opts_t opts[] = {{.tp = "1"}, {.tp = "2"}, {.pp = 2}, {.tp = "2,1"}};
+    static const ag_plan_opts_t opts[] = {
+        {.tp = "1"}, {.tp = "2"}, {.pp = 2}, {.tp = "2,1"}, {.ep = "2"}};
+    ag_plan_model_t model = {"00112233aabbccdd", "llama", 3, 128, 0};
 
     for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
         ag_plan_t *plan;
 
+        model.n_experts = opts[i].ep != NULL ? 5 : 0;
         expect(ag_plan_make(&model, &opts[i], &plan) == AG_OK);
         expect_told(ag_program_check(program, plan, AG_CHECK_PLACED, "reading"));
         ag_plan_destroy(plan);
