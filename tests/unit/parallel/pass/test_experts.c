@@ -70,14 +70,14 @@ Test(experts, on_one_rank_a_model_is_one_operation)
 /* Numbers, rows and results a layer, its sums to all; and x once, attention where it is shared. */
 Test(experts, of_a_layer_three_exchanges_and_a_gathering_are_made)
 {
-    for (int tensor = 0; tensor < 2; tensor++) {
+    for (uint32_t tensor = 0; tensor < 2; tensor++) {
         setup_t setup;
 
         open(&(ag_plan_opts_t){.ep = "2", .tp = tensor ? "2" : "1"}, &setup);
         for (uint32_t r = 0; r < 2; r++) {
             cr_expect_eq(count_ops(setup.program, r, AG_OP_ALL_TO_ALL), 3 * LAYERS);
             cr_expect_eq(count_ops(setup.program, r, AG_OP_ALL_GATHER), LAYERS);
-            cr_expect_eq(count_ops(setup.program, r, AG_OP_ALL_REDUCE), 1 + tensor * LAYERS);
+            cr_expect_eq(count_ops(setup.program, r, AG_OP_ALL_REDUCE), 1u + tensor * LAYERS);
         }
         close_setup(&setup);
     }
