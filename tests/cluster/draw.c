@@ -191,7 +191,8 @@ static void draw_work(dice_t *dice, const model_t *model, uint32_t batch_tokens,
     uint32_t blocks = (model->context + AG_KV_BLOCK_TOKENS - 1) / AG_KV_BLOCK_TOKENS;
 
     for (uint32_t s = 0; s < work->n_sequences; s++) {
-        work->n_prompt[s] = dice_between(dice, 1, 16);
+        /* now and then over several blocks of the cache */
+        work->n_prompt[s] = dice_between(dice, 1, dice_one_in(dice, 4) ? model->context : 16);
         work->n_tokens[s] = work->n_prompt[s] + dice_between(dice, 0, 6);
         work->n_tokens[s] = work->n_tokens[s] < model->context ? work->n_tokens[s] : model->context;
         n_left += work->n_tokens[s];
@@ -200,7 +201,7 @@ static void draw_work(dice_t *dice, const model_t *model, uint32_t batch_tokens,
         }
         work->first_block[s] = (work->n_sequences - 1 - s) * blocks;
     }
-    while (n_left > 0 && work->n_steps < MOST_STEPS) {
+    while (n_left > 0 && work->n_steps < MOST_STEPS) { /* a long prompt may be left unfinished */
         work_step_t *step = &work->steps[work->n_steps++];
         uint32_t room = batch_tokens;
 

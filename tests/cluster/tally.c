@@ -73,6 +73,7 @@ static const char *const musts[] = {
     "sequences 1",
     "sequences 2",
     "sequences 3",
+    "sequence of several blocks",
     "steps in flight",
     "budget as foretold",
     "plan that leaves a rank nothing",
@@ -379,11 +380,14 @@ static void tally_programs(tally_t *tally, const ag_programs_t *programs)
 
 static void tally_work(tally_t *tally, const cluster_case_t *c, const ag_programs_t *programs)
 {
+    bool is_long = false;
+
     for (uint32_t i = 0; i < c->work.n_steps; i++) {
         const work_step_t *step = &c->work.steps[i];
         uint64_t n_rows = 0, n_outputs = 0;
 
         for (uint32_t s = 0; s < c->work.n_sequences; s++) {
+            is_long |= step->position[s] > AG_KV_BLOCK_TOKENS && step->n_rows[s] > 0;
             n_rows += step->n_rows[s];
             n_outputs += step->n_outputs[s];
         }
@@ -393,6 +397,7 @@ static void tally_work(tally_t *tally, const cluster_case_t *c, const ag_program
                "program class of prefill");
         add_if(tally, n_outputs == 0, "step without logits");
     }
+    add_if(tally, is_long, "sequence of several blocks");
     tally_add(tally, c->last_outputs_only ? "logits of last rows" : "logits of every row", 1);
     add_if(tally, c->has_budget, "budget as foretold");
     tally_add(tally, "plan that leaves a rank nothing", c->n_refused);

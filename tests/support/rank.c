@@ -46,15 +46,17 @@ ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_r
                           &rank->ledger));
     THEN(ag_team_create(&(ag_team_opts_t){.n_threads = 1}, &rank->team));
     THEN(ag_device_cpu_open(rank->team, rank->ledger, &rank->device));
-    THEN(ag_job_create(&(ag_job_opts_t){.build = rank->build,
-                                        .programs = &rank->programs,
-                                        .net = turn->net,
-                                        .team = rank->team,
-                                        .device = rank->device,
-                                        .clock = turn->clock,
-                                        .wait = turn->wait,
-                                        .idle = turn->idle},
-                       &rank->job));
+    THEN(ag_job_create(
+        &(ag_job_opts_t){.build = rank->build,
+                         .programs = &rank->programs,
+                         .net = turn->net,
+                         .team = rank->team,
+                         .device = rank->device,
+                         .clock = opts->clock.now_ns != NULL ? opts->clock : turn->clock,
+                         .wait = turn->wait,
+                         .idle = turn->idle,
+                         .cancel = opts->cancel},
+        &rank->job));
 #undef THEN
     return status;
 }

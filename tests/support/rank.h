@@ -10,6 +10,8 @@ typedef struct ag_rank_opts {
     const char *plan_json;      /* the plan */
     bool last_outputs_only;     /* of each sequence; else every row's logits may be asked for */
     bool has_budget;            /* just what is foretold, as a ledger's; else there is none */
+    ag_clock_t clock;           /* none: the turn's */
+    ag_cancel_t cancel;
     /* The programs, before they are bound; NULL: as they are. */
     void (*change)(void *arg, ag_programs_t *programs);
     void *change_arg;

@@ -17,56 +17,26 @@ static ag_status_t keep_logits(void *arg, const float *logits, uint64_t n_rows)
     return AG_OK;
 }
 
-ag_status_t open_rank(ag_turn_t *turn, rank_t *rank)
+ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank)
 {
-    work_t *work = turn->arg;
-    ag_plan_model_t facts;
+    const work_t *work = turn->arg;
     char path[256];
-    ag_status_t status;
 
     snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA,
              work->model != NULL ? work->model : "/tiny/llama");
-    status = ag_model_open(path, &rank->model);
-
-#define THEN(call) status = status == AG_OK ? (call) : status
-    if (status == AG_OK) {
-        facts = ag_build_plan_model(rank->model);
-    }
-    THEN(ag_plan_make(&facts, &work->opts, &rank->plan));
-    THEN(ag_build_create(rank->plan, rank->model, &rank->build));
-    THEN(ag_programs_create(rank->build, true, true, &rank->programs));
-    if (status == AG_OK && work->change != NULL) {
-        work->change(work->change_arg, &rank->programs);
-    }
-    THEN(ag_ledger_create(0, &rank->ledger));
-    THEN(ag_team_create(&(ag_team_opts_t){.n_threads = 1}, &rank->team));
-    THEN(ag_device_cpu_open(rank->team, rank->ledger, &rank->device));
-    THEN(ag_job_create(
-        &(ag_job_opts_t){.build = rank->build,
-                         .programs = &rank->programs,
-                         .net = turn->net,
-                         .team = rank->team,
-                         .device = rank->device,
-                         .clock = work->clock.now_ns != NULL ? work->clock : ag_clock_monotonic(),
-                         .wait = turn->wait,
-                         .idle = turn->idle,
-                         .cancel = work->cancel},
-        &rank->job));
-#undef THEN
-    return status;
+    return ag_rank_open(turn,
+                        &(ag_rank_opts_t){.model = path,
+                                          .plan = &work->opts,
+                                          .clock = work->clock,
+                                          .cancel = work->cancel,
+                                          .change = work->change,
+                                          .change_arg = work->change_arg},
+                        rank);
 }
 
-void close_rank(rank_t *rank)
+void close_rank(ag_rank_t *rank)
 {
-    ag_job_destroy(rank->job);
-    ag_device_close(rank->device);
-    ag_team_destroy(rank->team);
-    cr_expect(rank->ledger == NULL || ag_ledger_total(rank->ledger) == 0, "memory is given back");
-    ag_ledger_destroy(rank->ledger);
-    ag_programs_destroy(&rank->programs);
-    ag_build_destroy(rank->build);
-    ag_plan_destroy(rank->plan);
-    ag_model_close(rank->model);
+    cr_expect_eq(ag_rank_close(rank), 0, "memory is given back");
 }
 
 static ag_status_t run_rank(ag_turn_t *turn)
@@ -76,7 +46,7 @@ static ag_status_t run_rank(ag_turn_t *turn)
         .window_tokens = work->n_ids, .bos = -1, .on_logits = keep_logits, .arg = work};
     ag_run_figures_t figures = {0};
     ag_eval_result_t result = {0};
-    rank_t rank = {0};
+    ag_rank_t rank = {0};
     ag_status_t status = open_rank(turn, &rank);
 
     if (status == AG_OK && turn->net->rank != 0) {

@@ -1,8 +1,7 @@
 /* Whole jobs of the tiny llama in one process. */
 #pragma once
 
-#include "parallel/run/job.h"
-#include "turns.h"
+#include "rank.h"
 
 enum { MOST_IDS = 33, VOCAB = 307 };
 
@@ -18,25 +17,13 @@ typedef struct work {
     void *change_arg;
     float logits[MOST_IDS * VOCAB];
     uint64_t n_rows;    /* of the logits */
-    ag_clock_t clock;   /* none: the machine's */
+    ag_clock_t clock;   /* none: the cluster's */
     ag_cancel_t cancel; /* of all ranks */
 } work_t;
 
-/* A rank's own objects. */
-typedef struct rank {
-    ag_model_t *model;
-    ag_plan_t *plan;
-    ag_build_t *build;
-    ag_programs_t programs;
-    ag_ledger_t *ledger;
-    ag_team_t *team;
-    ag_device_t *device;
-    ag_job_t *job;
-} rank_t;
-
 /** A rank of turn->arg, a work_t. Everything is released by close_rank(), also after a failure. */
-ag_status_t open_rank(ag_turn_t *turn, rank_t *rank);
-void close_rank(rank_t *rank);
+ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank);
+void close_rank(ag_rank_t *rank);
 
 /* Options drawn from a seed: degrees per stage, shares, layers per stage, chunks of prefill. */
 typedef struct draw {

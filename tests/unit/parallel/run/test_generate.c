@@ -88,7 +88,7 @@ static ag_status_t answer_all(together_t *together, ag_job_t *job)
 static ag_status_t run_rank(ag_turn_t *turn)
 {
     together_t *together = turn->arg;
-    rank_t rank = {0};
+    ag_rank_t rank = {0};
     ag_turn_t inner = *turn;
     ag_status_t status;
 

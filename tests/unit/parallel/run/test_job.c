@@ -84,7 +84,7 @@ static ag_status_t run_step(ag_job_t *job, int32_t n, int32_t n_outputs, int32_t
 static ag_status_t run_too_large(ag_turn_t *turn)
 {
     const float *logits = NULL;
-    rank_t rank = {0};
+    ag_rank_t rank = {0};
     ag_status_t status = open_rank(turn, &rank);
 
     cr_assert_eq(status, AG_OK, "%s", ag_error());
@@ -135,7 +135,7 @@ static ag_status_t run_deaf(ag_turn_t *turn)
 {
     bool cancelled = false;
     ag_net_ops_t ops = *turn->net->ops;
-    rank_t rank = {0};
+    ag_rank_t rank = {0};
 
     cr_assert_eq(open_rank(turn, &rank), AG_OK, "%s", ag_error());
     if (turn->net->rank == 0) {
@@ -166,7 +166,7 @@ Test(job, a_cache_of_more_blocks_than_can_be_counted_is_refused)
     for (uint32_t n_sequences = 65535; n_sequences <= 65536; n_sequences++) {
         ag_plan_opts_t opts = {.compute = AG_COMPUTE_F32, .n_sequences = n_sequences};
         ag_programs_t programs = {0};
-        rank_t rank = {0};
+        ag_rank_t rank = {0};
         ag_plan_model_t facts;
         ag_status_t status;
 
@@ -218,7 +218,7 @@ Test(job, a_tokens_time_is_all_that_it_takes_but_for_the_pauses_between)
     ag_answer_t answer = {.prompt = prompt, .n_prompt = N_PROMPT, .tokens = AG_ARRAY(int32_t)};
     ag_run_figures_t figures = {0};
     ag_net_t *net = NULL;
-    rank_t rank = {0};
+    ag_rank_t rank = {0};
 
     cr_assert_eq(ag_net_loop_create(1, &net), AG_OK);
     cr_assert_eq(open_rank(&(ag_turn_t){.net = net, .arg = &work}, &rank), AG_OK);
