@@ -25,11 +25,13 @@ typedef struct work {
 typedef struct cluster_case {
     uint64_t number;
     model_t model;
-    char path[256]; /* of the model's files */
+    const char *folder; /* of the model's files */
+    char path[256];     /* of these, to be opened */
     uint32_t n_ranks;
-    uint32_t n_refused;         /* plans that were drawn before, and leave a rank nothing */
-    uint32_t n_unsupported;     /* or ask for what is not there yet */
-    char *plan_json, *one_json; /* and that of a single rank */
+    uint32_t n_refused;     /* plans that were drawn before, and leave a rank nothing */
+    uint32_t n_unsupported; /* or ask for what is not there yet */
+    char *plan_json;
+    ag_plan_opts_t one; /* the plan of a single rank */
     ag_compute_t compute;
     bool last_outputs_only, has_budget;
     work_t work;

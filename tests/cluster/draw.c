@@ -104,7 +104,7 @@ static ag_status_t print_plan(const ag_plan_t *plan, char **text_p)
 
 /* A plan by options, its ranks and experts anywhere, if it leaves no rank without anything. */
 static ag_status_t try_plan(dice_t *dice, const ag_model_t *model, const ag_plan_opts_t *opts,
-                            cluster_case_t *c, char **text_p)
+                            cluster_case_t *c)
 {
     ag_plan_model_t facts = ag_build_plan_model(model);
     ag_build_t *build = NULL;
@@ -122,7 +122,7 @@ static ag_status_t try_plan(dice_t *dice, const ag_model_t *model, const ag_plan
     }
     if (status == AG_OK) {
         c->n_ranks = ag_plan_ranks(plan);
-        status = print_plan(plan, text_p);
+        status = print_plan(plan, &c->plan_json);
     }
     ag_build_destroy(build);
     ag_plan_destroy(plan);
@@ -131,23 +131,20 @@ static ag_status_t try_plan(dice_t *dice, const ag_model_t *model, const ag_plan
 
 static ag_status_t draw_plans(dice_t *dice, cluster_case_t *c)
 {
-    ag_plan_opts_t common = {.compute = c->compute,
-                             .batch_tokens = dice_between(dice, 1, 24),
-                             .n_sequences = c->work.n_sequences};
     ag_model_t *model = NULL;
     ag_status_t status = ag_model_open(c->path, &model);
 
-    if (status == AG_OK) {
-        status = try_plan(dice, model, &common, c, &c->one_json);
-    }
+    c->one = (ag_plan_opts_t){.compute = c->compute,
+                              .batch_tokens = dice_between(dice, 1, 24),
+                              .n_sequences = c->work.n_sequences};
     while (status == AG_OK && c->plan_json == NULL) {
         options_t options;
 
         draw_options(dice, &c->model, &options);
-        options.opts.compute = common.compute;
-        options.opts.batch_tokens = common.batch_tokens;
-        options.opts.n_sequences = common.n_sequences;
-        status = try_plan(dice, model, &options.opts, c, &c->plan_json);
+        options.opts.compute = c->one.compute;
+        options.opts.batch_tokens = c->one.batch_tokens;
+        options.opts.n_sequences = c->one.n_sequences;
+        status = try_plan(dice, model, &options.opts, c);
         if (status == AG_ERR_INVALID && strstr(ag_error(), "nothing to hold") != NULL) {
             c->n_refused++;
             status = AG_OK;
@@ -219,11 +216,6 @@ static void draw_work(dice_t *dice, const model_t *model, uint32_t batch_tokens,
     }
 }
 
-static uint32_t batch_of(const cluster_case_t *c)
-{
-    return (uint32_t)strtoul(strstr(c->plan_json, "\"batch_tokens\":") + 15, NULL, 10);
-}
-
 ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
 {
     dice_t dice = {.seed = number};
@@ -231,6 +223,7 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
 
     memset(c, 0, sizeof(*c));
     c->number = number;
+    c->folder = folder;
     c->order = number * 3;
     c->model = model_draw(&dice, number);
     c->compute = dice_one_in(&dice, 2) ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
@@ -244,7 +237,7 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
         status = draw_plans(&dice, c);
     }
     if (status == AG_OK) {
-        draw_work(&dice, &c->model, batch_of(c), c->last_outputs_only, &c->work);
+        draw_work(&dice, &c->model, c->one.batch_tokens, c->last_outputs_only, &c->work);
     }
     return status;
 }
@@ -252,7 +245,6 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
 void case_fini(cluster_case_t *c)
 {
     free(c->plan_json);
-    free(c->one_json);
 }
 
 void case_print(const cluster_case_t *c, FILE *file)

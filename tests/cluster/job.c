@@ -161,6 +161,7 @@ ag_status_t run_rank(ag_turn_t *turn)
 {
     run_t *run = turn->arg;
     ag_rank_opts_t opts = {.model = run->c->path,
+                           .plan = run->plan_json == NULL ? &run->c->one : NULL,
                            .plan_json = run->plan_json,
                            .last_outputs_only = run->c->last_outputs_only,
                            .has_budget = run->c->has_budget};

@@ -36,11 +36,16 @@ static const char *const musts[] = {
     "pass tensor",
     "pass fuse",
     "pass compile",
+    "pass expert",
     "pass place",
     "unit heads, uneven",
     "unit columns, uneven",
     "unit vocabulary, uneven",
     "unit layers, uneven",
+    "unit experts, uneven",
+    "an expert on several ranks",
+    "attention whole beside experts",
+    "empty share of experts",
     "empty share of heads",
     "empty share of columns",
     "empty share of vocabulary",
@@ -373,6 +378,7 @@ static void tally_programs(tally_t *tally, const ag_programs_t *programs)
     }
     add_if(tally, traces.op_kinds[AG_OP_SEGMENT], "pass expand");
     add_if(tally, traces.op_kinds[AG_OP_ALL_REDUCE], "pass tensor");
+    add_if(tally, traces.op_kinds[AG_OP_ALL_TO_ALL], "pass expert");
     add_if(tally, traces.joins, "pass fuse");
     add_if(tally, traces.scratch, "pass compile");
     add_if(tally, traces.shares, "pass place");
