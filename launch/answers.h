@@ -9,6 +9,12 @@ typedef struct ag_prompts {
     ag_array_t ends; /* size_t: where each one's end */
 } ag_prompts_t;
 
+/**
+ * Rank 0: what the options name, as ids; its memory is counted as input.
+ * @param prompts  made by the caller, with empty arrays.
+ */
+ag_status_t ag_prompts_gather(ag_session_t *session, ag_prompts_t *prompts);
+
 /** Ids of a prompt. @param n_ids_p  out. */
 const int32_t *ag_prompt_ids(const ag_prompts_t *prompts, size_t number, size_t *n_ids_p);
 

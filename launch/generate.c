@@ -111,7 +111,7 @@ static ag_status_t add_ids(ag_session_t *session, ag_prompts_t *prompts)
     return status == AG_OK ? end_prompt(prompts, 0, path) : status;
 }
 
-static ag_status_t gather_prompts(ag_session_t *session, ag_prompts_t *prompts)
+ag_status_t ag_prompts_gather(ag_session_t *session, ag_prompts_t *prompts)
 {
     const ag_options_t *options = session->options;
     uint64_t made_bytes;
@@ -168,7 +168,7 @@ ag_status_t ag_command_generate(ag_session_t *session)
     bool root = session->net->rank == 0;
     ag_prompts_t prompts = {.ids = AG_ARRAY(int32_t), .ends = AG_ARRAY(size_t)};
     uint32_t context = 0;
-    ag_status_t status = root ? gather_prompts(session, &prompts) : AG_OK;
+    ag_status_t status = root ? ag_prompts_gather(session, &prompts) : AG_OK;
 
     if (status == AG_OK && root) {
         status = needed_context(session, &prompts, &context);

@@ -246,7 +246,7 @@ static ag_status_t parse_option(parser_t *parser)
 bool ag_command_computes(ag_command_t command)
 {
     return command == AG_COMMAND_GENERATE || command == AG_COMMAND_EVAL ||
-           command == AG_COMMAND_BENCH_MODEL;
+           command == AG_COMMAND_VERIFY || command == AG_COMMAND_BENCH_MODEL;
 }
 
 bool ag_command_measures(ag_command_t command)

@@ -11,6 +11,7 @@ typedef enum ag_command {
     AG_COMMAND_GENERATE,
     AG_COMMAND_EVAL,
     AG_COMMAND_TOKENIZE,
+    AG_COMMAND_VERIFY,
     AG_COMMAND_PLAN,
     AG_COMMAND_SHOW,
     AG_COMMAND_BENCH_LIMITS,
@@ -29,7 +30,8 @@ typedef struct ag_options {
     bool help; /* print the command's help and leave */
     bool version;
     const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
-    const char *plan_file, *trace, *isa, *dir;
+    const char *plan_file, *against, *trace, *isa, *dir;
+    double bound;                       /* relative */
     uint32_t max_tokens;                /* 256 */
     uint32_t prompt_tokens, gen_tokens; /* 512, 128 */
     uint32_t window, threads;

@@ -31,8 +31,9 @@ typedef struct ag_session {
     ag_plan_t *plan;
     ag_build_t *build;
     ag_programs_t programs;
-    bool all_outputs; /* of the programs: every row of a step may be asked for */
-    ag_array_t links; /* ag_link_t: those that the programs use */
+    bool all_outputs;     /* of the programs: every row of a step may be asked for */
+    bool may_spare_ranks; /* the first ranks do what a plan of fewer ranks says */
+    ag_array_t links;     /* ag_link_t: those that the programs use */
     ag_ledger_t *ledger;
     ag_team_t *team;
     ag_device_t *device;
@@ -65,6 +66,12 @@ ag_status_t ag_session_open(ag_session_t *session);
  */
 ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
 
+/** The same with a plan that all ranks have already. @param plan  the session's from here on. */
+ag_status_t ag_session_take_plan(ag_session_t *session, ag_plan_t *plan, bool all_outputs);
+
+/** A plan file for the session's model. @return AG_OK, AG_ERR_IO, AG_ERR_INVALID. */
+ag_status_t ag_session_read_plan(const ag_session_t *session, const char *path, ag_plan_t **plan_p);
+
 /** All ranks go on, or none: the lowest failing rank's error becomes everybody's. */
 ag_status_t ag_session_agree(ag_session_t *session, ag_status_t status);
 
@@ -82,6 +89,9 @@ ag_status_t ag_session_write_trace(ag_session_t *session);
  * other ranks may wait for this one in the middle of theirs.
  */
 ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
+
+/** Give back all that ag_session_plan() and ag_session_load() took: another plan may follow. */
+void ag_session_unload(ag_session_t *session);
 
 void ag_session_close(ag_session_t *session);
 

@@ -91,3 +91,21 @@ typedef struct ag_eval_result {
 ag_status_t ag_eval(ag_job_t *job, const int32_t *tokens, size_t n_tokens,
                     const ag_eval_opts_t *opts, ag_eval_result_t *result,
                     ag_run_figures_t *figures);
+
+typedef struct ag_replay_opts {
+    const int32_t *tokens; /* (n_tokens) */
+    uint64_t n_tokens;
+    uint64_t n_prefill; /* the first of them go in chunks, the others each in a step of its own */
+    uint32_t chunk_tokens; /* at most the plan's batch */
+    /** Logits (n_rows, vocabulary) of the tokens from this one on, in order. */
+    ag_status_t (*on_logits)(void *arg, uint64_t token, const float *logits, uint32_t n_rows);
+    void *arg;
+} ag_replay_opts_t;
+
+/**
+ * Run known tokens as a generation would, and hand out the logits of all.
+ * The job's programs must be made for all outputs.
+ * @return AG_OK; AG_ERR_INVALID: more tokens than the context holds, or larger chunks than the
+ *         batch; AG_ERR_INTERRUPTED; the call's failure, or a step's.
+ */
+ag_status_t ag_replay(ag_job_t *job, const ag_replay_opts_t *opts);

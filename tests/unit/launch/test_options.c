@@ -284,15 +284,16 @@ Test(options, an_option_of_other_commands_names_them)
 {
     expect_error("eval --model m --text t --prompt p", "argosy eval has no option --prompt",
                  "for generate");
-    expect_error("tokenize --model m --text t --tp 2", "--tp", "generate, eval, plan, show");
+    expect_error("tokenize --model m --text t --tp 2", "--tp",
+                 "generate, eval, verify, plan, show");
     expect_error("plan --model m --rank 1", "--rank", "for show");
 }
 
 Test(options, the_nearest_command_is_suggested_else_all_are_listed)
 {
     expect_error("genrate --model m", "genrate", "did you mean generate?");
-    expect_error("serve", "serve", "generate, eval, tokenize, plan, show");
-    expect_error("", "command is needed", "generate, eval, tokenize, plan, show");
+    expect_error("serve", "serve", "generate, eval, tokenize, verify, plan, show");
+    expect_error("", "command is needed", "generate, eval, tokenize, verify, plan, show");
     expect_error("--model m generate", "command is needed before --model", "generate");
     expect_error("--zebra", "command is needed before --zebra", "--help");
 }
@@ -306,10 +307,10 @@ Test(options, words_that_are_no_options_are_refused)
 
 Test(options, every_command_needs_a_model)
 {
-    static const char *const commands[] = {"generate --prompt p", "eval --text t",
-                                           "tokenize --text t", "plan", "show"};
+    static const char *const commands[] = {
+        "generate --prompt p", "eval --text t", "tokenize --text t", "plan", "show", "verify"};
 
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         expect_error(commands[i], "--model", "GGUF");
     }
 }
@@ -329,6 +330,17 @@ Test(options, eval_needs_one_text_alone)
     expect_error("eval --model m", "argosy eval needs one of", "--tokens");
     expect_error("eval --model m --text t --tokens i", "--text and --tokens", "one of");
     expect_good("eval --model m --tokens i --window 5 --logits o --json");
+}
+
+Test(options, verify_takes_one_input_or_none_and_what_plans_take)
+{
+    expect_error("verify --model m --prompt p --tokens i", "--prompt", "--tokens");
+    expect_error("verify --model m --prompt-file p --tokens i", "--prompt-file", "--tokens");
+    expect_error("verify --model m --plan a --tp 2", "--plan", "the file decides");
+    expect_error("verify --model m --bound 0", "--bound", "above 0");
+    expect_error("verify --model m --trace t", "--trace", "generate");
+    expect_good("verify --model m");
+    expect_good("verify --model m --plan a --against b --bound 1e-3 --tokens i --json --isa base");
 }
 
 Test(options, tokenize_needs_one_source_alone)
