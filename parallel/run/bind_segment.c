@@ -80,7 +80,8 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
                 .clock = &job->opts.clock,
                 .profile = &job->profile,
                 .trace = job->opts.trace,
-                .track = o->stream}};
+                .track = o->stream,
+                .least_gap = &job->router_gap}};
     if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
         task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
     }

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 
 #include "parallel/run/job_priv.h"
@@ -63,6 +64,11 @@ void ag_job_take_profile(ag_job_t *job, ag_profile_t *profile)
 {
     ag_profile_add(profile, &job->profile);
     job->profile = (ag_profile_t){0};
+}
+
+float ag_job_router_gap(const ag_job_t *job)
+{
+    return job->router_gap;
 }
 
 /* Every class of program has the same groups, in the same order. */
@@ -144,6 +150,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
         return ag_fail_nomem("making a job", sizeof(*job));
     }
     job->opts = *opts;
+    job->router_gap = INFINITY;
     job->opts.isa = opts->isa != NULL ? opts->isa : ag_isa_best();
     job->rank = (uint32_t)opts->net->rank;
     status = ag_stop_init(job);

@@ -122,5 +122,9 @@ const void *ag_job_weights(const ag_job_t *job, size_t *n_bytes_p);
 /** Add where this rank's time in segments went since the last call. */
 void ag_job_take_profile(ag_job_t *job, ag_profile_t *profile);
 
+/** Of all rows that this rank has routed so far the least gap between the last expert used and the
+ * next one's score: what is nearer may go either way by rounding. INFINITY: it has routed none. */
+float ag_job_router_gap(const ag_job_t *job);
+
 /** Blocks of the KV cache that a plan has for which there are programs. */
 uint32_t ag_job_kv_blocks(const ag_plan_t *plan);

@@ -39,6 +39,7 @@ struct ag_job {
     ag_group_t **groups; /* (n_groups) NULL where this rank is not in it */
     uint32_t n_groups;
     ag_profile_t profile;
+    float router_gap; /* the least yet */
     ag_wire_t wire;
     const ag_bound_t **flying; /* (n_slots) what runs there */
     uint64_t n_taken;          /* rank 0: steps whose logits were handed out */

@@ -202,7 +202,8 @@ uint64_t ag_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
     ag_linear_t linear = ag_node_linear(params, node);
 
     (void)graph;
-    return node->in[ag_node_ops[node->kind].n_in] != AG_NO_VALUE ? 0 : ag_linear_scratch_bytes(&linear);
+    return node->in[ag_node_ops[node->kind].n_in] != AG_NO_VALUE ? 0
+                                                                 : ag_linear_scratch_bytes(&linear);
 }
 
 /* PREPARE: (rows, k) -> the same rows in a form of their own, for LINEAR by the same weight */

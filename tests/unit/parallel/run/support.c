@@ -53,6 +53,7 @@ static ag_status_t run_rank(ag_turn_t *turn)
         status = ag_job_follow(rank.job);
     } else if (status == AG_OK) {
         status = ag_eval(rank.job, work->ids, work->n_ids, &opts, &result, &figures);
+        work->router_gap = ag_job_router_gap(rank.job);
         cr_expect_eq(ag_job_stop(rank.job), AG_OK);
     }
     if (status != AG_OK && status != AG_ERR_INVALID) {

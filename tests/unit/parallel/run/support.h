@@ -17,6 +17,7 @@ typedef struct work {
     void *change_arg;
     float logits[MOST_IDS * VOCAB];
     uint64_t n_rows;    /* of the logits */
+    float router_gap;   /* rank 0's */
     ag_clock_t clock;   /* none: the cluster's */
     ag_cancel_t cancel; /* of all ranks */
 } work_t;

@@ -59,6 +59,28 @@ Test(job, any_split_of_experts_gives_one_ranks_logits, .timeout = 300)
     check_splits("/tiny/mixtral", 60, draw_experts);
 }
 
+/* The least of the 66 gaps that transformers' router logits have for seq33, in golden data. */
+Test(job, the_routers_least_gap_is_the_references)
+{
+    static work_t work;
+    int32_t *ids;
+    size_t n_ids;
+
+    cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/seq33.npy", &ids, &n_ids), AG_OK);
+    for (uint32_t n_ranks = 1; n_ranks <= 3; n_ranks += 2) {
+        work = (work_t){.model = "/tiny/mixtral",
+                        .opts = {.ep = n_ranks > 1 ? "3" : "1", .compute = AG_COMPUTE_F32},
+                        .ids = ids,
+                        .n_ids = MOST_IDS};
+        cr_assert(run_work(&work, n_ranks, 1, "gaps"));
+        cr_expect_float_eq((double)work.router_gap, 0.005019, 2e-5);
+    }
+    work = (work_t){.opts = {.compute = AG_COMPUTE_F32}, .ids = ids, .n_ids = MOST_IDS};
+    cr_assert(run_work(&work, 1, 0, "no experts"));
+    cr_expect(isinf(work.router_gap));
+    free(ids);
+}
+
 /* A step of one sequence whose outputs are its last rows. */
 static ag_status_t run_step(ag_job_t *job, int32_t n, int32_t n_outputs, int32_t position,
                             const float **logits_p)
