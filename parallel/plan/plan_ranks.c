@@ -81,6 +81,23 @@ static bool try_way(ways_t *ways, const char *tp, uint32_t pp)
     return true;
 }
 
+/* All share the experts of every layer out, and each has the attention whole. */
+static void try_experts(ways_t *ways, uint32_t n)
+{
+    char ep[16];
+
+    snprintf(ep, sizeof(ep), "%u", n);
+    ways->opts.tp = NULL;
+    ways->opts.pp = 0;
+    ways->opts.ep = ep;
+    if (ways->trial->works(ways->trial->arg, &ways->opts)) {
+        ag_line_append(ways->text, sizeof(ways->text), ", or %s--ep %s", ways->found ? "" : "give ",
+                       ep);
+        ways->found = true;
+    }
+    ways->opts.ep = NULL;
+}
+
 static bool try_rectangle(ways_t *ways, uint32_t degree, uint32_t n_stages)
 {
     char tp[16];
@@ -107,6 +124,7 @@ static void find_ways(ways_t *ways, uint32_t n)
     bool rectangle = false;
 
     try_rectangle(ways, n, 0);
+    try_experts(ways, n);
     while ((root + 1) * (root + 1) <= n) {
         root++;
     }

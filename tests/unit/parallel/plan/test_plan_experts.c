@@ -251,3 +251,29 @@ Test(plan_experts, the_same_job_on_one_rank_holds_all)
     ag_plan_destroy(one);
     ag_plan_destroy(plan);
 }
+
+static bool always(void *arg, const ag_plan_opts_t *opts)
+{
+    ag_plan_model_t model = *(const ag_plan_model_t *)arg;
+    ag_plan_t *plan = NULL;
+    bool made = ag_plan_make(&model, opts, &plan) == AG_OK;
+
+    ag_plan_destroy(plan);
+    return made;
+}
+
+Test(plan_experts, another_number_of_ranks_may_share_them_out)
+{
+    ag_plan_model_t model = mixed_model();
+    ag_plan_opts_t opts = {.ep = "2", .expert_split = "3,2"};
+    ag_plan_t *plan = make(&opts);
+
+    cr_expect_eq(ag_plan_check_ranks(plan, &opts, 3, &(ag_plan_trial_t){always, &model}),
+                 AG_ERR_INVALID);
+    cr_expect(error_says("--ep 2 --expert-split 3,2", "or --ep 3", "mpirun -n 2", NULL));
+    model.n_experts = 0;
+    cr_expect_eq(ag_plan_check_ranks(plan, &opts, 3, &(ag_plan_trial_t){always, &model}),
+                 AG_ERR_INVALID);
+    cr_expect(error_says("--tp 3", NULL) && strstr(ag_error(), "--ep 3") == NULL);
+    ag_plan_destroy(plan);
+}
