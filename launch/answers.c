@@ -18,7 +18,7 @@ typedef struct answers {
     ag_answer_t *answers; /* (n) */
     words_t *words;       /* (n) */
     size_t n, n_told;
-    bool at_once; /* one at a time: its text goes out as it is made */
+    bool in_turn; /* one at a time: each has figures of its own */
     ag_run_figures_t figures;
 } answers_t;
 
@@ -46,13 +46,21 @@ static bool is_end(void *arg, int32_t id)
     return ag_tokenizer_is_end(((answers_t *)arg)->session->tokenizer, id);
 }
 
-/* What is new at the end of the text, unless all of it comes as JSON, or in its turn. */
+/* What is new at the end of a text, where it is that text's turn, unless all comes as JSON. */
 static ag_status_t print_new(const answers_t *all, const words_t *words, size_t n_before)
 {
-    return all->session->options->json || !all->at_once
+    return all->session->options->json || words != &all->words[all->n_told]
                ? AG_OK
                : ag_write_out(AG_ITEMS(&words->text, char) + n_before,
                               words->text.n_items - n_before);
+}
+
+/* The end of a line, where a text's has come in its turn. */
+static ag_status_t print_end(const answers_t *all, const words_t *words)
+{
+    return all->session->options->json || words != &all->words[all->n_told] || !words->is_done
+               ? AG_OK
+               : ag_write_out("\n", 1);
 }
 
 static bool on_token(void *arg, ag_answer_t *answer, int32_t id, ag_status_t *status)
@@ -103,21 +111,20 @@ static void release_words(words_t *words)
     ag_array_fini(&words->text);
 }
 
-/* The next answer goes out, and is done with. */
+/* An answer is out, and done with; what there is of the next one goes out. */
 static ag_status_t tell_next(answers_t *all, const ag_report_t *report)
 {
     ag_answer_t *answer = &all->answers[all->n_told];
     words_t *words = &all->words[all->n_told++];
-    ag_status_t status = AG_OK;
+    ag_status_t status = all->session->options->json ? print_json(answer, words, report) : AG_OK;
 
-    if (all->session->options->json) {
-        status = print_json(answer, words, report);
-    } else if (!all->at_once) {
-        status = ag_write_out(words->text.items, words->text.n_items);
-        status = status == AG_OK ? ag_write_out("\n", 1) : status;
-    }
     release_words(words);
     ag_array_fini(&answer->tokens);
+    if (status == AG_OK && all->n_told < all->n) {
+        words = &all->words[all->n_told];
+        status = print_new(all, words, 0);
+        status = status == AG_OK ? print_end(all, words) : status;
+    }
     return status;
 }
 
@@ -127,11 +134,11 @@ static ag_status_t end_text(const answers_t *all, words_t *words)
     size_t n_before = words->text.n_items;
     ag_status_t status = ag_text_stream_flush(&words->stream, &words->text);
 
+    words->is_done = true;
     if (status == AG_OK) {
         status = print_new(all, words, n_before);
     }
-    return status == AG_OK && all->at_once && !all->session->options->json ? ag_write_out("\n", 1)
-                                                                           : status;
+    return status == AG_OK ? print_end(all, words) : status;
 }
 
 /* Those that are done, in order; the last one waits for the figures. */
@@ -140,8 +147,7 @@ static ag_status_t on_answer(void *arg, ag_answer_t *answer)
     answers_t *all = arg;
     ag_status_t status = end_text(all, words_of(all, answer));
 
-    words_of(all, answer)->is_done = true;
-    while (status == AG_OK && !all->at_once && all->n_told + 1 < all->n &&
+    while (status == AG_OK && !all->in_turn && all->n_told + 1 < all->n &&
            all->words[all->n_told].is_done) {
         status = tell_next(all, NULL);
     }
@@ -153,6 +159,7 @@ static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
     sum->steps += one->steps;
     sum->tokens += one->tokens;
     sum->outputs += one->outputs;
+    sum->sequences += one->sequences;
     sum->attended += one->attended;
     sum->ns += one->ns;
     sum->compute_ns += one->compute_ns;
@@ -278,9 +285,9 @@ ag_status_t ag_answer_all(ag_session_t *session, const ag_prompts_t *prompts)
     size_t n = all.n;
     ag_status_t status = open_answers(&all), stopped;
 
-    all.at_once = session->plan->n_sequences == 1 || n == 1;
+    all.in_turn = session->plan->n_sequences == 1 || n == 1;
     if (status == AG_OK) {
-        status = all.at_once ? answer_in_turn(&all) : answer_together(&all);
+        status = all.in_turn ? answer_in_turn(&all) : answer_together(&all);
     }
     stopped = ag_job_stop(session->job); /* which the other ranks wait for */
     status = status == AG_OK ? stopped : status;

@@ -22,8 +22,8 @@ const int32_t *ag_prompt_ids(const ag_prompts_t *prompts, size_t number, size_t 
 uint64_t ag_prompt_bytes(void);
 
 /**
- * Rank 0: answer all prompts, stop the job, tell its figures. One at a time, its text goes out as
- * it is made; of several at a time, a whole one when those before it are out.
+ * Rank 0: answer all prompts, stop the job, tell its figures. Texts go out in the order of the
+ * prompts, each as it is made from when those before it are complete.
  * @return as ag_generate(); AG_ERR_INTERRUPTED; AG_ERR_IO: standard output.
  */
 ag_status_t ag_answer_all(ag_session_t *session, const ag_prompts_t *prompts);

@@ -229,6 +229,20 @@ static void offer_context(refusal_t *refusal)
     }
 }
 
+/* Fewer sequences at once: the largest half of a half that fits. */
+static void offer_batch(refusal_t *refusal)
+{
+    ag_plan_t plan = *refusal->session->plan;
+
+    for (uint32_t n = plan.n_sequences / 2; n > 0; n /= 2) {
+        plan.n_sequences = n;
+        if (fits(refusal, &plan, 0)) {
+            offer(refusal, "--batch %u", n);
+            return;
+        }
+    }
+}
+
 /* The fewest more ranks that have room, each with the budget of the one that has not. */
 static void offer_ranks(refusal_t *refusal)
 {
@@ -301,6 +315,7 @@ static ag_status_t refuse(refusal_t *refusal)
     bool found;
 
     offer_memory(refusal);
+    offer_batch(refusal);
     offer_context(refusal);
     offer_ranks(refusal);
     offer_compute(refusal);

@@ -67,14 +67,16 @@ static ag_cost_shape_t shape_of(const ag_plan_t *plan, const ag_phase_t *phase)
 {
     double steps = (double)phase->steps, tokens = (double)phase->tokens / steps;
     double attended = (double)phase->attended / steps;
+    double sequences = (double)phase->sequences / steps;
+    double seen = attended / tokens * sequences; /* each sequence's mean position */
 
     return (ag_cost_shape_t){
         .counts = {[AG_COUNT_ONE] = 1,
                    [AG_COUNT_TOKENS] = tokens,
                    [AG_COUNT_OUTPUTS] = (double)phase->outputs / steps,
-                   [AG_COUNT_SEQUENCES] = 1},
+                   [AG_COUNT_SEQUENCES] = sequences},
         .attended = attended,
-        .kv_positions = attended / tokens > tokens ? attended / tokens : tokens,
+        .kv_positions = seen > tokens ? seen : tokens,
         .kv_bytes_per_element = (double)ag_dtype_info(plan->kv_type)->block_bytes,
     };
 }
@@ -82,13 +84,9 @@ static ag_cost_shape_t shape_of(const ag_plan_t *plan, const ag_phase_t *phase)
 /* The program that steps of this shape run with: the smallest class that holds them. */
 static const ag_program_t *program_of(const ag_programs_t *programs, const ag_cost_shape_t *shape)
 {
-    uint32_t i = 0;
+    bool one_row_each = shape->counts[AG_COUNT_TOKENS] <= shape->counts[AG_COUNT_SEQUENCES];
 
-    while (i + 1 < programs->n &&
-           shape->counts[AG_COUNT_TOKENS] > (double)programs->programs[i]->bounds[AG_SIZE_TOKENS]) {
-        i++;
-    }
-    return programs->programs[i];
+    return programs->programs[one_row_each ? 0 : programs->n - 1];
 }
 
 static void costs_by(const ag_graph_param_t *params, const ag_programs_t *programs,
@@ -314,9 +312,9 @@ ag_report_t ag_report_make(const ag_report_job_t *job, const ag_run_figures_t *f
     report_phase(job, &figures->prefill, &report.prefill);
     report_phase(job, &figures->decode, &report.decode);
     longer = report.decode.seconds >= report.prefill.seconds ? &report.decode : &report.prefill;
-    /* One figure for the whole job, most of which the longer phase was; of stages that take turns
-     * it tells nothing: none holds another back by being shorter. */
-    if (job->plan->n_stages == 1 && job->balance > 0 && job->balance < 0.75) {
+    /* One figure for the whole job, most of which the longer phase was; of stages that take turns,
+     * for want of sequences, it tells nothing: none holds another back by being shorter. */
+    if (job->plan->n_stages <= job->plan->n_sequences && job->balance > 0 && job->balance < 0.75) {
         snprintf(longer->held_back_by, sizeof(longer->held_back_by), "imbalance (rank %u)",
                  job->slowest_rank);
     }

@@ -1,4 +1,8 @@
-/* ALL_REDUCE: the step's rows of a buffer, summed over a group. */
+/*
+ * ALL_REDUCE: the step's rows of a buffer, summed over a group. The order of a sum depends on the
+ * algorithm, which is chosen by the rows of one sequence: what a sequence gets does not depend on
+ * how many others are in its step (as long as these rows are small enough for no ring).
+ */
 #include <stdlib.h>
 
 #include "parallel/run/job_priv.h"
@@ -25,8 +29,9 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     }
     shape.collective = AG_ALL_REDUCE;
     shape.element_bytes = sizeof(float);
-    shape.n = n;
+    shape.n = n / step->counts[AG_COUNT_SEQUENCES];
     shape.algorithm = ag_transfer_choose(&shape);
+    shape.n = n;
     status =
         ag_group_post(task->group, &shape,
                       &(ag_collective_memory_t){.buffer = data, .staging = task->job->staging.base},

@@ -110,34 +110,30 @@ static void serve(generation_t *g, seat_t *seat, flight_t *flight)
 }
 
 /*
- * Put the next step together: sequences like the first, several rows of each or one, so that what a
- * sequence's rows run with does not depend on the others; and no more of them than leaves some for
- * the other slots.
+ * Put the next step together: a chunk of a sequence, or one row of each of some, so that what rows
+ * run with does not depend on other sequences; and no more of these than leaves some for the other
+ * slots.
  * @return whether there is one.
  */
 static bool compose(generation_t *g, flight_t *flight)
 {
     const seat_t *first = choose_first(g);
-    uint32_t most = (g->n_busy + g->n_slots - 1) / g->n_slots, n_served = 0, n_rows = 0, last = 0;
+    uint32_t most = (g->n_busy + g->n_slots - 1) / g->n_slots, n_served = 0, last = 0;
     state_t state;
-    bool alone;
 
     if (first == NULL) {
         return false;
     }
     state = first->state;
-    alone = rows_of(g, first) == 1;
+    most = rows_of(g, first) > 1 ? 1 : most;
     flight->n = 0;
     flight->phase = state == FILLING ? &g->figures->prefill : &g->figures->decode;
     ag_rows_begin(&g->rows);
     for (uint32_t i = 0; i < g->n_seats && n_served < most; i++) {
         seat_t *seat = seat_in_turn(g, i);
-        uint32_t n = rows_of(g, seat);
 
-        if (seat->state == state && (n == 1) == alone &&
-            (alone || n_rows + n <= g->plan->batch_tokens)) {
+        if (seat == first || (seat->state == state && rows_of(g, seat) == 1 && most > 1)) {
             serve(g, seat, flight);
-            n_rows += n;
             n_served++;
             last = i;
         }

@@ -51,19 +51,21 @@ uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
     return (bytes + 4095) / 4096 * 4096; /* threads do not share a page */
 }
 
-/* For an all-reduce of any size up to n_bytes. */
-static uint64_t staging_of(const ag_program_group_t *group, uint32_t rank, uint64_t n_bytes)
+/* For an all-reduce of any size up to n_bytes, by the algorithm that the rows of a sequence choose.
+ */
+static uint64_t staging_of(const ag_program_group_t *group, uint32_t rank, uint64_t n_bytes,
+                           uint64_t n_sequences)
 {
     ag_transfer_shape_t shape = {.collective = AG_ALL_REDUCE,
                                  .n_ranks = group->n_ranks,
                                  .element_bytes = sizeof(float),
-                                 .n = n_bytes / sizeof(float)};
+                                 .n = n_bytes / sizeof(float) / n_sequences};
     uint32_t index = 0;
 
     while (group->ranks[index] != rank) {
         index++;
     }
-    return ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
+    return n_sequences * ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
 }
 
 uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
@@ -83,7 +85,8 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
                 continue;
             }
             group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
-            most = staging_of(group, rank, o->unit_bytes * program->bounds[o->counter]);
+            most = staging_of(group, rank, o->unit_bytes * program->bounds[o->counter],
+                              program->bounds[AG_SIZE_SEQUENCES]);
             bytes = most > bytes ? most : bytes;
         }
     }

@@ -2,7 +2,9 @@
  * What the number of rows decides. Layers of one input share its prepared rows: int8 with scales,
  * or bf16. For many rows each thread prepares its share and meets the others' behind a barrier; a
  * few rows cost less than the barrier, so that each thread norms and prepares all of them for
- * itself (ag_kernel_linear()). Attention of few rows is cut by positions, of many by rows.
+ * itself (ag_kernel_linear()). Attention of few rows is cut by positions, of many by rows; where
+ * each sequence has but one, by positions, too, however many they are: its bits are the same in any
+ * company.
  */
 #include "runtime/graph/graph_priv.h"
 
@@ -64,6 +66,13 @@ static bool may_be_own(const ag_graph_t *graph, const ag_node_t *norm)
         }
     }
     return true;
+}
+
+/* Of a class: is its attention cut by positions? */
+static bool has_parts(const uint64_t *bounds)
+{
+    return bounds[AG_COUNT_TOKENS] <= FEW_ROWS ||
+           bounds[AG_COUNT_TOKENS] <= bounds[AG_COUNT_SEQUENCES];
 }
 
 static void find_own_values(ag_graph_t *graph, const uint64_t *bounds)
@@ -195,7 +204,7 @@ ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
         if (ag_node_prepared_bytes(graph, &node, params) > 0 &&
             bounds[ag_graph_get(graph, node.in[0])->counter] > FEW_ROWS) {
             status = add_layer(graph, params, &node, &nodes, &held);
-        } else if (node.kind == AG_NODE_ATTENTION && bounds[AG_COUNT_TOKENS] <= FEW_ROWS) {
+        } else if (node.kind == AG_NODE_ATTENTION && has_parts(bounds)) {
             status = add_parts(graph, &node, &nodes);
         } else {
             status = ag_array_append(&nodes, &node, 1);

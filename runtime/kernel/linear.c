@@ -34,11 +34,20 @@ uint32_t ag_linear_grain(ag_packing_t packing)
     return packing == AG_PACKING_R16 ? AG_R16_ROWS : AG_PANEL_COLUMNS;
 }
 
+/* Ways differ in their last bits. Which one is taken depends on the rows that a sequence has, not
+ * on how many sequences there are, so that a sequence gets the same bits in any company. */
+static uint64_t rows_each(const ag_step_t *step, uint64_t n_rows)
+{
+    uint64_t n = step != NULL ? step->counts[AG_COUNT_SEQUENCES] : 0;
+
+    return n > 1 ? (n_rows + n - 1) / n : n_rows;
+}
+
 void ag_kernel_linear(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                       uint64_t n_rows, bool exact, float *y)
 {
-    const ag_linear_impl_t *impl =
-        ag_linear_choose(context->gemm, context->isa, linear, n_rows, exact);
+    const ag_linear_impl_t *impl = ag_linear_choose(context->gemm, context->isa, linear,
+                                                    rows_each(context->step, n_rows), exact);
 
     if (context->prepared != NULL && impl != &ag_linear_r16) {
         context->prepared->x = NULL;

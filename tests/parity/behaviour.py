@@ -257,32 +257,6 @@ def prompts():
            "and no split changes them")
 
 
-def batch():
-    """Prompts that are answered together get what each gets alone, in their order, over any split."""
-    model = smollm2()
-    texts = ["Once upon a time", "1", "The number 7 is", "def f(x):\n    return", "word " * 600, "Hello", "A"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "prompts.jsonl")
-        with open(path, "w") as file:
-            file.write("".join(json.dumps(text) + "\n" for text in texts))
-        args = ["generate", "--model", model, "--prompts", path, "--max-tokens", "9", "--temperature", "0.7"]
-        alone = run(args + EXACT)
-        fast = run(args)
-        for ranks, split in ((1, ["--batch", "2"]), (1, ["--batch", "3"]), (1, ["--batch", "8"])):
-            expect(run(args + split, ranks).stdout == fast.stdout, f"fast: {split}")
-        for ranks, split in ((2, ["--pp", "2", "--batch", "4"]), (2, ["--tp", "2", "--batch", "3"]),
-                             (3, ["--pp", "3", "--pipeline-split", "3,20,7", "--batch", "5"]),
-                             (3, ["--tp", "2,1", "--pp", "2", "--batch", "7"])):
-            done = run(args + EXACT + split, ranks)
-            expect(done.stdout == alone.stdout, f"exact: {split}: {done.stdout}, not {alone.stdout}")
-        lines = run(args + ["--json", "--pp", "2", "--batch", "3"], 2).stdout.decode().strip().split("\n")
-        answers = [json.loads(line) for line in lines]
-        expect([a["text"] for a in answers] != [] and len(answers) == len(texts), f"{len(answers)} answers")
-        expect(answers[-1]["decode_tokens_per_s"] > 0 and answers[-1]["limit"]["decode_tokens_per_s"] > 0, lines[-1])
-        expect(all("limit" not in a for a in answers[:-1]), "figures are the whole job's")
-    one_line(["generate", "--model", TINY, "--prompt", "a", "--batch", "2"], 2, ["--batch", "--prompts"])
-
-
 def chat():
     """SmolLM2's template, rendered by transformers' rules, its default system turn included."""
     model = smollm2()
@@ -666,5 +640,5 @@ def inputs():
         one_line(args + ["--model", TINY, "--max-memory", "4M,900M", "--tp", "2"], 3, ["rank 0", "MiB"])
 
 
-main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, batch, chat, context, windows, errors,
+main({f.__name__: f for f in (bits, memory, forms, bench, trace, prompts, chat, context, windows, errors,
                               inputs, plans, unused, first_checked, own_cores)})

@@ -51,6 +51,7 @@ static ag_run_figures_t make_figures(void)
     ag_run_figures_t figures = {.decode = {.steps = 10,
                                            .tokens = 10,
                                            .outputs = 10,
+                                           .sequences = 10,
                                            .attended = 50,
                                            .ns = 1000000000,
                                            .compute_ns = 990000000}};
@@ -61,8 +62,36 @@ static ag_run_figures_t make_figures(void)
     return figures;
 }
 
+/* The same of three sequences in each step. */
+static ag_run_figures_t make_figures_of_three(void)
+{
+    ag_run_figures_t figures = make_figures();
+
+    figures.decode.tokens *= 3;
+    figures.decode.outputs *= 3;
+    figures.decode.sequences *= 3;
+    figures.decode.attended *= 3;
+    return figures;
+}
+
 /* 3 layers: q 72 and k, v 24 rows, o 72, gate, up and down 187 wide; a head of 307 rows. */
 enum { WEIGHTS = 3 * (72 * 72 + 2 * 24 * 72 + 72 * 72 + 3 * 187 * 72) + 307 * 72 };
+
+Test(report, weights_are_read_once_a_step_and_the_cache_of_each_sequence)
+{
+    ag_run_figures_t figures = make_figures_of_three();
+    ag_report_t report;
+    work_t work;
+
+    open_work(&work);
+    work.host.limits.f32_flops_per_s[0] = work.host.limits.f32_flops_per_s[1] = 1e12;
+    report = ag_report_make(&work.job, &figures);
+    cr_expect_float_eq(report.decode.limit,
+                       3 * 1e9 / (4.0 * (3 * 72 + WEIGHTS) + 3 * (3 * 2 * 24 * 5 * 4)),
+                       1e-6 * report.decode.limit);
+    cr_expect_float_eq(report.decode.tokens_per_s, 30, 1e-9);
+    close_work(&work);
+}
 
 Test(report, a_limit_is_bytes_over_the_read_rate_and_kernels_have_theirs)
 {
