@@ -103,13 +103,6 @@ ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p)
     return AG_OK;
 }
 
-uint32_t ag_plan_step_sequences(const ag_plan_t *plan)
-{
-    uint32_t n_slots = ag_plan_slots(plan);
-
-    return plan->n_sequences / n_slots + (plan->n_sequences % n_slots > 0 ? 1 : 0);
-}
-
 uint32_t ag_plan_ranks(const ag_plan_t *plan)
 {
     uint32_t n_ranks = 0;

@@ -44,7 +44,7 @@ typedef struct ag_plan {
     ag_compute_t compute;
     uint32_t context_tokens; /* positions a sequence may have */
     uint32_t batch_tokens;   /* most rows a step has (prefill is cut into such chunks) */
-    uint32_t n_sequences;    /* most sequences at once, over all steps in flight */
+    uint32_t n_sequences;    /* most sequences at once */
     ag_dtype_t kv_type;      /* AG_F32 or AG_F16 */
     uint32_t n_budgets;      /* 0, or one per rank */
     uint64_t *budget_bytes;  /* (n_budgets) DRAM; outside the hash, as host names are */
@@ -96,9 +96,6 @@ uint32_t ag_plan_ranks(const ag_plan_t *plan);
 
 /** Steps that are in flight at once, each in a slot of activation memory: one for each stage. */
 uint32_t ag_plan_slots(const ag_plan_t *plan);
-
-/** Most sequences in one of these steps. */
-uint32_t ag_plan_step_sequences(const ag_plan_t *plan);
 
 /* Is there a plan by these options, and can the job carry it out? Takes nothing. */
 typedef struct ag_plan_trial {

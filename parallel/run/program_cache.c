@@ -1,5 +1,5 @@
-/* The classes of a job's programs: one for steps of one row per sequence, one for chunks of a
- * sequence's prefill. */
+/* The classes of a job's programs: one for steps of one row per sequence, one for steps in which a
+ * sequence has several: chunks of prefill. */
 #include "parallel/run/job_priv.h"
 #include "parallel/run/memory_priv.h"
 
@@ -7,7 +7,9 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                                ag_programs_t *programs_p)
 {
     const ag_plan_t *plan = build->plan;
-    uint64_t rows[2] = {ag_plan_step_sequences(plan), plan->batch_tokens};
+    /* more rows than sequences tell the classes apart, where a graph looks at its bounds */
+    uint64_t n = plan->n_sequences,
+             rows[2] = {n, plan->batch_tokens > n ? plan->batch_tokens : n + 1};
     ag_programs_t programs = {0};
 
     if (ag_memory_kv_blocks(plan) > INT32_MAX) { /* as block tables count them */
@@ -17,17 +19,16 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                        plan->n_sequences, plan->context_tokens);
     }
     for (int i = 0; i < 2; i++) {
-        uint64_t sequences = i == 0 ? rows[0] : 1;
         uint64_t bounds[AG_N_SIZE_COUNTERS] = {
             [AG_SIZE_ONE] = 1,
             [AG_SIZE_TOKENS] = rows[i],
-            [AG_SIZE_OUTPUTS] = all_outputs ? rows[i] : sequences,
-            [AG_SIZE_SEQUENCES] = sequences,
+            [AG_SIZE_OUTPUTS] = all_outputs ? rows[i] : n,
+            [AG_SIZE_SEQUENCES] = n,
         };
         ag_status_t status;
 
-        if (i > 0 && rows[i] == 1) {
-            break; /* the first class holds every step */
+        if (i > 0 && plan->batch_tokens == 1) {
+            break; /* no sequence has several rows */
         }
         status = ag_build_program(build, bounds, check, &programs.programs[programs.n]);
         if (status != AG_OK) {

@@ -34,8 +34,7 @@ void ag_sequence_fini(ag_sequence_t *sequence)
 
 ag_status_t ag_rows_init(const ag_plan_t *plan, ag_rows_t *rows_p)
 {
-    size_t n_sequences = ag_plan_step_sequences(plan);
-    size_t n_blocks = ag_kv_blocks(plan->context_tokens);
+    size_t n_sequences = plan->n_sequences, n_blocks = ag_kv_blocks(plan->context_tokens);
     size_t n = plan->batch_tokens > n_sequences ? plan->batch_tokens : n_sequences;
     ag_rows_t rows = {.tokens = calloc(n, sizeof(int32_t)),
                       .positions = calloc(n, sizeof(int32_t)),
