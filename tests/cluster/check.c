@@ -96,9 +96,9 @@ static double difference(const float *one, const float *other, uint32_t vocab, d
 
 /*
  * Did a router have to choose between scores that hardly differ, in this row or before it? Then one
- * rank computes something else, too, when the scores are off by some JITTER.
+ * rank computes something else, too, by about as much, when the scores are off by some JITTER.
  */
-static bool is_near_tie(check_t *check, uint32_t row)
+static bool is_near_tie(check_t *check, uint32_t row, double worst)
 {
     uint32_t vocab = check->c.model.vocab;
     cluster_case_t c = check->c;
@@ -114,7 +114,7 @@ static bool is_near_tie(check_t *check, uint32_t row)
         }
         play(check, &run, &(ag_turns_opts_t){.n_ranks = 1, .seed = c.order});
         is_near = difference(check->one + (size_t)row * vocab, check->again + (size_t)row * vocab,
-                             vocab, &size) > bounds[c.compute] * size;
+                             vocab, &size) > fmax(bounds[c.compute] * size, worst / 4);
     }
     (void)model_write(&check->c.model, c.folder, c.path);
     return is_near;
@@ -132,7 +132,7 @@ static bool compare_row(check_t *check, uint32_t row)
     bool is_other = mine != theirs && (double)margin > margins[compute];
 
     check->figures->n_rows++;
-    if ((is_far || is_other) && is_near_tie(check, row)) {
+    if ((is_far || is_other) && is_near_tie(check, row, worst)) {
         check->figures->n_excused++;
         tally_add(check->tally, "row excused for a router's tie", 1);
         return true;
