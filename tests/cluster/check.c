@@ -56,11 +56,19 @@ static void play(check_t *check, run_t *run, const ag_turns_opts_t *opts)
 
 static bool all_ended_well(check_t *check, const char *what, uint32_t n_ranks, const run_t *run)
 {
-    for (uint32_t r = 0; r < n_ranks; r++) {
-        if (check->ends[r].status != AG_OK) {
-            return complain(check, "%s: rank %u: %s: %s", what, r,
-                            ag_status_name(check->ends[r].status), check->ends[r].error);
+    uint32_t culprit = n_ranks; /* who failed by itself, before others that waited for it */
+
+    for (uint32_t r = n_ranks; r > 0; r--) {
+        ag_status_t status = check->ends[r - 1].status;
+
+        if (status != AG_OK && (culprit == n_ranks || status != AG_ERR_PEER ||
+                                check->ends[culprit].status == AG_ERR_PEER)) {
+            culprit = r - 1;
         }
+    }
+    if (culprit < n_ranks) {
+        return complain(check, "%s: rank %u: %s: %s", what, culprit,
+                        ag_status_name(check->ends[culprit].status), check->ends[culprit].error);
     }
     return run->left_bytes == 0 || complain(check, "%s: memory is not given back", what);
 }

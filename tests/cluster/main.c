@@ -92,7 +92,6 @@ static void run_case(session_t *session, uint64_t number, FILE *verbose)
                     complaint)) {
         session->n_failed++;
         printf("case %llu: %s%s", (unsigned long long)number, complaint, replay);
-        fflush(stdout);
     }
 }
 
@@ -133,7 +132,6 @@ static void run_night(session_t *session)
             said = time(NULL);
             printf("%llu cases, %llu failed\n", (unsigned long long)session->figures.n_cases,
                    (unsigned long long)session->n_failed);
-            fflush(stdout);
         }
     }
     (void)say_leaks(session, "in this night");
@@ -141,6 +139,7 @@ static void run_night(session_t *session)
 
 static void open_session(session_t *session, const char *program)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* LeakSanitizer ends the process without more ado */
     *session = (session_t){.program = program, .tally = tally_create()};
     snprintf(session->folder, sizeof(session->folder), "%s/argosy-cluster-XXXXXX", P_tmpdir);
     if (mkdtemp(session->folder) == NULL) {
