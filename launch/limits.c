@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launch/cores.h"
 #include "launch/probe.h"
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
@@ -291,16 +291,15 @@ static ag_status_t measure_process(const char *program, bool with_mpi, uint64_t 
 static ag_status_t measure_rates(const char *program, const ag_cores_t *cores, ag_limits_t *limits)
 {
     char text[1024], threads[16], *at = text;
-    cpu_set_t own;
-    bool moved = cores != NULL && sched_getaffinity(0, sizeof(own), &own) == 0 &&
-                 sched_setaffinity(0, sizeof(*cores), (const cpu_set_t *)(const void *)cores) == 0;
+    ag_cores_t own = {0};
     bool answered;
 
+    if (cores != NULL) {
+        ag_cores_move(cores, &own);
+    }
     snprintf(threads, sizeof(threads), "%u", limits->n_cores);
     answered = run_self(program, "measure-rates", "--threads", threads, text, sizeof(text));
-    if (moved) {
-        sched_setaffinity(0, sizeof(own), &own);
-    }
+    ag_cores_go_back(&own);
     if (!answered) {
         return ag_fail(AG_ERR_IO, "%s does not tell this machine's limits", program);
     }
