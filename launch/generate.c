@@ -5,6 +5,7 @@
 
 #include "launch/answers.h"
 #include "launch/input.h"
+#include "runtime/base/log.h"
 #include "runtime/file/npy.h"
 #include "runtime/text/chat.h"
 
@@ -138,6 +139,25 @@ ag_status_t ag_prompts_gather(ag_session_t *session, ag_prompts_t *prompts)
     return status;
 }
 
+/* A plan file has the context that it has: answers end with it, where nobody asked for more. */
+static ag_status_t cut_to_plan(const ag_session_t *session, uint64_t longest, uint32_t *context_p)
+{
+    const ag_options_t *options = session->options;
+    ag_plan_t *plan = NULL;
+    ag_status_t status = ag_session_read_plan(session, options->plan_file, &plan);
+    uint32_t context = status == AG_OK ? plan->context_tokens : 0;
+
+    ag_plan_destroy(plan);
+    if (status == AG_OK && longest <= context && context < *context_p) {
+        ag_log(AG_LOG_WARNING,
+               "%s has a context of %u tokens: an answer ends there, not after %u tokens (make "
+               "the plan with a larger --context, or say so with --max-tokens)",
+               options->plan_file, context, options->max_tokens);
+        *context_p = context;
+    }
+    return status;
+}
+
 /* Positions that the longest prompt and its answer need, at most the model's. */
 static ag_status_t needed_context(const ag_session_t *session, const ag_prompts_t *prompts,
                                   uint32_t *context_p)
@@ -160,7 +180,9 @@ static ag_status_t needed_context(const ag_session_t *session, const ag_prompts_
     }
     needed = longest + session->options->max_tokens;
     *context_p = needed < most ? (uint32_t)needed : most;
-    return AG_OK;
+    return session->options->plan_file != NULL && !session->options->max_tokens_given
+               ? cut_to_plan(session, longest, context_p)
+               : AG_OK;
 }
 
 ag_status_t ag_command_generate(ag_session_t *session)

@@ -302,5 +302,6 @@ ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
         return status;
     }
     options->rank_given = is_given(&parser, "--rank");
+    options->max_tokens_given = is_given(&parser, "--max-tokens");
     return check_options(&parser);
 }

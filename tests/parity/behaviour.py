@@ -509,6 +509,10 @@ def plans():
                    f"{command_name} --plan is as by the options: {given.decode()}")
         one_line(["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "60", "--plan", path], 2,
                  [path, "40", "--context"], 2)
+        done = run(["generate", "--model", TINY, "--prompt", "a", "--ignore-eos", "--json", "--plan", path], 2)
+        answer, said = json.loads(done.stdout), done.stderr.decode()
+        expect(len(answer["prompt_tokens"]) + len(answer["tokens"]) == 41 and answer["stop"] == "length", f"{answer}")
+        expect(path in said and "context of 40" in said and "--max-tokens" in said, said)
         bad_plans(json.loads(printed), path)
 
 
