@@ -131,11 +131,17 @@ static void add_reads(const ag_session_t *session, const ag_pass_rates_t *rates,
     ag_json_set(json, "limits", at_limit);
     ag_json_set(json, "disturbed",
                 ag_json_new_bool(limits->disturbed || 4 * rates->n_disturbed > n_passes));
-    ag_json_set(reads, "limit_is_of", text_json(between ? "between tokens" : "start"));
+    ag_json_set(reads, "limit_is_of",
+                text_json(!between ? "start"
+                          : session->read_bytes_per_s > ag_pass_rates_median(rates)
+                              ? "best between tokens"
+                              : "between tokens"));
     ag_json_set(
         reads, "start_bytes_per_s",
         ag_json_new_real(ag_limits_at(limits->read_bytes_per_s, limits->n_cores, n_threads)));
     ag_json_set(reads, "between_tokens_bytes_per_s", ag_json_new_real(ag_pass_rates_median(rates)));
+    ag_json_set(reads, "best_between_tokens_bytes_per_s",
+                ag_json_new_real(ag_pass_rates_best(rates)));
     ag_json_set(reads, "passes", ag_json_new_integer(n_passes));
     ag_json_set(reads, "disturbed_passes", ag_json_new_integer(rates->n_disturbed));
     ag_json_set(json, "memory_reads", reads);
@@ -146,16 +152,20 @@ static void print_reads(const ag_session_t *session, const ag_pass_rates_t *rate
     const ag_limits_t *limits = ag_session_limits(session, 0);
     double between = ag_pass_rates_median(rates);
 
-    printf("memory read at %.1f GB/s at the start",
+    printf("memory read at %.1f GB/s at the start%s",
            ag_limits_at(limits->read_bytes_per_s, limits->n_cores, session->ranks[0].n_threads) *
-               1e-9);
+               1e-9,
+           limits->disturbed ? " (disturbed by others)" : "");
     if (between > 0) {
         printf(", at %.1f between tokens (%u passes%s)", between * 1e-9, rates->n_alone,
                rates->n_disturbed > 0 ? ", and others that were disturbed" : "");
     } else if (session->net->n_ranks == 1) {
-        printf(", too seldom between tokens to tell");
+        printf(", too seldom between tokens to tell%s",
+               rates->n_disturbed > 0 ? ": others disturbed it" : "");
     }
-    printf("; the limit is by the %s\n", session->read_bytes_per_s > 0 ? "latter" : "former");
+    printf("; the limit is by %s\n", session->read_bytes_per_s > between ? "the best of these"
+                                     : between > 0                       ? "the latter"
+                                                                         : "the former");
 }
 
 static ag_status_t print_json(const ag_session_t *session, const between_t *between, double load_s)
@@ -203,6 +213,7 @@ static ag_status_t run_twice(ag_session_t *session, const ag_array_t *ids, betwe
         status = run(session, ids, n_prompt, n_steps, between, figures);
     }
     session->read_bytes_per_s = ag_pass_rates_median(&between->memory.rates);
+    session->best_read_bytes_per_s = ag_pass_rates_best(&between->memory.rates);
     return status;
 }
 

@@ -97,32 +97,20 @@ ag_status_t ag_make_report(ag_session_t *session, const ag_run_figures_t *figure
     return status;
 }
 
-/* What was measured before the run, where it is better than what was in its course. */
-static void prefer_better(ag_session_t *session)
-{
-    const ag_limits_t *limits = ag_session_limits(session, 0);
-
-    if (ag_limits_at(limits->read_bytes_per_s, limits->n_cores, session->ranks[0].n_threads) >
-        session->read_bytes_per_s) {
-        session->read_bytes_per_s = 0;
-    }
-}
-
 ag_status_t ag_conclude(ag_session_t *session, const ag_run_figures_t *figures)
 {
     ag_report_t *report = &session->report;
     ag_status_t status = ag_make_report(session, figures, report);
 
-    if (status == AG_OK && ag_report_is_above(&report->decode)) {
-        prefer_better(session);
+    /* memory is at times faster than in the middle of its passes: never faster than in the best */
+    if (status == AG_OK && session->read_bytes_per_s > 0 && ag_report_is_above(&report->decode)) {
+        session->read_bytes_per_s = session->best_read_bytes_per_s;
         status = ag_make_report(session, figures, report);
     }
     if (status == AG_OK && session->net->n_ranks == 1 && !ag_session_is_cancelled(NULL) &&
-        (ag_report_is_above(&report->prefill) || ag_report_is_above(&report->decode)) &&
+        (ag_report_is_above(&report->prefill) ||
+         (session->read_bytes_per_s == 0 && ag_report_is_above(&report->decode))) &&
         ag_session_renew_limits(session) == AG_OK) { /* else they stay, and the line says so */
-        if (ag_report_is_above(&report->decode)) {
-            prefer_better(session);
-        }
         status = ag_make_report(session, figures, report);
     }
     return status;

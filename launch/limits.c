@@ -395,7 +395,7 @@ static ag_status_t measure_processes(const char *program, ag_limits_t *limits)
 ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
 {
     ag_status_t status = AG_OK;
-    ag_limits_t before;
+    ag_limits_t before, kept;
     bool is_kept;
     char build[96];
 
@@ -414,13 +414,20 @@ ag_status_t ag_limits_get(const ag_limits_opts_t *opts, ag_limits_t *limits)
     if (status == AG_OK) {
         status = measure_rates(opts->program_path, opts->cores, limits);
     }
-    if (status == AG_OK && is_kept) {
-        ag_limits_merge(&before, limits);
+    if (status != AG_OK) {
+        return status;
     }
-    if (status == AG_OK && opts->cache_path != NULL) {
-        write_cache(opts->cache_path, build, limits);
+    kept = *limits;
+    if (is_kept) {
+        ag_limits_merge(&before, &kept);
     }
-    return status;
+    if (opts->cache_path != NULL) {
+        write_cache(opts->cache_path, build, &kept);
+    }
+    if (!opts->renew) {
+        *limits = kept;
+    }
+    return AG_OK;
 }
 
 double ag_limits_at(const double rate[2], uint32_t n_cores, uint32_t n_threads)

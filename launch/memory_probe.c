@@ -37,6 +37,17 @@ double ag_pass_rates_median(const ag_pass_rates_t *rates)
     return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 }
 
+double ag_pass_rates_best(const ag_pass_rates_t *rates)
+{
+    uint32_t n = rates->n_alone < AG_MAX_KEPT_PASSES ? rates->n_alone : AG_MAX_KEPT_PASSES;
+    double best = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        best = rates->rates[i] > best ? rates->rates[i] : best;
+    }
+    return best;
+}
+
 static ag_probe_pass_t read_next(ag_memory_probe_t *probe)
 {
     size_t left = probe->n_bytes - probe->at, n = left < MOST_BYTES ? left : MOST_BYTES;

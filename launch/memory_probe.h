@@ -13,6 +13,9 @@ typedef struct ag_pass_rates {
 
 void ag_pass_rates_add(ag_pass_rates_t *rates, const ag_probe_pass_t *pass);
 
+/** Bytes/s of the fastest undisturbed pass that is kept; 0: there was none. */
+double ag_pass_rates_best(const ag_pass_rates_t *rates);
+
 /** Bytes/s, the median of undisturbed passes; 0: fewer than AG_LEAST_PASSES were. */
 double ag_pass_rates_median(const ag_pass_rates_t *rates);
 

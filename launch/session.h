@@ -40,7 +40,8 @@ typedef struct ag_session {
     ag_trace_t *trace;       /* NULL: not asked for */
     ag_aside_t *trace_file;  /* rank 0's, until it is written */
     double read_bytes_per_s; /* rank 0's host, in the course of the run; 0: as its limits say */
-    ag_report_t report;      /* rank 0's, when the run was concluded */
+    double best_read_bytes_per_s; /* the most that it read at meanwhile */
+    ag_report_t report;           /* rank 0's, when the run was concluded */
     ag_job_t *job;
     bool agreed; /* the failure is every rank's: rank 0 alone tells of it */
 } ag_session_t;
