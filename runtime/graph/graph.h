@@ -149,6 +149,7 @@ typedef struct ag_graph_run {
     const ag_kv_t *kv;             /* by node->layer */
     unsigned char *memory;         /* of the slot */
     const uint64_t *offsets;       /* of the program's buffers in it, by value->buffer */
+    uint64_t first_row;            /* of buffers counted in tokens: where the step's rows begin */
     uint64_t scratch_offset;       /* of graph->scratch_bytes in it */
     unsigned char *thread_scratch; /* threads * thread_scratch_stride */
     uint64_t thread_scratch_stride;

@@ -30,7 +30,9 @@ float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context
     unsigned char *bytes = run->memory + run->scratch_offset + v->offset_bytes;
 
     if (v->buffer != AG_INTERNAL) {
-        bytes = run->memory + run->offsets[v->buffer];
+        uint64_t first_row = v->counter == AG_COUNT_TOKENS ? run->first_row : 0;
+
+        bytes = run->memory + run->offsets[v->buffer] + first_row * v->width * sizeof(float);
     } else if (v->is_own) {
         bytes = run->thread_scratch + context->worker->thread * run->thread_scratch_stride +
                 run->graph->own_offset_bytes + v->offset_bytes;

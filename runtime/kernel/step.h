@@ -27,3 +27,11 @@ typedef struct ag_step {
                                     i * block_tokens .. */
     uint32_t table_stride;
 } ag_step_t;
+
+/**
+ * Rows begin to end - 1 of a step, as a step of its own that asks for no outputs. Sequences may be
+ * cut: what they are cut off from must be in the cache when it runs.
+ * @param row_begin  (sequences of the step + 1) storage of the result's; the other arrays are the
+ *                   step's.
+ */
+ag_step_t ag_step_rows(const ag_step_t *step, uint64_t begin, uint64_t end, int32_t *row_begin);
