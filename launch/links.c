@@ -26,7 +26,7 @@ static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_o
         link = find(links, from, to);
     }
     link->n_messages += 1;
-    link->unit_bytes[op->counter] += (double)op->unit_bytes;
+    link->unit_bytes[op->counter] += (double)op->unit_bytes / (op->half == AG_HALF_BOTH ? 1 : 2);
     return AG_OK;
 }
 

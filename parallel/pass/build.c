@@ -281,6 +281,8 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
     CHECK(AG_CHECK_EXCHANGED, "expert");
     status = status == AG_OK ? ag_pass_fuse(program, plan) : status;
     CHECK(AG_CHECK_EXCHANGED, "fuse");
+    status = status == AG_OK ? ag_pass_split(program, plan) : status;
+    CHECK(AG_CHECK_EXCHANGED, "split");
     status = status == AG_OK ? ag_pass_compile(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "compile");
     status = status == AG_OK ? ag_program_link(program) : status;

@@ -19,6 +19,9 @@ ag_status_t ag_pass_expert(ag_program_t *program, const ag_build_t *build);
 /** Join neighbouring segments: a boundary exists only where bytes leave. */
 ag_status_t ag_pass_fuse(ag_program_t *program, const ag_plan_t *plan);
 
+/** Do what sums in two halves of the rows, so that one's sums run behind the other's arithmetic. */
+ag_status_t ag_pass_split(ag_program_t *program, const ag_plan_t *plan);
+
 /** Compile what is inside the segments, and give each the scratch it needs. */
 ag_status_t ag_pass_compile(ag_program_t *program, const ag_build_t *build);
 

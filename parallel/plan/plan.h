@@ -45,6 +45,8 @@ typedef struct ag_plan {
     uint32_t context_tokens; /* positions a sequence may have */
     uint32_t batch_tokens;   /* most rows a step has (prefill is cut into such chunks) */
     uint32_t n_sequences;    /* most sequences at once */
+    uint32_t overlap_tokens; /* steps of so many rows run in two halves, so that one's sums over
+                                ranks hide behind the other's arithmetic; 0: none does */
     ag_dtype_t kv_type;      /* AG_F32 or AG_F16 */
     uint32_t n_budgets;      /* 0, or one per rank */
     uint64_t *budget_bytes;  /* (n_budgets) DRAM; outside the hash, as host names are */
@@ -70,9 +72,10 @@ typedef struct ag_plan_opts {
     const char *pipeline_split; /* "20,10": layers per stage; must add up */
     const char *max_memory;     /* "2G" or "2G,1G,…": bytes per rank, suffixes K M G T (1024) */
     ag_compute_t compute;
-    uint32_t context_tokens; /* 0 = the model's */
-    uint32_t batch_tokens;   /* 0 = 512 */
-    uint32_t n_sequences;    /* 0 = 1 */
+    uint32_t context_tokens;    /* 0 = the model's */
+    uint32_t batch_tokens;      /* 0 = 512 */
+    uint32_t n_sequences;       /* 0 = 1 */
+    const char *overlap_tokens; /* "256": rows of a step; "0": never; NULL: "128" */
 } ag_plan_opts_t;
 
 /**

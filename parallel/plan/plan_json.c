@@ -13,8 +13,9 @@ static const char *const compute_names[] = {[AG_COMPUTE_AUTO] = "auto", [AG_COMP
 /* What each object may have, NULL at the end. The last two of a plan are `argosy plan`'s remarks.
  */
 static const char *const plan_keys[] = {
-    "argosy_plan",  "model",     "mode",    "stages",  "experts", "compute",   "context_tokens",
-    "batch_tokens", "sequences", "kv_type", "budgets", "hash",    "predicted", NULL};
+    "argosy_plan", "model",          "mode",         "stages",    "experts",
+    "compute",     "context_tokens", "batch_tokens", "sequences", "overlap_tokens",
+    "kv_type",     "budgets",        "hash",         "predicted", NULL};
 static const char *const model_keys[] = {"spec_hash", "family", NULL};
 static const char *const stage_keys[] = {"layers", "replicas", NULL};
 static const char *const replica_keys[] = {"ranks", "shares", "tensor_ranks", "micro_batches",
@@ -77,6 +78,9 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
     ag_json_set(json, "context_tokens", ag_json_new_integer(plan->context_tokens));
     ag_json_set(json, "batch_tokens", ag_json_new_integer(plan->batch_tokens));
     ag_json_set(json, "sequences", ag_json_new_integer(plan->n_sequences));
+    if (plan->overlap_tokens > 0) {
+        ag_json_set(json, "overlap_tokens", ag_json_new_integer(plan->overlap_tokens));
+    }
     ag_json_set(json, "kv_type", text_json(ag_dtype_info(plan->kv_type)->name));
     if (plan->n_budgets > 0) {
         ag_json_t *budgets = ag_json_new_array();
@@ -414,6 +418,10 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
                              plan->context_tokens, &plan->batch_tokens));
     THEN(ag_plan_read_number(ag_json_get(json, "sequences"), what, "sequences", 1, AG_MAX_SEQUENCES,
                              &plan->n_sequences));
+    if (ag_json_get(json, "overlap_tokens") != NULL) {
+        THEN(ag_plan_read_number(ag_json_get(json, "overlap_tokens"), what, "overlap_tokens", 1,
+                                 AG_MAX_TOKENS, &plan->overlap_tokens));
+    }
     THEN(read_budgets(ag_json_get(json, "budgets"), what, plan));
     THEN(ag_plan_check_keys(model, what, "model", model_keys));
     THEN(ag_plan_check_keys(json, what, "", plan_keys));

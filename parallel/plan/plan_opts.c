@@ -458,6 +458,35 @@ static ag_status_t fill_sizes(const ag_plan_model_t *model, const ag_plan_opts_t
     return AG_OK;
 }
 
+/* Half of the default are rows enough for arithmetic at full rate. Alone, a rank has no sums. */
+static ag_status_t fill_overlap(const ag_plan_opts_t *opts, ag_plan_t *plan)
+{
+    const char *text = opts->overlap_tokens, *at = text;
+    uint32_t n = 128, degree = 1;
+    ag_status_t status = text == NULL ? AG_OK : check_printable("--overlap-tokens", text);
+
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        uint32_t tp = plan->stages[s].replicas[0].tensor_ranks;
+
+        degree = tp > degree ? tp : degree;
+    }
+    if (status == AG_OK && text != NULL) {
+        status = parse_number("--overlap-tokens", text, &at, &n);
+    }
+    if (status == AG_OK && text != NULL && *at != '\0') {
+        status =
+            ag_fail(AG_ERR_INVALID, "--overlap-tokens \"%s\" should be one whole number", text);
+    }
+    if (status == AG_OK && text != NULL && n > 0 && degree == 1) {
+        status = ag_fail(AG_ERR_INVALID,
+                         "--overlap-tokens %s: no stage has several ranks whose sums could hide: "
+                         "give --tp too, or leave it out",
+                         text);
+    }
+    plan->overlap_tokens = degree > 1 ? n : 0;
+    return status;
+}
+
 static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                              const parsed_t *parsed, ag_plan_t *plan)
 {
@@ -469,6 +498,9 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
     }
     if (status == AG_OK) {
         status = fill_budgets(opts, plan);
+    }
+    if (status == AG_OK) {
+        status = fill_overlap(opts, plan);
     }
     return status == AG_OK ? fill_sizes(model, opts, plan) : status;
 }

@@ -22,7 +22,7 @@ ag_status_t ag_check_fail_buffer(const ag_buffer_t *buffer, uint32_t rank, const
                    ag_buffer_text(buffer, line, sizeof(line)));
 }
 
-/* Parts that a rank must compute, in order: a cursor over them. */
+/* Parts that a rank must compute of half of the rows, in order: a cursor over them. */
 typedef struct cursor {
     const ag_plan_t *plan;
     ag_place_t place;
@@ -86,10 +86,46 @@ static void allow_routes(cursor_t *cursor, const ag_part_t *part)
     }
 }
 
+static bool is_next(const cursor_t *cursor, const ag_part_t *part)
+{
+    return !cursor->ended && part->kind == cursor->next.kind && part->layer == cursor->next.layer;
+}
+
+static bool are_level(const cursor_t cursors[2])
+{
+    return cursors[0].ended == cursors[1].ended && cursors[0].next.kind == cursors[1].next.kind &&
+           cursors[0].next.layer == cursors[1].next.layer;
+}
+
+/*
+ * A part is next for each half that it is of, and half A is never behind: what B attends to of A
+ * is in the cache, which is kept in order by the compute stream.
+ */
+static bool take_part(cursor_t cursors[2], const ag_op_t *op, const ag_part_t *part)
+{
+    bool a = op->half != AG_HALF_B, b = op->half != AG_HALF_A;
+
+    for (int i = 0; i < 2; i++) {
+        allow_routes(&cursors[i], part);
+    }
+    if ((a && !is_next(&cursors[0], part)) || (b && !is_next(&cursors[1], part)) ||
+        (!a && are_level(cursors)) ||
+        (ag_part_infos[part->kind].has_layer && op->stream != AG_STREAM_COMPUTE)) {
+        return false;
+    }
+    if (a) {
+        advance(&cursors[0]);
+    }
+    if (b) {
+        advance(&cursors[1]);
+    }
+    return true;
+}
+
 static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t r)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
-    cursor_t cursor = {.plan = plan, .rank = r};
+    cursor_t cursor = {.plan = plan, .rank = r}, cursors[2]; /* of halves A and B */
     ag_status_t status = ag_mesh_place(plan, r, &cursor.place);
 
     if (status != AG_OK) {
@@ -98,6 +134,7 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
     cursor.next = cursor.place.stage == 0
                       ? (ag_part_t){AG_PART_EMBED, 0}
                       : (ag_part_t){AG_PART_ATTN, plan->stages[cursor.place.stage].layer_begin};
+    cursors[0] = cursors[1] = cursor;
     for (uint32_t op = 0; op < rank->ops.n_items; op++) {
         const ag_op_t *o = &ag_rank_ops(rank)[op];
         const ag_segment_t *segment;
@@ -107,24 +144,22 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
         }
         segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
         for (size_t i = 0; i < segment->parts.n_items; i++) {
-            const ag_part_t *part = &AG_ITEMS(&segment->parts, ag_part_t)[i];
-
-            allow_routes(&cursor, part);
-            if (cursor.ended || part->kind != cursor.next.kind ||
-                part->layer != cursor.next.layer) {
+            if (!take_part(cursors, o, &AG_ITEMS(&segment->parts, ag_part_t)[i])) {
                 return ag_check_fail_at(program, r, op,
                                         "this part of the model is out of its turn");
             }
-            advance(&cursor);
         }
     }
-    if (!cursor.ended) {
-        return ag_fail(AG_ERR_INVALID, "rank %u: nobody computes %s of layer %u", r,
-                       ag_part_infos[cursor.next.kind].name, cursor.next.layer);
+    for (int i = 0; i < 2; i++) {
+        if (!cursors[i].ended) {
+            return ag_fail(AG_ERR_INVALID, "rank %u: nobody computes %s of layer %u", r,
+                           ag_part_infos[cursors[i].next.kind].name, cursors[i].next.layer);
+        }
     }
     return AG_OK;
 }
 
+/* Of the rows of one half of a buffer. */
 typedef enum content { UNWRITTEN, WHOLE, PARTIAL, SHARE } content_t;
 
 /* What is wrong with reading a buffer of this content; NULL: nothing. */
@@ -148,10 +183,9 @@ static const char *fault_of_read(uint8_t kind, content_t content, ag_check_stage
 }
 
 static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t op,
-                             const ag_use_t *use, ag_check_stage_t stage, content_t *contents)
+                             const ag_use_t *use, ag_check_stage_t stage, content_t *content)
 {
     uint8_t kind = ag_rank_ops(&program->ranks[r])[op].kind;
-    content_t *content = &contents[use->buffer];
     const char *fault = use->mode & AG_USE_READ ? fault_of_read(kind, *content, stage) : NULL;
 
     if (fault != NULL) {
@@ -166,22 +200,29 @@ static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t o
 static ag_status_t check_contents(const ag_program_t *program, uint32_t r, ag_check_stage_t stage)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
-    content_t *contents = calloc(rank->buffers.n_items + 1, sizeof(*contents));
+    const ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
+    size_t n_halves = 2 * rank->buffers.n_items;
+    content_t *contents = calloc(n_halves + 1, sizeof(*contents));
     ag_status_t status = AG_OK;
 
     if (contents == NULL) {
-        return ag_fail_nomem("checking a program", rank->buffers.n_items);
+        return ag_fail_nomem("checking a program", n_halves * sizeof(*contents));
     }
     for (uint32_t op = 0; op < rank->ops.n_items && status == AG_OK; op++) {
         const ag_op_t *o = &ag_rank_ops(rank)[op];
 
-        for (uint32_t i = 0; i < o->n_uses && status == AG_OK; i++) {
-            status = check_use(program, r, op, &ag_op_uses(rank, o)[i], stage, contents);
+        for (uint32_t i = 0; i < 2u * o->n_uses && status == AG_OK; i++) {
+            const ag_use_t *use = &ag_op_uses(rank, o)[i / 2];
+
+            if (ag_op_meets_half(o, &buffers[use->buffer], AG_HALF_A + i % 2)) {
+                status = check_use(program, r, op, use, stage, &contents[2 * use->buffer + i % 2]);
+            }
         }
     }
     if (status == AG_OK && r == 0 &&
         (program->output_buffer >= rank->buffers.n_items ||
-         contents[program->output_buffer] != WHOLE)) {
+         contents[2 * program->output_buffer] != WHOLE ||
+         contents[2 * program->output_buffer + 1] != WHOLE)) {
         status = ag_fail(AG_ERR_INVALID, "rank 0: nothing writes the output");
     }
     free(contents);

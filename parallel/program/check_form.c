@@ -113,6 +113,20 @@ static bool moves_its_buffers(const ag_rank_program_t *rank, const ag_op_t *op)
            (op->n_uses == 1 || exchanges_alike(op, moved));
 }
 
+/* Half of an operation works on rows, and on what is its own. */
+static bool is_half_sound(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    for (uint32_t i = 0; i < op->n_uses && op->half != AG_HALF_BOTH; i++) {
+        uint32_t counter =
+            AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, op)[i].buffer].counter;
+
+        if (counter != AG_SIZE_TOKENS && (counter != AG_SIZE_ONE || op->kind != AG_OP_SEGMENT)) {
+            return false;
+        }
+    }
+    return op->half == AG_HALF_BOTH || ag_op_infos[op->kind].has_halves;
+}
+
 static bool is_member(const ag_program_group_t *group, uint32_t rank)
 {
     for (uint32_t i = 0; i < group->n_ranks; i++) {
@@ -129,10 +143,13 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
     const ag_op_t *o = &ag_rank_ops(rank)[op];
 
     if (o->kind >= AG_N_OP_KINDS || o->stream >= AG_N_STREAMS || o->counter >= AG_N_SIZE_COUNTERS ||
-        (uint64_t)o->first_use + o->n_uses > rank->uses.n_items ||
+        o->half >= AG_N_HALVES || (uint64_t)o->first_use + o->n_uses > rank->uses.n_items ||
         (uint64_t)o->first_dep + o->n_deps > rank->deps.n_items || !are_uses_sound(rank, o) ||
         !are_deps_sound(rank, o) || !has_subject(program, rank, o)) {
         return ag_fail(AG_ERR_INVALID, "rank %u: operation %u names what is not there", r, op);
+    }
+    if (!is_half_sound(rank, o)) {
+        return ag_check_fail_at(program, r, op, "half of what has no rows");
     }
     if (o->kind == AG_OP_SEGMENT) {
         return AG_OK;

@@ -19,15 +19,17 @@ static ag_status_t fail_pair(const ag_program_t *program, uint32_t rank, uint32_
 
 /* Everything since the last write is complete before this one. */
 static ag_status_t check_write(const ag_program_t *program, uint32_t r, const ag_order_t *order,
-                               uint32_t buffer, uint32_t since, uint32_t op)
+                               uint32_t buffer, uint32_t half, uint32_t since, uint32_t op)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
+    const ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
 
     for (uint32_t earlier = since; earlier < op; earlier++) {
         const ag_op_t *e = &ag_rank_ops(rank)[earlier];
 
         for (uint32_t j = 0; j < e->n_uses; j++) {
             if (ag_op_uses(rank, e)[j].buffer == buffer &&
+                ag_op_meets_half(e, &buffers[buffer], half) &&
                 !ag_order_is_before(order, earlier, op)) {
                 return fail_pair(program, r, earlier, op,
                                  "nothing orders a use and a later write of its buffer");
@@ -37,11 +39,13 @@ static ag_status_t check_write(const ag_program_t *program, uint32_t r, const ag
     return AG_OK;
 }
 
-/* Each read against the write before it; each write against everything since that. */
+/* Each read of a half's rows against the write before it; each write against everything since that.
+ */
 static ag_status_t check_buffer(const ag_program_t *program, uint32_t r, const ag_order_t *order,
-                                uint32_t buffer)
+                                uint32_t buffer, uint32_t half)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
+    const ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
     int64_t writer = NONE;
 
     for (uint32_t op = 0; op < rank->ops.n_items; op++) {
@@ -51,7 +55,7 @@ static ag_status_t check_buffer(const ag_program_t *program, uint32_t r, const a
             const ag_use_t *use = &ag_op_uses(rank, o)[i];
             ag_status_t status = AG_OK;
 
-            if (use->buffer != buffer) {
+            if (use->buffer != buffer || !ag_op_meets_half(o, &buffers[buffer], half)) {
                 continue;
             }
             if (writer != NONE && !ag_order_is_before(order, (uint32_t)writer, op)) {
@@ -59,7 +63,7 @@ static ag_status_t check_buffer(const ag_program_t *program, uint32_t r, const a
                                  "nothing orders a write and a later use of its buffer");
             }
             if (use->mode & AG_USE_WRITE) {
-                status = check_write(program, r, order, buffer,
+                status = check_write(program, r, order, buffer, half,
                                      writer == NONE ? 0 : (uint32_t)writer, op);
                 writer = op;
             }
@@ -145,7 +149,10 @@ ag_status_t ag_check_memory(const ag_program_t *program, uint32_t rank, bool pla
     }
     status = ag_order_spans(r, &spans);
     for (uint32_t a = 0; a < r->buffers.n_items && status == AG_OK; a++) {
-        status = check_buffer(program, rank, &order, a);
+        status = check_buffer(program, rank, &order, a, AG_HALF_A);
+        if (status == AG_OK) {
+            status = check_buffer(program, rank, &order, a, AG_HALF_B);
+        }
         if (placed && status == AG_OK) {
             status = check_place(r, rank, &buffers[a]);
         }

@@ -312,6 +312,11 @@ static void read_what(parser_t *parser, ag_op_t *op)
     }
     ag_words_expect(&parser->words, "mb");
     op->micro_batch = (uint16_t)number32(parser, "a micro-batch", UINT16_MAX);
+    if (ag_words_take(&parser->words, ".a")) {
+        op->half = AG_HALF_A;
+    } else if (ag_words_take(&parser->words, ".b")) {
+        op->half = AG_HALF_B;
+    }
     if (ag_words_take(&parser->words, "c")) {
         op->chunk = (uint16_t)number32(parser, "a chunk", UINT16_MAX);
     }

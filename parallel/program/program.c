@@ -6,13 +6,20 @@
 
 enum { R = AG_USE_READ, W = AG_USE_WRITE };
 
+/* A name, and how it is called in a trace. */
+#define NAMED(name)                                                                                \
+    name,                                                                                          \
+    {                                                                                              \
+        name, name ".a", name ".b"                                                                 \
+    }
+
 const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
-    [AG_OP_SEGMENT] = {"SEGMENT", false, false, 0, 0, {0}},
-    [AG_OP_SEND] = {"SEND", true, false, 1, 1, {R}},
-    [AG_OP_RECV] = {"RECV", true, false, 1, 1, {W}},
-    [AG_OP_ALL_REDUCE] = {"ALL_REDUCE", false, true, 1, 1, {R | W}},
-    [AG_OP_ALL_GATHER] = {"ALL_GATHER", false, true, 1, 1, {R | W}},
-    [AG_OP_ALL_TO_ALL] = {"ALL_TO_ALL", false, true, 2, 4, {R, W, R, R}},
+    [AG_OP_SEGMENT] = {NAMED("SEGMENT"), false, false, true, 0, 0, {0}},
+    [AG_OP_SEND] = {NAMED("SEND"), true, false, false, 1, 1, {R}},
+    [AG_OP_RECV] = {NAMED("RECV"), true, false, false, 1, 1, {W}},
+    [AG_OP_ALL_REDUCE] = {NAMED("ALL_REDUCE"), false, true, true, 1, 1, {R | W}},
+    [AG_OP_ALL_GATHER] = {NAMED("ALL_GATHER"), false, true, false, 1, 1, {R | W}},
+    [AG_OP_ALL_TO_ALL] = {NAMED("ALL_TO_ALL"), false, true, false, 2, 4, {R, W, R, R}},
 };
 
 const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "out", "in", "collect"};
@@ -20,12 +27,14 @@ const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one",       "tokens",
                                                           "sequences", "sent",   "received"};
 
 const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
-    [AG_PART_EMBED] = {"embed", false},     [AG_PART_ATTN] = {"attn", true},
-    [AG_PART_FFN] = {"ffn", true},          [AG_PART_ROUTE] = {"route", true},
-    [AG_PART_EXPERTS] = {"experts", true},  [AG_PART_COMBINE] = {"combine", true},
-    [AG_PART_ADD] = {"add", false},         [AG_PART_HEAD] = {"head", false},
-    [AG_PART_COLLECT] = {"collect", false},
+    [AG_PART_EMBED] = {NAMED("embed"), false},     [AG_PART_ATTN] = {NAMED("attn"), true},
+    [AG_PART_FFN] = {NAMED("ffn"), true},          [AG_PART_ROUTE] = {NAMED("route"), true},
+    [AG_PART_EXPERTS] = {NAMED("experts"), true},  [AG_PART_COMBINE] = {NAMED("combine"), true},
+    [AG_PART_ADD] = {NAMED("add"), false},         [AG_PART_HEAD] = {NAMED("head"), false},
+    [AG_PART_COLLECT] = {NAMED("collect"), false},
 };
+
+#undef NAMED
 
 ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_COUNTERS],
                               void (*free_inside)(void *inside), ag_program_t **program_p)

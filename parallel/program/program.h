@@ -64,12 +64,34 @@ static inline bool ag_use_mode_is_sound(uint32_t mode)
 
 enum { AG_MAX_MOVED = 4 };
 
+/* Which of a step's rows an operation works on: then all its buffers that are counted in tokens are
+ * used in these rows alone. */
+typedef enum ag_half {
+    AG_HALF_BOTH,
+    AG_HALF_A, /* the first half, and the odd row */
+    AG_HALF_B,
+    AG_N_HALVES,
+} ag_half_t;
+
+/** How many of n rows these are, and the first of them. */
+static inline uint64_t ag_half_rows(uint32_t half, uint64_t n)
+{
+    return half == AG_HALF_BOTH ? n : half == AG_HALF_A ? n - n / 2 : n / 2;
+}
+
+static inline uint64_t ag_half_begin(uint32_t half, uint64_t n)
+{
+    return half == AG_HALF_B ? n - n / 2 : 0;
+}
+
 /* One line per op kind: what the text form, the checker and the passes must know of it. */
 typedef struct ag_op_info {
     const char *name;
-    bool is_message;          /* has a peer and a channel */
-    bool is_collective;       /* has a group */
-    uint32_t n_least, n_uses; /* of buffers, one number or the other; 0: SEGMENT, any */
+    const char *traced[AG_N_HALVES]; /* its name in a trace, by half */
+    bool is_message;                 /* has a peer and a channel */
+    bool is_collective;              /* has a group */
+    bool has_halves;                 /* may work on half of a step's rows */
+    uint32_t n_least, n_uses;        /* of buffers, one number or the other; 0: SEGMENT, any */
     /* In this order. ALL_TO_ALL: what is sent and what is received; where they are rows, how many
      * go to whom, and come from whom. */
     uint32_t uses[AG_MAX_MOVED];
@@ -97,7 +119,8 @@ typedef struct ag_op {
     uint32_t first_use;  /* in the rank's uses */
     uint32_t first_dep;  /* in the rank's deps; filled by linking */
     uint32_t n_deps;
-    uint32_t reserved;
+    uint8_t half; /* ag_half_t: of the step's rows */
+    uint8_t reserved[3];
 } ag_op_t;
 
 _Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes to a side table");
@@ -131,6 +154,7 @@ typedef enum ag_part_kind {
 
 typedef struct ag_part_info {
     const char *name;
+    const char *traced[AG_N_HALVES];
     bool has_layer; /* else its layer is 0 */
 } ag_part_info_t;
 
@@ -211,6 +235,12 @@ ag_status_t ag_program_dag(const ag_program_t *program, uint32_t rank, ag_dag_t 
 static inline ag_op_t *ag_rank_ops(const ag_rank_program_t *rank)
 {
     return AG_ITEMS(&rank->ops, ag_op_t);
+}
+
+/** Does an operation that uses a buffer use the rows of a half, AG_HALF_A or AG_HALF_B? */
+static inline bool ag_op_meets_half(const ag_op_t *op, const ag_buffer_t *buffer, uint32_t half)
+{
+    return op->half == AG_HALF_BOTH || op->half == half || buffer->counter != AG_SIZE_TOKENS;
 }
 
 static inline const ag_use_t *ag_op_uses(const ag_rank_program_t *rank, const ag_op_t *op)

@@ -19,9 +19,11 @@ static ag_status_t start(void *arg, const ag_run_t *run)
 {
     all_reduce_task_t *task = arg;
     const ag_step_t *step = run->step;
-    uint64_t n = task->op->unit_bytes / sizeof(float) * step->counts[task->op->counter];
+    uint64_t n_rows = step->counts[task->op->counter];
+    uint64_t n = task->op->unit_bytes / sizeof(float) * ag_half_rows(task->op->half, n_rows);
     ag_transfer_shape_t shape = ag_group_shape(task->group);
-    unsigned char *data = ag_job_slot(task->job, run->slot) + task->offset;
+    unsigned char *data = ag_job_slot(task->job, run->slot) + task->offset +
+                          task->op->unit_bytes * ag_half_begin(task->op->half, n_rows);
     ag_status_t status;
 
     if (n == 0) {
@@ -60,7 +62,7 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
                                 .group = job->groups[o->subject],
                                 .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
     bound->args[op] = task;
-    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
+    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].traced[o->half],
                                    .detail = o->subject,
                                    .kind = o->kind,
                                    .start = start,

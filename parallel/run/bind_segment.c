@@ -8,7 +8,10 @@ typedef struct segment_task {
     uint32_t stream;
     bool has_received;
     uint64_t received_offset; /* of how many rows came from each rank for each expert held here */
+    uint32_t half;
     ag_graph_run_t run;
+    ag_step_t half_step;
+    int32_t row_begin[]; /* of half_step */
 } segment_task_t;
 
 /* What does not come from the step: copies of this rank's rows, and those that others sent. */
@@ -31,13 +34,30 @@ static void count_rows(segment_task_t *task)
     }
 }
 
+/* The rows of a step that an operation works on, as a step. */
+static const ag_step_t *rows_of(segment_task_t *task, const ag_step_t *step)
+{
+    uint64_t n_rows = step->counts[AG_COUNT_TOKENS], begin = ag_half_begin(task->half, n_rows);
+
+    if (task->half == AG_HALF_BOTH) {
+        return step;
+    }
+    task->run.first_row = begin;
+    task->half_step =
+        ag_step_rows(step, begin, begin + ag_half_rows(task->half, n_rows), task->row_begin);
+    return &task->half_step;
+}
+
 static ag_status_t start(void *arg, const ag_run_t *run)
 {
     segment_task_t *task = arg;
     ag_device_t *device = task->job->opts.device;
     ag_status_t status;
 
-    task->run.step = run->step;
+    task->run.step = rows_of(task, run->step);
+    if (task->run.step->counts[AG_COUNT_TOKENS] == 0) { /* one row has but one half */
+        return AG_OK;
+    }
     task->run.memory = ag_job_slot(task->job, run->slot);
     count_rows(task);
     status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);
@@ -60,14 +80,16 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     const ag_rank_program_t *rank = &program->ranks[job->rank];
     const ag_op_t *o = &ag_rank_ops(rank)[op];
     const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
-    segment_task_t *task = calloc(1, sizeof(*task));
+    size_t n_ints = o->half == AG_HALF_BOTH ? 0 : program->bounds[AG_SIZE_SEQUENCES] + 1;
+    segment_task_t *task = calloc(1, sizeof(*task) + n_ints * sizeof(int32_t));
 
     if (task == NULL) {
-        return ag_fail_nomem("binding a program", sizeof(*task));
+        return ag_fail_nomem("binding a program", sizeof(*task) + n_ints * sizeof(int32_t));
     }
     *task = (segment_task_t){
         .job = job,
         .stream = o->stream,
+        .half = o->half,
         .run = {.graph = segment->inside,
                 .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
                 .kv = job->kv,
@@ -90,12 +112,12 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
         task->received_offset = bound->offsets[ag_op_uses(rank, o)[0].buffer];
     }
     bound->args[op] = task;
-    bound->tasks[op] =
-        (ag_task_t){.name = ag_part_infos[AG_ITEMS(&segment->parts, ag_part_t)[0].kind].name,
-                    .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
-                    .kind = o->kind,
-                    .start = start,
-                    .test = test,
-                    .arg = task};
+    bound->tasks[op] = (ag_task_t){
+        .name = ag_part_infos[AG_ITEMS(&segment->parts, ag_part_t)[0].kind].traced[o->half],
+        .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
+        .kind = o->kind,
+        .start = start,
+        .test = test,
+        .arg = task};
     return AG_OK;
 }

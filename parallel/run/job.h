@@ -13,10 +13,12 @@
 
 typedef struct ag_job ag_job_t;
 
+enum { AG_MAX_CLASSES = 3 };
+
 /* The programs of a job, one per class, smallest first; the same on all ranks. */
 typedef struct ag_programs {
     uint32_t n;
-    ag_program_t *programs[2];
+    ag_program_t *programs[AG_MAX_CLASSES];
 } ag_programs_t;
 
 typedef struct ag_job_opts {

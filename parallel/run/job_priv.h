@@ -3,8 +3,6 @@
 #include "parallel/run/job.h"
 #include "parallel/run/wire_priv.h"
 
-enum { AG_N_CLASSES = sizeof(((ag_programs_t *)0)->programs) / sizeof(ag_program_t *) };
-
 /* A program made executable on this rank, in one slot. */
 typedef struct ag_bound {
     const ag_program_t *program;
@@ -27,7 +25,7 @@ typedef struct ag_stop_word {
 struct ag_job {
     ag_job_opts_t opts;
     uint32_t rank;
-    ag_bound_t *bound[AG_N_CLASSES]; /* (n_slots) of each class */
+    ag_bound_t *bound[AG_MAX_CLASSES]; /* (n_slots) of each class */
     uint32_t n_slots;
     uint64_t slot_bytes; /* of the activations */
     ag_region_t weights, kv_memory, activations, thread_scratch, staging;

@@ -85,7 +85,8 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
                 continue;
             }
             group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
-            most = staging_of(group, rank, o->unit_bytes * program->bounds[o->counter],
+            most = staging_of(group, rank,
+                              o->unit_bytes * ag_half_rows(o->half, program->bounds[o->counter]),
                               program->bounds[AG_SIZE_SEQUENCES]);
             bytes = most > bytes ? most : bytes;
         }

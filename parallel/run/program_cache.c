@@ -1,5 +1,6 @@
 /* The classes of a job's programs: one for steps of one row per sequence, one for steps in which a
- * sequence has several: chunks of prefill. */
+ * sequence has several: chunks of prefill; where large chunks run in two halves, one for smaller
+ * ones, which would only read weights twice. */
 #include "parallel/run/job_priv.h"
 #include "parallel/run/memory_priv.h"
 
@@ -8,8 +9,10 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
 {
     const ag_plan_t *plan = build->plan;
     /* more rows than sequences tell the classes apart, where a graph looks at its bounds */
-    uint64_t n = plan->n_sequences,
-             rows[2] = {n, plan->batch_tokens > n ? plan->batch_tokens : n + 1};
+    uint64_t n = plan->n_sequences, most = plan->batch_tokens > n ? plan->batch_tokens : n + 1;
+    uint64_t undivided =
+        plan->overlap_tokens > 0 && plan->overlap_tokens <= most ? plan->overlap_tokens - 1 : 0;
+    uint64_t rows[AG_MAX_CLASSES] = {n, undivided, most};
     ag_programs_t programs = {0};
 
     if (ag_memory_kv_blocks(plan) > INT32_MAX) { /* as block tables count them */
@@ -18,7 +21,7 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                        "counted: plan for fewer sequences or a smaller context",
                        plan->n_sequences, plan->context_tokens);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < AG_MAX_CLASSES; i++) {
         uint64_t bounds[AG_N_SIZE_COUNTERS] = {
             [AG_SIZE_ONE] = 1,
             [AG_SIZE_TOKENS] = rows[i],
@@ -29,6 +32,9 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
 
         if (i > 0 && plan->batch_tokens == 1) {
             break; /* no sequence has several rows */
+        }
+        if (i > 0 && rows[i] <= n) {
+            continue; /* no step of several rows is undivided */
         }
         status = ag_build_program(build, bounds, check, &programs.programs[programs.n]);
         if (status != AG_OK) {
@@ -74,9 +80,14 @@ static bool has_rows_alone(const ag_step_t *step)
 ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, uint32_t *class_p)
 {
     uint32_t n_blocks = ag_kv_blocks(job->opts.build->plan->context_tokens);
-    uint32_t chosen = has_rows_alone(step) ? 0 : job->opts.programs->n - 1;
+    const ag_programs_t *programs = job->opts.programs;
+    uint32_t chosen = has_rows_alone(step) || programs->n == 1 ? 0 : 1;
 
-    if (!fits(step, job->opts.programs->programs[chosen]->bounds)) {
+    while (chosen > 0 && chosen + 1 < programs->n &&
+           !fits(step, programs->programs[chosen]->bounds)) {
+        chosen++;
+    }
+    if (!fits(step, programs->programs[chosen]->bounds)) {
         return ag_fail(AG_ERR_INVALID,
                        "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
                        "class of programs",

@@ -1,6 +1,9 @@
 #include "support.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/philox.h"
 
 ag_status_t open_setup(const char *tp, uint32_t pp, const char *tensor_split, setup_t *setup)
 {
@@ -34,6 +37,33 @@ ag_status_t open_model(const char *model, const ag_plan_opts_t *opts,
         status = ag_build_create(setup->plan, setup->model, &setup->build);
     }
     return status == AG_OK ? ag_build_program(setup->build, bounds, true, &setup->program) : status;
+}
+
+static uint32_t draw(uint64_t seed, uint64_t index, uint32_t n)
+{
+    return (uint32_t)(ag_philox_uniform(seed, 3, index) * n);
+}
+
+ag_status_t open_random(uint64_t seed, setup_t *setup)
+{
+    uint32_t n_stages = 1 + draw(seed, 0, 3), n_rows = draw(seed, 1, 2) == 0 ? 1 : 128;
+    char tp[32] = "", split[64] = "";
+
+    for (uint32_t s = 0; s < n_stages; s++) {
+        uint32_t degree = 1 + draw(seed, 2 + s, 5);
+
+        sprintf(tp + strlen(tp), "%s%u", s > 0 ? "," : "", degree);
+        for (uint32_t i = 0; i < degree; i++) {
+            sprintf(split + strlen(split), "%s%u",
+                    i > 0   ? ","
+                    : s > 0 ? ";"
+                            : "",
+                    1 + draw(seed, 8 + s * 8 + i, 3));
+        }
+    }
+    return open_class(tp, n_stages > 1 ? n_stages : 0, split,
+                      (uint64_t[AG_N_SIZE_COUNTERS]){1, n_rows, 1 + draw(seed, 6, n_rows), 1},
+                      setup);
 }
 
 void close_setup(setup_t *setup)

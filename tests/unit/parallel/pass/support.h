@@ -21,6 +21,9 @@ ag_status_t open_class(const char *tp, uint32_t pp, const char *tensor_split,
 /** The same for a model below AG_TEST_DATA. */
 ag_status_t open_model(const char *model, const ag_plan_opts_t *opts,
                        const uint64_t bounds[AG_N_SIZE_COUNTERS], setup_t *setup);
+/** Degrees of up to 3 stages, their shares, and a class of decoding, or of prefill in halves; all
+ * drawn from a seed. AG_ERR_INVALID where the shares leave a rank nothing. */
+ag_status_t open_random(uint64_t seed, setup_t *setup);
 void close_setup(setup_t *setup);
 
 /** Number of operations of a kind on a rank. */

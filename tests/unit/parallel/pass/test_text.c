@@ -5,7 +5,6 @@
 
 #include "parallel/program/check.h"
 #include "program_text.h"
-#include "runtime/base/philox.h"
 #include "support.h"
 
 static void expect_same_parts(const ag_rank_program_t *a, uint32_t a_segment,
@@ -73,34 +72,6 @@ static void expect_same(const ag_program_t *a, const ag_program_t *b)
     for (uint32_t r = 0; r < a->n_ranks; r++) {
         expect_same_rank(&a->ranks[r], &b->ranks[r]);
     }
-}
-
-static uint32_t draw(uint64_t seed, uint64_t index, uint32_t n)
-{
-    return (uint32_t)(ag_philox_uniform(seed, 3, index) * n);
-}
-
-/* Degrees of up to 3 stages, shares of the first, a class of decoding or of prefill. */
-static ag_status_t open_random(uint64_t seed, setup_t *setup)
-{
-    uint32_t n_stages = 1 + draw(seed, 0, 3), n_rows = draw(seed, 1, 2) == 0 ? 1 : 128;
-    char tp[32] = "", split[64] = "";
-
-    for (uint32_t s = 0; s < n_stages; s++) {
-        uint32_t degree = 1 + draw(seed, 2 + s, 5);
-
-        sprintf(tp + strlen(tp), "%s%u", s > 0 ? "," : "", degree);
-        for (uint32_t i = 0; i < degree; i++) {
-            sprintf(split + strlen(split), "%s%u",
-                    i > 0   ? ","
-                    : s > 0 ? ";"
-                            : "",
-                    1 + draw(seed, 8 + s * 8 + i, 3));
-        }
-    }
-    return open_class(tp, n_stages > 1 ? n_stages : 0, split,
-                      (uint64_t[AG_N_SIZE_COUNTERS]){1, n_rows, 1 + draw(seed, 6, n_rows), 1},
-                      setup);
 }
 
 Test(text, of_random_plans_reads_back_as_the_same_program, .timeout = 120)

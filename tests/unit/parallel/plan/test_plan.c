@@ -195,6 +195,8 @@ Test(plan, the_hash_tells_every_decision_apart_but_budgets)
         {.context_tokens = 4096},
         {.batch_tokens = 64},
         {.n_sequences = 2},
+        {.tp = "2", .overlap_tokens = "0"},
+        {.tp = "2", .overlap_tokens = "64"},
     };
     enum { N = sizeof(decisions) / sizeof(*decisions) };
     char hashes[N][17], budgeted[17];
@@ -219,7 +221,7 @@ Test(plan, the_hash_is_the_same_on_every_machine)
 
     hash_of(&(ag_plan_opts_t){.tp = "2,1", .tensor_split = "5,4;1"}, hash);
     /* FNV-1a of the sorted, spaceless JSON, computed in Python */
-    cr_expect_str_eq(hash, "e468e2cebabcaf6c");
+    cr_expect_str_eq(hash, "4c6fd9841755aee9");
 }
 
 Test(mesh, every_rank_has_its_place)

@@ -208,6 +208,14 @@ static bool double_op(ag_rank_program_t *rank, draws_t *draws)
     return true;
 }
 
+static bool change_half(ag_rank_program_t *rank, draws_t *draws)
+{
+    ag_op_t *op = &ag_rank_ops(rank)[draw(draws, rank->ops.n_items)];
+
+    op->half = (uint8_t)((op->half + 1 + draw(draws, AG_N_HALVES - 1)) % AG_N_HALVES);
+    return true;
+}
+
 bool mutate(ag_program_t *program, fault_t fault, uint64_t seed)
 {
     draws_t draws = {.seed = seed};
@@ -228,7 +236,9 @@ bool mutate(ag_program_t *program, fault_t fault, uint64_t seed)
         return reorder_collectives(rank, &draws);
     case OP_LOST:
         return lose_op(rank, &draws);
-    default:
+    case OP_DOUBLED:
         return double_op(rank, &draws);
+    default:
+        return change_half(rank, &draws);
     }
 }

@@ -12,6 +12,7 @@ typedef enum fault {
     COLLECTIVE_ORDER, /* two collectives of a rank change places, or one is another group's */
     OP_LOST,
     OP_DOUBLED,
+    HALF_CHANGED, /* an operation is of other rows */
     N_FAULTS,
 } fault_t;
 

@@ -98,6 +98,10 @@ void draw_options(uint64_t seed, draw_t *draw)
                                   .pipeline_split = draw->pipeline_split,
                                   .compute = AG_COMPUTE_F32,
                                   .batch_tokens = 1 + up_to(seed, &at, 40)};
+    if (draw->n_ranks > n_stages) { /* else no stage has several */
+        sprintf(draw->overlap_tokens, "%u", up_to(seed, &at, 12));
+        draw->opts.overlap_tokens = draw->overlap_tokens;
+    }
 }
 
 void draw_experts(uint64_t seed, draw_t *draw)

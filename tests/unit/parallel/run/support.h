@@ -26,10 +26,12 @@ typedef struct work {
 ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank);
 void close_rank(ag_rank_t *rank);
 
-/* Options drawn from a seed: degrees per stage, shares, layers per stage, chunks of prefill. */
+/* Options drawn from a seed: degrees per stage, shares, layers per stage, chunks of prefill, and
+ * from how many rows on these run in two halves. */
 typedef struct draw {
     const char *model;
     char tp[32], tensor_split[64], pipeline_split[32], ep[32], expert_split[64];
+    char overlap_tokens[8];
     uint32_t n_ranks;
     ag_plan_opts_t opts;
 } draw_t;

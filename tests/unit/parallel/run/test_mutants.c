@@ -18,6 +18,7 @@ static const struct {
     [BUFFER_SHRUNK] = {"buffer shrunk", 0.9}, [OFFSET_SHIFTED] = {"offset shifted", 0.5},
     [MESSAGE_SIZE] = {"message size", 1.0},   [COLLECTIVE_ORDER] = {"collective order", 1.0},
     [OP_LOST] = {"operation lost", 1.0},      [OP_DOUBLED] = {"operation doubled", 1.0},
+    [HALF_CHANGED] = {"half changed", 1.0},
 };
 
 typedef struct tally {
