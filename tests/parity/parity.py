@@ -18,12 +18,15 @@ TINY_SPLITS = [
     (3, "--tp 3 --tensor-split 7,1,1"), (2, "--tp 2 --tensor-split 5,4"),
     (3, "--tp 2 --pp 2 --tp 2,1 --tensor-split 5,4;1"), (2, "--pp 2 --pipeline-split 1,2"),
     (2, "--tensor-split 1,8"), (5, "--tp 2,2,1"),
+    (2, "--tp 2 --overlap-tokens 2"), (3, "--tp 3 --tensor-split 7,1,1 --overlap-tokens 2"),
+    (5, "--tp 3,2 --overlap-tokens 33"),
 ]
 SMOLLM2_SPLITS = [
     (2, "--tp 2"), (3, "--tp 3"), (4, "--tp 4"), (5, "--tp 5"), (2, "--pp 2"), (3, "--pp 3"),
     (4, "--pp 4"), (5, "--pp 5"), (4, "--tp 2 --pp 2"), (3, "--tp 2,1"),
     (3, "--tp 3 --tensor-split 7,1,1"), (2, "--tp 2 --tensor-split 20,1"),
     (2, "--pp 2 --pipeline-split 20,10"), (5, "--tp 3,2 --tensor-split 7,1,1;1,2"),
+    (2, "--tp 2 --overlap-tokens 2"), (3, "--tp 3 --tensor-split 7,1,1 --overlap-tokens 2"),
 ]
 
 
