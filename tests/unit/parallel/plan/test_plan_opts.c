@@ -321,3 +321,41 @@ Test(plan_opts, a_context_is_at_most_the_models_and_a_batch_at_most_the_context)
         refused_saying(&(ag_plan_opts_t){.context_tokens = 8193}, "--context 8193", "8192", NULL));
     cr_expect(refused_saying(&(ag_plan_opts_t){.n_sequences = 65537}, "65537 sequences", NULL));
 }
+
+Test(plan_opts, steps_of_128_rows_and_more_overlap_where_a_stage_has_several_ranks)
+{
+    static const struct {
+        ag_plan_opts_t opts;
+        uint32_t overlap_tokens;
+    } cases[] = {{{0}, 0},
+                 {{.pp = 2}, 0},
+                 {{.tp = "2"}, 128},
+                 {{.tp = "1,3"}, 128},
+                 {{.tp = "2", .overlap_tokens = "1"}, 1},
+                 {{.tp = "2", .overlap_tokens = "0"}, 0},
+                 {{.overlap_tokens = "0"}, 0}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        ag_plan_t *plan = make_plan(&cases[i].opts), *back = NULL;
+        ag_json_t *json = ag_plan_to_json(plan);
+
+        cr_expect_eq(plan->overlap_tokens, cases[i].overlap_tokens, "case %zu", i);
+        cr_assert_eq(ag_plan_from_json(json, "it", &back), AG_OK, "%s", ag_error());
+        cr_expect_eq(back->overlap_tokens, cases[i].overlap_tokens, "case %zu", i);
+        ag_json_destroy(json);
+        ag_plan_destroy(back);
+        ag_plan_destroy(plan);
+    }
+}
+
+Test(plan_opts, what_cannot_overlap_is_refused)
+{
+    cr_expect(refused_saying(&(ag_plan_opts_t){.overlap_tokens = "64"}, "--overlap-tokens 64",
+                             "--tp", NULL));
+    cr_expect(refused_saying(&(ag_plan_opts_t){.tp = "2", .overlap_tokens = "6,4"},
+                             "--overlap-tokens", "one whole number", NULL));
+    cr_expect(refused_saying(&(ag_plan_opts_t){.tp = "2", .overlap_tokens = "x"},
+                             "--overlap-tokens", "whole number", NULL));
+    cr_expect(refused_saying(&(ag_plan_opts_t){.tp = "2", .overlap_tokens = ""}, "--overlap-tokens",
+                             "whole number", NULL));
+}
