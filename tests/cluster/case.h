@@ -25,8 +25,7 @@ typedef struct work {
 typedef struct cluster_case {
     uint64_t number;
     model_t model;
-    const char *folder; /* of the model's files */
-    char path[256];     /* of these, to be opened */
+    char path[256]; /* of the model's files */
     uint32_t n_ranks;
     uint32_t n_refused;     /* plans that were drawn before, and leave a rank nothing */
     uint32_t n_unsupported; /* or ask for what is not there yet */

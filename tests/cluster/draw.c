@@ -223,7 +223,6 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
 
     memset(c, 0, sizeof(*c));
     c->number = number;
-    c->folder = folder;
     c->order = number * 3;
     c->model = model_draw(&dice, number);
     c->compute = dice_one_in(&dice, 2) ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;

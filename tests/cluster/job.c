@@ -171,6 +171,7 @@ ag_status_t run_rank(ag_turn_t *turn)
     status = ag_agree(turn->net, &turn->idle, status, NULL);
     if (status == AG_OK) {
         status = turn->net->rank == 0 ? drive(rank.job, run) : ag_job_follow(rank.job);
+        run->router_gap = turn->net->rank == 0 ? ag_job_router_gap(rank.job) : run->router_gap;
     }
     run->left_bytes += ag_rank_close(&rank);
     return status;

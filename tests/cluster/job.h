@@ -11,6 +11,7 @@ typedef struct run {
     float *logits;         /* out: (work->n_outputs, vocabulary) */
     bool chooses;     /* the likeliest tokens become the work's; else those that are there count */
     uint64_t n_ahead; /* out: steps that were posted behind another under way */
+    float router_gap; /* out: rank 0's least; INFINITY: it has routed none */
     uint64_t left_bytes; /* out: that some rank's ledger had at the end */
 } run_t;
 

@@ -262,24 +262,10 @@ static ag_dtype_t type_of(writer_t *writer, const tensor_row_t *row)
     const model_t *model = writer->model;
     ag_dtype_t type = next_word(&writer->state) % 3 == 0 ? model->other_type : model->type;
 
-    if (row->rows == AXIS_EXPERTS) { /* a router */
-        return AG_F32;
-    }
-    if (row->cols == AXIS_NONE) {
+    if (row->cols == AXIS_NONE || row->rows == AXIS_EXPERTS) { /* a router, too */
         return model->is_gguf ? AG_F32 : model->type;
     }
     return length_of(model, row->cols) % ag_dtype_info(type)->block_elements == 0 ? type : AG_F16;
-}
-
-/* Every score moves by about JITTER, for a norm leaves numbers of about 1. */
-static void jitter(const model_t *model, float *router, size_t n)
-{
-    float size = (float)JITTER * sqrtf(3.0f / (float)model->hidden);
-    uint64_t state = model->jitter_seed * 11400714819323198485u | 1;
-
-    for (size_t i = 0; i < n; i++) {
-        router[i] += size * next_float(&state);
-    }
 }
 
 static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer, uint32_t expert)
@@ -311,10 +297,6 @@ static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer
     } else {
         put_values(&writer->data, part.type, rows * cols, 0, 1.7f / sqrtf((float)cols),
                    &writer->state);
-    }
-    if (row->rows == AXIS_EXPERTS && model->jitter_seed > 0) {
-        jitter(model, (float *)(void *)(AG_ITEMS(&writer->data, unsigned char) + part.begin),
-               rows * cols);
     }
     part.end = writer->data.n_items;
     put(&writer->parts, &part, 1);

@@ -61,16 +61,12 @@ extern const family_t families[]; /* ended by one without a name */
 /** Does runtime/model know the family? */
 bool family_is_known(const family_t *family);
 
-/* How close a router's scores may be for either choice to be right. */
-#define JITTER 1e-5
-
 typedef struct model {
     uint64_t seed; /* of its weights */
     const family_t *family;
     bool is_gguf;
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
     uint32_t n_experts, n_experts_used;
-    uint64_t jitter_seed; /* above 0: the router's scores are off by some JITTER */
     bool is_tied, attention_bias, ffn_bias;
     ag_rope_kind_t rope;
     ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */
