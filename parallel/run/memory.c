@@ -59,7 +59,7 @@ static uint64_t staging_of(const ag_program_group_t *group, uint32_t rank, uint6
     ag_transfer_shape_t shape = {.collective = AG_ALL_REDUCE,
                                  .n_ranks = group->n_ranks,
                                  .element_bytes = sizeof(float),
-                                 .n = n_bytes / sizeof(float) / n_sequences};
+                                 .n = (n_bytes / sizeof(float) + n_sequences - 1) / n_sequences};
     uint32_t index = 0;
 
     while (group->ranks[index] != rank) {
