@@ -116,6 +116,7 @@ static ag_status_t try_plan(dice_t *dice, const ag_model_t *model, const ag_plan
             shuffle_ranks(dice, plan);
         }
         draw_experts(dice, plan);
+        plan->overlap_tokens = dice_one_in(dice, 2) ? dice_between(dice, 1, 12) : 0;
     }
     if (status == AG_OK) {
         status = ag_build_create(plan, model, &build);

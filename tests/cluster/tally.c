@@ -35,6 +35,7 @@ static const char *const musts[] = {
     "pass expand",
     "pass tensor",
     "pass fuse",
+    "pass split",
     "pass compile",
     "pass expert",
     "pass place",
@@ -344,13 +345,14 @@ static bool share_bytes(const ag_rank_program_t *rank)
 /* What each pass leaves in a program where it had something to do. */
 typedef struct traces {
     bool op_kinds[AG_N_OP_KINDS];
-    bool joins, scratch, shares;
+    bool joins, halves, scratch, shares;
 } traces_t;
 
 static void trace_rank(const ag_rank_program_t *rank, traces_t *traces)
 {
     for (size_t i = 0; i < rank->ops.n_items; i++) {
         traces->op_kinds[ag_rank_ops(rank)[i].kind] = true;
+        traces->halves |= ag_rank_ops(rank)[i].half != AG_HALF_BOTH;
     }
     for (size_t i = 0; i < rank->segments.n_items; i++) {
         const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[i];
@@ -380,6 +382,7 @@ static void tally_programs(tally_t *tally, const ag_programs_t *programs)
     add_if(tally, traces.op_kinds[AG_OP_ALL_REDUCE], "pass tensor");
     add_if(tally, traces.op_kinds[AG_OP_ALL_TO_ALL], "pass expert");
     add_if(tally, traces.joins, "pass fuse");
+    add_if(tally, traces.halves, "pass split");
     add_if(tally, traces.scratch, "pass compile");
     add_if(tally, traces.shares, "pass place");
 }
