@@ -60,6 +60,7 @@ static ag_status_t start(void *arg, const ag_run_t *run)
     }
     task->run.memory = ag_job_slot(task->job, run->slot);
     count_rows(task);
+    ag_graph_begin(&task->run, ag_team_size(task->job->opts.team));
     status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);
     return status != AG_OK || device->ops->test == NULL ? status
                                                         : device->ops->test(device, task->stream);

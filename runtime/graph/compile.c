@@ -229,10 +229,12 @@ ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
         status = place_values(graph, bounds);
     }
     graph->own_offset_bytes = 0;
+    graph->n_claims = 0;
     for (size_t i = 0; status == AG_OK && i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
         const ag_node_ops_t *ops = &ag_node_ops[node->kind];
 
+        graph->n_claims += ag_node_has_claims(node);
         if (ops->thread_scratch != NULL) {
             uint64_t bytes = ops->thread_scratch(graph, node, params);
 
@@ -242,5 +244,7 @@ ag_status_t ag_graph_compile(ag_graph_t *graph, const uint64_t *bounds,
         }
     }
     graph->thread_scratch_bytes += graph->own_offset_bytes;
+    graph->claims_offset_bytes = align_up(graph->thread_scratch_bytes);
+    graph->thread_scratch_bytes = graph->claims_offset_bytes + graph->n_claims * sizeof(ag_claim_t);
     return status == AG_OK ? place_barriers(graph, bounds) : status;
 }

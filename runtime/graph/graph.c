@@ -1,6 +1,7 @@
 #include "runtime/graph/graph_priv.h"
 
 #include <limits.h>
+#include <string.h>
 
 void ag_graph_init(ag_graph_t *graph)
 {
@@ -230,16 +231,32 @@ static void end_lap(const ag_graph_run_t *run, const ag_node_t *node, lap_t *lap
                                      .end_ns = lap->at_ns});
 }
 
+static unsigned char *claims_of(const ag_graph_run_t *run, unsigned thread)
+{
+    return run->thread_scratch + thread * run->thread_scratch_stride +
+           run->graph->claims_offset_bytes;
+}
+
+void ag_graph_begin(ag_graph_run_t *run, unsigned n_threads)
+{
+    run->has_claims = n_threads > 1 && run->graph->n_claims > 0;
+    for (unsigned t = 0; run->has_claims && t < n_threads; t++) {
+        memset(claims_of(run, t), 0, run->graph->n_claims * sizeof(ag_claim_t));
+    }
+}
+
 void ag_graph_region(void *arg, const ag_worker_t *worker)
 {
     const ag_graph_run_t *run = arg;
     lap_t lap = begin_lap(run, worker);
     ag_prepared_t prepared = {0};
+    size_t n_claims = 0;
     ag_kernel_context_t context = {
         .worker = worker,
         .yield = run->yield,
         .step = run->step,
         .prepared = &prepared,
+        .claim_stride = run->thread_scratch_stride,
         .gemm = run->gemm,
         .isa = run->graph->exact ? NULL : run->isa,
     };
@@ -250,6 +267,9 @@ void ag_graph_region(void *arg, const ag_worker_t *worker)
     for (size_t i = 0; i < run->graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&run->graph->nodes, ag_node_t)[i];
 
+        context.claims = run->has_claims && ag_node_has_claims(node)
+                             ? claims_of(run, 0) + n_claims++ * sizeof(ag_claim_t)
+                             : NULL;
         if (node->barrier_before) {
             ag_team_barrier(worker);
             end_lap(run, NULL, &lap);

@@ -102,6 +102,8 @@ typedef struct ag_graph {
     uint64_t scratch_bytes;        /* internal values */
     uint64_t thread_scratch_bytes; /* of each thread: kernels', then its own values */
     uint64_t own_offset_bytes;     /* where those begin */
+    uint64_t claims_offset_bytes;  /* where claims stand, of thread_scratch_bytes */
+    uint32_t n_claims;             /* layers of many rows, in which threads help each other */
     bool exact;
 } ag_graph_t;
 
@@ -153,6 +155,7 @@ typedef struct ag_graph_run {
     uint64_t scratch_offset;       /* of graph->scratch_bytes in it */
     unsigned char *thread_scratch; /* threads * thread_scratch_stride */
     uint64_t thread_scratch_stride;
+    bool has_claims; /* ag_graph_begin() was called: threads help each other */
     const ag_yield_t *yield;
     ag_gemm_cache_t *gemm;
     const ag_isa_t *isa;
@@ -164,6 +167,9 @@ typedef struct ag_graph_run {
     float
         *least_gap; /* of COUNT_ROWS' routes, where it is less than what stands there; NULL: none */
 } ag_graph_run_t;
+
+/** To be called before each region of the run that is to have threads help each other. */
+void ag_graph_begin(ag_graph_run_t *run, unsigned n_threads);
 
 /** A region function (runtime/base/team.h): arg is an ag_graph_run_t. */
 void ag_graph_region(void *arg, const ag_worker_t *worker);

@@ -65,6 +65,13 @@ static inline uint32_t ag_graph_width(const ag_graph_t *graph, int32_t value)
     return ag_graph_get(graph, value)->width;
 }
 
+/** A layer whose rows were prepared by all: what each thread makes of it, others may make for it.
+ */
+static inline bool ag_node_has_claims(const ag_node_t *node)
+{
+    return node->kind == AG_NODE_LINEAR && node->in[1] != AG_NO_VALUE;
+}
+
 /** Rows that a value has in a run. */
 uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value);
 

@@ -26,12 +26,20 @@ typedef struct ag_prepared {
     const void *form; /* the kernel that prepared it */
 } ag_prepared_t;
 
+/* How far a thread's share of a node's work is taken, by itself or by threads that are through with
+ * theirs. */
+typedef struct ag_claim {
+    _Alignas(64) _Atomic uint32_t n_taken;
+} ag_claim_t;
+
 typedef struct ag_kernel_context {
     const ag_worker_t *worker;
     const ag_yield_t *yield;
     const ag_step_t *step;
     void *scratch; /* this thread's own, as much as the kernel asked for, 64-byte aligned */
-    ag_prepared_t *prepared;    /* this thread's own; NULL: nothing is kept */
+    ag_prepared_t *prepared; /* this thread's own; NULL: nothing is kept */
+    unsigned char *claims; /* thread 0's ag_claim_t of this node; NULL: each does its share alone */
+    uint64_t claim_stride; /* bytes to the next thread's */
     struct ag_gemm_cache *gemm; /* runtime/kernel/gemm.h; NULL: no oneDNN */
     const ag_isa_t *isa;        /* NULL: plain C alone, for exact products */
 } ag_kernel_context_t;

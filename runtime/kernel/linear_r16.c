@@ -8,6 +8,8 @@
  * It moves the weight once for each such number of rows; 2 * rows * n * k operations. A column is
  * summed in one order whatever the tile, so bits depend on the instruction set alone.
  */
+#include <stdatomic.h>
+
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
@@ -78,47 +80,111 @@ static void prepare(const ag_kernel_context_t *context, const ag_r16_kernel_t *k
     }
 }
 
+/* A layer's work: pieces of (rows that stay in L2, some groups of columns). */
+typedef struct work {
+    const ag_kernel_context_t *context;
+    const ag_linear_t *linear;
+    const float *x;
+    uint64_t n_rows;
+    float *y;
+    uint64_t most_rows, groups; /* of a piece */
+    uint64_t n_row_pieces;
+} work_t;
+
+/* A thread's share of it. */
+typedef struct share {
+    uint64_t group_begin, group_end;
+    uint64_t n_column_pieces;
+} share_t;
+
+static share_t share_of(const work_t *work, unsigned thread)
+{
+    ag_worker_t worker = *work->context->worker;
+    uint64_t begin, end;
+    share_t share;
+
+    worker.thread = thread;
+    ag_worker_share(&worker, work->linear->n, AG_R16_ROWS, &begin, &end);
+    share.group_begin = begin / AG_R16_ROWS;
+    share.group_end = begin == end ? share.group_begin : (end + AG_R16_ROWS - 1) / AG_R16_ROWS;
+    share.n_column_pieces = (share.group_end - share.group_begin + work->groups - 1) / work->groups;
+    return share;
+}
+
+static void run_piece(const work_t *work, const share_t *share, uint64_t number)
+{
+    const ag_linear_t *linear = work->linear;
+    const ag_r16_kernel_t *kernel = work->context->isa->r16[linear->dtype];
+    uint64_t row = number / share->n_column_pieces * work->most_rows;
+    uint64_t n_rows = work->n_rows - row < work->most_rows ? work->n_rows - row : work->most_rows;
+    ag_r16_run_t args = {
+        .weight = linear->weight,
+        .k = linear->k,
+        .n = linear->n,
+        .group_begin = share->group_begin + number % share->n_column_pieces * work->groups,
+        .x = linear->prepared != NULL ? (const unsigned char *)linear->prepared +
+                                            row * ag_r16_x_bytes(linear->dtype, linear->k)
+                                      : work->context->scratch,
+        .n_rows = n_rows,
+        .bias = linear->bias,
+        .y = work->y + row * linear->n};
+
+    args.group_end = args.group_begin + work->groups;
+    if (args.group_end > share->group_end) {
+        args.group_end = share->group_end;
+    }
+    if (linear->prepared == NULL && number % share->n_column_pieces == 0) {
+        prepare(work->context, kernel, linear->k, work->x + row * linear->k, n_rows);
+    }
+    kernel->run(&args);
+    ag_kernel_yield(work->context);
+}
+
+/*
+ * One's own share, then what others have left of theirs: a thread that something else holds up is
+ * not waited for. Which thread computes a piece makes no difference to it. Rows that each thread
+ * prepares for itself are few: there is nothing to be helped with.
+ */
+static void run_shares(const work_t *work)
+{
+    const ag_kernel_context_t *context = work->context;
+    const ag_worker_t *worker = context->worker;
+    bool helps = work->linear->prepared != NULL && context->claims != NULL;
+    ag_claim_t alone = {0};
+
+    for (unsigned i = 0; i < (helps ? worker->n_threads : 1); i++) {
+        unsigned thread = (worker->thread + i) % worker->n_threads;
+        share_t share = share_of(work, thread);
+        uint64_t n = work->n_row_pieces * share.n_column_pieces, number;
+        ag_claim_t *claim =
+            helps ? (ag_claim_t *)(void *)(context->claims + thread * context->claim_stride)
+                  : &alone;
+
+        while ((number = atomic_fetch_add_explicit(&claim->n_taken, 1, memory_order_relaxed)) < n) {
+            run_piece(work, &share, number);
+        }
+    }
+}
+
 static void run(const ag_kernel_context_t *context, const ag_linear_t *linear, const float *x,
                 uint64_t n_rows, float *y)
 {
-    const ag_r16_kernel_t *kernel = context->isa->r16[linear->dtype];
-    uint64_t x_bytes = ag_r16_x_bytes(linear->dtype, linear->k), begin, end;
-    uint64_t most = rows_at_once(x_bytes);
+    uint64_t most = rows_at_once(ag_r16_x_bytes(linear->dtype, linear->k));
+    work_t work = {.context = context,
+                   .linear = linear,
+                   .x = x,
+                   .n_rows = n_rows,
+                   .y = y,
+                   .most_rows = most < n_rows ? most : n_rows};
+    share_t own;
 
-    ag_worker_share(context->worker, linear->n, AG_R16_ROWS, &begin, &end);
-    if (begin == end) {
-        if (context->prepared != NULL) {
-            context->prepared->x = NULL; /* what it was may not be what is there now */
-        }
-        return;
+    work.groups = YIELD_OPS / (2 * AG_R16_ROWS * work.most_rows * linear->k) + 1;
+    work.n_row_pieces = (n_rows + work.most_rows - 1) / work.most_rows;
+    own = share_of(&work, context->worker->thread);
+    if (own.group_begin == own.group_end && context->prepared != NULL) {
+        context->prepared->x = NULL; /* what it was may not be what is there now */
     }
-    for (uint64_t row = 0; row < n_rows; row += most) {
-        uint64_t m = n_rows - row < most ? n_rows - row : most;
-        uint64_t groups = YIELD_OPS / (2 * AG_R16_ROWS * m * linear->k) + 1;
-        ag_r16_run_t args = {.weight = linear->weight,
-                             .k = linear->k,
-                             .n = linear->n,
-                             .group_end = begin / AG_R16_ROWS,
-                             .x = linear->prepared != NULL
-                                      ? (const unsigned char *)linear->prepared + row * x_bytes
-                                      : context->scratch,
-                             .n_rows = m,
-                             .bias = linear->bias,
-                             .y = y + row * linear->n};
-
-        if (linear->prepared == NULL) {
-            prepare(context, kernel, linear->k, x + row * linear->k, m);
-        }
-        while (args.group_end * AG_R16_ROWS < end) {
-            args.group_begin = args.group_end;
-            args.group_end += groups;
-            if (args.group_end * AG_R16_ROWS > end) {
-                args.group_end = (end + AG_R16_ROWS - 1) / AG_R16_ROWS;
-            }
-            kernel->run(&args);
-            ag_kernel_yield(context);
-        }
-    }
+    run_shares(&work);
     call_near(context->worker, linear->next);
 }
 

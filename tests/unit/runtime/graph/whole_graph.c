@@ -436,6 +436,9 @@ static void run_team(const whole_run_t *run, ag_graph_run_t *graph_run)
             &(ag_team_opts_t){.n_threads = run->n_threads, .spin_us = 1, .speeds = run->speeds},
             &team),
         AG_OK);
+    if (run->region == NULL) { /* else nobody takes another's work, or turns would show nothing */
+        ag_graph_begin(graph_run, run->n_threads);
+    }
     ag_team_run(team, run->region != NULL ? run->region : ag_graph_region, graph_run);
     ag_team_destroy(team);
 }
