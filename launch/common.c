@@ -219,6 +219,8 @@ ag_status_t ag_command_show(ag_session_t *session)
         for (uint32_t r = 0; r < n_ranks; r++) {
             if (!session->options->rank_given || session->options->rank == r) {
                 ag_program_print_rank(program, r, stdout);
+            } else {
+                ag_program_print_no_rank(r, stdout);
             }
         }
         status = ag_write_out("", 0);

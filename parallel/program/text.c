@@ -234,6 +234,11 @@ void ag_program_print_heading(const ag_program_t *program, FILE *file)
     }
 }
 
+void ag_program_print_no_rank(uint32_t rank, FILE *file)
+{
+    fprintf(file, "\nrank %u:\n# left out\n", rank);
+}
+
 void ag_program_print_rank(const ag_program_t *program, uint32_t rank, FILE *file)
 {
     const ag_rank_program_t *r = &program->ranks[rank];

@@ -39,6 +39,9 @@ void ag_program_print_heading(const ag_program_t *program, FILE *file);
 /** A rank's part of it. All of them after the heading are the program. */
 void ag_program_print_rank(const ag_program_t *program, uint32_t rank, FILE *file);
 
+/** What stands in its place where that is left out: the rest still reads as a program. */
+void ag_program_print_no_rank(uint32_t rank, FILE *file);
+
 /* Text with any number of programs. */
 typedef struct ag_program_text {
     const char *name; /* of it, in errors: borrowed, as the text */

@@ -104,3 +104,39 @@ Test(text, of_random_plans_reads_back_as_the_same_program, .timeout = 120)
     }
     cr_expect_gt(n_tried, N_SEEDS / 2);
 }
+
+/* As argosy show --rank prints it. */
+Test(text, of_one_rank_reads_back_with_the_others_empty)
+{
+    setup_t setup;
+
+    cr_assert_eq(open_setup("2", 2, NULL, &setup), AG_OK, "%s", ag_error());
+    for (uint32_t shown = 0; shown < setup.program->n_ranks; shown++) {
+        ag_program_t *back = NULL;
+        char *text = NULL;
+        size_t n_bytes;
+        FILE *file = open_memstream(&text, &n_bytes);
+
+        cr_assert_not_null(file);
+        ag_program_print_heading(setup.program, file);
+        for (uint32_t r = 0; r < setup.program->n_ranks; r++) {
+            if (r == shown) {
+                ag_program_print_rank(setup.program, r, file);
+            } else {
+                ag_program_print_no_rank(r, file);
+            }
+        }
+        fclose(file);
+        cr_assert_eq(program_from_text(text, &back), AG_OK, "%s", ag_error());
+        for (uint32_t r = 0; r < setup.program->n_ranks; r++) {
+            if (r == shown) {
+                expect_same_rank(&setup.program->ranks[r], &back->ranks[r]);
+            } else {
+                cr_expect_eq(back->ranks[r].ops.n_items, 0);
+            }
+        }
+        ag_program_destroy(back);
+        free(text);
+    }
+    close_setup(&setup);
+}
