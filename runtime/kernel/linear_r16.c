@@ -13,7 +13,7 @@
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
-enum { X_BYTES = 384 * 1024, ROWS_GRAIN = 8, YIELD_OPS = 1 << 24, NEAR_BYTES = 8192 };
+enum { X_BYTES = 640 * 1024, ROWS_GRAIN = 8, YIELD_OPS = 1 << 24, NEAR_BYTES = 8192 };
 
 static bool can(const ag_gemm_cache_t *gemm, const ag_isa_t *isa, const ag_linear_t *linear,
                 bool exact)
