@@ -323,7 +323,11 @@ ag_status_t ag_job_stop(ag_job_t *job)
     if (status == AG_OK) {
         status = ag_execution_wait(job->execution, wire_is_sent, &job->wire);
     }
-    return status == AG_OK ? ag_stop_hear_all(job) : status;
+    if (status == AG_OK) {
+        status = ag_stop_hear_all(job);
+    }
+    job->broken = status != AG_OK;
+    return status;
 }
 
 bool ag_job_is_broken(const ag_job_t *job)
