@@ -6,15 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "asan.h"
 #include "check.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
 
 #ifdef HAS_ASAN
 #include <sanitizer/common_interface_defs.h>

@@ -8,16 +8,9 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include "asan.h"
 #include "runtime/base/philox.h"
 #include "turns_priv.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
 
 #ifdef HAS_ASAN
 #include <sanitizer/asan_interface.h>
