@@ -148,9 +148,14 @@ static ag_status_t bind_all(ag_job_t *job)
 
 ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
 {
-    ag_job_t *job = calloc(1, sizeof(*job));
-    ag_status_t status;
+    ag_status_t status = ag_memory_check(opts->build, opts->programs, (uint32_t)opts->net->rank,
+                                         ag_team_size(opts->team));
+    ag_job_t *job;
 
+    if (status != AG_OK) {
+        return status;
+    }
+    job = calloc(1, sizeof(*job));
     if (job == NULL) {
         return ag_fail_nomem("making a job", sizeof(*job));
     }

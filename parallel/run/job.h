@@ -62,8 +62,15 @@ void ag_programs_destroy(ag_programs_t *programs);
 ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
                                uint32_t rank, uint32_t n_threads);
 
-/** Enter this rank's memory in the ledger, take it, read its weights, bind. @return as the parts
- * do. */
+/**
+ * Hold what a rank takes by ag_memory_foretell() against the plan's budget for it, if it has any.
+ * @return AG_OK; AG_ERR_BUDGET: names the rank, all that it takes, and the budget.
+ */
+ag_status_t ag_memory_check(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
+                            uint32_t n_threads);
+
+/** Enter this rank's memory in the ledger, take it, read its weights, bind; nothing of it where the
+ * plan's budget is exceeded. @return as the parts do. */
 ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p);
 void ag_job_destroy(ag_job_t *job); /* NULL is allowed */
 

@@ -2,6 +2,7 @@
 #include "parallel/run/job.h"
 
 #include "parallel/run/memory_priv.h"
+#include "runtime/base/line.h"
 
 uint64_t ag_memory_kv_blocks(const ag_plan_t *plan)
 {
@@ -111,4 +112,25 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     PART("loading", ag_params_load_bytes(params, n_threads), false);
 #undef PART
     return memory;
+}
+
+ag_status_t ag_memory_check(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
+                            uint32_t n_threads)
+{
+    ag_memory_t memory = ag_memory_foretell(build, programs, rank, n_threads);
+    char parts[64 * AG_MAX_MEMORY_PARTS] = "";
+    uint64_t total = 0;
+
+    for (uint32_t i = 0; i < memory.n_parts; i++) {
+        total += memory.parts[i].bytes;
+        ag_line_append(parts, sizeof(parts), "%s%s %llu", i > 0 ? ", " : "", memory.parts[i].name,
+                       (unsigned long long)memory.parts[i].bytes);
+    }
+    return build->plan->n_budgets == 0 || total <= build->plan->budget_bytes[rank]
+               ? AG_OK
+               : ag_fail(AG_ERR_BUDGET,
+                         "rank %u: its programs and what they work on take %llu bytes (%s), its "
+                         "budget is %llu",
+                         rank, (unsigned long long)total, parts,
+                         (unsigned long long)build->plan->budget_bytes[rank]);
 }

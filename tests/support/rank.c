@@ -1,5 +1,6 @@
 #include "rank.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static ag_status_t make_plan(const ag_rank_opts_t *opts, ag_rank_t *rank)
@@ -31,6 +32,20 @@ static uint64_t foretold_bytes(const ag_rank_t *rank, int number)
     return bytes;
 }
 
+void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_programs_t *programs)
+{
+    plan->n_budgets = ag_plan_ranks(plan);
+    free(plan->budget_bytes);
+    plan->budget_bytes = calloc(plan->n_budgets, sizeof(uint64_t));
+    for (uint32_t r = 0; r < plan->n_budgets && plan->budget_bytes != NULL; r++) {
+        ag_memory_t memory = ag_memory_foretell(build, programs, r, 1);
+
+        for (uint32_t i = 0; i < memory.n_parts; i++) {
+            plan->budget_bytes[r] += memory.parts[i].bytes;
+        }
+    }
+}
+
 ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank)
 {
     ag_status_t status = ag_model_open(opts->model, &rank->model);
@@ -41,6 +56,9 @@ ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_r
     THEN(ag_programs_create(rank->build, !opts->last_outputs_only, true, &rank->programs));
     if (status == AG_OK && opts->change != NULL) {
         opts->change(opts->change_arg, &rank->programs);
+    }
+    if (status == AG_OK && opts->has_budget) {
+        ag_rank_fill_budgets(rank->plan, rank->build, &rank->programs);
     }
     THEN(ag_ledger_create(opts->has_budget ? foretold_bytes(rank, turn->net->rank) : 0,
                           &rank->ledger));

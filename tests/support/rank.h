@@ -9,8 +9,8 @@ typedef struct ag_rank_opts {
     const ag_plan_opts_t *plan; /* what the plan is made of; NULL: */
     const char *plan_json;      /* the plan */
     bool last_outputs_only;     /* of each sequence; else every row's logits may be asked for */
-    bool has_budget;            /* just what is foretold, as a ledger's; else there is none */
-    ag_clock_t clock;           /* none: the turn's */
+    bool has_budget;  /* just what is foretold, as the plan's and a ledger's; else there is none */
+    ag_clock_t clock; /* none: the turn's */
     ag_cancel_t cancel;
     /* The programs, before they are bound; NULL: as they are. */
     void (*change)(void *arg, ag_programs_t *programs);
@@ -27,6 +27,9 @@ typedef struct ag_rank {
     ag_device_t *device;
     ag_job_t *job;
 } ag_rank_t;
+
+/** Give each rank of a plan the budget that it is foretold to need, with one thread. */
+void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_programs_t *programs);
 
 /** @param rank  zeroed; to be closed, also after a failure. */
 ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank);

@@ -207,6 +207,30 @@ Test(job, a_cache_of_more_blocks_than_can_be_counted_is_refused)
     }
 }
 
+static ag_status_t run_poor(ag_turn_t *turn)
+{
+    ag_rank_t rank = {0};
+    ag_status_t status = open_rank(turn, &rank);
+
+    cr_expect_null(rank.job);
+    if (status == AG_ERR_BUDGET) {
+        cr_expect_not_null(strstr(ag_error(), "its budget is 4096"), "%s", ag_error());
+        cr_expect_eq(ag_ledger_total(rank.ledger), 0, "nothing was taken");
+    }
+    close_rank(&rank);
+    return status;
+}
+
+Test(job, a_plan_whose_budget_is_exceeded_is_not_run)
+{
+    work_t work = {.opts = {.tp = "2", .compute = AG_COMPUTE_F32, .max_memory = "4096"}};
+    ag_status_t statuses[2];
+
+    ag_turns_run(2, 5, run_poor, &work, statuses);
+    cr_expect_eq(statuses[0], AG_ERR_BUDGET);
+    cr_expect_eq(statuses[1], AG_ERR_BUDGET);
+}
+
 /* A clock of the test's own: a look at it takes 1 ns, all else what the test says. */
 static uint64_t look(void *arg)
 {

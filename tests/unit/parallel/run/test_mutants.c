@@ -8,6 +8,7 @@
 #include "mutate.h"
 #include "parallel/program/check.h"
 #include "program_text.h"
+#include "runtime/base/philox.h"
 #include "support.h"
 
 static const struct {
@@ -158,6 +159,58 @@ static void try_mutant(original_t *original, mutation_t *mutation, tally_t *tall
         free(text);
     }
     ag_program_destroy(program);
+}
+
+/* Below what is foretold: refused, with the rank, each of its parts and the budget. */
+static void shrink_budget(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
+                          uint64_t seed)
+{
+    uint64_t *budget = &build->plan->budget_bytes[rank], enough = *budget;
+    ag_memory_t memory = ag_memory_foretell(build, programs, rank, 1);
+    char words[64];
+
+    *budget -= 1 + (uint64_t)(ag_philox_uniform(seed, 5, 0) * (double)enough);
+    cr_expect_eq(ag_memory_check(build, programs, rank, 1), AG_ERR_BUDGET);
+    snprintf(words, sizeof(words), "rank %u: ", rank);
+    cr_expect_not_null(strstr(ag_error(), words), "%s", ag_error());
+    snprintf(words, sizeof(words), "take %lu bytes", (unsigned long)enough);
+    cr_expect_not_null(strstr(ag_error(), words), "%s", ag_error());
+    snprintf(words, sizeof(words), "its budget is %lu", (unsigned long)*budget);
+    cr_expect_not_null(strstr(ag_error(), words), "%s", ag_error());
+    for (uint32_t i = 0; i < memory.n_parts; i++) {
+        snprintf(words, sizeof(words), "%s %lu", memory.parts[i].name,
+                 (unsigned long)memory.parts[i].bytes);
+        cr_expect_not_null(strstr(ag_error(), words), "%s in %s", words, ag_error());
+    }
+    *budget = enough;
+}
+
+Test(mutants, of_shrunk_budgets_are_all_refused, .timeout = 300)
+{
+    enum { ENOUGH = 1000, A_RANK = 20 };
+    uint32_t n_made = 0;
+
+    for (uint64_t seed = 0; n_made < ENOUGH; seed++) {
+        static original_t original;
+        ag_programs_t programs = {0};
+        ag_build_t *build = NULL;
+
+        if (open_original(seed, &original)) {
+            cr_assert_eq(ag_build_create(original.plan, original.model, &build), AG_OK);
+            cr_assert_eq(ag_programs_create(build, true, false, &programs), AG_OK);
+            ag_rank_fill_budgets(original.plan, build, &programs);
+        }
+        for (uint32_t r = 0; r < original.plan->n_budgets; r++) {
+            cr_expect_eq(ag_memory_check(build, &programs, r, 1), AG_OK, "%s", ag_error());
+            for (uint64_t i = 0; i < A_RANK; i++, n_made++) {
+                shrink_budget(build, &programs, r, seed * 1000 + r * A_RANK + i);
+            }
+        }
+        ag_programs_destroy(&programs);
+        ag_build_destroy(build);
+        close_original(&original);
+    }
+    printf("budget shrunk: %u mutants refused\n", n_made);
 }
 
 Test(mutants, are_refused_or_run_to_the_same_bits, .timeout = 300)
