@@ -114,6 +114,14 @@ ag_range_t ag_list_stage(ag_list_t *list, uint64_t n)
     return range;
 }
 
+ag_range_t ag_list_keep(ag_list_t *list, uint64_t n)
+{
+    ag_range_t range = ag_list_stage(list, n);
+
+    list->n_kept = list->n_staged;
+    return range;
+}
+
 void ag_list_receive_and_reduce(ag_list_t *list, uint32_t peer, ag_range_t range)
 {
     ag_range_t staged = ag_list_stage(list, range.n);
@@ -125,7 +133,7 @@ void ag_list_receive_and_reduce(ag_list_t *list, uint32_t peer, ag_range_t range
 void ag_list_end_phase(ag_list_t *list)
 {
     list->phase++;
-    list->n_staged = 0;
+    list->n_staged = list->n_kept;
 }
 
 ag_range_t ag_list_whole(const ag_list_t *list)

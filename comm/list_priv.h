@@ -18,6 +18,7 @@ typedef struct ag_list {
     ag_array_t *transfers;          /* NULL: only staging is measured */
     uint32_t phase;                 /* under way */
     uint64_t n_staged, most_staged; /* elements of staging: of this phase; of any */
+    uint64_t n_kept;                /* of those from the first on, until the list's end */
     ag_status_t status;             /* of the appends */
 } ag_list_t;
 
@@ -35,6 +36,9 @@ void ag_list_receive_and_reduce(ag_list_t *list, uint32_t peer, ag_range_t range
 
 /** Room in staging until the end of the phase. */
 ag_range_t ag_list_stage(ag_list_t *list, uint64_t n);
+
+/** The same until the end of the list; while nothing is staged in the phase. */
+ag_range_t ag_list_keep(ag_list_t *list, uint64_t n);
 
 void ag_list_end_phase(ag_list_t *list);
 
@@ -59,6 +63,7 @@ uint32_t ag_list_place_of(const ag_list_t *list, uint32_t rank);
 void ag_list_reduce_direct(ag_list_t *list); /* ALL_REDUCE or REDUCE_SCATTER */
 void ag_list_gather_direct(ag_list_t *list);
 void ag_list_exchange_pairwise(ag_list_t *list);
+void ag_list_exchange_by_host(ag_list_t *list);
 void ag_list_reduce_doubling(ag_list_t *list);
 void ag_list_reduce_scatter_rings(ag_list_t *list);
 void ag_list_gather_rings(ag_list_t *list);

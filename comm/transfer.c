@@ -48,6 +48,7 @@ static const row_t rows[] = {
     {AG_ALL_GATHER, AG_DIRECT, ag_list_gather_direct, once, 64 << 10},
     {AG_ALL_GATHER, AG_BY_HOST, ag_list_gather_rings, once, UINT64_MAX},
     {AG_ALL_GATHER, AG_RING, ag_list_gather_rings, once, UINT64_MAX},
+    {AG_ALL_TO_ALL, AG_BY_HOST, ag_list_exchange_by_host, once, 64 << 10},
     {AG_ALL_TO_ALL, AG_PAIRWISE, ag_list_exchange_pairwise, once, UINT64_MAX},
     {AG_BROADCAST, AG_TREE, ag_list_broadcast_tree, doublings, 64 << 10},
     {AG_BROADCAST, AG_BY_HOST, ag_list_broadcast_tree, doublings, 1 << 20},
@@ -86,14 +87,32 @@ static bool applies(const ag_transfer_shape_t *shape, const row_t *row)
            (row->algorithm != AG_BY_HOST || (n_hosts > 1 && n_hosts < shape->n_ranks));
 }
 
+/* Elements of the buffer; of an ALL_TO_ALL those that a rank sends in the mean. */
+static uint64_t elements_of(const ag_transfer_shape_t *shape)
+{
+    uint64_t p = shape->n_ranks, sum = 0;
+
+    if (shape->collective != AG_ALL_TO_ALL) {
+        return shape->n;
+    }
+    if (shape->all_counts == NULL) {
+        return UINT64_MAX;
+    }
+    for (uint64_t i = 0; i < p * p; i++) {
+        sum += shape->all_counts[i];
+    }
+    return (sum + p - 1) / p;
+}
+
 ag_algorithm_t ag_transfer_choose(const ag_transfer_shape_t *shape)
 {
+    uint64_t n = elements_of(shape);
     size_t last = 0;
 
     for (size_t i = 0; i < N_ROWS; i++) {
         if (applies(shape, &rows[i])) {
             last = i;
-            if (shape->n_ranks == 1 || shape->n <= most_elements(shape, &rows[i])) {
+            if (shape->n_ranks == 1 || n <= most_elements(shape, &rows[i])) {
                 break;
             }
         }
@@ -109,17 +128,35 @@ static ag_list_t build(const ag_transfer_shape_t *shape, uint32_t me, ag_array_t
     return list;
 }
 
+static ag_status_t check_exchange(const ag_transfer_shape_t *shape, uint32_t me)
+{
+    if (shape->send_counts[me] != shape->recv_counts[me]) {
+        return ag_fail(
+            AG_ERR_INVALID, "an all-to-all sends %llu elements to itself and receives %llu",
+            (unsigned long long)shape->send_counts[me], (unsigned long long)shape->recv_counts[me]);
+    }
+    if (shape->all_counts == NULL) {
+        return shape->algorithm != AG_BY_HOST
+                   ? AG_OK
+                   : ag_fail(AG_ERR_INVALID, "an all-to-all by host has not all counts");
+    }
+    for (uint64_t r = 0, p = shape->n_ranks; r < p; r++) {
+        if (shape->all_counts[me * p + r] != shape->send_counts[r] ||
+            shape->all_counts[r * p + me] != shape->recv_counts[r]) {
+            return ag_fail(AG_ERR_INVALID,
+                           "an all-to-all has other counts between ranks %u and %u than all know",
+                           me, (unsigned)r);
+        }
+    }
+    return AG_OK;
+}
+
 static ag_status_t check_counts(const ag_transfer_shape_t *shape, uint32_t me)
 {
     ag_range_t end;
 
     if (shape->collective == AG_ALL_TO_ALL) {
-        return shape->send_counts[me] == shape->recv_counts[me]
-                   ? AG_OK
-                   : ag_fail(AG_ERR_INVALID,
-                             "an all-to-all sends %llu elements to itself and receives %llu",
-                             (unsigned long long)shape->send_counts[me],
-                             (unsigned long long)shape->recv_counts[me]);
+        return check_exchange(shape, me);
     }
     if (shape->counts == NULL) {
         return AG_OK;
@@ -168,6 +205,15 @@ uint64_t ag_transfer_stage_elements(const ag_transfer_shape_t *shape, uint32_t m
     return build(shape, my_index, NULL).most_staged;
 }
 
+/* An ALL_TO_ALL by host stages twice, at most, what a rank passes on. */
+static uint64_t most_staged(const ag_transfer_shape_t *shape, uint32_t my_index)
+{
+    if (shape->collective == AG_ALL_TO_ALL) {
+        return shape->algorithm == AG_BY_HOST ? 2 * shape->n_ranks * shape->n : 0;
+    }
+    return ag_transfer_stage_elements(shape, my_index);
+}
+
 uint64_t ag_transfer_most_stage_elements(const ag_transfer_shape_t *shape, uint32_t my_index)
 {
     uint64_t most = 0;
@@ -183,7 +229,7 @@ uint64_t ag_transfer_most_stage_elements(const ag_transfer_shape_t *shape, uint3
         if (largest.n > most_elements(shape, &rows[i])) {
             largest.n = most_elements(shape, &rows[i]);
         }
-        needed = ag_transfer_stage_elements(&largest, my_index);
+        needed = most_staged(&largest, my_index);
         most = needed > most ? needed : most;
     }
     return most;

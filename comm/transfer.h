@@ -75,6 +75,8 @@ typedef struct ag_transfer_shape {
     const uint64_t *counts; /* (n_ranks) of the parts, zero allowed; NULL: as even as n goes */
     const uint64_t *send_counts, *recv_counts; /* ALL_TO_ALL: (n_ranks) for and of each rank; only
                                                   this rank's; packed in the order of the ranks */
+    const uint64_t *all_counts; /* ALL_TO_ALL: (n_ranks, n_ranks) from each for each, on all ranks
+                                   the same; NULL: they do not know, and it does not go by host */
 } ag_transfer_shape_t;
 
 /**
@@ -91,12 +93,14 @@ ag_status_t ag_transfer_list(const ag_transfer_shape_t *shape, uint32_t my_index
 bool ag_transfer_is_offered(ag_collective_t collective, ag_algorithm_t algorithm);
 
 /** The algorithm for a shape: by its bytes, number of ranks and hosts alone, so the same on all
- * ranks. */
+ * ranks. The bytes of an ALL_TO_ALL are what a rank sends in the mean; where not all counts are
+ * known, they are taken as many. */
 ag_algorithm_t ag_transfer_choose(const ag_transfer_shape_t *shape);
 
 /** Elements of staging that rank my_index's list touches, each of them. */
 uint64_t ag_transfer_stage_elements(const ag_transfer_shape_t *shape, uint32_t my_index);
 
 /** Elements of staging that are enough for any even shape of up to shape->n elements by the
- * algorithm chosen for it. */
+ * algorithm chosen for it; for any ALL_TO_ALL in which a rank sends so many in the mean, at most,
+ * and all counts are known. */
 uint64_t ag_transfer_most_stage_elements(const ag_transfer_shape_t *shape, uint32_t my_index);

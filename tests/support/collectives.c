@@ -65,7 +65,8 @@ ag_drawn_t ag_drawn_make(uint64_t seed, ag_collective_t collective, ag_algorithm
         drawn.counts[r] = draw_count(seed, r, most);
         drawn.shape.n += collective == AG_ALL_TO_ALL ? 0 : drawn.counts[r];
         for (uint32_t to = 0; to < n_ranks && collective == AG_ALL_TO_ALL; to++) {
-            drawn.sends[r][to] = drawn.recvs[to][r] = draw_count(seed, r * n_ranks + to, most);
+            drawn.sends[r * n_ranks + to] = drawn.recvs[to * n_ranks + r] =
+                draw_count(seed, r * n_ranks + to, most);
         }
     }
     for (uint32_t r = 0; r < n_ranks && drawn.is_even; r++) {
@@ -80,8 +81,9 @@ ag_transfer_shape_t ag_drawn_shape(const ag_drawn_t *drawn, uint32_t rank)
 
     shape.hosts = drawn->has_hosts ? drawn->hosts : NULL;
     if (shape.collective == AG_ALL_TO_ALL) {
-        shape.send_counts = drawn->sends[rank];
-        shape.recv_counts = drawn->recvs[rank];
+        shape.send_counts = drawn->sends + (size_t)rank * shape.n_ranks;
+        shape.recv_counts = drawn->recvs + (size_t)rank * shape.n_ranks;
+        shape.all_counts = shape.algorithm == AG_BY_HOST ? drawn->sends : NULL;
     } else if (!drawn->is_even) {
         shape.counts = drawn->counts;
     }
@@ -114,9 +116,10 @@ uint64_t ag_drawn_elements(const ag_drawn_t *drawn, uint32_t rank, ag_transfer_a
     uint32_t p = drawn->shape.n_ranks;
 
     if (area == AG_AREA_INPUT) {
-        return total(drawn->sends[rank], p);
+        return total(drawn->sends + (size_t)rank * p, p);
     }
-    return drawn->shape.collective == AG_ALL_TO_ALL ? total(drawn->recvs[rank], p) : drawn->shape.n;
+    return drawn->shape.collective == AG_ALL_TO_ALL ? total(drawn->recvs + (size_t)rank * p, p)
+                                                    : drawn->shape.n;
 }
 
 bool ag_drawn_brings(const ag_drawn_t *drawn, uint32_t rank, uint64_t i)
@@ -141,8 +144,12 @@ bool ag_drawn_has(const ag_drawn_t *drawn, uint32_t rank, uint64_t i, uint32_t f
 {
     *index_p = i;
     if (drawn->shape.collective == AG_ALL_TO_ALL) {
-        *index_p += total(drawn->sends[from], rank) - total(drawn->recvs[rank], from);
-        return owner(drawn->recvs[rank], i) == from;
+        uint32_t p = drawn->shape.n_ranks;
+        const uint64_t *sends = drawn->sends + (size_t)from * p;
+        const uint64_t *recvs = drawn->recvs + (size_t)rank * p;
+
+        *index_p += total(sends, rank) - total(recvs, from);
+        return owner(recvs, i) == from;
     }
     return ag_drawn_brings(drawn, from, i);
 }

@@ -14,9 +14,9 @@ typedef struct ag_drawn {
     ag_transfer_shape_t shape; /* all that is the same on all ranks, but for what points */
     bool is_even, has_hosts;
     uint32_t hosts[AG_DRAWN_RANKS];
-    uint64_t counts[AG_DRAWN_RANKS];                /* of the parts */
-    uint64_t sends[AG_DRAWN_RANKS][AG_DRAWN_RANKS]; /* (from, to) ALL_TO_ALL */
-    uint64_t recvs[AG_DRAWN_RANKS][AG_DRAWN_RANKS]; /* (to, from) */
+    uint64_t counts[AG_DRAWN_RANKS];                 /* of the parts */
+    uint64_t sends[AG_DRAWN_RANKS * AG_DRAWN_RANKS]; /* (ranks, ranks) from, to; ALL_TO_ALL */
+    uint64_t recvs[AG_DRAWN_RANKS * AG_DRAWN_RANKS]; /* (ranks, ranks) to, from */
 } ag_drawn_t;
 
 /**

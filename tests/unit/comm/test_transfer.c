@@ -41,7 +41,7 @@ static void meet(met_t *met, const ag_drawn_t *drawn)
 
     for (uint32_t r = 0; r < p; r++) {
         for (uint32_t to = 0; to < n_columns; to++) {
-            n_zeros += (n_columns > 1 ? drawn->sends[r][to] : drawn->counts[r]) == 0;
+            n_zeros += (n_columns > 1 ? drawn->sends[r * p + to] : drawn->counts[r]) == 0;
         }
     }
     for (uint32_t host = 0; host < n_hosts; host++) {
@@ -68,6 +68,38 @@ static void check_met(const met_t *met, ag_collective_t collective, ag_algorithm
     }
 }
 
+static uint64_t count_between(const ag_drawn_t *drawn, uint32_t host, uint32_t other)
+{
+    uint32_t p = drawn->shape.n_ranks;
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < p * p; i++) {
+        bool is_between = drawn->hosts[i / p] == host && drawn->hosts[i % p] == other;
+
+        n += is_between ? drawn->sends[i] : 0;
+    }
+    return n;
+}
+
+/* Of an exchange every element goes between hosts once, all from one to another in one message. */
+static void check_far_exchange(const lists_t *lists, uint32_t n_hosts)
+{
+    uint64_t n_messages = 0;
+
+    for (uint32_t host = 0; host < n_hosts; host++) {
+        uint64_t n_sent = 0;
+
+        for (uint32_t other = 0; other < n_hosts; other++) {
+            uint64_t n = host != other ? count_between(lists->drawn, host, other) : 0;
+
+            n_sent += n;
+            n_messages += n > 0;
+        }
+        cr_assert_eq(lists->far_elements[host], n_sent);
+    }
+    cr_assert_eq(lists->far_messages, n_messages);
+}
+
 /* By host, no host sends more than it must: a buffer for each of reduce-scatter and gather; whole
  * buffers along a tree of hosts. */
 static void check_far(const lists_t *lists)
@@ -75,6 +107,10 @@ static void check_far(const lists_t *lists)
     const ag_drawn_t *drawn = lists->drawn;
     uint32_t n_hosts = count_hosts(drawn);
 
+    if (drawn->shape.collective == AG_ALL_TO_ALL) {
+        check_far_exchange(lists, n_hosts);
+        return;
+    }
     if (drawn->shape.collective == AG_BROADCAST) {
         cr_assert_eq(lists->far_messages, drawn->shape.n > 0 ? n_hosts - 1 : 0);
         return;
@@ -85,13 +121,20 @@ static void check_far(const lists_t *lists)
     }
 }
 
-/* What a rank stages is at most what it receives at once to be added. */
+/* What a rank stages is at most what it receives at once to be added; of an exchange by host, twice
+ * what it passes on. */
 static uint64_t most_staging(const ag_drawn_t *drawn)
 {
     const ag_transfer_shape_t *shape = &drawn->shape;
     bool scatters = shape->collective == AG_REDUCE_SCATTER;
-    uint64_t largest = 0;
+    uint64_t largest = 0, all = 0;
 
+    for (uint32_t i = 0; i < shape->n_ranks * shape->n_ranks; i++) {
+        all += drawn->sends[i];
+    }
+    if (shape->collective == AG_ALL_TO_ALL) {
+        return shape->algorithm == AG_BY_HOST ? 2 * all : 0;
+    }
     for (uint32_t r = 0; r < shape->n_ranks; r++) {
         largest = drawn->counts[r] > largest ? drawn->counts[r] : largest;
     }
@@ -251,7 +294,6 @@ Test(transfer, the_choice_is_by_bytes_ranks_and_hosts)
                  {AG_REDUCE_SCATTER, 16385, NULL, AG_RING},
                  {AG_ALL_GATHER, 16384, NULL, AG_DIRECT},
                  {AG_ALL_GATHER, 1 << 20, two_hosts, AG_BY_HOST},
-                 {AG_ALL_TO_ALL, 0, two_hosts, AG_PAIRWISE},
                  {AG_BROADCAST, 1, NULL, AG_TREE},
                  {AG_BROADCAST, 1 << 20, two_hosts, AG_RING},
                  {AG_BROADCAST, 1 << 16, two_hosts, AG_BY_HOST}};
@@ -267,6 +309,57 @@ Test(transfer, the_choice_is_by_bytes_ranks_and_hosts)
         shape.n_ranks = 1;
         cr_expect(ag_transfer_is_offered(shape.collective, ag_transfer_choose(&shape)));
     }
+}
+
+/* Of the one element more than may go by host in the mean, it may be any rank's. */
+Test(transfer, an_exchange_goes_by_host_while_it_is_small_and_all_know_all_of_it)
+{
+    enum { P = 5, MEAN = 16384 };
+    static const uint32_t two_hosts[] = {0, 1, 0, 1, 1}, apart[] = {0, 1, 2, 3, 4};
+    uint64_t counts[P * P] = {[7] = P * MEAN - 3, [P * P - 1] = 3};
+    ag_transfer_shape_t shape = {.collective = AG_ALL_TO_ALL,
+                                 .n_ranks = P,
+                                 .hosts = two_hosts,
+                                 .element_bytes = sizeof(float),
+                                 .all_counts = counts};
+
+    cr_expect_eq(ag_transfer_choose(&shape), AG_BY_HOST);
+    counts[3]++;
+    cr_expect_eq(ag_transfer_choose(&shape), AG_PAIRWISE);
+    counts[3]--;
+    shape.hosts = apart;
+    cr_expect_eq(ag_transfer_choose(&shape), AG_PAIRWISE);
+    shape.hosts = NULL;
+    cr_expect_eq(ag_transfer_choose(&shape), AG_PAIRWISE);
+    shape.hosts = two_hosts;
+    shape.all_counts = NULL;
+    cr_expect_eq(ag_transfer_choose(&shape), AG_PAIRWISE);
+}
+
+Test(transfer, staging_for_any_exchange_up_to_a_bound_is_enough)
+{
+    unsigned n_by_host = 0;
+
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        uint32_t p = 2 + (uint32_t)seed % (AG_DRAWN_RANKS - 1);
+        ag_drawn_t drawn = ag_drawn_make(seed, AG_ALL_TO_ALL, AG_BY_HOST, p, 2000);
+        uint64_t all = 0;
+
+        for (uint32_t i = 0; i < p * p; i++) {
+            all += drawn.sends[i];
+        }
+        for (uint32_t me = 0; me < p; me++) {
+            ag_transfer_shape_t shape = ag_drawn_shape(&drawn, me), largest = shape;
+
+            largest.all_counts = NULL;
+            largest.n = (all + p - 1) / p;
+            shape.algorithm = ag_transfer_choose(&shape);
+            n_by_host += shape.algorithm == AG_BY_HOST;
+            cr_assert_leq(ag_transfer_stage_elements(&shape, me),
+                          ag_transfer_most_stage_elements(&largest, me));
+        }
+    }
+    cr_expect_gt(n_by_host, 300);
 }
 
 Test(transfer, staging_for_any_size_up_to_a_bound_is_enough)
@@ -293,7 +386,8 @@ Test(transfer, staging_for_any_size_up_to_a_bound_is_enough)
 
 Test(transfer, a_shape_that_contradicts_itself_is_told)
 {
-    static const uint64_t counts[] = {1, 2, 3}, others[] = {1, 3, 3};
+    static const uint64_t counts[] = {1, 2, 3}, others[] = {1, 3, 3}, same[] = {1, 2, 1};
+    static const uint64_t all[] = {0, 1, 0, 1, 2, 3, 0, 1, 0};
     static const uint32_t hosts[] = {0, 2, 0};
     const ag_transfer_shape_t good = {.collective = AG_ALL_REDUCE,
                                       .algorithm = AG_RING,
@@ -301,7 +395,7 @@ Test(transfer, a_shape_that_contradicts_itself_is_told)
                                       .element_bytes = 4,
                                       .n = 6,
                                       .counts = counts};
-    ag_transfer_shape_t bad[7] = {good, good, good, good, good, good, good};
+    ag_transfer_shape_t bad[9] = {good, good, good, good, good};
     ag_array_t transfers = AG_ARRAY(ag_transfer_t);
 
     bad[0].counts = others;
@@ -315,12 +409,21 @@ Test(transfer, a_shape_that_contradicts_itself_is_told)
                                    .element_bytes = 1,
                                    .send_counts = counts,
                                    .recv_counts = others};
-    bad[6].algorithm = AG_TREE;
+    bad[6] = bad[5];
+    bad[6].recv_counts = same;
+    bad[6].algorithm = AG_BY_HOST;
+    bad[7] = bad[6];
+    bad[7].all_counts = all; /* of which this rank receives {1, 2, 1}, and sends others */
+    bad[7].send_counts = same;
+    bad[8] = good;
+    bad[8].algorithm = AG_TREE;
     cr_expect_eq(ag_transfer_list(&good, 3, &transfers), AG_ERR_INVALID);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 9; i++) {
         cr_expect_eq(ag_transfer_list(&bad[i], 1, &transfers),
-                     i < 6 ? AG_ERR_INVALID : AG_ERR_UNSUPPORTED, "shape %d", i);
+                     i < 8 ? AG_ERR_INVALID : AG_ERR_UNSUPPORTED, "shape %d", i);
     }
     cr_expect_eq(ag_transfer_list(&good, 1, &transfers), AG_OK);
+    bad[7].send_counts = counts;
+    cr_expect_eq(ag_transfer_list(&bad[7], 1, &transfers), AG_OK);
     ag_array_fini(&transfers);
 }
