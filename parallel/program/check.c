@@ -255,6 +255,9 @@ ag_status_t ag_program_check(const ag_program_t *program, const ag_plan_t *plan,
     for (uint32_t r = 0; r < program->n_ranks && status == AG_OK; r++) {
         status = check_rank(program, plan, stage, r);
     }
+    if (status == AG_OK) {
+        status = ag_check_replicas(program, plan);
+    }
     if (status == AG_OK && stage >= AG_CHECK_LINKED) {
         status = ag_check_rendezvous(program);
     }

@@ -7,7 +7,8 @@
 #include "parallel/program/program.h"
 
 typedef enum ag_check_stage {
-    AG_CHECK_EXPANDED,  /* every part of the model once, in order */
+    AG_CHECK_EXPANDED,  /* every part of the model once, in order; what several replicas do together
+                           each does equally often */
     AG_CHECK_SUMMED,    /* and: partial sums are summed before they are read, and once */
     AG_CHECK_EXCHANGED, /* and: every buffer is written before it is read, each rank's rows of one
                            come to all before any reads them */

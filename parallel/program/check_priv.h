@@ -9,6 +9,9 @@ ag_status_t ag_check_groups(const ag_program_t *program);
 /** A rank's numbers stand for what is there; the checks below rely on it, and on the groups'. */
 ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank);
 
+/** What ranks of several replicas do together each of them does equally often; forms are sound. */
+ag_status_t ag_check_replicas(const ag_program_t *program, const ag_plan_t *plan);
+
 /** AG_ERR_INVALID: what, and the line at fault, an operation's or a buffer's. */
 ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
                              const char *what);
