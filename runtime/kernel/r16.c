@@ -78,6 +78,7 @@ enum {
     Q5_QUANTS = NIBBLES + AG_R16_VECTOR,
     Q6_QUANTS = NIBBLES + 2 * AG_R16_VECTOR,
     Q4_1_BYTES = PAIR_SCALES + NIBBLES,
+    Q5_1_BYTES = PAIR_SCALES + Q5_QUANTS,
     Q4_K_BYTES = Q4_K_SCALES + 8 * NIBBLES,
     Q6_K_BYTES = Q6_K_SCALES + 8 * Q6_QUANTS,
 };
@@ -167,17 +168,41 @@ static uint8_t gather_fourths(uint32_t x)
     return (uint8_t)(x | x >> 12);
 }
 
+/* 32 fifth bits, then 16 bytes of nibbles. */
+static void put_fives(const uint8_t *src, uint8_t *quants, uint32_t row)
+{
+    uint32_t high = word_at(src);
+
+    put_words(words_at(src + 4), quants, row);
+    for (uint32_t j = 0; j < 4; j++) {
+        lane(quants, 4, row)[j] = gather_fourths(high >> j);
+    }
+}
+
+static void read_fives(const uint8_t *quants, uint32_t row, uint8_t values[32])
+{
+    const uint8_t *high = const_lane(quants, 4, row);
+
+    read_nibbles(quants, row, values);
+    for (int i = 0; i < 32; i++) {
+        values[i] |= (uint8_t)((high[i % 4] >> (i / 4) & 1) << 4);
+    }
+}
+
 static void pack_q5_0(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
 {
     for (uint64_t b = 0; b < n_cols / 32; b++, src += 22) {
-        uint8_t *quants = blocks + pair_quants(b, Q5_QUANTS);
-        uint32_t high = word_at(src + 2);
-
         memcpy(blocks + pair_scales(b, Q5_QUANTS) + 2 * row, src, 2);
-        put_words(words_at(src + 6), quants, row);
-        for (uint32_t j = 0; j < 4; j++) {
-            lane(quants, 4, row)[j] = gather_fourths(high >> j);
-        }
+        put_fives(src + 2, blocks + pair_quants(b, Q5_QUANTS), row);
+    }
+}
+
+static void pack_q5_1(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
+{
+    for (uint64_t b = 0; b < n_cols / 32; b++, src += 24, blocks += Q5_1_BYTES) {
+        memcpy(blocks + 2 * row, src, 2);
+        memcpy(blocks + HALVES + 2 * row, src + 2, 2);
+        put_fives(src + 4, blocks + PAIR_SCALES, row);
     }
 }
 
@@ -186,13 +211,25 @@ static void unpack_q5_0(const uint8_t *blocks, uint64_t n_cols, uint32_t row, fl
     uint8_t q[32];
 
     for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32) {
-        const uint8_t *quants = blocks + pair_quants(b, Q5_QUANTS);
-        const uint8_t *high = const_lane(quants, 4, row);
         float d = half_at(blocks + pair_scales(b, Q5_QUANTS), row);
 
-        read_nibbles(quants, row, q);
+        read_fives(blocks + pair_quants(b, Q5_QUANTS), row, q);
         for (int i = 0; i < 32; i++) {
-            dst[i] = (float)((q[i] | (high[i % 4] >> (i / 4) & 1) << 4) - 16) * d;
+            dst[i] = (float)(q[i] - 16) * d;
+        }
+    }
+}
+
+static void unpack_q5_1(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
+{
+    uint8_t q[32];
+
+    for (uint64_t b = 0; b < n_cols / 32; b++, dst += 32, blocks += Q5_1_BYTES) {
+        float d = half_at(blocks, row), m = half_at(blocks + HALVES, row);
+
+        read_fives(blocks + PAIR_SCALES, row, q);
+        for (int i = 0; i < 32; i++) {
+            dst[i] = (float)q[i] * d + m;
         }
     }
 }
@@ -360,6 +397,7 @@ const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
     [AG_Q4_0] = {32, 2, PAIR_SCALES, NIBBLES, 32, 40, pack_q4_0, unpack_q4_0},
     [AG_Q4_1] = {32, 1, PAIR_SCALES, NIBBLES, 32, 40, pack_q4_1, unpack_q4_1},
     [AG_Q5_0] = {32, 2, PAIR_SCALES, Q5_QUANTS, 32, 40, pack_q5_0, unpack_q5_0},
+    [AG_Q5_1] = {32, 1, PAIR_SCALES, Q5_QUANTS, 32, 40, pack_q5_1, unpack_q5_1},
     [AG_Q4_K] = {32, 8, Q4_K_SCALES, NIBBLES, 32, 40, pack_q4_k, unpack_q4_k},
     [AG_Q6_K] = {32, 8, Q6_K_SCALES, Q6_QUANTS, 32, 44, pack_q6_k, unpack_q6_k},
     [AG_BF16] = {2, 1, 0, AG_R16_VECTOR, 2, 4, pack_bf16, unpack_bf16},

@@ -6,15 +6,16 @@
 #include "runtime/tensor/dtype_priv.h"
 
 static const ag_dtype_info_t dtypes[AG_N_DTYPES] = {
-    [AG_F32] = {"f32", "F32", 0, 1, 4, ag_unpack_f32},
-    [AG_F16] = {"f16", "F16", 1, 1, 2, ag_unpack_f16},
-    [AG_BF16] = {"bf16", "BF16", 30, 1, 2, ag_unpack_bf16},
-    [AG_Q8_0] = {"q8_0", NULL, 8, 32, 34, ag_unpack_q8_0},
-    [AG_Q4_0] = {"q4_0", NULL, 2, 32, 18, ag_unpack_q4_0},
-    [AG_Q4_1] = {"q4_1", NULL, 3, 32, 20, ag_unpack_q4_1},
-    [AG_Q6_K] = {"q6_k", NULL, 14, 256, 210, ag_unpack_q6_k},
-    [AG_Q4_K] = {"q4_k", NULL, 12, 256, 144, ag_unpack_q4_k},
-    [AG_Q5_0] = {"q5_0", NULL, 6, 32, 22, ag_unpack_q5_0},
+    [AG_F32] = {"f32", "F32", 0, 1, 4, ag_unpack_f32, ag_pack_f32},
+    [AG_F16] = {"f16", "F16", 1, 1, 2, ag_unpack_f16, ag_pack_f16},
+    [AG_BF16] = {"bf16", "BF16", 30, 1, 2, ag_unpack_bf16, ag_pack_bf16},
+    [AG_Q8_0] = {"q8_0", NULL, 8, 32, 34, ag_unpack_q8_0, ag_pack_q8_0},
+    [AG_Q4_0] = {"q4_0", NULL, 2, 32, 18, ag_unpack_q4_0, ag_pack_q4_0},
+    [AG_Q4_1] = {"q4_1", NULL, 3, 32, 20, ag_unpack_q4_1, ag_pack_q4_1},
+    [AG_Q6_K] = {"q6_k", NULL, 14, 256, 210, ag_unpack_q6_k, ag_pack_q6_k},
+    [AG_Q4_K] = {"q4_k", NULL, 12, 256, 144, ag_unpack_q4_k, ag_pack_q4_k},
+    [AG_Q5_0] = {"q5_0", NULL, 6, 32, 22, ag_unpack_q5_0, ag_pack_q5_0},
+    [AG_Q5_1] = {"q5_1", NULL, 7, 32, 24, ag_unpack_q5_1, ag_pack_q5_1},
 };
 
 const ag_dtype_info_t *ag_dtype_info(ag_dtype_t dtype)

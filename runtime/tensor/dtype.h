@@ -17,6 +17,7 @@ typedef enum ag_dtype {
     AG_Q6_K,
     AG_Q4_K,
     AG_Q5_0,
+    AG_Q5_1,
     AG_N_DTYPES,
 } ag_dtype_t;
 
@@ -28,6 +29,11 @@ typedef struct ag_dtype_info {
     uint32_t block_bytes;
     /** Decode n_blocks blocks to n_blocks * block_elements floats; d*q+m unfused, as ggml does. */
     void (*unpack)(const void *blocks, float *dst, size_t n_blocks);
+    /**
+     * Encode n_blocks * block_elements finite floats: plain types round to nearest even, blocks of
+     * 32 have the bits of ggml's reference. What unpack gives is not always packed to what it was.
+     */
+    void (*pack)(const float *src, void *blocks, size_t n_blocks);
 } ag_dtype_info_t;
 
 /** The type's row; dtype must be valid. */

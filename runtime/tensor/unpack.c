@@ -6,9 +6,7 @@
 
 #include "runtime/tensor/dtype_priv.h"
 
-/* Not inline: GCC would work on both scales of a block as a vector, and take longer over them than
- * over the block's values. */
-__attribute__((noinline)) static float load_scale(const uint8_t *bytes)
+__attribute__((noinline)) float ag_load_half(const uint8_t *bytes)
 {
     uint16_t half;
 
@@ -51,7 +49,7 @@ void ag_unpack_q8_0(const void *restrict blocks, float *restrict dst, size_t n_b
     const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 34, dst += 32) {
-        float d = load_scale(src);
+        float d = ag_load_half(src);
 
         for (int i = 0; i < 32; i++) {
             dst[i] = (float)(int8_t)src[2 + i] * d;
@@ -65,7 +63,7 @@ void ag_unpack_q4_0(const void *restrict blocks, float *restrict dst, size_t n_b
     const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 18, dst += 32) {
-        float d = load_scale(src);
+        float d = ag_load_half(src);
 
         for (int i = 0; i < 16; i++) {
             dst[i] = (float)((src[2 + i] & 15) - 8) * d;
@@ -80,7 +78,7 @@ void ag_unpack_q4_1(const void *restrict blocks, float *restrict dst, size_t n_b
     const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 20, dst += 32) {
-        float d = load_scale(src), m = load_scale(src + 2);
+        float d = ag_load_half(src), m = ag_load_half(src + 2);
 
         for (int i = 0; i < 16; i++) {
             dst[i] = (float)(src[4 + i] & 15) * d + m;
@@ -95,7 +93,7 @@ void ag_unpack_q6_k(const void *restrict blocks, float *restrict dst, size_t n_b
     const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 210, dst += 256) {
-        float d = load_scale(src + 208);
+        float d = ag_load_half(src + 208);
 
         /* of each 128 values a quarter shares its 32 high bytes with the other three */
         for (int sixteen = 0; sixteen < 4; sixteen++) {
@@ -134,7 +132,7 @@ void ag_unpack_q4_k(const void *restrict blocks, float *restrict dst, size_t n_b
     const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 144, dst += 256) {
-        float d = load_scale(src), dmin = load_scale(src + 2);
+        float d = ag_load_half(src), dmin = ag_load_half(src + 2);
 
         for (int j = 0; j < 4; j++) {
             const uint8_t *q = src + 16 + 32 * j;
@@ -155,24 +153,46 @@ void ag_unpack_q4_k(const void *restrict blocks, float *restrict dst, size_t n_b
     }
 }
 
+/* A table, for vectors have no shift by different counts before AVX2. */
+static const uint16_t fifth_bits[16] = {1,   2,   4,    8,    16,   32,   64,    128,
+                                        256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+
 /* f16 scale, 32 fifth bits, 16 bytes of nibbles; less 16 */
 void ag_unpack_q5_0(const void *restrict blocks, float *restrict dst, size_t n_blocks)
 {
-    /* a table, for vectors have no shift by different counts before AVX2 */
-    static const uint16_t bits[16] = {1,   2,   4,    8,    16,   32,   64,    128,
-                                      256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
     const uint8_t *restrict src = blocks;
 
     for (size_t b = 0; b < n_blocks; b++, src += 22, dst += 32) {
-        float d = load_scale(src);
+        float d = ag_load_half(src);
         uint16_t high[2];
 
         memcpy(high, src + 2, sizeof(high));
         for (int i = 0; i < 16; i++) {
-            int low_fifth = high[0] & bits[i] ? 0 : 16, high_fifth = high[1] & bits[i] ? 0 : 16;
+            int low_fifth = high[0] & fifth_bits[i] ? 0 : 16;
+            int high_fifth = high[1] & fifth_bits[i] ? 0 : 16;
 
             dst[i] = (float)((src[6 + i] & 15) - low_fifth) * d;
             dst[i + 16] = (float)((src[6 + i] >> 4) - high_fifth) * d;
+        }
+    }
+}
+
+/* f16 scale, f16 minimum, 32 fifth bits, 16 bytes of nibbles */
+void ag_unpack_q5_1(const void *restrict blocks, float *restrict dst, size_t n_blocks)
+{
+    const uint8_t *restrict src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 24, dst += 32) {
+        float d = ag_load_half(src), m = ag_load_half(src + 2);
+        uint16_t high[2];
+
+        memcpy(high, src + 4, sizeof(high));
+        for (int i = 0; i < 16; i++) {
+            int low_fifth = high[0] & fifth_bits[i] ? 16 : 0;
+            int high_fifth = high[1] & fifth_bits[i] ? 16 : 0;
+
+            dst[i] = (float)((src[8 + i] & 15) + low_fifth) * d + m;
+            dst[i + 16] = (float)((src[8 + i] >> 4) + high_fifth) * d + m;
         }
     }
 }

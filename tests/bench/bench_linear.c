@@ -243,7 +243,7 @@ static void bench_type(bench_t *bench, const limits_t *limits, ag_dtype_t dtype,
 
 int main(int argc, char **argv)
 {
-    static const char *const usual[] = {"q4_0", "q4_1", "q5_0", "q8_0", "q4_k",
+    static const char *const usual[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k",
                                         "q6_k", "bf16", "f16",  "f32"};
     bench_t bench = {.isa = ag_isa_best(), .n_threads = 1, .linear = {.k = 2048, .n = 5632}};
     unsigned k = 0, n = 0;

@@ -167,6 +167,7 @@ static const struct {
     [AG_Q8_0] = {0, 0, 1 / 128.0f, 0},         [AG_Q4_0] = {0, 0, 1 / 8.0f, 0},
     [AG_Q4_1] = {0, 2, 2 / 15.0f, -1},         [AG_Q6_K] = {208, 208, 1 / 4096.0f, 0},
     [AG_Q4_K] = {0, 2, 2 / 945.0f, 1 / 63.0f}, [AG_Q5_0] = {0, 0, 1 / 16.0f, 0},
+    [AG_Q5_1] = {0, 2, 2 / 31.0f, -1},
 };
 
 static void fill_blocks(ag_dtype_t type, unsigned char *dst, size_t n_blocks, float size,

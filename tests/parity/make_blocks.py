@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Make data/dequant: random blocks of each type and what the gguf package decodes them to.
+"""Make data/dequant: random blocks of each type, what the gguf package decodes them to, and what it encodes.
 
 pip install gguf==0.19.0 numpy==2.4.6; run without arguments. <type>.blocks holds raw blocks,
 <type>.f32 as many little-endian floats as they decode to,
-types.txt the number of each type and the elements and bytes of its blocks. Bytes are random, so every value of every
+types.txt the number of each type and the elements and bytes of its blocks. <type>.packed are the blocks that it makes
+of the floats in values; types that it cannot encode have none. Bytes are random, so every value of every
 field occurs; scales are finite halves of all sizes, zeros, subnormals and the largest among them.
 """
 import pathlib
@@ -22,6 +23,7 @@ TYPES = {
     "Q6_K": (16, [208]),
     "Q4_K": (16, [0, 2]),
     "Q5_0": (48, [0]),
+    "Q5_1": (48, [0, 2]),
 }
 EXTREMES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00], np.uint16)
 FOLDER = pathlib.Path(__file__).parent / "data" / "dequant"
@@ -46,10 +48,47 @@ def make(name, n_blocks, scales, random):
     (FOLDER / f"{name.lower()}.f32").write_bytes(values.tobytes())
 
 
+def make_values():
+    """Blocks of 32: of all sizes, some of one sign, equal, zero, on the grid or halfway between its points."""
+    random = np.random.default_rng(100)
+    values = random.standard_normal((64, 32)).astype(np.float32)
+    values *= np.float32(10.0) ** random.uniform(-6, 3, (64, 1)).astype(np.float32)
+    values[0] = 0
+    values[1] = 0.375
+    values[2] = -2.5
+    values[3, 1:] = 0
+    values[4] = np.arange(32) - 16
+    values[5] = (np.arange(32) - 15.5) / 2
+    values[6] = np.abs(values[6])
+    values[7] = -np.abs(values[7])
+    values[8] = np.linspace(0, 7.5, 32)
+    values[9, 5] = -values[9, 20]
+    values[10] = 1e-30 * random.standard_normal(32)
+    values[11] = 127 * np.sign(values[11])
+    values[12] = np.arange(32) + 0.5
+    return values.astype("<f4")
+
+
+def pack(name, values):
+    quant = gguf.GGMLQuantizationType[name]
+    if name == "F32":
+        return
+    try:
+        with np.errstate(over="ignore"):
+            packed = gguf.quantize(values.reshape(8, 256), quant)
+    except NotImplementedError:
+        return
+    (FOLDER / f"{name.lower()}.packed").write_bytes(np.ascontiguousarray(packed).tobytes())
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     for seed, (name, (n_blocks, scales)) in enumerate(TYPES.items()):
         make(name, n_blocks, scales, np.random.default_rng(seed))
+    values = make_values()
+    (FOLDER / "values").write_bytes(values.tobytes())
+    for name in TYPES:
+        pack(name, values)
     with open(FOLDER / "types.txt", "w") as types:
         for name in TYPES:
             quant = gguf.GGMLQuantizationType[name]

@@ -10,7 +10,7 @@
 
 /* LINEAR by type of weight. */
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q8_0), AG_ISA_FN(ag_r16_q4_0);
-extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1), AG_ISA_FN(ag_r16_q5_0);
+extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1), AG_ISA_FN(ag_r16_q5_0), AG_ISA_FN(ag_r16_q5_1);
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k), AG_ISA_FN(ag_r16_q6_k);
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16), AG_ISA_FN(ag_r16_f16);
 

@@ -220,6 +220,20 @@ AG_INLINE void scales_of_q6_k(const uint8_t *block, uint32_t piece, int part, ag
 #define TILE_READ_SCALES scale_of_32
 #include "runtime/kernel/isa/r16_tile.inc"
 
+#define TILE_NAME(name) name##_q5_1
+#define TILE_DTYPE AG_Q5_1
+#define TILE_BITS 5
+#define TILE_OFFSET 0
+#define TILE_HAS_MIN 1
+#define TILE_SCALES 1
+#define TILE_PIECES 1
+#define TILE_SCALE_BYTES (2 * HALVES)
+#define TILE_COLS_BYTES 320
+#define TILE_IS_CALLED 1
+#define TILE_WEIGHTS weights_5_bits
+#define TILE_READ_SCALES scale_and_min_of_32
+#include "runtime/kernel/isa/r16_tile.inc"
+
 #define TILE_NAME(name) name##_q4_k
 #define TILE_DTYPE AG_Q4_K
 #define TILE_BITS 4
@@ -252,5 +266,6 @@ const ag_r16_kernel_t AG_ISA_FN(ag_r16_q8_0) = {prepare_q8_0, run_q8_0};
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_0) = {prepare_q4_0, run_q4_0};
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_1) = {prepare_q4_1, run_q4_1};
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_q5_0) = {prepare_q5_0, run_q5_0};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_q5_1) = {prepare_q5_1, run_q5_1};
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k) = {prepare_q4_k, run_q4_k};
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_q6_k) = {prepare_q6_k, run_q6_k};

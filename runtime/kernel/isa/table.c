@@ -29,6 +29,7 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
             [AG_Q4_0] = &AG_ISA_FN(ag_r16_q4_0),
             [AG_Q4_1] = &AG_ISA_FN(ag_r16_q4_1),
             [AG_Q5_0] = &AG_ISA_FN(ag_r16_q5_0),
+            [AG_Q5_1] = &AG_ISA_FN(ag_r16_q5_1),
             [AG_Q4_K] = &AG_ISA_FN(ag_r16_q4_k),
             [AG_Q6_K] = &AG_ISA_FN(ag_r16_q6_k),
             [AG_BF16] = &AG_ISA_FN(ag_r16_bf16),

@@ -120,6 +120,7 @@ static const struct {
     [AG_Q8_0] = {1, {0}, 1.0 / 128},     [AG_Q4_0] = {1, {0}, 1.0 / 8},
     [AG_Q4_1] = {2, {0, 2}, 1.0 / 8},    [AG_Q6_K] = {1, {208}, 1.0 / 4096},
     [AG_Q4_K] = {2, {0, 2}, 1.0 / 1024}, [AG_Q5_0] = {1, {0}, 1.0 / 16},
+    [AG_Q5_1] = {2, {0, 2}, 1.0 / 16},
 };
 
 static void random_element(ag_dtype_t dtype, float value, unsigned char *bytes)

@@ -166,6 +166,11 @@ Test(linear, q4_1_weights)
 {
     check_type(AG_Q4_1);
 }
+Test(linear, q5_1_weights)
+{
+    check_type(AG_Q5_1);
+}
+
 Test(linear, q5_0_weights)
 {
     check_type(AG_Q5_0);

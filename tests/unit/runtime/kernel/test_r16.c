@@ -275,6 +275,11 @@ Test(r16, q4_1_weights)
 {
     check_type(AG_Q4_1);
 }
+Test(r16, q5_1_weights)
+{
+    check_type(AG_Q5_1);
+}
+
 Test(r16, q5_0_weights)
 {
     check_type(AG_Q5_0);

@@ -5,28 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A file made by tests/parity/make_blocks.py. */
-static void *read_data(const char *name, const char *suffix, size_t *n_bytes_p)
-{
-    char path[512];
-    void *bytes = malloc(1 << 16);
-    FILE *file;
+#include "read_data.h"
 
-    snprintf(path, sizeof(path), "%s/dequant/%s.%s", AG_TEST_DATA, name, suffix);
-    file = fopen(path, "rb");
-    cr_assert(file != NULL && bytes != NULL, "%s", path);
-    *n_bytes_p = fread(bytes, 1, 1 << 16, file);
-    cr_assert(*n_bytes_p > 0 && *n_bytes_p < 1 << 16, "%s", path);
-    fclose(file);
-    return bytes;
+/* "q4_0", "blocks" */
+static void *read_type(const char *name, const char *suffix, size_t *n_bytes_p)
+{
+    char file[64];
+
+    snprintf(file, sizeof(file), "%s.%s", name, suffix);
+    return read_data(file, n_bytes_p);
 }
 
 static void expect_gguf_values(ag_dtype_t dtype)
 {
     const ag_dtype_info_t *info = ag_dtype_info(dtype);
     size_t n_block_bytes, n_expected_bytes, n_blocks;
-    unsigned char *blocks = read_data(info->name, "blocks", &n_block_bytes);
-    float *expected = read_data(info->name, "f32", &n_expected_bytes);
+    unsigned char *blocks = read_type(info->name, "blocks", &n_block_bytes);
+    float *expected = read_type(info->name, "f32", &n_expected_bytes);
     float *values;
 
     cr_assert_eq(n_block_bytes % info->block_bytes, 0);
@@ -61,7 +56,7 @@ Test(unpack, blocks_may_stand_at_any_address)
     for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
         const ag_dtype_info_t *info = ag_dtype_info((ag_dtype_t)dtype);
         size_t n_bytes;
-        unsigned char *blocks = read_data(info->name, "blocks", &n_bytes);
+        unsigned char *blocks = read_type(info->name, "blocks", &n_bytes);
         unsigned char moved[256];
         float values[256], moved_values[256];
 
