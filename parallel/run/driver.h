@@ -74,6 +74,10 @@ ag_status_t ag_check_ids(const ag_model_t *model, const char *what, const int32_
 ag_status_t ag_generate(ag_job_t *job, ag_answer_t *answers, size_t n_answers,
                         const ag_generate_opts_t *opts, ag_run_figures_t *figures);
 
+/** Bytes that ag_generate() takes for a plan's sequences and their steps: at most, and more than
+ * any other driver; its sampler's are not among them. */
+uint64_t ag_generate_bytes(const ag_plan_t *plan);
+
 typedef struct ag_eval_opts {
     uint32_t window_tokens; /* tokens are cut into windows of this many, each on its own */
     int32_t bos;            /* put before each window, outside its count; -1: none */

@@ -311,6 +311,15 @@ static ag_status_t open_seats(generation_t *g)
     return status;
 }
 
+uint64_t ag_generate_bytes(const ag_plan_t *plan)
+{
+    uint64_t n_seats = plan->n_sequences, n_slots = ag_plan_slots(plan);
+
+    return ag_kv_pool_bytes(ag_job_kv_blocks(plan)) + ag_rows_bytes(plan) +
+           n_seats * (sizeof(seat_t) + ag_sequence_bytes(plan)) +
+           n_slots * (sizeof(flight_t) + n_seats * sizeof(uint32_t));
+}
+
 static ag_status_t open_generation(generation_t *g)
 {
     ag_status_t status = ag_kv_pool_init(ag_job_kv_blocks(g->plan), &g->pool);
@@ -318,7 +327,7 @@ static ag_status_t open_generation(generation_t *g)
     g->n_seats =
         g->plan->n_sequences < g->n_answers ? g->plan->n_sequences : (uint32_t)g->n_answers;
     g->n_slots = ag_job_slots(g->job);
-    g->seats = calloc((size_t)g->n_seats + 1, sizeof(*g->seats));
+    g->seats = calloc(g->n_seats, sizeof(*g->seats));
     g->flights = calloc(g->n_slots, sizeof(*g->flights));
     if (status == AG_OK && (g->seats == NULL || g->flights == NULL)) {
         status = ag_fail_nomem("making sequences", g->n_seats * sizeof(*g->seats));
@@ -355,7 +364,7 @@ ag_status_t ag_generate(ag_job_t *job, ag_answer_t *answers, size_t n_answers,
                       .n_answers = n_answers};
     ag_status_t status = check_prompts(&g);
 
-    if (status != AG_OK) {
+    if (status != AG_OK || n_answers == 0) {
         return status;
     }
     for (size_t i = 0; i < n_answers; i++) {

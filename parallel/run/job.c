@@ -105,7 +105,6 @@ static ag_status_t make_groups(ag_job_t *job)
 static ag_status_t make_executor(ag_job_t *job)
 {
     const ag_plan_t *plan = job->opts.build->plan;
-    size_t most_ints = 0;
     ag_status_t status =
         ag_execution_create(&(ag_execution_opts_t){.clock = job->opts.clock,
                                                    .wait = job->opts.wait,
@@ -119,12 +118,8 @@ static ag_status_t make_executor(ag_job_t *job)
         return status;
     }
     job->yield = (ag_yield_t){.fn = poll_streams, .arg = job->execution};
-    for (uint32_t i = 0; i < job->opts.programs->n; i++) {
-        size_t n = ag_wire_ints(plan, job->opts.programs->programs[i]->bounds);
-
-        most_ints = n > most_ints ? n : most_ints;
-    }
-    status = ag_wire_init(job->opts.net, plan, most_ints, &job->wire);
+    status = ag_wire_init(job->opts.net, plan, ag_memory_step_ints(plan, job->opts.programs),
+                          &job->wire);
     return status == AG_OK ? ag_gemm_cache_create(ag_team_size(job->opts.team), &job->gemm)
                            : status;
 }

@@ -1,7 +1,9 @@
 /* What a rank takes, foretold from the same figures by which it is then taken. */
 #include "parallel/run/job.h"
 
+#include "parallel/run/driver.h"
 #include "parallel/run/memory_priv.h"
+#include "parallel/run/wire_priv.h"
 #include "runtime/base/line.h"
 
 uint64_t ag_memory_kv_blocks(const ag_plan_t *plan)
@@ -95,6 +97,25 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
     return bytes;
 }
 
+size_t ag_memory_step_ints(const ag_plan_t *plan, const ag_programs_t *programs)
+{
+    size_t most = 0;
+
+    for (uint32_t i = 0; i < programs->n; i++) {
+        size_t n = ag_wire_ints(plan, programs->programs[i]->bounds);
+
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+/* On their way on every rank; rank 0 also makes them. */
+static uint64_t steps_of(const ag_plan_t *plan, const ag_programs_t *programs, uint32_t rank)
+{
+    return ag_wire_bytes(plan, rank, ag_memory_step_ints(plan, programs)) +
+           (rank == 0 ? ag_generate_bytes(plan) : 0);
+}
+
 ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
                                uint32_t rank, uint32_t n_threads)
 {
@@ -109,6 +130,7 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     PART("activations", ag_plan_slots(build->plan) * ag_memory_slot(programs, rank), true);
     PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
     PART("messages", ag_memory_staging(programs, rank), true);
+    PART("steps", steps_of(build->plan, programs, rank), false);
     PART("loading", ag_params_load_bytes(params, n_threads), false);
 #undef PART
     return memory;

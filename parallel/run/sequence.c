@@ -13,7 +13,7 @@ ag_status_t ag_sequence_init(const ag_plan_t *plan, ag_kv_pool_t *pool, ag_seque
     ag_sequence_t sequence = {.n_blocks = ag_kv_blocks(plan->context_tokens)};
     ag_status_t status;
 
-    sequence.blocks = calloc((size_t)sequence.n_blocks + 1, sizeof(int32_t));
+    sequence.blocks = calloc(sequence.n_blocks, sizeof(int32_t));
     if (sequence.blocks == NULL) {
         return ag_fail_nomem("making a sequence", sequence.n_blocks * sizeof(int32_t));
     }
@@ -32,20 +32,39 @@ void ag_sequence_fini(ag_sequence_t *sequence)
     *sequence = (ag_sequence_t){0};
 }
 
+uint64_t ag_sequence_bytes(const ag_plan_t *plan)
+{
+    return ag_kv_blocks(plan->context_tokens) * sizeof(int32_t);
+}
+
+/* Rows that a step has at most. */
+static uint64_t rows_of(const ag_plan_t *plan)
+{
+    return plan->batch_tokens > plan->n_sequences ? plan->batch_tokens : plan->n_sequences;
+}
+
+uint64_t ag_rows_bytes(const ag_plan_t *plan)
+{
+    uint64_t n_sequences = plan->n_sequences;
+
+    return (3 * rows_of(plan) + n_sequences + 1) * sizeof(int32_t) +
+           n_sequences * ag_sequence_bytes(plan);
+}
+
 ag_status_t ag_rows_init(const ag_plan_t *plan, ag_rows_t *rows_p)
 {
     size_t n_sequences = plan->n_sequences, n_blocks = ag_kv_blocks(plan->context_tokens);
-    size_t n = plan->batch_tokens > n_sequences ? plan->batch_tokens : n_sequences;
+    size_t n = rows_of(plan);
     ag_rows_t rows = {.tokens = calloc(n, sizeof(int32_t)),
                       .positions = calloc(n, sizeof(int32_t)),
                       .outputs = calloc(n, sizeof(int32_t)),
                       .row_begin = calloc(n_sequences + 1, sizeof(int32_t)),
-                      .tables = calloc(n_sequences * n_blocks + 1, sizeof(int32_t))};
+                      .tables = calloc(n_sequences * n_blocks, sizeof(int32_t))};
 
     if (rows.tokens == NULL || rows.positions == NULL || rows.outputs == NULL ||
         rows.row_begin == NULL || rows.tables == NULL) {
         ag_rows_fini(&rows);
-        return ag_fail_nomem("making steps", (3 * n + n_sequences * n_blocks) * sizeof(int32_t));
+        return ag_fail_nomem("making steps", ag_rows_bytes(plan));
     }
     rows.step = (ag_step_t){.tokens = rows.tokens,
                             .positions = rows.positions,

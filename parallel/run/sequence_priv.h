@@ -14,6 +14,10 @@ typedef struct ag_sequence {
 ag_status_t ag_sequence_init(const ag_plan_t *plan, ag_kv_pool_t *pool, ag_sequence_t *sequence_p);
 void ag_sequence_fini(ag_sequence_t *sequence);
 
+/** Bytes that a sequence's blocks take; what a step being put together takes. */
+uint64_t ag_sequence_bytes(const ag_plan_t *plan);
+uint64_t ag_rows_bytes(const ag_plan_t *plan);
+
 typedef enum ag_sequence_outputs {
     AG_OUTPUT_NONE,
     AG_OUTPUT_LAST,

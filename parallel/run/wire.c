@@ -73,53 +73,103 @@ static void add_mates(const ag_plan_t *plan, uint32_t stage, ag_wire_t *wire)
     }
 }
 
-/* The rank's parent and children. */
-static ag_status_t find_way(const ag_plan_t *plan, ag_wire_t *wire)
+/* Where a rank stands on the way. */
+typedef struct stand {
+    uint32_t first, stage; /* rank 0's, the rank's */
+    uint32_t number;       /* of its stage, in the order in which steps go along */
+    int leader;            /* of its stage */
+} stand_t;
+
+static ag_status_t find_stand(const ag_plan_t *plan, uint32_t rank, stand_t *stand)
 {
     ag_place_t first, own;
     ag_status_t status = ag_mesh_place(plan, 0, &first);
-    uint32_t number = 0;
 
     if (status == AG_OK) {
-        status = ag_mesh_place(plan, (uint32_t)wire->net->rank, &own);
+        status = ag_mesh_place(plan, rank, &own);
     }
     if (status != AG_OK) {
         return status;
     }
-    while (stage_at(number, first.stage) != own.stage) {
-        number++;
+    *stand = (stand_t){.first = first.stage,
+                       .stage = own.stage,
+                       .leader = leader_of(plan, own.stage, first.stage)};
+    while (stage_at(stand->number, first.stage) != own.stage) {
+        stand->number++;
     }
-    wire->parent = leader_of(plan, own.stage, first.stage);
-    if (wire->parent != wire->net->rank) {
-        return AG_OK;
-    }
-    wire->parent =
-        number == 0 ? -1 : leader_of(plan, stage_at(number - 1, first.stage), first.stage);
-    if (number + 1 < plan->n_stages) { /* first, for it has the longest way to go */
-        wire->children[wire->n_children++] =
-            leader_of(plan, stage_at(number + 1, first.stage), first.stage);
-    }
-    add_mates(plan, own.stage, wire);
     return AG_OK;
+}
+
+/* The next stage's leader and the ranks of the own stage hear of a step from its leader. */
+static uint32_t count_children(const ag_plan_t *plan, uint32_t rank, const stand_t *stand)
+{
+    uint32_t n = stand->number + 1 < plan->n_stages;
+
+    if (stand->leader != (int)rank) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < plan->stages[stand->stage].n_replicas; i++) {
+        n += plan->stages[stand->stage].replicas[i].n_ranks;
+    }
+    return n - 1;
+}
+
+/* The rank's parent and children. */
+static void find_way(const ag_plan_t *plan, const stand_t *stand, ag_wire_t *wire)
+{
+    uint32_t number = stand->number, first = stand->first;
+
+    wire->parent = stand->leader;
+    if (wire->parent != wire->net->rank) {
+        return;
+    }
+    wire->parent = number == 0 ? -1 : leader_of(plan, stage_at(number - 1, first), first);
+    if (number + 1 < plan->n_stages) { /* first, for it has the longest way to go */
+        wire->children[wire->n_children++] = leader_of(plan, stage_at(number + 1, first), first);
+    }
+    add_mates(plan, stand->stage, wire);
+}
+
+/* @param n_children  of the rank. */
+static uint64_t slot_bytes(uint32_t n_children, size_t n_ints)
+{
+    return n_ints * sizeof(int32_t) + (2 * (uint64_t)n_children + 1) * sizeof(ag_net_request_t);
+}
+
+uint64_t ag_wire_bytes(const ag_plan_t *plan, uint32_t rank, size_t n_ints)
+{
+    stand_t stand;
+    uint32_t n = find_stand(plan, rank, &stand) == AG_OK ? count_children(plan, rank, &stand) : 0;
+
+    return ((uint64_t)n + 1) * sizeof(int) +
+           ag_plan_slots(plan) * (sizeof(ag_wire_slot_t) + slot_bytes(n, n_ints));
 }
 
 ag_status_t ag_wire_init(ag_net_t *net, const ag_plan_t *plan, size_t n_ints, ag_wire_t *wire_p)
 {
     ag_wire_t wire = {.net = net, .n_slots = ag_plan_slots(plan), .n_ints = n_ints};
-    ag_status_t status;
+    stand_t stand;
+    ag_status_t status = find_stand(plan, (uint32_t)net->rank, &stand);
+    uint32_t n_children;
 
-    wire.children = calloc((size_t)net->n_ranks + 1, sizeof(*wire.children));
-    wire.slots = calloc((size_t)wire.n_slots + 1, sizeof(*wire.slots));
-    status = wire.children == NULL || wire.slots == NULL
-                 ? ag_fail_nomem("making a way for steps", sizeof(*wire.slots))
-                 : find_way(plan, &wire);
+    if (status != AG_OK) {
+        return status;
+    }
+    n_children = count_children(plan, (uint32_t)net->rank, &stand);
+    wire.children = calloc((size_t)n_children + 1, sizeof(*wire.children));
+    wire.slots = calloc(wire.n_slots, sizeof(*wire.slots));
+    if (wire.children == NULL || wire.slots == NULL) {
+        status = ag_fail_nomem("making a way for steps", wire.n_slots * sizeof(*wire.slots));
+    } else {
+        find_way(plan, &stand, &wire);
+    }
     for (uint32_t i = 0; i < wire.n_slots && status == AG_OK; i++) {
         ag_wire_slot_t *slot = &wire.slots[i];
 
-        slot->ints = calloc(n_ints + 1, sizeof(*slot->ints));
-        slot->sends = calloc(2 * (size_t)wire.n_children + 1, sizeof(*slot->sends));
+        slot->ints = calloc(n_ints, sizeof(*slot->ints));
+        slot->sends = calloc(2 * (size_t)n_children + 1, sizeof(*slot->sends));
         if (slot->ints == NULL || slot->sends == NULL) {
-            status = ag_fail_nomem("making a way for steps", n_ints * sizeof(*slot->ints));
+            status = ag_fail_nomem("making a way for steps", slot_bytes(n_children, n_ints));
         }
     }
     if (status != AG_OK) {

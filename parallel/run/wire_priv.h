@@ -40,6 +40,9 @@ typedef struct ag_wire {
 /** Ints that a step of these bounds takes on the wire, at most. */
 size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds);
 
+/** Bytes that ag_wire_init() takes on a rank. */
+uint64_t ag_wire_bytes(const ag_plan_t *plan, uint32_t rank, size_t n_ints);
+
 /** @param n_ints  of the largest step. */
 ag_status_t ag_wire_init(ag_net_t *net, const ag_plan_t *plan, size_t n_ints, ag_wire_t *wire_p);
 void ag_wire_fini(ag_wire_t *wire);

@@ -5,11 +5,16 @@
 
 enum { ALIGN_BYTES = 64 };
 
+uint64_t ag_kv_pool_bytes(uint32_t n_blocks)
+{
+    return ((uint64_t)n_blocks + 1) * sizeof(int32_t);
+}
+
 ag_status_t ag_kv_pool_init(uint32_t n_blocks, ag_kv_pool_t *pool_p)
 {
     ag_kv_pool_t pool = {.n_free = n_blocks, .n_blocks = n_blocks};
 
-    pool.free_blocks = malloc(((size_t)n_blocks + 1) * sizeof(*pool.free_blocks));
+    pool.free_blocks = malloc(ag_kv_pool_bytes(n_blocks));
     if (pool.free_blocks == NULL) {
         return ag_fail_nomem("making a KV cache", n_blocks * sizeof(*pool.free_blocks));
     }

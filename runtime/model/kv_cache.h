@@ -13,6 +13,9 @@ typedef struct ag_kv_pool {
 ag_status_t ag_kv_pool_init(uint32_t n_blocks, ag_kv_pool_t *pool_p);
 void ag_kv_pool_fini(ag_kv_pool_t *pool);
 
+/** Bytes that a pool of so many blocks takes. */
+uint64_t ag_kv_pool_bytes(uint32_t n_blocks);
+
 /** Take n blocks. @return AG_OK; AG_ERR_BUDGET: fewer are free, none was taken. */
 ag_status_t ag_kv_pool_take(ag_kv_pool_t *pool, uint32_t n, int32_t *blocks);
 void ag_kv_pool_give(ag_kv_pool_t *pool, uint32_t n, const int32_t *blocks);

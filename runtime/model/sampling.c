@@ -37,7 +37,8 @@ struct ag_sampler {
 
 uint64_t ag_sampler_bytes(uint32_t vocab)
 {
-    return (uint64_t)vocab * (2 * sizeof(candidate_t) + 1) + N_STEPS * sizeof(step_t);
+    return sizeof(ag_sampler_t) + (uint64_t)vocab * (2 * sizeof(candidate_t) + 1) +
+           N_STEPS * sizeof(step_t);
 }
 
 ag_status_t ag_sampler_create(uint32_t vocab, const ag_sampling_t *sampling,
@@ -50,10 +51,10 @@ ag_status_t ag_sampler_create(uint32_t vocab, const ag_sampling_t *sampling,
     }
     sampler->sampling = *sampling;
     sampler->vocab = vocab;
-    sampler->candidates = calloc((size_t)vocab + 1, sizeof(*sampler->candidates));
-    sampler->sorted = calloc((size_t)vocab + 1, sizeof(*sampler->sorted));
+    sampler->candidates = calloc(vocab, sizeof(*sampler->candidates));
+    sampler->sorted = calloc(vocab, sizeof(*sampler->sorted));
     sampler->steps = calloc(N_STEPS, sizeof(*sampler->steps));
-    sampler->seen = calloc((size_t)vocab + 1, 1);
+    sampler->seen = calloc(vocab, 1);
     if (sampler->candidates == NULL || sampler->sorted == NULL || sampler->steps == NULL ||
         sampler->seen == NULL) {
         ag_sampler_destroy(sampler);
