@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "runtime/file/aside.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@ enum { BUFFER_BYTES = 256 * 1024, SUFFIX_BYTES = 32 };
 struct ag_aside {
     char *path;
     char *aside_path; /* beside the target, so that the rename stays on one file system */
-    FILE *stream;
+    FILE *stream;     /* NULL: sealed */
 };
 
 static void free_aside(ag_aside_t *aside)
@@ -87,22 +88,51 @@ FILE *ag_aside_stream(ag_aside_t *aside)
     return aside->stream;
 }
 
-ag_status_t ag_aside_complete(ag_aside_t *aside)
+static ag_status_t fail_writing(const ag_aside_t *aside)
 {
-    ag_status_t status = AG_OK;
+    return ag_fail(AG_ERR_IO, "writing %s: %s", aside->aside_path, strerror(errno));
+}
+
+ag_status_t ag_aside_write(ag_aside_t *aside, const void *bytes, size_t n)
+{
+    return n == 0 || fwrite(bytes, 1, n, aside->stream) == n ? AG_OK : fail_writing(aside);
+}
+
+ag_status_t ag_aside_reserve(ag_aside_t *aside, uint64_t n_bytes)
+{
+    if (n_bytes > 0 && fallocate(fileno(aside->stream), 0, 0, (off_t)n_bytes) != 0 &&
+        (errno == ENOSPC || errno == EFBIG || errno == EDQUOT)) {
+        return ag_fail(AG_ERR_IO, "writing %s, which takes %llu bytes: %s", aside->path,
+                       (unsigned long long)n_bytes, strerror(errno));
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_aside_seal(ag_aside_t *aside)
+{
+    FILE *stream = aside->stream;
 
     /* A write that failed earlier may have left half a row behind, whatever followed it. */
-    if (ferror(aside->stream) || fflush(aside->stream) != 0 || fsync(fileno(aside->stream)) != 0) {
-        status = ag_fail(AG_ERR_IO, "writing %s: %s", aside->aside_path, strerror(errno));
+    if (ferror(stream) || fflush(stream) != 0 || fsync(fileno(stream)) != 0) {
+        return fail_writing(aside);
+    }
+    aside->stream = NULL;
+    return fclose(stream) == 0 ? AG_OK : fail_writing(aside);
+}
+
+ag_status_t ag_aside_complete(ag_aside_t *aside)
+{
+    ag_status_t status = aside->stream != NULL ? ag_aside_seal(aside) : AG_OK;
+
+    if (status == AG_OK && rename(aside->aside_path, aside->path) != 0) {
+        status = ag_fail(AG_ERR_IO, "completing %s: %s", aside->path, strerror(errno));
+    }
+    if (status != AG_OK) {
         ag_aside_discard(aside);
         return status;
     }
-    if (fclose(aside->stream) != 0 || rename(aside->aside_path, aside->path) != 0) {
-        status = ag_fail(AG_ERR_IO, "completing %s: %s", aside->path, strerror(errno));
-        unlink(aside->aside_path);
-    }
     free_aside(aside);
-    return status;
+    return AG_OK;
 }
 
 void ag_aside_discard(ag_aside_t *aside)
@@ -110,7 +140,9 @@ void ag_aside_discard(ag_aside_t *aside)
     if (aside == NULL) {
         return;
     }
-    fclose(aside->stream);
+    if (aside->stream != NULL) {
+        fclose(aside->stream);
+    }
     unlink(aside->aside_path);
     free_aside(aside);
 }

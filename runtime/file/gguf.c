@@ -330,6 +330,17 @@ const ag_gguf_value_t *ag_gguf_get(const ag_gguf_t *gguf, const char *key)
     return i == AG_NAME_ABSENT ? NULL : &AG_ITEMS(&gguf->entries, ag_gguf_entry_t)[i].value;
 }
 
+const ag_gguf_value_t *ag_gguf_entry(const ag_gguf_t *gguf, size_t i, const char **key_p)
+{
+    const ag_gguf_entry_t *entries = AG_ITEMS(&gguf->entries, ag_gguf_entry_t);
+
+    if (i >= gguf->entries.n_items) {
+        return NULL;
+    }
+    *key_p = entries[i].key;
+    return &entries[i].value;
+}
+
 const ag_gguf_tensor_t *ag_gguf_tensors(const ag_gguf_t *gguf, size_t *n_tensors_p)
 {
     *n_tensors_p = gguf->tensors.n_items;

@@ -61,6 +61,9 @@ const char *ag_gguf_path(const ag_gguf_t *gguf);
 /** The value of a key; NULL when absent. Borrowed. */
 const ag_gguf_value_t *ag_gguf_get(const ag_gguf_t *gguf, const char *key);
 
+/** Entry i of the metadata, in the file's order; NULL: there are no more. Borrowed. */
+const ag_gguf_value_t *ag_gguf_entry(const ag_gguf_t *gguf, size_t i, const char **key_p);
+
 /** Item i of an array of scalars or strings. */
 ag_gguf_value_t ag_gguf_item(const ag_gguf_value_t *array, size_t i);
 

@@ -77,6 +77,20 @@ static ag_gguf_value_t decode(ag_gguf_kind_t kind, const void *bytes)
     return value;
 }
 
+size_t ag_gguf_encode(const ag_gguf_value_t *value, unsigned char *bytes)
+{
+    float f32 = (float)value->as.real;
+
+    if (value->kind == AG_GGUF_F32) {
+        memcpy(bytes, &f32, sizeof(f32));
+    } else if (value->kind == AG_GGUF_F64) {
+        memcpy(bytes, &value->as.real, sizeof(value->as.real));
+    } else { /* little endian: the first bytes are the low ones */
+        memcpy(bytes, &value->as.integer, kind_bytes[value->kind]);
+    }
+    return kind_bytes[value->kind];
+}
+
 /* A truth value other than 0 and 1, or an integer that int64_t cannot hold. */
 static bool out_of_range(const ag_gguf_value_t *value)
 {

@@ -17,3 +17,6 @@ ag_status_t ag_gguf_read_name(ag_pile_t *pile, ag_input_t *input, const char **n
  * @return AG_OK, AG_ERR_FORMAT, AG_ERR_UNSUPPORTED (an array of arrays), AG_ERR_IO, AG_ERR_NOMEM.
  */
 ag_status_t ag_gguf_read_value(ag_pile_t *pile, ag_input_t *input, ag_gguf_value_t *value);
+
+/** A value of a fixed size as the file has it. @param bytes  out: 8 at most. @return how many. */
+size_t ag_gguf_encode(const ag_gguf_value_t *value, unsigned char *bytes);
