@@ -21,11 +21,24 @@ void ag_gemm_cache_destroy(ag_gemm_cache_t *cache); /* NULL is allowed */
 /** True when the kind runs on a jit or brgemm implementation on this machine. */
 bool ag_gemm_is_fast(const ag_gemm_cache_t *cache, ag_gemm_kind_t kind);
 
+/* One product c (m, n) = a (m, k) * b (k, n), or added to c. */
+typedef struct ag_gemm_form {
+    ag_gemm_kind_t kind;
+    bool a_by_columns; /* in memory a is (k, m) */
+    bool b_by_columns; /* in memory b is (n, k): rows of a weight */
+    bool add;
+    uint64_t m, n, k; /* none may be 0 */
+} ag_gemm_form_t;
+
 /**
- * c (m, n) = a (m, k) * b (n, k)^T on the calling thread alone; all dense and row-major; none of m,
- * n, k may be 0. The first call of a shape builds its primitive (0.3 ms).
+ * A product on the calling thread alone; all dense and row-major. The first call of a form builds
+ * its primitive (0.3 ms).
  * @param thread  the caller's number in the cache; one caller per number at a time.
  * @return AG_OK; AG_ERR_UNSUPPORTED: oneDNN cannot; AG_ERR_NOMEM.
  */
+ag_status_t ag_gemm_run(ag_gemm_cache_t *cache, unsigned thread, const ag_gemm_form_t *form,
+                        const void *a, const void *b, void *c);
+
+/** c (m, n) = a (m, k) * b (n, k)^T. */
 ag_status_t ag_gemm(ag_gemm_cache_t *cache, unsigned thread, ag_gemm_kind_t kind, uint64_t m,
                     uint64_t n, uint64_t k, const void *a, const void *b, void *c);

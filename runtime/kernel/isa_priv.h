@@ -51,6 +51,7 @@ struct ag_isa {
     /** y = act(gate) * up over n elements; NULL: plain C does it. y may be gate or up. */
     void (*glu[AG_N_ACTS])(const float *gate, const float *up, uint64_t n, float *y);
     float (*sum_squares)(const float *x, uint64_t n);
+    void (*to_bf16)(const float *x, uint64_t n, uint16_t *y);
 };
 
 extern const ag_isa_t ag_isa_base;

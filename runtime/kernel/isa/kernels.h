@@ -18,3 +18,4 @@ void AG_ISA_FN(ag_attend)(const ag_attend_t *args);
 void AG_ISA_FN(ag_glu_silu)(const float *gate, const float *up, uint64_t n, float *y);
 void AG_ISA_FN(ag_glu_gelu_tanh)(const float *gate, const float *up, uint64_t n, float *y);
 float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n);
+void AG_ISA_FN(ag_to_bf16)(const float *x, uint64_t n, uint16_t *y);

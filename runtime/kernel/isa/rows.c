@@ -60,3 +60,20 @@ float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n)
     }
     return sum;
 }
+
+void AG_ISA_FN(ag_to_bf16)(const float *x, uint64_t n, uint16_t *y)
+{
+    uint64_t i = 0;
+
+    for (; i + AG_VEC_LANES <= n; i += AG_VEC_LANES) {
+        ag_vec_store_bf16(y + i, ag_vec_load_f(x + i));
+    }
+    if (i < n) {
+        float rest[AG_VEC_LANES] = {0};
+        uint16_t halves[AG_VEC_LANES];
+
+        memcpy(rest, x + i, (n - i) * sizeof(float));
+        ag_vec_store_bf16(halves, ag_vec_load_f(rest));
+        memcpy(y + i, halves, (n - i) * sizeof(uint16_t));
+    }
+}

@@ -42,4 +42,5 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
             [AG_ACT_GELU_TANH] = AG_ISA_FN(ag_glu_gelu_tanh),
         },
     .sum_squares = AG_ISA_FN(ag_sum_squares),
+    .to_bf16 = AG_ISA_FN(ag_to_bf16),
 };

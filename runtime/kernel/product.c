@@ -1,0 +1,333 @@
+/*
+ * Dense products in blocks at fixed places, whatever the number of threads:
+ *
+ *     for each block of up to 1536 of k
+ *         for each two of my blocks of up to 256 rows: bring a's (rows, k) into a dense form
+ *             for each of my blocks of columns: bring b's (k, columns) into it too
+ *                 for each of the two: tile (rows, columns) = a * b by oneDNN, then into c
+ *
+ * "Into a form" is to round to bfloat16, and for exact products to copy what does not lie densely.
+ * A block of a stays in L2 while b passes, b is read once for 512 rows. Threads take blocks of rows
+ * or of columns, by which they are shared out more evenly. 2 * m * n * k operations at the peak of
+ * the type; c is moved once for every 1536 of k.
+ */
+#include "runtime/kernel/product_priv.h"
+
+#include <string.h>
+
+#include "runtime/kernel/isa_priv.h"
+
+enum {
+    MOST_ROWS = 256, /* of a tile */
+    MOST_COLUMNS = 128,
+    MOST_K = 1536,
+    ROW_BLOCKS = 2, /* for which b is brought into form once */
+    UNIT = 32,      /* rows and k of a tile are multiples of it, zeros behind: fewer shapes */
+};
+
+/* How one side is cut: blocks of `size`, the last may be less. */
+typedef struct cut {
+    uint64_t n, size, n_blocks;
+} cut_t;
+
+static uint64_t round_up(uint64_t n, uint64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Blocks of nearly one size, `even`: of an even number where there is work for two threads. */
+static cut_t cut_evenly(uint64_t n, uint64_t most, uint64_t unit, bool even)
+{
+    cut_t cut = {.n = n, .n_blocks = (n + most - 1) / most};
+
+    if (even && n >= 4 * unit) {
+        cut.n_blocks += cut.n_blocks % 2;
+    }
+    cut.size = cut.n_blocks == 0 ? 0 : round_up((n + cut.n_blocks - 1) / cut.n_blocks, unit);
+    cut.n_blocks = cut.n_blocks == 0 ? 0 : (n + cut.size - 1) / cut.size;
+    return cut;
+}
+
+static uint64_t block_size(const cut_t *cut, uint64_t block)
+{
+    uint64_t begin = block * cut->size;
+
+    return cut->n - begin < cut->size ? cut->n - begin : cut->size;
+}
+
+/* A product as this thread works on it. */
+typedef struct work {
+    const ag_kernel_context_t *context;
+    const ag_product_t *product;
+    cut_t rows, columns, k;
+    ag_gemm_kind_t kind;
+    unsigned char *a[ROW_BLOCKS], *b; /* scratch of the forms */
+    float *tile;
+} work_t;
+
+/* A block in the form that is multiplied by. */
+typedef struct block {
+    const void *data;
+    uint64_t rows, columns; /* as they lie in memory */
+} block_t;
+
+static void put_row(const work_t *work, const float *src, uint64_t n, uint64_t n_padded, void *dst)
+{
+    ag_product_convert(work->context, work->kind, src, n, dst);
+    memset((unsigned char *)dst + n * ag_product_element_bytes(work->kind), 0,
+           (n_padded - n) * ag_product_element_bytes(work->kind));
+}
+
+/* Rows and columns of src, whose rows are `stride` wide, and zeros behind to fill `block`. */
+static void put_block(const work_t *work, const float *src, uint64_t stride, uint64_t n_rows,
+                      uint64_t n_columns, unsigned char *dst, block_t *block)
+{
+    size_t row_bytes = block->columns * ag_product_element_bytes(work->kind);
+
+    if (work->kind == AG_GEMM_F32 && stride == block->columns && n_columns == stride &&
+        n_rows == block->rows) {
+        block->data = src;
+        return;
+    }
+    for (uint64_t i = 0; i < n_rows; i++) {
+        put_row(work, src + i * stride, n_columns, block->columns, dst + i * row_bytes);
+    }
+    memset(dst + n_rows * row_bytes, 0, (block->rows - n_rows) * row_bytes);
+    block->data = dst;
+}
+
+static void put_a(const work_t *work, uint64_t k, uint64_t row, unsigned char *dst, block_t *block)
+{
+    const ag_product_t *product = work->product;
+    uint64_t n_k = block_size(&work->k, k), n_rows = block_size(&work->rows, row);
+    uint64_t at_k = k * work->k.size, at_row = row * work->rows.size;
+    uint64_t k_padded = round_up(n_k, UNIT), rows_padded = round_up(n_rows, UNIT);
+
+    if (product->a_by_columns) {
+        *block = (block_t){.rows = k_padded, .columns = rows_padded};
+        put_block(work, product->a + at_k * product->m + at_row, product->m, n_k, n_rows, dst,
+                  block);
+    } else {
+        *block = (block_t){.rows = rows_padded, .columns = k_padded};
+        put_block(work, product->a + at_row * product->k + at_k, product->k, n_rows, n_k, dst,
+                  block);
+    }
+}
+
+static void put_b(const work_t *work, uint64_t k, uint64_t column, block_t *block)
+{
+    const ag_product_t *product = work->product;
+    uint64_t n_k = block_size(&work->k, k), n_columns = block_size(&work->columns, column);
+    uint64_t at_k = k * work->k.size, at_column = column * work->columns.size;
+    uint64_t k_padded = round_up(n_k, UNIT);
+
+    if (product->b_by_columns) {
+        *block = (block_t){.rows = n_columns, .columns = k_padded};
+        put_block(work, product->b + at_column * product->k + at_k, product->k, n_columns, n_k,
+                  work->b, block);
+    } else {
+        *block = (block_t){.rows = k_padded, .columns = n_columns};
+        put_block(work, product->b + at_k * product->n + at_column, product->n, n_k, n_columns,
+                  work->b, block);
+    }
+}
+
+static void store_tile(const work_t *work, uint64_t k, uint64_t row, uint64_t column)
+{
+    const ag_product_t *product = work->product;
+    uint64_t n_rows = block_size(&work->rows, row), n_columns = block_size(&work->columns, column);
+    uint64_t at_row = row * work->rows.size, at_column = column * work->columns.size;
+    const float *bias = product->bias != NULL && k == 0 ? product->bias + at_column : NULL;
+
+    for (uint64_t i = 0; i < n_rows; i++) {
+        const float *src = work->tile + i * n_columns;
+        float *dst = product->c + (at_row + i) * product->n + at_column;
+
+        if (!product->add && k == 0 && bias == NULL) {
+            memcpy(dst, src, n_columns * sizeof(float));
+            continue;
+        }
+        for (uint64_t j = 0; j < n_columns; j++) {
+            float before = product->add || k > 0 ? dst[j] : 0.0f;
+
+            dst[j] = before + src[j] + (bias != NULL ? bias[j] : 0.0f);
+        }
+    }
+}
+
+static void run_tile(const work_t *work, const block_t *a, const block_t *b, uint64_t k,
+                     uint64_t row, uint64_t column)
+{
+    const ag_product_t *product = work->product;
+    ag_gemm_form_t form = {.kind = work->kind,
+                           .a_by_columns = product->a_by_columns,
+                           .b_by_columns = product->b_by_columns,
+                           .m = product->a_by_columns ? a->columns : a->rows,
+                           .n = product->b_by_columns ? b->rows : b->columns,
+                           .k = product->a_by_columns ? a->rows : a->columns};
+
+    ag_product_multiply(work->context, &form, a->data, b->data, work->tile);
+    store_tile(work, k, row, column);
+    ag_kernel_yield(work->context);
+}
+
+/* Blocks of rows and columns that a thread takes. */
+typedef struct region {
+    uint64_t row_begin, row_end, column_begin, column_end;
+} region_t;
+
+static void run_region(work_t *work, const region_t *region, uint64_t k)
+{
+    for (uint64_t row = region->row_begin; row < region->row_end; row += ROW_BLOCKS) {
+        uint64_t n = region->row_end - row < ROW_BLOCKS ? region->row_end - row : ROW_BLOCKS;
+        block_t a[ROW_BLOCKS], b;
+
+        for (uint64_t i = 0; i < n; i++) {
+            put_a(work, k, row + i, work->a[i], &a[i]);
+        }
+        for (uint64_t column = region->column_begin; column < region->column_end; column++) {
+            put_b(work, k, column, &b);
+            for (uint64_t i = 0; i < n; i++) {
+                run_tile(work, &a[i], &b, k, row + i, column);
+            }
+        }
+    }
+}
+
+/* How much longer the thread with the most blocks works than it would with its even share. */
+static double unevenness(const cut_t *cut, unsigned n_threads)
+{
+    uint64_t most = (cut->n_blocks + n_threads - 1) / n_threads * cut->size;
+
+    return (double)(most < cut->n ? most : cut->n) * n_threads / (double)cut->n;
+}
+
+static region_t share_out(const work_t *work)
+{
+    const ag_worker_t *worker = work->context->worker;
+    region_t mine = {.row_end = work->rows.n_blocks, .column_end = work->columns.n_blocks};
+    double by_rows = unevenness(&work->rows, worker->n_threads);
+    double by_columns = unevenness(&work->columns, worker->n_threads);
+
+    /* what is not shared out every thread brings into form: that should be the smaller side */
+    if (by_rows < by_columns || (by_rows <= by_columns && work->rows.n >= work->columns.n)) {
+        ag_worker_share(worker, work->rows.n_blocks, 1, &mine.row_begin, &mine.row_end);
+    } else {
+        ag_worker_share(worker, work->columns.n_blocks, 1, &mine.column_begin, &mine.column_end);
+    }
+    return mine;
+}
+
+static size_t split_scratch(unsigned char *at, work_t *work)
+{
+    size_t a = MOST_ROWS * MOST_K * sizeof(float), b = MOST_COLUMNS * MOST_K * sizeof(float);
+
+    if (at != NULL) {
+        for (int i = 0; i < ROW_BLOCKS; i++) {
+            work->a[i] = at + (size_t)i * a;
+        }
+        work->b = at + ROW_BLOCKS * a;
+        work->tile = (float *)(void *)(work->b + b);
+    }
+    return ROW_BLOCKS * a + b + MOST_ROWS * MOST_COLUMNS * sizeof(float);
+}
+
+size_t ag_product_scratch_bytes(void)
+{
+    return split_scratch(NULL, NULL);
+}
+
+/* Without k there is nothing to sum: bias or zeros. */
+static void run_empty(const ag_kernel_context_t *context, const ag_product_t *product)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, product->m, 1, &begin, &end);
+    for (uint64_t i = begin; i < end && !product->add; i++) {
+        for (uint64_t j = 0; j < product->n; j++) {
+            product->c[i * product->n + j] = product->bias != NULL ? product->bias[j] : 0.0f;
+        }
+    }
+}
+
+void ag_product_run(const ag_kernel_context_t *context, const ag_product_t *product)
+{
+    work_t work = {.context = context,
+                   .product = product,
+                   .kind = ag_product_kind(context, product->exact),
+                   .rows = cut_evenly(product->m, MOST_ROWS, UNIT, true),
+                   .columns = cut_evenly(product->n, MOST_COLUMNS, 64, false),
+                   .k = cut_evenly(product->k, MOST_K, UNIT, false)};
+    region_t mine;
+
+    if (product->m == 0 || product->n == 0) {
+        return;
+    }
+    if (product->k == 0) {
+        run_empty(context, product);
+        return;
+    }
+    split_scratch(context->scratch, &work);
+    mine = share_out(&work);
+    for (uint64_t k = 0; k < work.k.n_blocks; k++) {
+        run_region(&work, &mine, k);
+    }
+}
+
+/* Element i of a block. */
+static double element(ag_gemm_kind_t kind, const void *block, uint64_t i)
+{
+    return kind == AG_GEMM_BF16 ? (double)ag_bf16_to_f32(((const uint16_t *)block)[i])
+                                : (double)((const float *)block)[i];
+}
+
+/* In plain C, where there is no oneDNN for it. */
+static void multiply_plainly(const ag_gemm_form_t *form, const void *a, const void *b, float *c)
+{
+    uint64_t a_row = form->a_by_columns ? 1 : form->k, a_k = form->a_by_columns ? form->m : 1;
+    uint64_t b_k = form->b_by_columns ? 1 : form->n, b_column = form->b_by_columns ? form->k : 1;
+
+    for (uint64_t i = 0; i < form->m; i++) {
+        for (uint64_t j = 0; j < form->n; j++) {
+            double sum = form->add ? (double)c[i * form->n + j] : 0;
+
+            for (uint64_t l = 0; l < form->k; l++) {
+                sum += element(form->kind, a, i * a_row + l * a_k) *
+                       element(form->kind, b, l * b_k + j * b_column);
+            }
+            c[i * form->n + j] = (float)sum;
+        }
+    }
+}
+
+void ag_product_multiply(const ag_kernel_context_t *context, const ag_gemm_form_t *form,
+                         const void *a, const void *b, float *c)
+{
+    if (context->gemm == NULL ||
+        ag_gemm_run(context->gemm, context->worker->thread, form, a, b, c) != AG_OK) {
+        multiply_plainly(form, a, b, c);
+    }
+}
+
+ag_gemm_kind_t ag_product_kind(const ag_kernel_context_t *context, bool exact)
+{
+    return !exact && context->gemm != NULL && ag_gemm_is_fast(context->gemm, AG_GEMM_BF16)
+               ? AG_GEMM_BF16
+               : AG_GEMM_F32;
+}
+
+void ag_product_convert(const ag_kernel_context_t *context, ag_gemm_kind_t kind, const float *src,
+                        uint64_t n, void *dst)
+{
+    uint16_t *halves = dst;
+
+    if (kind == AG_GEMM_F32) {
+        memcpy(dst, src, n * sizeof(float));
+    } else if (context->isa != NULL) {
+        context->isa->to_bf16(src, n, halves);
+    } else {
+        for (uint64_t i = 0; i < n; i++) {
+            halves[i] = ag_f32_to_bf16(src[i]);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+/* Linear layers of training: three products of plain weights (product.c), for one layer or for
+ * groups of rows that have a layer each. */
+#include <string.h>
+
+#include "runtime/kernel/product_priv.h"
+#include "runtime/kernel/train.h"
+
+size_t ag_train_linear_scratch_bytes(void)
+{
+    return ag_product_scratch_bytes();
+}
+
+void ag_kernel_train_linear(const ag_kernel_context_t *context, const ag_linear_t *linear,
+                            const float *x, uint64_t n_rows, bool exact, float *y)
+{
+    ag_product_run(context, &(ag_product_t){.m = n_rows,
+                                            .n = linear->n,
+                                            .k = linear->k,
+                                            .a = x,
+                                            .b = linear->weight,
+                                            .b_by_columns = true,
+                                            .c = y,
+                                            .bias = linear->bias,
+                                            .exact = exact});
+}
+
+void ag_kernel_linear_input_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
+                                 const float *dy, uint64_t n_rows, bool exact, bool add, float *dx)
+{
+    ag_product_run(context, &(ag_product_t){.m = n_rows,
+                                            .n = linear->k,
+                                            .k = linear->n,
+                                            .a = dy,
+                                            .b = linear->weight,
+                                            .c = dx,
+                                            .add = add,
+                                            .exact = exact});
+}
+
+/* Some columns at a time, a line of memory of each row. */
+void ag_kernel_add_rows(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
+                        uint64_t width, float *y)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, width, AG_LANES, &begin, &end);
+    for (; begin < end; begin += AG_LANES) {
+        uint64_t n = end - begin < AG_LANES ? end - begin : AG_LANES;
+        double sums[AG_LANES] = {0};
+
+        for (uint64_t i = 0; i < n_rows; i++) {
+            for (uint64_t j = 0; j < n; j++) {
+                sums[j] += (double)x[i * width + begin + j];
+            }
+        }
+        for (uint64_t j = 0; j < n; j++) {
+            y[begin + j] += (float)sums[j];
+        }
+    }
+}
+
+void ag_kernel_linear_weight_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
+                                  const float *dy, const float *x, uint64_t n_rows, bool exact,
+                                  float *dweight, float *dbias)
+{
+    ag_product_run(context, &(ag_product_t){.m = linear->n,
+                                            .n = linear->k,
+                                            .k = n_rows,
+                                            .a = dy,
+                                            .a_by_columns = true,
+                                            .b = x,
+                                            .c = dweight,
+                                            .add = true,
+                                            .exact = exact});
+    if (dbias != NULL) {
+        ag_kernel_add_rows(context, dy, n_rows, linear->n, dbias);
+    }
+}
+
+/* The pointer to a group's weight. */
+static void *weight_of(const ag_group_weights_t *weights, uint32_t group)
+{
+    void *weight;
+
+    memcpy(&weight, weights->first + group * weights->stride_bytes, sizeof(weight));
+    return weight;
+}
+
+void ag_kernel_train_group_linear(const ag_kernel_context_t *context, const ag_groups_t *groups,
+                                  const ag_linear_t *linear, const ag_group_weights_t *weights,
+                                  const float *x, bool exact, float *y)
+{
+    ag_linear_t one = *linear;
+
+    for (uint32_t g = 0; g < groups->n_groups; g++) {
+        uint64_t n_rows = ag_groups_rows(groups, g);
+
+        one.weight = weight_of(weights, g);
+        ag_kernel_train_linear(context, &one, x, n_rows, exact, y);
+        x += n_rows * one.k;
+        y += n_rows * one.n;
+    }
+}
+
+void ag_kernel_group_input_grad(const ag_kernel_context_t *context, const ag_groups_t *groups,
+                                const ag_linear_t *linear, const ag_group_weights_t *weights,
+                                const float *dy, bool exact, bool add, float *dx)
+{
+    ag_linear_t one = *linear;
+
+    for (uint32_t g = 0; g < groups->n_groups; g++) {
+        uint64_t n_rows = ag_groups_rows(groups, g);
+
+        one.weight = weight_of(weights, g);
+        ag_kernel_linear_input_grad(context, &one, dy, n_rows, exact, add, dx);
+        dy += n_rows * one.n;
+        dx += n_rows * one.k;
+    }
+}
+
+void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_groups_t *groups,
+                                 const ag_linear_t *linear, const ag_group_weights_t *dweights,
+                                 const float *dy, const float *x, bool exact)
+{
+    for (uint32_t g = 0; g < groups->n_groups; g++) {
+        uint64_t n_rows = ag_groups_rows(groups, g);
+
+        ag_kernel_linear_weight_grad(context, linear, dy, x, n_rows, exact, weight_of(dweights, g),
+                                     NULL);
+        dy += n_rows * linear->n;
+        x += n_rows * linear->k;
+    }
+}
