@@ -59,12 +59,12 @@ static ag_memory_t memory_of(const way_t *way, uint32_t rank)
     memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = "input", .bytes = input};
     memory.parts[memory.n_parts++] = (ag_memory_part_t){
         .name = "process", .bytes = process_bytes(session, ag_plan_ranks(way->plan), rank)};
-    memory.parts[memory.n_parts++] = (ag_memory_part_t){
-        .name = "tokenizer and sampler",
-        .bytes = rank == 0 && session->tokenizer != NULL
-                     ? ag_tokenizer_bytes(session->tokenizer) +
-                           way->plan->n_sequences * ag_sampler_bytes(session->model->spec->vocab)
-                     : 0};
+    memory.parts[memory.n_parts++] =
+        (ag_memory_part_t){.name = "tokenizer and sampler",
+                           .bytes = rank == 0 && session->tokenizer != NULL
+                                        ? ag_tokenizer_bytes(session->tokenizer) +
+                                              ag_sampler_bytes(session->model->spec->vocab)
+                                        : 0};
     if (session->options->trace != NULL) {
         memory.parts[memory.n_parts++] = (ag_memory_part_t){
             .name = "trace", .bytes = AG_TRACE_EVENTS * sizeof(ag_trace_event_t)};

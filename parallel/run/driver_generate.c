@@ -17,7 +17,6 @@ typedef enum state {
 /* A sequence that answers a prompt. */
 typedef struct seat {
     ag_sequence_t sequence;
-    ag_sampler_t *sampler;
     ag_answer_t *answer;
     state_t state;
     size_t n_filled; /* of the prompt, in steps so far */
@@ -41,6 +40,7 @@ typedef struct generation {
     size_t n_answers, n_begun;
     ag_kv_pool_t pool;
     ag_rows_t rows;
+    ag_sampler_t *sampler; /* whose token is chosen has it */
     ag_meter_t meter;
     seat_t *seats;
     uint32_t n_seats, n_busy;
@@ -157,10 +157,6 @@ static void begin_answers(generation_t *g)
         seat->n_filled = 0;
         seat->n_made = 0;
         g->n_busy++;
-        ag_sampler_begin(seat->sampler, seat->answer->stream);
-        for (size_t j = 0; j < seat->answer->n_prompt; j++) {
-            ag_sampler_see(seat->sampler, seat->answer->prompt[j]);
-        }
     }
 }
 
@@ -179,8 +175,13 @@ static ag_status_t pick(generation_t *g, seat_t *seat, const float *logits, ag_p
 {
     const ag_clock_t *clock = ag_job_clock(g->job);
     uint64_t begin_ns = ag_clock_now_ns(clock);
-    ag_status_t status = ag_sampler_pick(seat->sampler, logits, seat->n_made, &seat->next);
+    const ag_answer_t *answer = seat->answer;
+    ag_status_t status;
 
+    ag_sampler_begin(g->sampler, answer->stream);
+    ag_sampler_see(g->sampler, answer->prompt, answer->n_prompt);
+    ag_sampler_see(g->sampler, AG_ITEMS(&answer->tokens, int32_t), answer->tokens.n_items);
+    status = ag_sampler_pick(g->sampler, logits, seat->n_made, &seat->next);
     phase->sampling_ns += ag_clock_now_ns(clock) - begin_ns;
     return status == AG_ERR_FORMAT ? ag_fail_logits(g->job) : status;
 }
@@ -201,7 +202,6 @@ static ag_status_t take_token(generation_t *g, seat_t *seat, const float *logits
     if (!g->opts->ignore_end && calls->is_end != NULL && calls->is_end(calls->arg, seat->next)) {
         return end_answer(g, seat, AG_STOP_END);
     }
-    ag_sampler_see(seat->sampler, seat->next);
     seat->n_made++;
     status = ag_array_append(&seat->answer->tokens, &seat->next, 1);
     if (status == AG_OK && calls->on_token != NULL) {
@@ -297,10 +297,6 @@ static ag_status_t open_seats(generation_t *g)
 
     for (uint32_t i = 0; i < g->n_seats && status == AG_OK; i++) {
         status = ag_sequence_init(g->plan, &g->pool, &g->seats[i].sequence);
-        if (status == AG_OK) {
-            status = ag_sampler_create(ag_job_model(g->job)->spec->vocab, g->opts->sampling,
-                                       &g->seats[i].sampler);
-        }
     }
     for (uint32_t i = 0; i < g->n_slots && status == AG_OK; i++) {
         g->flights[i].seats = calloc(g->n_seats, sizeof(*g->flights[i].seats));
@@ -335,6 +331,10 @@ static ag_status_t open_generation(generation_t *g)
     if (status == AG_OK) {
         status = ag_rows_init(g->plan, &g->rows);
     }
+    if (status == AG_OK) {
+        status =
+            ag_sampler_create(ag_job_model(g->job)->spec->vocab, g->opts->sampling, &g->sampler);
+    }
     return status == AG_OK ? open_seats(g) : status;
 }
 
@@ -342,13 +342,13 @@ static void close_generation(generation_t *g)
 {
     for (uint32_t i = 0; g->seats != NULL && i < g->n_seats; i++) {
         ag_sequence_fini(&g->seats[i].sequence);
-        ag_sampler_destroy(g->seats[i].sampler);
     }
     for (uint32_t i = 0; g->flights != NULL && i < g->n_slots; i++) {
         free(g->flights[i].seats);
     }
     free(g->seats);
     free(g->flights);
+    ag_sampler_destroy(g->sampler);
     ag_rows_fini(&g->rows);
     ag_kv_pool_fini(&g->pool);
 }

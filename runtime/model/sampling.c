@@ -75,16 +75,27 @@ void ag_sampler_destroy(ag_sampler_t *sampler)
     }
 }
 
+static bool has_penalty(const ag_sampler_t *sampler)
+{
+    double penalty = sampler->sampling.repeat_penalty;
+
+    return penalty > 0 && penalty != 1;
+}
+
 void ag_sampler_begin(ag_sampler_t *sampler, uint64_t stream)
 {
     sampler->stream = stream;
-    memset(sampler->seen, 0, sampler->vocab);
+    if (has_penalty(sampler)) {
+        memset(sampler->seen, 0, sampler->vocab);
+    }
 }
 
-void ag_sampler_see(ag_sampler_t *sampler, int32_t id)
+void ag_sampler_see(ag_sampler_t *sampler, const int32_t *ids, size_t n)
 {
-    if (id >= 0 && (uint32_t)id < sampler->vocab) {
-        sampler->seen[id] = 1;
+    for (size_t i = 0; i < n && has_penalty(sampler); i++) {
+        if (ids[i] >= 0 && (uint32_t)ids[i] < sampler->vocab) {
+            sampler->seen[ids[i]] = 1;
+        }
     }
 }
 
@@ -92,7 +103,7 @@ static float penalized(const ag_sampler_t *sampler, const float *logits, uint32_
 {
     float penalty = (float)sampler->sampling.repeat_penalty, logit = logits[id];
 
-    if (!(penalty > 0) || !sampler->seen[id]) {
+    if (!sampler->seen[id]) {
         return logit;
     }
     return logit > 0 ? logit / penalty : logit * penalty;

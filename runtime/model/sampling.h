@@ -2,6 +2,7 @@
  * min-p. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/status.h"
@@ -22,11 +23,15 @@ ag_status_t ag_sampler_create(uint32_t vocab, const ag_sampling_t *sampling,
                               ag_sampler_t **sampler_p);
 void ag_sampler_destroy(ag_sampler_t *sampler); /* NULL is allowed */
 
-/** Forget the tokens seen; the next sequence draws from stream number `stream` of the seed. */
+/**
+ * Turn to a sequence, which draws from stream number `stream` of the seed: the tokens of another
+ * one are forgotten. Sequences share a sampler, one after the other, each with all its tokens.
+ */
 void ag_sampler_begin(ag_sampler_t *sampler, uint64_t stream);
 
-/** A token that is part of the sequence, for the repeat penalty. */
-void ag_sampler_see(ag_sampler_t *sampler, int32_t id);
+/** Tokens (n) that are part of the sequence, for the repeat penalty; nothing where there is none.
+ */
+void ag_sampler_see(ag_sampler_t *sampler, const int32_t *ids, size_t n);
 
 /** Choose among logits (vocab); draw number `index` of the stream. Not-a-number logits:
  * AG_ERR_FORMAT. */

@@ -203,6 +203,21 @@ Test(generate, and_so_by_the_fast_kernels_and_where_tokens_are_drawn, .timeout =
     cr_expect_gt(n_tried, 10);
 }
 
+/* Each prompt's answer is penalized for its own tokens, and draws from its own stream. */
+Test(generate, and_so_where_tokens_that_were_seen_are_penalized, .timeout = 300)
+{
+    static const double penalties[] = {1.3, 0.7, 3};
+    uint32_t n_tried = 0;
+
+    for (uint64_t seed = 200; seed < 218; seed++) {
+        n_tried += try_together(seed, AG_COMPUTE_F32,
+                                &(ag_sampling_t){.temperature = seed % 2 == 0 ? 1 : 0,
+                                                 .repeat_penalty = penalties[seed % 3],
+                                                 .seed = seed});
+    }
+    cr_expect_gt(n_tried, 8);
+}
+
 /* As many rows as the plan has sequences decode in a step, over one stage. */
 Test(generate, sequences_share_steps)
 {

@@ -61,7 +61,7 @@ static uint64_t taken_by_generating(const ag_rank_t *rank, uint32_t n)
     cr_assert_eq(ag_generate(rank->job, answers, n, &opts, &figures), AG_OK, "%s", ag_error());
     bytes = count_bytes_end(); /* until then */
     cr_assert_eq(answers[n - 1].stop, AG_STOP_LENGTH);
-    return bytes - rank->plan->n_sequences * ag_sampler_bytes(VOCAB);
+    return bytes - ag_sampler_bytes(VOCAB);
 }
 
 static ag_status_t expect_steps(ag_turn_t *turn)

@@ -248,7 +248,7 @@ Test(sampling, a_penalty_below_1_raises_what_was_seen)
 
     cr_assert_eq(ag_sampler_create(600, &sampling, &sampler), AG_OK);
     ag_sampler_begin(sampler, 0);
-    ag_sampler_see(sampler, 599);
+    ag_sampler_see(sampler, (int32_t[]){599}, 1);
     cr_assert_eq(ag_sampler_pick(sampler, logits, 0, &id), AG_OK);
     cr_expect_eq(id, 599);
     logits[500] = INFINITY;
@@ -267,9 +267,13 @@ Test(sampling, a_penalty_turns_to_what_was_not_seen)
 
     cr_assert_eq(ag_sampler_create(3, &sampling, &sampler), AG_OK);
     ag_sampler_begin(sampler, 0);
-    ag_sampler_see(sampler, 0);
+    ag_sampler_see(sampler, (int32_t[]){0}, 1);
     cr_assert_eq(ag_sampler_pick(sampler, (float[]){3, 2, -1}, 0, &id), AG_OK);
     cr_expect_eq(id, 1);
+    ag_sampler_begin(sampler, 1);
+    ag_sampler_see(sampler, (int32_t[]){1, 2}, 2);
+    cr_assert_eq(ag_sampler_pick(sampler, (float[]){3, 4, -1}, 0, &id), AG_OK);
+    cr_expect_eq(id, 0, "of another sequence");
     cr_expect_eq(ag_sampler_pick(sampler, (float[]){3, NAN, -1}, 0, &id), AG_ERR_FORMAT);
     ag_sampler_destroy(sampler);
 }
