@@ -1,5 +1,7 @@
 #include "runtime/model/params.h"
 
+#include "runtime/model/weights.h"
+
 enum { ALIGN_BYTES = 64 };
 
 void ag_params_init(ag_params_t *params, bool exact)
@@ -12,53 +14,6 @@ void ag_params_fini(ag_params_t *params)
 {
     ag_array_fini(&params->items);
     ag_array_fini(&params->held);
-}
-
-static ag_status_t find_tensor(const ag_model_t *model, ag_role_t role, uint32_t layer,
-                               uint32_t expert, ag_found_tensor_t *found)
-{
-    *found = ag_family_find(model->family, model->files, role, layer, expert);
-    if (found->name[0] == '\0') {
-        return ag_fail(AG_ERR_UNSUPPORTED, "%s: %s has no name for role %d in such files",
-                       ag_model_files_path(model->files), model->family->name, (int)role);
-    }
-    return ag_model_files_require(model->files, found->name, &found->tensor);
-}
-
-/* Rows of one expert in the tensor, and which of them the role's begin with. */
-static uint64_t stacked_rows(ag_stack_t stack, uint64_t rows, uint64_t *begin_p)
-{
-    *begin_p = stack == AG_STACK_SECOND_HALF ? rows : 0;
-    return stack == AG_STACK_EXPERTS ? rows : 2 * rows;
-}
-
-static ag_status_t check_shape(const ag_model_t *model, uint32_t layer,
-                               const ag_found_tensor_t *found, const ag_slice_t *slice)
-{
-    const ag_model_tensor_t *tensor = found->tensor;
-    bool vector = slice->rows == 0, stacked = found->stack != AG_STACK_NONE;
-    uint64_t begin, wanted[3] = {vector ? slice->cols : slice->rows, slice->cols};
-    uint32_t n_wanted = vector ? 1 : stacked ? 3 : 2;
-    bool same = tensor->n_dims == n_wanted;
-    char have[96], want[96];
-
-    if (stacked) {
-        wanted[0] = ag_spec_layer(model->spec, layer)->n_experts;
-        wanted[1] = stacked_rows(found->stack, slice->rows, &begin);
-        wanted[2] = slice->cols;
-    }
-    for (uint32_t i = 0; i < n_wanted && same; i++) {
-        same = tensor->dims[i] == wanted[i];
-    }
-    if (same) {
-        return AG_OK;
-    }
-    return ag_fail(AG_ERR_FORMAT,
-                   "%s: tensor %s has the shape %s, the settings ask for %s: they are of another "
-                   "model than the weights, or of an architecture that is not known here",
-                   ag_model_files_path(model->files), tensor->name,
-                   ag_shape_text(tensor->n_dims, tensor->dims, have, sizeof(have)),
-                   ag_shape_text(n_wanted, wanted, want, sizeof(want)));
 }
 
 static ag_status_t check_blocks(const ag_model_t *model, const ag_model_tensor_t *tensor,
@@ -133,27 +88,24 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
 {
     ag_param_t param = {.row_begin = slice->row_begin, .col_begin = slice->col_begin};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
-    ag_found_tensor_t found;
+    ag_weight_t weight = {.role = role,
+                          .layer = layer,
+                          .expert = slice->expert,
+                          .rows = slice->rows,
+                          .cols = slice->cols};
+    ag_place_in_file_t place;
     const ag_dtype_info_t *info;
-    ag_status_t status;
+    ag_status_t status = ag_weight_find(model, &weight, &place);
 
-    status = find_tensor(model, role, layer, slice->expert, &found);
     if (status == AG_OK) {
-        status = check_shape(model, layer, &found, slice);
-    }
-    if (status == AG_OK) {
-        status = check_blocks(model, found.tensor, slice);
+        status = check_blocks(model, place.tensor, slice);
     }
     if (status != AG_OK) {
         return status;
     }
-    param.tensor = found.tensor;
-    param.transform = found.transform;
-    if (found.stack != AG_STACK_NONE) {
-        uint64_t begin, rows = stacked_rows(found.stack, slice->rows, &begin);
-
-        param.row_begin += slice->expert * rows + begin;
-    }
+    param.tensor = place.tensor;
+    param.transform = place.transform;
+    param.row_begin += place.first_row;
     info = ag_dtype_info(param.tensor->dtype);
     param.head_dim = ag_spec_layer(model->spec, layer)->head_dim;
     held.rows = slice->rows == 0 ? 1 : slice->row_end - slice->row_begin;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "runtime/model/params.h"
+#include "runtime/model/transform.h"
 
 /* Threads' pieces do not share a page. */
 enum { READ_BYTES = 256 << 10, PAGE_BYTES = 4096, ERROR_BYTES = 2048 };
@@ -50,22 +51,10 @@ static bool is_column(const ag_param_t *param)
     return param->tensor->n_dims == 1 && param->transform != AG_TRANSFORM_NONE;
 }
 
-/* The row of the file that becomes row r of the tensor. */
-static uint64_t source_row(const ag_param_t *param, uint64_t r)
-{
-    uint64_t half = param->head_dim / 2, within;
-
-    if (param->transform == AG_TRANSFORM_NONE) {
-        return r;
-    }
-    within = r % param->head_dim;
-    return r - within + 2 * (within % half) + within / half;
-}
-
 /* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
 static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *held)
 {
-    uint64_t head = param->transform == AG_TRANSFORM_NONE ? 1 : param->head_dim;
+    uint64_t head = ag_transform_rows(param->transform, param->head_dim);
     uint64_t group = ag_packing_info(held->packing)->group_rows, rows = head;
 
     while (rows % group != 0) {
@@ -132,7 +121,8 @@ static void store_rows(const part_t *part, uint64_t row, const unsigned char *pi
         const unsigned char *rows[AG_PACKING_MAX_ROWS] = {NULL};
 
         for (uint64_t r = 0; r < packing->group_rows && i + r < end; r++) {
-            uint64_t source = source_row(part->param, part->first_row + i + r);
+            uint64_t source = ag_transform_load(part->param->transform, part->param->head_dim,
+                                                part->first_row + i + r);
 
             rows[r] = piece + (source - part->first_row - row) * part->row_bytes;
         }

@@ -1,0 +1,13 @@
+/* How rows of a weight stand in files that order them otherwise: both ways. */
+#pragma once
+
+#include "runtime/model/family.h"
+
+/** Rows that move only among themselves: a head's, or one where nothing moves. */
+uint64_t ag_transform_rows(ag_transform_t transform, uint32_t head_dim);
+
+/** The row of the file's tensor that becomes row `row` of the weight. */
+uint64_t ag_transform_load(ag_transform_t transform, uint32_t head_dim, uint64_t row);
+
+/** The reverse: the row of the weight that stands in row `row` of the file's tensor. */
+uint64_t ag_transform_store(ag_transform_t transform, uint32_t head_dim, uint64_t row);

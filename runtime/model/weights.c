@@ -1,0 +1,154 @@
+#include "runtime/model/weights.h"
+
+/* A list that grows until memory runs out. */
+typedef struct listing {
+    ag_array_t *weights;
+    uint32_t layer, expert;
+    ag_status_t status;
+} listing_t;
+
+static void add(listing_t *listing, ag_role_t role, uint64_t rows, uint64_t cols)
+{
+    ag_weight_t weight = {.role = role,
+                          .layer = listing->layer,
+                          .expert = listing->expert,
+                          .rows = rows,
+                          .cols = cols};
+
+    if (listing->status == AG_OK) {
+        listing->status = ag_array_append(listing->weights, &weight, 1);
+    }
+}
+
+static void add_vector(listing_t *listing, bool present, ag_role_t role, uint64_t n)
+{
+    if (present) {
+        add(listing, role, 0, n);
+    }
+}
+
+static void add_attention(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
+{
+    uint64_t q_rows = (uint64_t)kind->n_heads * kind->head_dim;
+    uint64_t kv_rows = (uint64_t)kind->n_kv_heads * kind->head_dim;
+
+    add(listing, AG_ROLE_Q, q_rows, spec->hidden);
+    add_vector(listing, kind->q_bias, AG_ROLE_Q_BIAS, q_rows);
+    add(listing, AG_ROLE_K, kv_rows, spec->hidden);
+    add_vector(listing, kind->k_bias, AG_ROLE_K_BIAS, kv_rows);
+    add(listing, AG_ROLE_V, kv_rows, spec->hidden);
+    add_vector(listing, kind->v_bias, AG_ROLE_V_BIAS, kv_rows);
+    add(listing, AG_ROLE_O, spec->hidden, q_rows);
+    add_vector(listing, kind->o_bias, AG_ROLE_O_BIAS, spec->hidden);
+}
+
+static void add_ffn(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
+{
+    add(listing, AG_ROLE_GATE, kind->ffn_width, spec->hidden);
+    add_vector(listing, kind->ffn_bias, AG_ROLE_GATE_BIAS, kind->ffn_width);
+    add(listing, AG_ROLE_UP, kind->ffn_width, spec->hidden);
+    add_vector(listing, kind->ffn_bias, AG_ROLE_UP_BIAS, kind->ffn_width);
+    add(listing, AG_ROLE_DOWN, spec->hidden, kind->ffn_width);
+    add_vector(listing, kind->ffn_bias, AG_ROLE_DOWN_BIAS, spec->hidden);
+}
+
+static void add_experts(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
+{
+    add(listing, AG_ROLE_ROUTER, kind->n_experts, spec->hidden);
+    for (uint32_t expert = 0; expert < kind->n_experts; expert++) {
+        listing->expert = expert;
+        add(listing, AG_ROLE_EXPERT_GATE, kind->ffn_width, spec->hidden);
+        add(listing, AG_ROLE_EXPERT_UP, kind->ffn_width, spec->hidden);
+        add(listing, AG_ROLE_EXPERT_DOWN, spec->hidden, kind->ffn_width);
+    }
+    listing->expert = 0;
+}
+
+ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
+{
+    listing_t listing = {.weights = weights, .status = AG_OK};
+
+    add(&listing, AG_ROLE_EMBED, spec->vocab, spec->hidden);
+    for (uint32_t layer = 0; layer < spec->n_layers; layer++) {
+        const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+
+        listing.layer = layer;
+        add(&listing, AG_ROLE_ATTN_NORM, 0, spec->hidden);
+        add_attention(&listing, spec, kind);
+        add(&listing, AG_ROLE_FFN_NORM, 0, spec->hidden);
+        if (kind->n_experts > 0) {
+            add_experts(&listing, spec, kind);
+        } else {
+            add_ffn(&listing, spec, kind);
+        }
+    }
+    listing.layer = 0;
+    add(&listing, AG_ROLE_FINAL_NORM, 0, spec->hidden);
+    if (!spec->tied) {
+        add(&listing, AG_ROLE_HEAD, spec->vocab, spec->hidden);
+    }
+    return listing.status;
+}
+
+/* Rows of one expert in the tensor, and which of them the role's begin with. */
+static uint64_t stacked_rows(ag_stack_t stack, uint64_t rows, uint64_t *begin_p)
+{
+    *begin_p = stack == AG_STACK_SECOND_HALF ? rows : 0;
+    return stack == AG_STACK_EXPERTS ? rows : 2 * rows;
+}
+
+static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t *found,
+                               const ag_weight_t *weight)
+{
+    const ag_model_tensor_t *tensor = found->tensor;
+    bool vector = weight->rows == 0, stacked = found->stack != AG_STACK_NONE;
+    uint64_t begin, wanted[3] = {vector ? weight->cols : weight->rows, weight->cols};
+    uint32_t n_wanted = vector ? 1 : stacked ? 3 : 2;
+    bool same = tensor->n_dims == n_wanted;
+    char have[96], want[96];
+
+    if (stacked) {
+        wanted[0] = ag_spec_layer(model->spec, weight->layer)->n_experts;
+        wanted[1] = stacked_rows(found->stack, weight->rows, &begin);
+        wanted[2] = weight->cols;
+    }
+    for (uint32_t i = 0; i < n_wanted && same; i++) {
+        same = tensor->dims[i] == wanted[i];
+    }
+    if (same) {
+        return AG_OK;
+    }
+    return ag_fail(AG_ERR_FORMAT,
+                   "%s: tensor %s has the shape %s, the settings ask for %s: they are of another "
+                   "model than the weights, or of an architecture that is not known here",
+                   ag_model_files_path(model->files), tensor->name,
+                   ag_shape_text(tensor->n_dims, tensor->dims, have, sizeof(have)),
+                   ag_shape_text(n_wanted, wanted, want, sizeof(want)));
+}
+
+ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
+                           ag_place_in_file_t *place_p)
+{
+    ag_found_tensor_t found =
+        ag_family_find(model->family, model->files, weight->role, weight->layer, weight->expert);
+    ag_status_t status;
+
+    if (found.name[0] == '\0') {
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s: %s has no name for role %d in such files",
+                       ag_model_files_path(model->files), model->family->name, (int)weight->role);
+    }
+    status = ag_model_files_require(model->files, found.name, &found.tensor);
+    if (status == AG_OK) {
+        status = check_shape(model, &found, weight);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    *place_p = (ag_place_in_file_t){.tensor = found.tensor, .transform = found.transform};
+    if (found.stack != AG_STACK_NONE) {
+        uint64_t begin, rows = stacked_rows(found.stack, weight->rows, &begin);
+
+        place_p->first_row = weight->expert * rows + begin;
+    }
+    return AG_OK;
+}

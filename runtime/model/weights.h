@@ -1,0 +1,32 @@
+/* The weights that a spec asks for, and where files have them. */
+#pragma once
+
+#include "runtime/base/array.h"
+#include "runtime/model/model.h"
+
+typedef struct ag_weight {
+    ag_role_t role;
+    uint32_t layer, expert; /* 0 where there are none */
+    uint64_t rows, cols;    /* a vector has rows 0 */
+} ag_weight_t;
+
+/**
+ * Every weight of a model, each once: the embedding, layer by layer, what comes behind them.
+ * @param weights  ag_weight_t items, appended.
+ * @return AG_OK, AG_ERR_NOMEM.
+ */
+ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights);
+
+/* Where a weight stands in a model's files. */
+typedef struct ag_place_in_file {
+    const ag_model_tensor_t *tensor;
+    ag_transform_t transform;
+    uint64_t first_row; /* of the tensor; one that holds several experts counts the rows of all */
+} ag_place_in_file_t;
+
+/**
+ * @return AG_OK; AG_ERR_FORMAT: the tensor is missing or has another shape (named, with both);
+ *         AG_ERR_UNSUPPORTED: such files have no name for it, or it is of an unknown type.
+ */
+ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
+                           ag_place_in_file_t *place_p);
