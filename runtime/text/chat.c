@@ -37,13 +37,19 @@ static const char guard[] = "{%if not add_generation_prompt is defined%}"
 
 enum { N_FORMS = sizeof(forms) / sizeof(forms[0]) };
 
+struct ag_chat {
+    ag_array_t system; /* char: what the default system turn says */
+    bool has_system;
+};
+
 static ag_status_t append_text(ag_array_t *text, const char *more)
 {
     return ag_array_append(text, more, strlen(more));
 }
 
+/* @param span_p  out: the content and the mark that ends it. */
 static ag_status_t append_turn(ag_array_t *text, const char *role, const char *content,
-                               size_t content_bytes)
+                               size_t content_bytes, ag_chat_span_t *span_p)
 {
     ag_status_t status = append_text(text, "<|im_start|>");
 
@@ -53,40 +59,21 @@ static ag_status_t append_turn(ag_array_t *text, const char *role, const char *c
     if (status == AG_OK) {
         status = append_text(text, "\n");
     }
+    span_p->begin = text->n_items;
     if (status == AG_OK) {
         status = ag_array_append(text, content, content_bytes);
     }
-    return status == AG_OK ? append_text(text, "<|im_end|>\n") : status;
+    if (status == AG_OK) {
+        status = append_text(text, "<|im_end|>");
+    }
+    span_p->end = text->n_items;
+    return status == AG_OK ? append_text(text, "\n") : status;
 }
 
 static bool is_role(const char *role)
 {
     return strcmp(role, "system") == 0 || strcmp(role, "user") == 0 ||
            strcmp(role, "assistant") == 0;
-}
-
-/* @param system  the default system turn as the form has it; NULL: none. */
-static ag_status_t render(const char *system, size_t n_system, const ag_chat_message_t *messages,
-                          size_t n_messages, ag_array_t *text)
-{
-    ag_array_t plain = AG_ARRAY(char);
-    ag_status_t status = AG_OK;
-
-    if (system != NULL && strcmp(messages[0].role, "system") != 0) {
-        status = ag_template_unescape(system, n_system, &plain);
-        if (status == AG_OK) {
-            status = append_turn(text, "system", plain.items, plain.n_items);
-        }
-        ag_array_fini(&plain);
-    }
-    for (size_t i = 0; i < n_messages && status == AG_OK; i++) {
-        status =
-            append_turn(text, messages[i].role, messages[i].content, messages[i].content_bytes);
-    }
-    if (status == AG_OK) {
-        status = append_text(text, "<|im_start|>assistant\n");
-    }
-    return status == AG_OK ? ag_array_append(text, "", 1) : status;
 }
 
 static ag_status_t check_messages(const ag_chat_message_t *messages, size_t n_messages)
@@ -104,38 +91,111 @@ static ag_status_t check_messages(const ag_chat_message_t *messages, size_t n_me
     return AG_OK;
 }
 
-ag_status_t ag_chat_render(const ag_tokenizer_t *tokenizer, const ag_chat_message_t *messages,
-                           size_t n_messages, char **text_p, size_t *n_bytes_p)
+ag_status_t ag_chat_dialogue(const ag_chat_t *chat, const ag_chat_message_t *messages,
+                             size_t n_messages, ag_array_t *text, ag_array_t *answers)
 {
-    const char *template = ag_tokenizer_chat_template(tokenizer), *form, *system;
-    ag_array_t formed = AG_ARRAY(char), text = AG_ARRAY(char);
     ag_status_t status = check_messages(messages, n_messages);
-    size_t n_system;
+    ag_chat_span_t span;
+
+    if (status == AG_OK && chat->has_system && strcmp(messages[0].role, "system") != 0) {
+        status = append_turn(text, "system", chat->system.items, chat->system.n_items, &span);
+    }
+    for (size_t i = 0; i < n_messages && status == AG_OK; i++) {
+        status = append_turn(text, messages[i].role, messages[i].content, messages[i].content_bytes,
+                             &span);
+        if (status == AG_OK && strcmp(messages[i].role, "assistant") == 0) {
+            status = ag_array_append(answers, &span, 1);
+        }
+    }
+    return status;
+}
+
+/* Find the template's form, and what it has to say. */
+static ag_status_t recognise(ag_chat_t *chat, const char *template)
+{
+    ag_array_t formed = AG_ARRAY(char);
+    ag_status_t status = ag_template_form(template, &formed);
+    const char *form = formed.items, *system = NULL;
+    size_t n_system = 0;
     bool known = false;
 
-    if (status != AG_OK) {
-        return status;
-    }
-    if (template == NULL) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the model has no chat template: give the prompt as text, without --chat");
-    }
-    status = ag_template_form(template, &formed);
-    form = formed.items;
     if (status == AG_OK && strncmp(form, guard, strlen(guard)) == 0) {
         form += strlen(guard);
     }
     for (int i = 0; i < N_FORMS && status == AG_OK && !known; i++) {
         known = ag_template_matches(form, forms[i], &system, &n_system);
     }
-    if (known) {
-        status = render(system, n_system, messages, n_messages, &text);
-    } else if (status == AG_OK) {
-        status = ag_fail(AG_ERR_UNSUPPORTED, "the model's chat template is not known (known: "
-                                             "chatml): give the prompt as text, with the "
-                                             "template's marks, without --chat");
+    if (status == AG_OK && !known) {
+        status =
+            ag_fail(AG_ERR_UNSUPPORTED, "the model's chat template is not known (known: chatml)");
+    }
+    if (status == AG_OK && system != NULL) {
+        chat->has_system = true;
+        status = ag_template_unescape(system, n_system, &chat->system);
     }
     ag_array_fini(&formed);
+    return status;
+}
+
+ag_status_t ag_chat_open(const ag_tokenizer_t *tokenizer, ag_chat_t **chat_p)
+{
+    const char *template = ag_tokenizer_chat_template(tokenizer);
+    ag_chat_t *chat;
+    ag_status_t status;
+
+    if (template == NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model has no chat template");
+    }
+    chat = calloc(1, sizeof(*chat));
+    if (chat == NULL) {
+        return ag_fail_nomem("reading a chat template", sizeof(*chat));
+    }
+    chat->system = AG_ARRAY(char);
+    status = recognise(chat, template);
+    if (status != AG_OK) {
+        ag_chat_close(chat);
+        return status;
+    }
+    *chat_p = chat;
+    return AG_OK;
+}
+
+void ag_chat_close(ag_chat_t *chat)
+{
+    if (chat != NULL) {
+        ag_array_fini(&chat->system);
+        free(chat);
+    }
+}
+
+ag_status_t ag_chat_render(const ag_tokenizer_t *tokenizer, const ag_chat_message_t *messages,
+                           size_t n_messages, char **text_p, size_t *n_bytes_p)
+{
+    ag_array_t text = AG_ARRAY(char), answers = AG_ARRAY(ag_chat_span_t);
+    ag_status_t status = check_messages(messages, n_messages);
+    ag_chat_t *chat = NULL;
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = ag_chat_open(tokenizer, &chat);
+    if (status == AG_ERR_UNSUPPORTED) {
+        status = ag_fail(status,
+                         "%s: give the prompt as text, with the marks that the model knows, "
+                         "without --chat",
+                         ag_error());
+    }
+    if (status == AG_OK) {
+        status = ag_chat_dialogue(chat, messages, n_messages, &text, &answers);
+    }
+    if (status == AG_OK) {
+        status = append_text(&text, "<|im_start|>assistant\n");
+    }
+    if (status == AG_OK) {
+        status = ag_array_append(&text, "", 1);
+    }
+    ag_chat_close(chat);
+    ag_array_fini(&answers);
     if (status != AG_OK) {
         ag_array_fini(&text);
         return status;

@@ -353,7 +353,12 @@ static void add_ends(ag_tokenizer_t *tokenizer, const ag_json_t *ids)
     size_t n = is_list ? ag_json_size(ids) : 1;
 
     for (size_t i = 0; i < n; i++) {
-        ag_build_end(tokenizer, ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1));
+        int64_t id = ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1);
+
+        ag_build_end(tokenizer, id);
+        if (tokenizer->eos < 0 && id >= 0 && id < (int64_t)ag_tokenizer_size(tokenizer)) {
+            tokenizer->eos = (int32_t)id;
+        }
     }
 }
 
@@ -423,9 +428,10 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
         return status;
     }
     tokenizer->bos = template_bos(tokenizer, ag_json_get(reading->json, "post_processor"));
+    tokenizer->eos = id_of(tokenizer, ag_json_get(mine, "eos_token"));
+    ag_build_end(tokenizer, tokenizer->eos);
     add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
     add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));
-    ag_build_end(tokenizer, id_of(tokenizer, ag_json_get(mine, "eos_token")));
     status = read_template_file(files, tokenizer);
     if (status == AG_OK && tokenizer->chat_template == NULL) {
         status = keep_template(tokenizer, ag_json_get(mine, "chat_template"));

@@ -164,6 +164,7 @@ static ag_status_t read_special(const ag_gguf_t *gguf, const ag_pre_tokenizer_t 
     const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
     ag_status_t status = AG_OK;
 
+    tokenizer->eos = get_id(gguf, ends[0], tokenizer);
     for (int i = 0; i < 2; i++) {
         ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/hash.h"
 #include "runtime/text/tokenizer_priv.h"
 
 const char ag_pattern_gpt2[] =
@@ -31,6 +32,7 @@ typedef struct step {
 } step_t;
 
 struct ag_splitter {
+    uint64_t fingerprint;
     size_t n_steps;
     step_t steps[MOST_RULES];
 };
@@ -101,6 +103,14 @@ static ag_status_t compile(const ag_split_rule_t *rule, pcre2_code **code_p)
     return AG_OK;
 }
 
+static uint64_t hash_rule(uint64_t hash, const ag_split_rule_t *rule)
+{
+    const unsigned char how[] = {rule->literal, rule->invert, (unsigned char)rule->cut};
+
+    hash = ag_hash_bytes(hash, rule->pattern, strlen(rule->pattern) + 1);
+    return ag_hash_bytes(hash, how, sizeof(how));
+}
+
 ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
                                ag_splitter_t **splitter_p)
 {
@@ -110,6 +120,7 @@ ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
     if (splitter == NULL) {
         return ag_fail_nomem("making a pre-tokenizer", sizeof(*splitter));
     }
+    splitter->fingerprint = AG_HASH_SEED;
     if (n_rules > MOST_RULES) {
         free(splitter);
         return ag_fail(AG_ERR_UNSUPPORTED, "a pre-tokenizer of %zu expressions (at most %d)",
@@ -119,6 +130,7 @@ ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
         const ag_split_rule_t *rule = &rules[splitter->n_steps];
         step_t *step = &splitter->steps[splitter->n_steps];
 
+        splitter->fingerprint = hash_rule(splitter->fingerprint, rule);
         step->invert = rule->invert;
         step->cut = rule->cut;
         status = compile(rule, &step->code);
@@ -129,6 +141,11 @@ ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
     }
     *splitter_p = splitter;
     return AG_OK;
+}
+
+uint64_t ag_splitter_fingerprint(const ag_splitter_t *splitter)
+{
+    return splitter->fingerprint;
 }
 
 void ag_splitter_destroy(ag_splitter_t *splitter)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/hash.h"
 #include "runtime/base/utf8.h"
 #include "runtime/text/tokenizer_priv.h"
 
@@ -18,7 +19,7 @@ ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **to
     tokenizer->bytes = AG_ARRAY(char);
     tokenizer->added = AG_ARRAY(ag_added_t);
     tokenizer->merges = AG_ARRAY(ag_merge_t);
-    tokenizer->bos = -1;
+    tokenizer->bos = tokenizer->eos = -1;
     status = ag_model_files_gguf(files) != NULL ? ag_tokenizer_read_gguf(files, tokenizer)
                                                 : ag_tokenizer_read_folder(files, tokenizer);
     if (status != AG_OK) {
@@ -68,6 +69,36 @@ int32_t ag_tokenizer_bos(const ag_tokenizer_t *tokenizer)
     return tokenizer->bos;
 }
 
+int32_t ag_tokenizer_eos(const ag_tokenizer_t *tokenizer)
+{
+    return tokenizer->eos;
+}
+
+static uint64_t hash_array(uint64_t hash, const ag_array_t *array)
+{
+    hash = ag_hash_bytes(hash, &array->n_items, sizeof(array->n_items));
+    return ag_hash_bytes(hash, array->items, array->n_items * array->item_bytes);
+}
+
+uint64_t ag_tokenizer_fingerprint(const ag_tokenizer_t *tokenizer)
+{
+    const int32_t words[] = {tokenizer->bos, tokenizer->eos, tokenizer->ignore_merges,
+                             tokenizer->add_prefix_space};
+    const char *template = tokenizer->chat_template != NULL ? tokenizer->chat_template : "";
+    uint64_t splitter = ag_splitter_fingerprint(tokenizer->splitter);
+    uint64_t hash = AG_HASH_SEED;
+
+    _Static_assert(sizeof(ag_piece_t) == 12 && sizeof(ag_added_t) == 12 && sizeof(ag_merge_t) == 12,
+                   "hashed as they stand: no padding");
+    hash = hash_array(hash, &tokenizer->pieces);
+    hash = hash_array(hash, &tokenizer->bytes);
+    hash = hash_array(hash, &tokenizer->added);
+    hash = hash_array(hash, &tokenizer->merges);
+    hash = ag_hash_bytes(hash, words, sizeof(words));
+    hash = ag_hash_bytes(hash, &splitter, sizeof(splitter));
+    return ag_hash_mix(ag_hash_bytes(hash, template, strlen(template)));
+}
+
 bool ag_tokenizer_is_end(const ag_tokenizer_t *tokenizer, int32_t id)
 {
     return id >= 0 && (uint32_t)id < ag_tokenizer_size(tokenizer) &&
@@ -82,7 +113,8 @@ const char *ag_tokenizer_chat_template(const ag_tokenizer_t *tokenizer)
 /* What one call of encode needs, kept from word to word. */
 typedef struct encoding {
     ag_bpe_t bpe;
-    ag_array_t prefixed; /* char */
+    ag_array_t prefixed;   /* char */
+    const char *continued; /* no space is put before what begins here; NULL: nowhere */
     ag_array_t *ids;
 } encoding_t;
 
@@ -100,7 +132,7 @@ static ag_status_t encode_between(const ag_tokenizer_t *tokenizer, void *arg, co
     encoding_t *encoding = arg;
     ag_status_t status = AG_OK;
 
-    if (tokenizer->add_prefix_space && text[0] != ' ') {
+    if (tokenizer->add_prefix_space && text[0] != ' ' && text != encoding->continued) {
         encoding->prefixed.n_items = 0;
         status = ag_array_append(&encoding->prefixed, " ", 1);
         if (status == AG_OK) {
@@ -132,6 +164,7 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
         text = repaired;
     }
     if (status == AG_OK) {
+        encoding.continued = flags & AG_TOKEN_CONTINUES ? text : NULL;
         status = ag_added_cut(tokenizer, text, n_bytes, flags, encode_between, &encoding, ids);
     }
     used =

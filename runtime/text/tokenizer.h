@@ -7,8 +7,10 @@
 typedef struct ag_tokenizer ag_tokenizer_t;
 
 enum {
-    AG_TOKEN_SPECIAL = 1, /* flag of encode: special tokens in the text are recognised;
-                             flag of decode: special tokens are shown */
+    AG_TOKEN_SPECIAL = 1,   /* flag of encode: special tokens in the text are recognised;
+                               flag of decode: special tokens are shown */
+    AG_TOKEN_CONTINUES = 2, /* flag of encode: the text goes on from another, so that the space that
+                               some tokenizers put before a text is not put before this one */
 };
 
 /**
@@ -28,6 +30,14 @@ uint64_t ag_tokenizer_bytes(const ag_tokenizer_t *tokenizer);
 
 /** The id put before every text; -1 where the tokenizer adds none. */
 int32_t ag_tokenizer_bos(const ag_tokenizer_t *tokenizer);
+
+/** The id that ends a text: eos_token of the tokenizer, else the first that the model names; -1
+ * where there is none. */
+int32_t ag_tokenizer_eos(const ag_tokenizer_t *tokenizer);
+
+/** Of all that ids depend on, and of the chat template: the same for the same tokenizer, whatever
+ * files it came from may be called. */
+uint64_t ag_tokenizer_fingerprint(const ag_tokenizer_t *tokenizer);
 
 /** True for an end token: eos, eot, and generation_config's list. */
 bool ag_tokenizer_is_end(const ag_tokenizer_t *tokenizer, int32_t id);

@@ -48,7 +48,7 @@ struct ag_tokenizer {
     ag_splitter_t *splitter;
     bool ignore_merges; /* a word that is a token is that token */
     bool add_prefix_space;
-    int32_t bos;
+    int32_t bos, eos;
     char *chat_template;
 };
 
@@ -146,6 +146,9 @@ ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
                                ag_splitter_t **splitter_p);
 void ag_splitter_destroy(ag_splitter_t *splitter);
 size_t ag_splitter_bytes(const ag_splitter_t *splitter);
+
+/** Of its rules. */
+uint64_t ag_splitter_fingerprint(const ag_splitter_t *splitter);
 
 /** What becomes of a word. @return what is not AG_OK ends the cutting, and is its status. */
 typedef ag_status_t (*ag_word_fn_t)(void *arg, const char *bytes, size_t n_bytes);

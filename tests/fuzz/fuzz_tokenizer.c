@@ -96,7 +96,7 @@ static void use_stream(const char *bytes, size_t n_bytes)
 
 static void use_tokenizer(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes)
 {
-    for (unsigned flags = 0; flags <= AG_TOKEN_SPECIAL; flags++) {
+    for (unsigned flags = 0; flags <= (AG_TOKEN_SPECIAL | AG_TOKEN_CONTINUES); flags++) {
         ag_array_t ids = AG_ARRAY(int32_t), bytes = AG_ARRAY(char);
 
         /* an expression may give up on a text */

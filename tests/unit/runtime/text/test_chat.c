@@ -83,6 +83,39 @@ Test(chat, a_default_system_turn_comes_first_unless_there_is_one)
                     "<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n" ANSWER);
 }
 
+Test(chat, a_dialogue_tells_its_answers_with_the_mark_that_ends_each)
+{
+    static const ag_chat_message_t dialogue[] = {
+        {"user", "a", 1}, {"assistant", "yes", 3}, {"user", "c", 1}, {"assistant", "", 0}};
+    static const char expected[] = "<|im_start|>system\nBe 'kind'.\n<|im_end|>\n"
+                                   "<|im_start|>user\na<|im_end|>\n" ANSWER "yes<|im_end|>\n"
+                                   "<|im_start|>user\nc<|im_end|>\n" ANSWER "<|im_end|>\n";
+    static const char template[] = LOOP SYSTEM TURN "{% endfor %}" PROMPT;
+    ag_array_t text = AG_ARRAY(char), answers = AG_ARRAY(ag_chat_span_t);
+    ag_chat_span_t *spans;
+    ag_chat_t *chat;
+    made_t made;
+
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.json", "{'model':{'vocab':{},'merges':[]}," PRE_BYTES "}");
+    file_write(&made, "chat_template.jinja", template, strlen(template));
+    cr_assert_eq(folder_open(&made), AG_OK);
+    cr_assert_eq(ag_chat_open(made.tokenizer, &chat), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_chat_dialogue(chat, dialogue, 4, &text, &answers), AG_OK, "%s", ag_error());
+    cr_assert_eq(text.n_items, strlen(expected));
+    cr_expect_arr_eq(text.items, expected, strlen(expected));
+    spans = answers.items;
+    cr_assert_eq(answers.n_items, 2);
+    cr_expect_eq(spans[0].begin, (size_t)(strstr(expected, "yes") - expected));
+    cr_expect_eq(spans[0].end, spans[0].begin + strlen("yes<|im_end|>"));
+    cr_expect_eq(spans[1].end, strlen(expected) - 1);
+    cr_expect_eq(spans[1].begin, spans[1].end - strlen("<|im_end|>"));
+    ag_chat_close(chat);
+    ag_array_fini(&text);
+    ag_array_fini(&answers);
+    made_close(&made);
+}
+
 Test(chat, content_is_taken_as_it_is)
 {
     static const ag_chat_message_t odd[] = {{"user", "\0{{x}} 'a' \\n", 13}};

@@ -249,6 +249,79 @@ Test(read_folder, a_bos_beyond_the_vocabulary_is_none)
     expect_bos(TEMPLATE(""), "{}", -1);
 }
 
+Test(read_folder, the_eos_is_the_tokenizers_or_the_first_that_the_model_names)
+{
+    static const struct {
+        const char *tokenizer, *model;
+        int32_t eos;
+    } rows[] = {{"{}", "{}", -1},
+                {"{}", "{'eos_token_id':2}", 2},
+                {"{}", "{'eos_token_id':[9,1,2]}", 1},
+                {"{'eos_token':'<s>'}", "{'eos_token_id':[1,2]}", 3},
+                {"{'eos_token':{'content':'ab'}}", "{}", 2},
+                {"{'eos_token':'none'}", "{'eos_token_id':0}", 0}};
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        made_t made;
+
+        folder_begin(&made);
+        folder_write(&made, "tokenizer.json",
+                     "{'added_tokens':[{'id':3,'content':'<s>'}]," MODEL "," PRE_BYTES "}");
+        folder_write(&made, "tokenizer_config.json", rows[i].tokenizer);
+        folder_write(&made, "config.json", rows[i].model);
+        cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+        cr_expect_eq(ag_tokenizer_eos(made.tokenizer), rows[i].eos, "row %zu", i);
+        made_close(&made);
+    }
+}
+
+static uint64_t fingerprint(const char *json, const char *config)
+{
+    uint64_t found;
+    made_t made;
+
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.json", json);
+    folder_write(&made, "tokenizer_config.json", config);
+    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+    found = ag_tokenizer_fingerprint(made.tokenizer);
+    made_close(&made);
+    return found;
+}
+
+Test(read_folder, whatever_changes_ids_or_the_template_changes_the_fingerprint)
+{
+    static const char *const others[][2] = {
+        {"{'model':{'vocab':{'a':0,'b':1,'ab':2},'merges':[]}," PRE_BYTES "}", "{}"},
+        {"{'model':{'vocab':{'a':1,'b':0,'ab':2},'merges':['a b']}," PRE_BYTES "}", "{}"},
+        {"{'added_tokens':[{'id':3,'content':'c'}]," MODEL "," PRE_BYTES "}", "{}"},
+        {"{" MODEL ",'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false}}", "{}"},
+        {"{" MODEL ",'pre_tokenizer':{'type':'ByteLevel','use_regex':false}}", "{}"},
+        {PLAIN, "{'chat_template':'x'}"},
+        {PLAIN, "{'eos_token':'a'}"}};
+    uint64_t plain = fingerprint(PLAIN, "{}");
+
+    cr_expect_eq(fingerprint(PLAIN, "{'unused':1}"), plain);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        cr_expect_neq(fingerprint(others[i][0], others[i][1]), plain, "other %zu", i);
+    }
+}
+
+Test(read_folder, the_space_in_front_is_left_out_where_a_text_goes_on)
+{
+    made_t made;
+
+    made_open(&made, "{'model':{'vocab':{'a':0,'\\u0120':1},'merges':[]},"
+                     "'added_tokens':[{'id':2,'content':'<x>'}],"
+                     "'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':true}}");
+    expect_ids(made.tokenizer, "a", 0, "1 0");
+    expect_ids(made.tokenizer, "a", AG_TOKEN_CONTINUES, "0");
+    expect_ids(made.tokenizer, " a", AG_TOKEN_CONTINUES, "1 0");
+    expect_ids(made.tokenizer, "<x>a", AG_TOKEN_CONTINUES, "2 1 0");
+    expect_ids(made.tokenizer, "a<x>a", AG_TOKEN_CONTINUES, "0 2 1 0");
+    made_close(&made);
+}
+
 Test(read_folder, damaged_files_beside_it_are_refused)
 {
     made_t made;

@@ -191,6 +191,7 @@ Test(read_gguf, end_tokens_and_the_bos_are_ids_of_the_vocabulary_or_none)
         gguf_integer(&gguf, "tokenizer.ggml.add_bos_token", AG_GGUF_BOOL, 1);
         cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
         cr_expect_eq(ag_tokenizer_bos(made.tokenizer), rows[i].means, "row %zu", i);
+        cr_expect_eq(ag_tokenizer_eos(made.tokenizer), rows[i].means, "row %zu", i);
         for (int32_t id = -1; id < 8; id++) {
             cr_expect_eq(ag_tokenizer_is_end(made.tokenizer, id),
                          id == 1 || (id >= 0 && id == rows[i].means), "row %zu, id %d", i, id);
