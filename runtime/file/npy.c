@@ -231,79 +231,136 @@ static ag_status_t check_size(const ag_input_t *input, const ag_npy_header_t *he
                    (unsigned long long)header->n_elements, (unsigned long long)element_bytes);
 }
 
-static ag_status_t read_ids(ag_input_t *input, size_t n_ids, size_t id_bytes, int32_t *ids)
+struct ag_npy_ids {
+    ag_input_t input; /* its window is not used any more */
+    char *path;
+    uint64_t data_bytes; /* where the data begin */
+    uint64_t n_ids;
+    size_t id_bytes;
+};
+
+/* What the file holds, from its header. */
+static ag_status_t check_ids(ag_npy_ids_t *ids, const ag_npy_header_t *header)
 {
+    if (strcmp(header->descr, "<i4") == 0) {
+        ids->id_bytes = sizeof(int32_t);
+    } else if (strcmp(header->descr, "<i8") == 0) {
+        ids->id_bytes = sizeof(int64_t);
+    }
+    if (ids->id_bytes == 0 || header->n_dims != 1) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s holds %u-dimensional '%s'; token ids are one-dimensional int32 ('<i4') "
+                       "or int64 ('<i8')",
+                       ids->path, header->n_dims, header->descr);
+    }
+    ids->n_ids = header->n_elements;
+    ids->data_bytes = ids->input.at_bytes;
+    return check_size(&ids->input, header, ids->id_bytes);
+}
+
+ag_status_t ag_npy_ids_open(const char *path, ag_npy_ids_t **ids_p)
+{
+    ag_npy_ids_t *ids = calloc(1, sizeof(*ids));
+    ag_npy_header_t header = {0};
+    ag_status_t status;
+
+    if (ids == NULL) {
+        return ag_fail_nomem(path, sizeof(*ids));
+    }
+    ids->path = strdup(path);
+    if (ids->path == NULL) {
+        status = ag_fail_nomem(path, strlen(path) + 1);
+        goto free_ids;
+    }
+    status = ag_input_open(&ids->input, ids->path);
+    if (status != AG_OK) {
+        goto free_ids;
+    }
+    status = read_header(&ids->input, &header);
+    if (status == AG_OK) {
+        status = check_ids(ids, &header);
+    }
+    if (status != AG_OK) {
+        ag_npy_ids_close(ids);
+        return status;
+    }
+    *ids_p = ids;
+    return AG_OK;
+
+free_ids:
+    free(ids->path);
+    free(ids);
+    return status;
+}
+
+uint64_t ag_npy_ids_count(const ag_npy_ids_t *ids)
+{
+    return ids->n_ids;
+}
+
+ag_status_t ag_npy_ids_read(const ag_npy_ids_t *ids, uint64_t first, size_t n, int32_t *dst)
+{
+    static const char part[] = "token ids";
+    uint64_t offset_bytes = ids->data_bytes + first * ids->id_bytes;
     int64_t slice[SLICE_IDS];
 
-    if (id_bytes == sizeof(*ids)) {
-        return ag_input_take(input, ids, n_ids * sizeof(*ids));
+    if (ids->id_bytes == sizeof(*dst)) {
+        return ag_file_pread(ids->input.fd, ids->path, part, offset_bytes, n * sizeof(*dst), dst);
     }
-    for (size_t done = 0; done < n_ids;) {
-        size_t n = n_ids - done < SLICE_IDS ? n_ids - done : SLICE_IDS;
-        ag_status_t status = ag_input_take(input, slice, n * sizeof(*slice));
+    for (size_t done = 0; done < n;) {
+        size_t n_slice = n - done < SLICE_IDS ? n - done : SLICE_IDS;
+        ag_status_t status =
+            ag_file_pread(ids->input.fd, ids->path, part, offset_bytes + done * sizeof(*slice),
+                          n_slice * sizeof(*slice), slice);
 
         if (status != AG_OK) {
             return status;
         }
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < n_slice; i++) {
             if (slice[i] < INT32_MIN || slice[i] > INT32_MAX) {
-                return ag_fail(AG_ERR_FORMAT, "%s: element %zu, %lld, is no token id", input->path,
-                               done + i, (long long)slice[i]);
+                return ag_fail(AG_ERR_FORMAT, "%s: element %llu, %lld, is no token id", ids->path,
+                               (unsigned long long)(first + done + i), (long long)slice[i]);
             }
-            ids[done + i] = (int32_t)slice[i];
+            dst[done + i] = (int32_t)slice[i];
         }
-        done += n;
+        done += n_slice;
     }
     return AG_OK;
 }
 
+void ag_npy_ids_close(ag_npy_ids_t *ids)
+{
+    if (ids != NULL) {
+        ag_input_close(&ids->input);
+        free(ids->path);
+        free(ids);
+    }
+}
+
 ag_status_t ag_npy_read_ids(const char *path, int32_t **ids_p, size_t *n_ids_p)
 {
-    ag_npy_header_t header = {0};
-    size_t id_bytes = 0;
-    ag_input_t input;
+    ag_npy_ids_t *file;
     int32_t *ids;
-    ag_status_t status = ag_input_open(&input, path);
+    ag_status_t status = ag_npy_ids_open(path, &file);
 
     if (status != AG_OK) {
         return status;
     }
-    status = read_header(&input, &header);
-    if (status != AG_OK) {
-        goto close_input;
-    }
-    if (strcmp(header.descr, "<i4") == 0) {
-        id_bytes = sizeof(int32_t);
-    } else if (strcmp(header.descr, "<i8") == 0) {
-        id_bytes = sizeof(int64_t);
-    }
-    if (id_bytes == 0 || header.n_dims != 1) {
-        status =
-            ag_fail(AG_ERR_FORMAT,
-                    "%s holds %u-dimensional '%s'; token ids are one-dimensional int32 ('<i4') "
-                    "or int64 ('<i8')",
-                    path, header.n_dims, header.descr);
-        goto close_input;
-    }
-    status = check_size(&input, &header, id_bytes);
-    if (status != AG_OK) {
-        goto close_input;
-    }
-    ids = malloc(header.n_elements * sizeof(*ids) + 1); /* never of 0 bytes */
+    ids = malloc(file->n_ids * sizeof(*ids) + 1); /* never of 0 bytes */
     if (ids == NULL) {
-        status = ag_fail_nomem(path, header.n_elements * sizeof(*ids));
-        goto close_input;
+        status = ag_fail_nomem(path, file->n_ids * sizeof(*ids));
+        goto close_file;
     }
-    status = read_ids(&input, header.n_elements, id_bytes, ids);
+    status = ag_npy_ids_read(file, 0, file->n_ids, ids);
     if (status != AG_OK) {
         free(ids);
-        goto close_input;
+        goto close_file;
     }
     *ids_p = ids;
-    *n_ids_p = header.n_elements;
+    *n_ids_p = file->n_ids;
 
-close_input:
-    ag_input_close(&input);
+close_file:
+    ag_npy_ids_close(file);
     return status;
 }
 

@@ -58,6 +58,41 @@ static ag_status_t try_f32(const char *dict, size_t n_data_bytes, uint32_t *n_di
     return status;
 }
 
+Test(npy, parts_of_ids_are_those_of_the_whole)
+{
+    static const char *const dicts[] = {
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (9001,), }",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (9001,), }"};
+
+    for (int wide = 0; wide < 2; wide++) {
+        ag_array_t bytes = AG_ARRAY(unsigned char);
+        memory_file_t file;
+        ag_npy_ids_t *ids;
+        int32_t part[5000];
+
+        put_npy(&bytes, 1, dicts[wide]);
+        for (uint32_t i = 0; i < 9001; i++) {
+            put_u32(&bytes, i);
+            put_zeros(&bytes, wide ? 4 : 0);
+        }
+        memory_file_open(&file, &bytes);
+        cr_assert_eq(ag_npy_ids_open(file.path, &ids), AG_OK, "%s", ag_error());
+        cr_expect_eq(ag_npy_ids_count(ids), 9001);
+        for (uint64_t first = 0; first < 9001; first += 1999) {
+            size_t n = 9001 - first < 5000 ? 9001 - first : 5000;
+
+            cr_assert_eq(ag_npy_ids_read(ids, first, n, part), AG_OK, "%s", ag_error());
+            for (size_t i = 0; i < n; i++) {
+                cr_assert_eq(part[i], (int32_t)(first + i));
+            }
+        }
+        cr_expect_eq(ag_npy_ids_read(ids, 9001, 1, part), AG_ERR_IO);
+        ag_npy_ids_close(ids);
+        memory_file_close(&file);
+        ag_array_fini(&bytes);
+    }
+}
+
 Test(npy, ids_that_numpy_wrote_are_read)
 {
     static const int32_t expected[] = {0, 191, 210, 275, 177, 238, 306};
