@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 256 * 1024, SUFFIX_BYTES = 32 };
+enum { BUFFER_BYTES = 256 * 1024, SUFFIX_BYTES = 48, MOST_NAMES = 1000 };
 
 struct ag_aside {
     char *path;
@@ -34,10 +34,16 @@ static ag_status_t check_target(const char *path)
     return ag_fail(AG_ERR_INVALID, "writing %s: it exists and is not a regular file", path);
 }
 
-static ag_status_t open_stream(ag_aside_t *aside)
+/* Under a name that nobody has: several may write the same file at once, from one process, or from
+ * hosts where processes have the same number. */
+static ag_status_t open_stream(ag_aside_t *aside, size_t n_aside)
 {
-    int fd = open(aside->aside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = -1;
 
+    for (int i = 0; i == 0 || (fd < 0 && errno == EEXIST && i < MOST_NAMES); i++) {
+        snprintf(aside->aside_path, n_aside, "%s.tmp.%ld.%d", aside->path, (long)getpid(), i);
+        fd = open(aside->aside_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
     if (fd < 0) {
         return ag_fail(AG_ERR_IO, "creating %s: %s", aside->aside_path, strerror(errno));
     }
@@ -70,8 +76,7 @@ ag_status_t ag_aside_open(const char *path, ag_aside_t **aside_p)
         status = ag_fail_nomem(path, n_aside);
         goto free_aside;
     }
-    snprintf(aside->aside_path, n_aside, "%s.tmp.%ld", path, (long)getpid());
-    status = open_stream(aside);
+    status = open_stream(aside, n_aside);
     if (status != AG_OK) {
         goto free_aside;
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "make_files.h"
+#include "runtime/file/aside.h"
 #include "runtime/file/extent_priv.h"
 #include "runtime/file/input_priv.h"
 #include "runtime/file/names_priv.h"
@@ -130,4 +131,27 @@ Test(extents, empty_tensors_share_no_bytes)
     cr_expect_eq(ag_extents_check("a file", shared, 3), AG_ERR_FORMAT);
     cr_expect(error_says("a file", "'a'", "'b'", NULL));
     cr_expect_eq(ag_extents_check("a file", NULL, 0), AG_OK);
+}
+
+Test(aside, a_file_may_be_written_by_two_at_once)
+{
+    ag_aside_t *one, *other;
+    scratch_t scratch;
+    char text[8] = "";
+    FILE *file;
+
+    scratch_open(&scratch);
+    cr_assert_eq(ag_aside_open(scratch_path(&scratch, "f"), &one), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_aside_open(scratch_path(&scratch, "f"), &other), AG_OK, "%s", ag_error());
+    fputs("one", ag_aside_stream(one));
+    fputs("other", ag_aside_stream(other));
+    cr_expect_eq(ag_aside_complete(other), AG_OK, "%s", ag_error());
+    cr_expect_eq(ag_aside_complete(one), AG_OK, "%s", ag_error());
+    cr_expect_eq(scratch_count(&scratch), 1);
+    file = fopen(scratch_path(&scratch, "f"), "rb");
+    cr_assert_not_null(file);
+    cr_expect_eq(fread(text, 1, sizeof(text), file), 3);
+    cr_expect_str_eq(text, "one");
+    fclose(file);
+    scratch_close(&scratch);
 }
