@@ -207,7 +207,9 @@ static ag_status_t run_twice(ag_session_t *session, const ag_array_t *ids, betwe
     if (status == AG_OK && session->net->n_ranks == 1) {
         const void *weights = ag_job_weights(session->job, &n_bytes);
 
-        ag_memory_probe_init(&between->memory, session->team, weights, n_bytes);
+        if (weights != NULL) {
+            ag_memory_probe_init(&between->memory, session->team, weights, n_bytes);
+        }
     }
     if (status == AG_OK) {
         status = run(session, ids, n_prompt, n_steps, between, figures);

@@ -53,7 +53,7 @@ static ag_memory_t memory_of(const way_t *way, uint32_t rank)
 {
     const ag_session_t *session = way->session;
     ag_memory_t memory = ag_memory_foretell(way->build, way->programs, rank,
-                                            ag_session_rank(session, rank)->n_threads);
+                                            ag_session_rank(session, rank)->n_threads, false);
     uint64_t input = rank == 0 ? input_bytes(&session->input, &memory) : 0;
 
     memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = "input", .bytes = input};

@@ -8,44 +8,66 @@
 #include "parallel/run/job_priv.h"
 
 typedef struct all_reduce_task {
-    ag_job_t *job;
+    ag_staged_t staged;
     const ag_op_t *op;
     ag_group_t *group;
     uint64_t offset; /* of the buffer in its slot */
+    unsigned char *device, *host;
+    uint64_t n; /* floats */
     ag_collective_request_t *request;
 } all_reduce_task_t;
 
-static ag_status_t start(void *arg, const ag_run_t *run)
+static ag_status_t take_out(void *arg, const ag_run_t *run)
+{
+    all_reduce_task_t *task = arg;
+    uint64_t n_rows = ((const ag_step_t *)run->step)->counts[task->op->counter];
+    uint64_t bytes = task->op->unit_bytes * ag_half_rows(task->op->half, n_rows);
+
+    task->n = bytes / sizeof(float);
+    task->device = ag_job_slot(task->staged.job, run->slot) + task->offset +
+                   task->op->unit_bytes * ag_half_begin(task->op->half, n_rows);
+    task->host = ag_staged_place(&task->staged, task->device, bytes);
+    return ag_staged_out(&task->staged, task->host, task->device, bytes);
+}
+
+static ag_status_t test(void *arg)
+{
+    return ag_group_test(((all_reduce_task_t *)arg)->request);
+}
+
+static ag_status_t post(void *arg, const ag_run_t *run)
 {
     all_reduce_task_t *task = arg;
     const ag_step_t *step = run->step;
-    uint64_t n_rows = step->counts[task->op->counter];
-    uint64_t n = task->op->unit_bytes / sizeof(float) * ag_half_rows(task->op->half, n_rows);
     ag_transfer_shape_t shape = ag_group_shape(task->group);
-    unsigned char *data = ag_job_slot(task->job, run->slot) + task->offset +
-                          task->op->unit_bytes * ag_half_begin(task->op->half, n_rows);
     ag_status_t status;
 
-    if (n == 0) {
+    if (task->n == 0) {
         return AG_OK;
     }
     shape.collective = AG_ALL_REDUCE;
     shape.element_bytes = sizeof(float);
-    shape.n = n / step->counts[AG_COUNT_SEQUENCES];
+    shape.n = task->n / step->counts[AG_COUNT_SEQUENCES];
     shape.algorithm = ag_transfer_choose(&shape);
-    shape.n = n;
+    shape.n = task->n;
     status =
         ag_group_post(task->group, &shape,
-                      &(ag_collective_memory_t){.buffer = data, .staging = task->job->staging.base},
+                      &(ag_collective_memory_t){.buffer = task->host,
+                                                .staging = task->staged.job->staging.messages.base},
                       &task->request);
-    return status == AG_OK ? ag_group_test(task->request) : status;
+    return status == AG_OK ? test(arg) : status;
 }
 
-static ag_status_t test(void *arg, const ag_run_t *run)
+static ag_status_t bring_in(void *arg, const ag_run_t *run)
 {
+    all_reduce_task_t *task = arg;
+
     (void)run;
-    return ag_group_test(((all_reduce_task_t *)arg)->request);
+    return ag_staged_in(&task->staged, task->device, task->host, task->n * sizeof(float));
 }
+
+static const ag_task_stage_t stages[] = {
+    {.begin = take_out}, {post, test}, {.begin = bring_in}, {0}};
 
 ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op)
@@ -57,7 +79,7 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
     if (task == NULL) {
         return ag_fail_nomem("binding a program", sizeof(*task));
     }
-    *task = (all_reduce_task_t){.job = job,
+    *task = (all_reduce_task_t){.staged = {.job = job, .stream = o->stream, .stages = stages},
                                 .op = o,
                                 .group = job->groups[o->subject],
                                 .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
@@ -65,8 +87,8 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].traced[o->half],
                                    .detail = o->subject,
                                    .kind = o->kind,
-                                   .start = start,
-                                   .test = test,
+                                   .start = ag_staged_start,
+                                   .test = ag_staged_test,
                                    .arg = task};
     return AG_OK;
 }

@@ -7,19 +7,30 @@
 #include "parallel/run/job_priv.h"
 
 typedef struct exchange_task {
-    ag_job_t *job;
+    ag_staged_t staged;
     const ag_op_t *op;
     ag_group_t *group;
     uint64_t offsets[AG_MAX_MOVED]; /* of the buffers in it */
+    uint64_t sizes[AG_MAX_MOVED];   /* of these, in bytes */
     uint64_t most_received;         /* rows that the second has room for */
+    unsigned char *hosts[AG_MAX_MOVED];
     ag_collective_request_t *request;
+    ag_transfer_shape_t shape;
     uint32_t n_ranks;
     uint64_t counts[]; /* (2, n_ranks) elements for and of each rank */
 } exchange_task_t;
 
 static unsigned char *memory_of(const exchange_task_t *task, const ag_run_t *run, int buffer)
 {
-    return ag_job_slot(task->job, run->slot) + task->offsets[buffer];
+    return ag_job_slot(task->staged.job, run->slot) + task->offsets[buffer];
+}
+
+/* The host's, of all that there are. */
+static void take_places(exchange_task_t *task, const ag_run_t *run)
+{
+    for (int i = 0; i < task->op->n_uses; i++) {
+        task->hosts[i] = ag_staged_place(&task->staged, memory_of(task, run, i), task->sizes[i]);
+    }
 }
 
 static const ag_shard_t *my_shard(const ag_job_t *job)
@@ -27,57 +38,110 @@ static const ag_shard_t *my_shard(const ag_job_t *job)
     return &job->opts.build->ranks[job->rank].shard;
 }
 
-static ag_status_t post(exchange_task_t *task, ag_transfer_shape_t *shape,
-                        const ag_collective_memory_t *memory)
+static uint64_t sum_of_counts(const uint64_t *counts, uint32_t n)
 {
-    ag_status_t status;
+    uint64_t sum = 0;
 
-    shape->algorithm = ag_transfer_choose(shape);
-    status = ag_group_post(task->group, shape, memory, &task->request);
-    return status == AG_OK ? ag_group_test(task->request) : status;
+    for (uint32_t r = 0; r < n; r++) {
+        sum += counts[r];
+    }
+    return sum;
 }
 
-static ag_status_t start_gather(void *arg, const ag_run_t *run)
+static ag_status_t test(void *arg)
+{
+    return ag_group_test(((exchange_task_t *)arg)->request);
+}
+
+/* ALL_GATHER works in its one buffer, ALL_TO_ALL from its first to its second. */
+static ag_status_t post(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+    bool gathers = task->op->kind == AG_OP_ALL_GATHER;
+    ag_collective_memory_t memory = {.buffer = task->hosts[gathers ? 0 : 1],
+                                     .input = gathers ? NULL : task->hosts[0],
+                                     .staging = task->staged.job->staging.messages.base};
+    ag_status_t status;
+
+    (void)run;
+    task->shape.algorithm = ag_transfer_choose(&task->shape);
+    status = ag_group_post(task->group, &task->shape, &memory, &task->request);
+    return status == AG_OK ? test(arg) : status;
+}
+
+static ag_status_t take_share(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
     const ag_step_t *step = run->step;
-    ag_transfer_shape_t shape = ag_group_shape(task->group);
+    uint64_t unit = task->op->unit_bytes, begin, end;
+    uint32_t mine = my_shard(task->staged.job)->stage_index;
 
-    shape.collective = AG_ALL_GATHER;
-    shape.element_bytes = task->op->unit_bytes;
-    shape.n = step->counts[task->op->counter];
-    shape.counts = task->counts;
+    task->shape = ag_group_shape(task->group);
+    task->shape.collective = AG_ALL_GATHER;
+    task->shape.element_bytes = task->op->unit_bytes;
+    task->shape.n = step->counts[task->op->counter];
+    task->shape.counts = task->counts;
     for (uint32_t r = 0; r < task->n_ranks; r++) {
-        uint64_t begin, end;
-
-        ag_places_rows(&(ag_places_t){.part = r, .n_parts = task->n_ranks}, shape.n, &begin, &end);
+        ag_places_rows(&(ag_places_t){.part = r, .n_parts = task->n_ranks}, task->shape.n, &begin,
+                       &end);
         task->counts[r] = end - begin;
     }
-    return post(task, &shape,
-                &(ag_collective_memory_t){.buffer = memory_of(task, run, 0),
-                                          .staging = task->job->staging.base});
+    take_places(task, run);
+    ag_places_rows(&(ag_places_t){.part = mine, .n_parts = task->n_ranks}, task->shape.n, &begin,
+                   &end);
+    return ag_staged_out(&task->staged, task->hosts[0] + begin * unit,
+                         memory_of(task, run, 0) + begin * unit, (end - begin) * unit);
+}
+
+static ag_status_t bring_all(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+
+    return ag_staged_in(&task->staged, memory_of(task, run, 0), task->hosts[0],
+                        task->shape.n * task->op->unit_bytes);
+}
+
+static const ag_task_stage_t gather_stages[] = {
+    {.begin = take_share}, {post, test}, {.begin = bring_all}, {0}};
+
+/* What an ALL_TO_ALL sends, and what it has received. */
+static ag_status_t take_sent(exchange_task_t *task, const ag_run_t *run)
+{
+    task->shape.collective = AG_ALL_TO_ALL;
+    task->shape.send_counts = task->counts;
+    task->shape.recv_counts = task->counts + task->n_ranks;
+    return ag_staged_out(&task->staged, task->hosts[0], memory_of(task, run, 0),
+                         sum_of_counts(task->shape.send_counts, task->n_ranks) *
+                             task->shape.element_bytes);
+}
+
+static ag_status_t bring_received(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+
+    return ag_staged_in(&task->staged, memory_of(task, run, 1), task->hosts[1],
+                        sum_of_counts(task->shape.recv_counts, task->n_ranks) *
+                            task->shape.element_bytes);
 }
 
 /* One number for each expert that a rank holds: its own from all, or all ranks' from one. */
-static ag_status_t start_numbers(void *arg, const ag_run_t *run)
+static ag_status_t take_numbers(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_expert_shard_t *experts = &my_shard(task->job)->experts;
-    ag_transfer_shape_t shape = ag_group_shape(task->group);
+    const ag_expert_shard_t *experts = &my_shard(task->staged.job)->experts;
 
+    task->shape = ag_group_shape(task->group);
+    task->shape.element_bytes = sizeof(uint32_t);
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         task->counts[r] = experts->n_held_of[r];
         task->counts[task->n_ranks + r] = experts->n_held;
     }
-    shape.collective = AG_ALL_TO_ALL;
-    shape.element_bytes = sizeof(uint32_t);
-    shape.send_counts = task->counts;
-    shape.recv_counts = task->counts + task->n_ranks;
-    return post(task, &shape,
-                &(ag_collective_memory_t){.buffer = memory_of(task, run, 1),
-                                          .input = memory_of(task, run, 0),
-                                          .staging = task->job->staging.base});
+    take_places(task, run);
+    return take_sent(task, run);
 }
+
+static const ag_task_stage_t numbers_stages[] = {
+    {.begin = take_numbers}, {post, test}, {.begin = bring_received}, {0}};
 
 static uint64_t sum_of(const uint32_t *numbers, uint32_t n)
 {
@@ -89,46 +153,51 @@ static uint64_t sum_of(const uint32_t *numbers, uint32_t n)
     return sum;
 }
 
-/* Rows by the numbers that were exchanged before; their results go the same ways back. */
-static ag_status_t start_rows(void *arg, const ag_run_t *run)
+/* Rows go by the numbers that were exchanged before: the host must know them. */
+static ag_status_t look_at_numbers(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_expert_shard_t *experts = &my_shard(task->job)->experts;
+    ag_status_t status;
+
+    take_places(task, run);
+    status = ag_staged_out(&task->staged, task->hosts[2], memory_of(task, run, 2), task->sizes[2]);
+    return status == AG_OK ? ag_staged_out(&task->staged, task->hosts[3], memory_of(task, run, 3),
+                                           task->sizes[3])
+                           : status;
+}
+
+/* Their results go the same ways back. */
+static ag_status_t take_rows(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+    const ag_expert_shard_t *experts = &my_shard(task->staged.job)->experts;
     bool back = task->op->counter == AG_SIZE_RECEIVED;
-    const uint32_t *there = (const uint32_t *)(const void *)memory_of(task, run, back ? 3 : 2);
-    const uint32_t *here = (const uint32_t *)(const void *)memory_of(task, run, back ? 2 : 3);
-    uint64_t *sent = task->counts, *received = task->counts + task->n_ranks, n_received = 0;
-    ag_transfer_shape_t shape = ag_group_shape(task->group);
+    const uint32_t *there = (const uint32_t *)(const void *)task->hosts[back ? 3 : 2];
+    const uint32_t *here = (const uint32_t *)(const void *)task->hosts[back ? 2 : 3];
+    uint64_t *sent = task->counts, *received = task->counts + task->n_ranks;
+    uint64_t n_received;
 
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         (back ? received : sent)[r] = sum_of(there, experts->n_held_of[r]);
         (back ? sent : received)[r] = sum_of(here, experts->n_held);
         there += experts->n_held_of[r];
         here += experts->n_held;
-        n_received += received[r];
     }
+    n_received = sum_of_counts(received, task->n_ranks);
     if (n_received > task->most_received) {
         return ag_fail(AG_ERR_PEER, "%llu rows come for this rank's experts, %llu can be had",
                        (unsigned long long)n_received, (unsigned long long)task->most_received);
     }
-    shape.collective = AG_ALL_TO_ALL;
-    shape.element_bytes = task->op->unit_bytes;
-    shape.send_counts = sent;
-    shape.recv_counts = received;
-    return post(task, &shape,
-                &(ag_collective_memory_t){.buffer = memory_of(task, run, 1),
-                                          .input = memory_of(task, run, 0),
-                                          .staging = task->job->staging.base});
+    task->shape = ag_group_shape(task->group);
+    task->shape.element_bytes = task->op->unit_bytes;
+    return take_sent(task, run);
 }
 
-static ag_status_t test(void *arg, const ag_run_t *run)
-{
-    (void)run;
-    return ag_group_test(((exchange_task_t *)arg)->request);
-}
+static const ag_task_stage_t rows_stages[] = {
+    {.begin = look_at_numbers}, {.begin = take_rows}, {post, test}, {.begin = bring_received}, {0}};
 
 static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
-                             uint32_t op, ag_status_t (*start)(void *arg, const ag_run_t *run))
+                             uint32_t op, const ag_task_stage_t *stages)
 {
     const ag_rank_program_t *rank = &program->ranks[job->rank];
     const ag_op_t *o = &ag_rank_ops(rank)[op];
@@ -139,7 +208,7 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
     if (task == NULL) {
         return ag_fail_nomem("binding a program", bytes);
     }
-    task->job = job;
+    task->staged = (ag_staged_t){.job = job, .stream = o->stream, .stages = stages};
     task->op = o;
     task->group = job->groups[o->subject];
     task->n_ranks = n_ranks;
@@ -147,6 +216,7 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
         uint32_t buffer = ag_op_uses(rank, o)[i].buffer;
 
         task->offsets[i] = bound->offsets[buffer];
+        task->sizes[i] = AG_ITEMS(&rank->buffers, ag_buffer_t)[buffer].bytes;
         if (i == 1) {
             task->most_received =
                 program->bounds[AG_ITEMS(&rank->buffers, ag_buffer_t)[buffer].counter];
@@ -156,8 +226,8 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
                                    .detail = o->subject,
                                    .kind = o->kind,
-                                   .start = start,
-                                   .test = test,
+                                   .start = ag_staged_start,
+                                   .test = ag_staged_test,
                                    .arg = task};
     return AG_OK;
 }
@@ -165,7 +235,7 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
 ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op)
 {
-    return bind_task(job, program, bound, op, start_gather);
+    return bind_task(job, program, bound, op, gather_stages);
 }
 
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
@@ -173,5 +243,5 @@ ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bo
 {
     bool numbers = ag_rank_ops(&program->ranks[job->rank])[op].counter == AG_SIZE_ONE;
 
-    return bind_task(job, program, bound, op, numbers ? start_numbers : start_rows);
+    return bind_task(job, program, bound, op, numbers ? numbers_stages : rows_stages);
 }

@@ -5,38 +5,65 @@
 #include "parallel/run/job_priv.h"
 
 typedef struct message_task {
-    ag_job_t *job;
+    ag_staged_t staged;
     const ag_op_t *op;
     uint64_t offset; /* of the buffer in its slot */
+    unsigned char *device, *host;
+    uint64_t bytes;
     ag_net_request_t request;
 } message_task_t;
 
-static ag_status_t start(void *arg, const ag_run_t *run)
+static ag_status_t take_out(void *arg, const ag_run_t *run)
 {
     message_task_t *task = arg;
     const ag_step_t *step = run->step;
-    ag_net_t *net = task->job->opts.net;
+
+    task->bytes = task->op->unit_bytes * step->counts[task->op->counter];
+    task->device = ag_job_slot(task->staged.job, run->slot) + task->offset;
+    task->host = ag_staged_place(&task->staged, task->device, task->bytes);
+    return task->op->kind == AG_OP_SEND
+               ? ag_staged_out(&task->staged, task->host, task->device, task->bytes)
+               : AG_OK;
+}
+
+static ag_status_t test(void *arg)
+{
+    message_task_t *task = arg;
+
+    return ag_net_test(task->staged.job->opts.net, &task->request);
+}
+
+static ag_status_t post(void *arg, const ag_run_t *run)
+{
+    message_task_t *task = arg;
+    ag_net_t *net = task->staged.job->opts.net;
     uint32_t channel = AG_CHANNEL_FIRST + task->op->channel;
-    uint64_t bytes = task->op->unit_bytes * step->counts[task->op->counter];
-    unsigned char *data = ag_job_slot(task->job, run->slot) + task->offset;
     ag_status_t status;
 
-    if (bytes == 0) {
+    (void)run;
+    if (task->bytes == 0) {
         return AG_OK;
     }
     status = task->op->kind == AG_OP_SEND
-                 ? ag_net_post_send(net, task->op->peer, channel, data, bytes, &task->request)
-                 : ag_net_post_recv(net, task->op->peer, channel, data, bytes, &task->request);
-    return status == AG_OK ? ag_net_test(net, &task->request) : status;
+                 ? ag_net_post_send(net, task->op->peer, channel, task->host, task->bytes,
+                                    &task->request)
+                 : ag_net_post_recv(net, task->op->peer, channel, task->host, task->bytes,
+                                    &task->request);
+    return status == AG_OK ? test(arg) : status;
 }
 
-static ag_status_t test(void *arg, const ag_run_t *run)
+static ag_status_t bring_in(void *arg, const ag_run_t *run)
 {
     message_task_t *task = arg;
 
     (void)run;
-    return ag_net_test(task->job->opts.net, &task->request);
+    return task->op->kind == AG_OP_RECV
+               ? ag_staged_in(&task->staged, task->device, task->host, task->bytes)
+               : AG_OK;
 }
+
+static const ag_task_stage_t stages[] = {
+    {.begin = take_out}, {post, test}, {.begin = bring_in}, {0}};
 
 ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                             uint32_t op)
@@ -48,14 +75,15 @@ ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound
     if (task == NULL) {
         return ag_fail_nomem("binding a program", sizeof(*task));
     }
-    *task = (message_task_t){
-        .job = job, .op = o, .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
+    *task = (message_task_t){.staged = {.job = job, .stream = o->stream, .stages = stages},
+                             .op = o,
+                             .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
                                    .detail = (uint32_t)o->peer,
                                    .kind = o->kind,
-                                   .start = start,
-                                   .test = test,
+                                   .start = ag_staged_start,
+                                   .test = ag_staged_test,
                                    .arg = task};
     return AG_OK;
 }

@@ -2,33 +2,36 @@
 #include <stdlib.h>
 
 #include "parallel/run/job_priv.h"
+#include "parallel/run/memory_priv.h"
 
 typedef struct segment_task {
-    ag_job_t *job;
-    uint32_t stream;
+    ag_staged_t staged;
     bool has_received;
     uint64_t received_offset; /* of how many rows came from each rank for each expert held here */
+    uint64_t received_bytes;
+    const unsigned char *received; /* the host's */
     uint32_t half;
     ag_graph_run_t run;
     ag_step_t half_step;
-    int32_t row_begin[]; /* of half_step */
+    ag_step_t device_step; /* what the region reads */
+    int32_t row_begin[];   /* of half_step */
 } segment_task_t;
 
 /* What does not come from the step: copies of this rank's rows, and those that others sent. */
 static void count_rows(segment_task_t *task)
 {
-    const ag_build_t *build = task->job->opts.build;
-    const ag_shard_t *shard = &build->ranks[task->job->rank].shard;
+    const ag_job_t *job = task->staged.job;
+    const ag_build_t *build = job->opts.build;
+    const ag_shard_t *shard = &build->ranks[job->rank].shard;
     const ag_places_t mine = {.part = shard->stage_index, .n_parts = shard->n_stage_ranks};
     uint64_t begin, end;
 
-    ag_places_rows(&mine, task->run.step->counts[AG_COUNT_TOKENS], &begin, &end);
+    ag_places_rows(&mine, task->device_step.counts[AG_COUNT_TOKENS], &begin, &end);
     task->run.n_sent = (end - begin) * ag_spec_experts_used(build->model->spec);
     if (task->has_received) {
-        ag_groups_t received = {
-            .n_groups = shard->experts.n_held,
-            .n_sources = shard->n_stage_ranks,
-            .counts = (const uint32_t *)(const void *)(task->run.memory + task->received_offset)};
+        ag_groups_t received = {.n_groups = shard->experts.n_held,
+                                .n_sources = shard->n_stage_ranks,
+                                .counts = (const uint32_t *)(const void *)task->received};
 
         task->run.n_received = ag_groups_all_rows(&received);
     }
@@ -48,32 +51,43 @@ static const ag_step_t *rows_of(segment_task_t *task, const ag_step_t *step)
     return &task->half_step;
 }
 
-static ag_status_t start(void *arg, const ag_run_t *run)
+static ag_status_t look_at_numbers(void *arg, const ag_run_t *run)
 {
     segment_task_t *task = arg;
-    ag_device_t *device = task->job->opts.device;
-    ag_status_t status;
+    unsigned char *device = ag_job_slot(task->staged.job, run->slot) + task->received_offset;
+    unsigned char *host;
 
-    task->run.step = rows_of(task, run->step);
-    if (task->run.step->counts[AG_COUNT_TOKENS] == 0) { /* one row has but one half */
+    if (!task->has_received) {
         return AG_OK;
     }
-    task->run.memory = ag_job_slot(task->job, run->slot);
-    count_rows(task);
-    ag_graph_begin(&task->run, ag_team_size(task->job->opts.team));
-    status = device->ops->launch(device, task->stream, ag_graph_region, &task->run);
-    return status != AG_OK || device->ops->test == NULL ? status
-                                                        : device->ops->test(device, task->stream);
+    host = ag_staged_place(&task->staged, device, task->received_bytes);
+    task->received = host;
+    return ag_staged_out(&task->staged, host, device, task->received_bytes);
 }
 
-static ag_status_t test(void *arg, const ag_run_t *run)
+static ag_status_t launch(void *arg, const ag_run_t *run)
 {
     segment_task_t *task = arg;
-    ag_device_t *device = task->job->opts.device;
+    const ag_job_t *job = task->staged.job;
+    const ag_step_t *rows = rows_of(task, run->step);
+    ag_status_t status;
 
-    (void)run;
-    return device->ops->test(device, task->stream);
+    if (rows->counts[AG_COUNT_TOKENS] == 0) { /* one row has but one half */
+        return AG_OK;
+    }
+    status = ag_staging_take_step(&task->staged, run, task->half, rows, &task->device_step);
+    if (status != AG_OK) {
+        return status;
+    }
+    task->run.memory = ag_job_slot(job, run->slot);
+    count_rows(task);
+    if (ag_device_is_host(job->opts.device)) {
+        ag_graph_begin(&task->run, ag_team_size(job->opts.team));
+    }
+    return ag_staged_launch(&task->staged, ag_graph_region, &task->run);
 }
+
+static const ag_task_stage_t stages[] = {{.begin = look_at_numbers}, {.begin = launch}, {0}};
 
 ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                             uint32_t op)
@@ -88,8 +102,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
         return ag_fail_nomem("binding a program", sizeof(*task) + n_ints * sizeof(int32_t));
     }
     *task = (segment_task_t){
-        .job = job,
-        .stream = o->stream,
+        .staged = {.job = job, .stream = o->stream, .stages = stages},
         .half = o->half,
         .run = {.graph = segment->inside,
                 .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
@@ -108,17 +121,21 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     if (task->run.graph->scratch_bytes > 0) { /* its buffer is the last of the uses */
         task->run.scratch_offset = bound->offsets[ag_op_uses(rank, o)[o->n_uses - 1].buffer];
     }
-    if (AG_ITEMS(&segment->parts, ag_part_t)[0].kind == AG_PART_EXPERTS) { /* the first use */
+    task->run.step = &task->device_step;
+    if (ag_op_reads_numbers(rank, o)) {
+        uint32_t numbers = ag_op_uses(rank, o)[0].buffer;
+
         task->has_received = true;
-        task->received_offset = bound->offsets[ag_op_uses(rank, o)[0].buffer];
+        task->received_offset = bound->offsets[numbers];
+        task->received_bytes = AG_ITEMS(&rank->buffers, ag_buffer_t)[numbers].bytes;
     }
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){
         .name = ag_part_infos[AG_ITEMS(&segment->parts, ag_part_t)[0].kind].traced[o->half],
         .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
         .kind = o->kind,
-        .start = start,
-        .test = test,
+        .start = ag_staged_start,
+        .test = ag_staged_test,
         .arg = task};
     return AG_OK;
 }

@@ -38,11 +38,7 @@ static ag_status_t take_memory(ag_job_t *job)
         status = device->ops->alloc(device, "kernel scratch", ag_team_size(job->opts.team) * stride,
                                     0, &job->thread_scratch);
     }
-    if (status == AG_OK) {
-        status = device->ops->alloc(device, "messages", ag_memory_staging(programs, job->rank),
-                                    SHARE_BYTES, &job->staging);
-    }
-    return status;
+    return status == AG_OK ? ag_staging_init(job) : status;
 }
 
 static ag_status_t make_kv(ag_job_t *job)
@@ -117,7 +113,9 @@ static ag_status_t make_executor(ag_job_t *job)
     if (status != AG_OK) {
         return status;
     }
-    job->yield = (ag_yield_t){.fn = poll_streams, .arg = job->execution};
+    if (job->opts.device->ops->query == NULL) { /* else nothing waits for a region to end */
+        job->yield = (ag_yield_t){.fn = poll_streams, .arg = job->execution};
+    }
     status = ag_wire_init(job->opts.net, plan, ag_memory_step_ints(plan, job->opts.programs),
                           &job->wire);
     return status == AG_OK ? ag_gemm_cache_create(ag_team_size(job->opts.team), &job->gemm)
@@ -143,8 +141,9 @@ static ag_status_t bind_all(ag_job_t *job)
 
 ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
 {
-    ag_status_t status = ag_memory_check(opts->build, opts->programs, (uint32_t)opts->net->rank,
-                                         ag_team_size(opts->team));
+    ag_status_t status =
+        ag_memory_check(opts->build, opts->programs, (uint32_t)opts->net->rank,
+                        ag_team_size(opts->team), !ag_device_is_host(opts->device));
     ag_job_t *job;
 
     if (status != AG_OK) {
@@ -164,7 +163,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     }
     if (status == AG_OK) {
         status = ag_params_load(&opts->build->ranks[job->rank].params, opts->build->model,
-                                opts->team, &opts->cancel, job->weights.base);
+                                opts->team, &opts->cancel, opts->device, job->weights.base);
     }
     if (status == AG_OK) {
         status = make_kv(job);
@@ -188,11 +187,12 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
 
 void ag_job_destroy(ag_job_t *job)
 {
-    ag_region_t *regions[5];
+    ag_region_t *regions[4];
 
     if (job == NULL) {
         return;
     }
+    ag_staging_fini(job); /* first: what the device still does works on the rest */
     for (uint32_t i = 0; i < job->opts.programs->n; i++) {
         for (uint32_t slot = 0; job->bound[i] != NULL && slot < job->n_slots; slot++) {
             ag_bound_fini(&job->bound[i][slot]);
@@ -213,8 +213,7 @@ void ag_job_destroy(ag_job_t *job)
     regions[1] = &job->kv_memory;
     regions[2] = &job->activations;
     regions[3] = &job->thread_scratch;
-    regions[4] = &job->staging;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 4; i++) {
         job->opts.device->ops->free(job->opts.device, regions[i]);
     }
     free(job);
@@ -230,15 +229,23 @@ static ag_status_t post_run(ag_job_t *job, uint32_t class)
 {
     uint32_t slot = (uint32_t)(ag_execution_n_posted(job->execution) % job->n_slots);
     const ag_bound_t *bound = &job->bound[class][slot];
+    ag_status_t status = ag_staging_post_step(job, slot);
 
+    if (status != AG_OK) {
+        return status;
+    }
     job->flying[slot] = bound;
     return ag_execution_post(job->execution, &bound->dag, bound->tasks,
                              &(ag_run_t){.step = ag_wire_step(&job->wire), .slot = slot});
 }
 
-static ag_status_t wire_is_free(void *arg)
+/* May what the wire has in the next slot be written over? */
+static ag_status_t slot_is_free(void *arg)
 {
-    return ag_wire_is_free(arg);
+    ag_job_t *job = arg;
+    ag_status_t status = ag_staging_is_free(job);
+
+    return status == AG_OK ? ag_wire_is_free(&job->wire) : status;
 }
 
 static ag_status_t wire_is_sent(void *arg)
@@ -262,7 +269,7 @@ ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step)
     if (job->wire.n_steps - job->n_taken == job->n_slots) {
         return ag_fail(AG_ERR_INVALID, "%u steps are in flight already", job->n_slots);
     }
-    status = ag_execution_wait(job->execution, wire_is_free, &job->wire);
+    status = ag_execution_wait(job->execution, slot_is_free, job);
     if (status == AG_OK) {
         status = ag_wire_post(&job->wire, step);
     }
@@ -276,21 +283,18 @@ ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step)
 ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p)
 {
     uint32_t slot = (uint32_t)(job->n_taken % job->n_slots);
-    const ag_bound_t *bound = job->flying[slot];
     ag_status_t status;
 
     if (job->n_taken == job->wire.n_steps) {
         return ag_fail(AG_ERR_INVALID, "no step is in flight");
     }
     status = ag_execution_finish(job->execution, job->n_taken + 1);
-    if (status != AG_OK) {
-        job->broken = true;
-        return status;
+    if (status == AG_OK) {
+        status = ag_staging_read_logits(job, slot, logits_p);
     }
-    job->n_taken++;
-    *logits_p = (const float *)(const void *)(ag_job_slot(job, slot) +
-                                              bound->offsets[bound->program->output_buffer]);
-    return AG_OK;
+    job->broken |= status != AG_OK;
+    job->n_taken += status == AG_OK;
+    return status;
 }
 
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p)
@@ -315,7 +319,7 @@ ag_status_t ag_job_stop(ag_job_t *job)
     }
     status = land(job);
     if (status == AG_OK) {
-        status = ag_execution_wait(job->execution, wire_is_free, &job->wire);
+        status = ag_execution_wait(job->execution, slot_is_free, job);
     }
     if (status == AG_OK) {
         status = ag_wire_post(&job->wire, NULL);
@@ -347,7 +351,7 @@ static ag_status_t have_step(void *arg)
     ag_job_t *job = follow->job;
     uint64_t n_posted = ag_execution_n_posted(job->execution);
     ag_status_t status = n_posted - ag_execution_n_ended(job->execution) < job->n_slots
-                             ? ag_wire_is_free(&job->wire)
+                             ? slot_is_free(job)
                              : AG_PENDING;
 
     return status == AG_OK ? ag_wire_poll(&job->wire, &follow->is_over) : status;
@@ -406,7 +410,7 @@ const ag_clock_t *ag_job_clock(const ag_job_t *job)
 const void *ag_job_weights(const ag_job_t *job, size_t *n_bytes_p)
 {
     *n_bytes_p = job->opts.build->ranks[job->rank].params.bytes;
-    return job->weights.base;
+    return ag_device_is_host(job->opts.device) ? job->weights.base : NULL;
 }
 
 uint64_t ag_job_compute_ns(const ag_job_t *job)

@@ -58,16 +58,17 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                                ag_programs_t *programs_p);
 void ag_programs_destroy(ag_programs_t *programs);
 
-/** What one rank takes for weights, caches, activations, kernels and messages. */
+/** What one rank takes for weights, caches, activations, kernels and messages.
+ * @param staged  its device's memory is no host's (ag_device_is_host()). */
 ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
-                               uint32_t rank, uint32_t n_threads);
+                               uint32_t rank, uint32_t n_threads, bool staged);
 
 /**
  * Hold what a rank takes by ag_memory_foretell() against the plan's budget for it, if it has any.
  * @return AG_OK; AG_ERR_BUDGET: names the rank, all that it takes, and the budget.
  */
 ag_status_t ag_memory_check(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
-                            uint32_t n_threads);
+                            uint32_t n_threads, bool staged);
 
 /** Enter this rank's memory in the ledger, take it, read its weights, bind; nothing of it where the
  * plan's budget is exceeded. @return as the parts do. */
@@ -89,7 +90,7 @@ ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step);
 
 /**
  * Rank 0: wait for the oldest step in flight.
- * @param logits_p  out: (outputs, vocabulary); valid until the next step is posted.
+ * @param logits_p  out: (outputs, vocabulary); valid until the next step is posted or waited for.
  * @return AG_OK; else the job is broken.
  */
 ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p);
@@ -125,7 +126,8 @@ const ag_clock_t *ag_job_clock(const ag_job_t *job);
 /** Time that this rank has spent computing. */
 uint64_t ag_job_compute_ns(const ag_job_t *job);
 
-/** This rank's weights, as they lie in memory. @param n_bytes_p  out. */
+/** This rank's weights, as they lie in memory; NULL where only the device may read them.
+ * @param n_bytes_p  out. */
 const void *ag_job_weights(const ag_job_t *job, size_t *n_bytes_p);
 
 /** Add where this rank's time in segments went since the last call. */

@@ -1,7 +1,21 @@
 #pragma once
 
 #include "parallel/run/job.h"
+#include "parallel/run/staging_priv.h"
 #include "parallel/run/wire_priv.h"
+
+/* The device's stream of the job itself; the others are its programs'. */
+enum { AG_STREAM_JOB = AG_N_STREAMS };
+
+/* What the host has of bytes that travel, where it may not touch the device's memory. */
+typedef struct ag_staging {
+    ag_region_t messages, steps;
+    unsigned char *places[AG_N_STREAMS]; /* for the buffers of each stream's operations */
+    float *logits;
+    uint64_t slot_ints;   /* of steps: a step's, and begins of its halves' sequences */
+    uint64_t begins_ints; /* of a half */
+    ag_mark_t *posted;    /* (n_slots) the step there is at the device */
+} ag_staging_t;
 
 /* A program made executable on this rank, in one slot. */
 typedef struct ag_bound {
@@ -28,7 +42,8 @@ struct ag_job {
     ag_bound_t *bound[AG_MAX_CLASSES]; /* (n_slots) of each class */
     uint32_t n_slots;
     uint64_t slot_bytes; /* of the activations */
-    ag_region_t weights, kv_memory, activations, thread_scratch, staging;
+    ag_region_t weights, kv_memory, activations, thread_scratch;
+    ag_staging_t staging;
     uint64_t thread_scratch_stride;
     ag_kv_t *kv; /* (layers of the stage) */
     struct ag_gemm_cache *gemm;

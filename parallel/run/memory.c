@@ -33,7 +33,7 @@ uint64_t ag_memory_slot(const ag_programs_t *programs, uint32_t rank)
 
         bytes = slot > bytes ? slot : bytes;
     }
-    return (bytes + AG_BUFFER_ALIGN_BYTES - 1) / AG_BUFFER_ALIGN_BYTES * AG_BUFFER_ALIGN_BYTES;
+    return ag_memory_placed(bytes);
 }
 
 uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
@@ -71,7 +71,7 @@ static uint64_t staging_of(const ag_program_group_t *group, uint32_t rank, uint6
     return n_sequences * ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
 }
 
-uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
+uint64_t ag_memory_sums(const ag_programs_t *programs, uint32_t rank)
 {
     uint64_t bytes = 0;
 
@@ -97,6 +97,83 @@ uint64_t ag_memory_staging(const ag_programs_t *programs, uint32_t rank)
     return bytes;
 }
 
+/* The buffers of an operation that go by way of the host. */
+static uint64_t placed_of(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    uint32_t n_uses = op->kind != AG_OP_SEGMENT ? op->n_uses : ag_op_reads_numbers(rank, op);
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < n_uses; i++) {
+        uint32_t buffer = ag_op_uses(rank, op)[i].buffer;
+
+        bytes += ag_memory_placed(AG_ITEMS(&rank->buffers, ag_buffer_t)[buffer].bytes);
+    }
+    return bytes;
+}
+
+uint64_t ag_memory_place(const ag_programs_t *programs, uint32_t rank, uint32_t stream)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < programs->n; i++) {
+        const ag_rank_program_t *r = &programs->programs[i]->ranks[rank];
+
+        for (uint32_t op = 0; op < r->ops.n_items; op++) {
+            uint64_t placed = placed_of(r, &ag_rank_ops(r)[op]);
+
+            bytes = ag_rank_ops(r)[op].stream == stream && placed > bytes ? placed : bytes;
+        }
+    }
+    return bytes;
+}
+
+uint64_t ag_memory_logits(const ag_programs_t *programs, uint32_t rank)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < programs->n && rank == 0; i++) {
+        const ag_program_t *program = programs->programs[i];
+        uint64_t logits =
+            AG_ITEMS(&program->ranks[0].buffers, ag_buffer_t)[program->output_buffer].bytes;
+
+        bytes = logits > bytes ? logits : bytes;
+    }
+    return bytes;
+}
+
+uint64_t ag_memory_messages(const ag_programs_t *programs, uint32_t rank, bool staged)
+{
+    uint64_t bytes = ag_memory_sums(programs, rank);
+
+    if (staged) {
+        bytes = ag_memory_placed(bytes) + ag_memory_placed(ag_memory_logits(programs, rank));
+        for (uint32_t stream = 0; stream < AG_N_STREAMS; stream++) {
+            bytes += ag_memory_place(programs, rank, stream);
+        }
+    }
+    return bytes;
+}
+
+uint64_t ag_memory_device_steps(const ag_build_t *build, const ag_programs_t *programs)
+{
+    uint64_t ints =
+        ag_memory_step_ints(build->plan, programs) + 2 * ag_memory_begins_ints(programs);
+
+    return ag_plan_slots(build->plan) * ints * sizeof(int32_t);
+}
+
+uint64_t ag_memory_begins_ints(const ag_programs_t *programs)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < programs->n; i++) {
+        uint64_t n = programs->programs[i]->bounds[AG_SIZE_SEQUENCES] + 1;
+
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 size_t ag_memory_step_ints(const ag_plan_t *plan, const ag_programs_t *programs)
 {
     size_t most = 0;
@@ -117,7 +194,7 @@ static uint64_t steps_of(const ag_plan_t *plan, const ag_programs_t *programs, u
 }
 
 ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
-                               uint32_t rank, uint32_t n_threads)
+                               uint32_t rank, uint32_t n_threads, bool staged)
 {
     const ag_params_t *params = &build->ranks[rank].params;
     ag_memory_t memory = {0};
@@ -129,17 +206,20 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     PART("kv cache", ag_memory_kv(build, rank), true);
     PART("activations", ag_plan_slots(build->plan) * ag_memory_slot(programs, rank), true);
     PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
-    PART("messages", ag_memory_staging(programs, rank), true);
+    PART("messages", ag_memory_messages(programs, rank, staged), true);
+    if (staged) {
+        PART("steps at the device", ag_memory_device_steps(build, programs), true);
+    }
     PART("steps", steps_of(build->plan, programs, rank), false);
-    PART("loading", ag_params_load_bytes(params, n_threads), false);
+    PART("loading", ag_params_load_bytes(params, n_threads, staged), false);
 #undef PART
     return memory;
 }
 
 ag_status_t ag_memory_check(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
-                            uint32_t n_threads)
+                            uint32_t n_threads, bool staged)
 {
-    ag_memory_t memory = ag_memory_foretell(build, programs, rank, n_threads);
+    ag_memory_t memory = ag_memory_foretell(build, programs, rank, n_threads, staged);
     char parts[64 * AG_MAX_MEMORY_PARTS] = "";
     uint64_t total = 0;
 

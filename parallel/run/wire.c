@@ -358,3 +358,23 @@ const ag_step_t *ag_wire_step(const ag_wire_t *wire)
 {
     return &slot_of(wire, wire->n_steps - 1)->step;
 }
+
+const int32_t *ag_wire_step_ints(const ag_wire_t *wire, size_t *n_p)
+{
+    const ag_wire_slot_t *slot = slot_of(wire, wire->n_steps - 1);
+
+    *n_p = slot->head.n_ints;
+    return slot->ints;
+}
+
+void ag_wire_move_step(ag_step_t *step, const int32_t *from, const int32_t *to)
+{
+    wire_array_t arrays[N_ARRAYS];
+
+    list_arrays(step, arrays);
+    for (int i = 0; i < N_ARRAYS; i++) {
+        if (*arrays[i].ints != NULL) {
+            *arrays[i].ints = to + (*arrays[i].ints - from);
+        }
+    }
+}

@@ -69,5 +69,11 @@ ag_status_t ag_wire_poll(ag_wire_t *wire, bool *stop_p);
 /** The step that came, or was posted, last; stays until its slot is written to again. */
 const ag_step_t *ag_wire_step(const ag_wire_t *wire);
 
+/** That step's arrays, in one piece. @param n_p  out: how many ints. */
+const int32_t *ag_wire_step_ints(const ag_wire_t *wire, size_t *n_p);
+
+/** Let a step's arrays be those of a copy of the ints that they are among. */
+void ag_wire_move_step(ag_step_t *step, const int32_t *from, const int32_t *to);
+
 /** Everything that was posted has been sent. */
 ag_status_t ag_wire_is_sent(ag_wire_t *wire);

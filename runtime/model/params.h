@@ -3,6 +3,7 @@
 
 #include "runtime/base/cancel.h"
 #include "runtime/base/team.h"
+#include "runtime/device/device.h"
 #include "runtime/model/model.h"
 
 typedef struct ag_param {
@@ -50,12 +51,14 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
  * an encoding block or of a head, pack it, and set the params' data. Every thread of the team reads
  * and writes what LINEAR will give it; base holds the same bytes for any number of them.
  * @param cancel  looked at between pieces; may be NULL.
+ * @param device  whose memory base is: where the host may not touch it, packed pieces are copied,
+ *                by stream 0.
  * @param base  64-byte aligned; not touched yet, so that its pages lie with the threads.
  * @return AG_OK, AG_ERR_NOMEM; AG_ERR_IO: of the thread that failed first, the others stop;
- *         AG_ERR_INTERRUPTED.
+ *         AG_ERR_INTERRUPTED; what copying returns.
  */
 ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, ag_team_t *team,
-                           const ag_cancel_t *cancel, unsigned char *base);
+                           const ag_cancel_t *cancel, ag_device_t *device, unsigned char *base);
 
-/** Bytes of the buffers that ag_params_load() takes besides. */
-uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads);
+/** Bytes of the buffers that ag_params_load() takes besides. @param staged  pieces are copied. */
+uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads, bool staged);

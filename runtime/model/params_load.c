@@ -8,7 +8,11 @@
  * It moves every byte three times: from the page cache to the piece, from the piece to its group,
  * and the group to memory, whose pages so lie with the thread that will read them. No thread waits
  * for another. What is written does not depend on how many there are.
+ *
+ * Where the host may not write there, groups are packed beside the piece, and copied; for that the
+ * device is called by one thread after the other.
  */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +27,11 @@ typedef struct load {
     ag_params_t *params;
     const ag_model_t *model;
     const ag_cancel_t *cancel;
+    ag_device_t *device;
+    pthread_mutex_t calls; /* of the device: one thread at a time */
     unsigned char *base;
-    unsigned char *staging; /* (n_threads, piece_bytes) */
-    uint64_t piece_bytes;
+    unsigned char *staging; /* (n_threads, piece_bytes + packed_bytes) */
+    uint64_t piece_bytes, packed_bytes;
     atomic_bool has_failed; /* the others may stop */
     ag_status_t status;     /* of the thread that failed first, with its record */
     char error[ERROR_BYTES];
@@ -86,6 +92,12 @@ static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
     return part;
 }
 
+/* How many rows of the slice a piece holds: heads and groups whole. */
+static uint64_t rows_of_piece(const part_t *part, uint64_t piece_bytes)
+{
+    return piece_bytes / part->row_bytes / part->together * part->together;
+}
+
 /* Read n_rows from row `row` of the slice on, densely. */
 static ag_status_t read_rows(const load_t *load, const part_t *part, uint64_t row, uint64_t n_rows,
                              unsigned char *piece)
@@ -107,15 +119,19 @@ static ag_status_t read_rows(const load_t *load, const part_t *part, uint64_t ro
     return AG_OK;
 }
 
+static uint64_t group_bytes_of(const part_t *part)
+{
+    return part->packing->group_bytes(part->held->dtype, part->n_cols);
+}
+
 /* Pack rows [begin, end) of the slice, in whole groups, out of a piece that starts at row `row`. */
-static void store_rows(const part_t *part, uint64_t row, const unsigned char *piece, uint64_t begin,
-                       uint64_t end, unsigned char *base)
+static void pack_rows(const part_t *part, uint64_t row, const unsigned char *piece, uint64_t begin,
+                      uint64_t end, unsigned char *dst)
 {
     const ag_packing_info_t *packing = part->packing;
     ag_dtype_t dtype = part->held->dtype;
     const ag_dtype_info_t *from = ag_dtype_info(part->param->tensor->dtype);
-    uint64_t group_bytes = packing->group_bytes(dtype, part->n_cols);
-    unsigned char *dst = base + begin / packing->group_rows * group_bytes;
+    uint64_t group_bytes = group_bytes_of(part);
 
     for (uint64_t i = begin; i < end; i += packing->group_rows, dst += group_bytes) {
         const unsigned char *rows[AG_PACKING_MAX_ROWS] = {NULL};
@@ -134,12 +150,36 @@ static void store_rows(const part_t *part, uint64_t row, const unsigned char *pi
     }
 }
 
+/* To their place, by way of `packed` where the host may not write there. */
+static ag_status_t store_rows(load_t *load, const part_t *part, uint64_t row,
+                              const unsigned char *piece, uint64_t begin, uint64_t end,
+                              unsigned char *packed)
+{
+    uint64_t group_rows = part->packing->group_rows, group_bytes = group_bytes_of(part);
+    uint64_t n_groups = (end - begin + group_rows - 1) / group_rows;
+    unsigned char *dst = load->base + part->param->offset_bytes + begin / group_rows * group_bytes;
+    ag_status_t status;
+
+    if (ag_device_is_host(load->device)) {
+        pack_rows(part, row, piece, begin, end, dst);
+        return AG_OK;
+    }
+    pack_rows(part, row, piece, begin, end, packed);
+    pthread_mutex_lock(&load->calls);
+    status = load->device->ops->copy_in(load->device, 0, dst, packed, n_groups * group_bytes);
+    if (status == AG_OK) {
+        status = ag_device_finish(load->device, 0);
+    }
+    pthread_mutex_unlock(&load->calls);
+    return status;
+}
+
 /* Pieces are cut at the same rows for every thread, so that heads stay whole; what of a piece is
  * another thread's is read and left. */
-static ag_status_t load_part(const load_t *load, const part_t *part, unsigned char *piece)
+static ag_status_t load_part(load_t *load, const part_t *part, unsigned char *piece)
 {
     uint64_t together = part->together, n_rows;
-    uint64_t most = load->piece_bytes / part->row_bytes / together * together;
+    uint64_t most = rows_of_piece(part, load->piece_bytes);
 
     for (uint64_t row = part->begin / together * together; row < part->end; row += n_rows) {
         uint64_t end = (part->end + together - 1) / together * together;
@@ -150,12 +190,14 @@ static ag_status_t load_part(const load_t *load, const part_t *part, unsigned ch
         status = ag_cancel_is_asked(load->cancel)
                      ? ag_fail(AG_ERR_INTERRUPTED, "interrupted while loading weights")
                      : read_rows(load, part, row, n_rows, piece);
+        if (status == AG_OK) {
+            status = store_rows(load, part, row, piece, row > part->begin ? row : part->begin,
+                                row + n_rows < part->end ? row + n_rows : part->end,
+                                piece + load->piece_bytes);
+        }
         if (status != AG_OK) {
             return status;
         }
-        store_rows(part, row, piece, row > part->begin ? row : part->begin,
-                   row + n_rows < part->end ? row + n_rows : part->end,
-                   load->base + part->param->offset_bytes);
     }
     return AG_OK;
 }
@@ -173,7 +215,9 @@ static void load_shares(void *arg, const ag_worker_t *worker)
 
         if (part.n_cols > 0) {
             ag_worker_share(worker, part.n_rows, part.packing->share_rows, &part.begin, &part.end);
-            status = load_part(load, &part, load->staging + worker->thread * load->piece_bytes);
+            status = load_part(load, &part,
+                               load->staging +
+                                   worker->thread * (load->piece_bytes + load->packed_bytes));
         }
     }
     if (status != AG_OK && !atomic_exchange(&load->has_failed, true)) {
@@ -196,21 +240,41 @@ static uint64_t piece_bytes(const ag_params_t *params)
     return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
-uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads)
+/* Of the groups that a piece becomes. */
+static uint64_t packed_bytes(const ag_params_t *params, bool staged)
 {
-    return n_threads * piece_bytes(params);
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < params->items.n_items && staged; i++) {
+        part_t part =
+            make_part(&AG_ITEMS(&params->items, ag_param_t)[i], &ag_params_held(params)[i]);
+        uint64_t rows = part.n_cols > 0 ? rows_of_piece(&part, piece_bytes(params)) : 0;
+        uint64_t most = rows / part.packing->group_rows * group_bytes_of(&part);
+
+        bytes = most > bytes ? most : bytes;
+    }
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+uint64_t ag_params_load_bytes(const ag_params_t *params, unsigned n_threads, bool staged)
+{
+    return n_threads * (piece_bytes(params) + packed_bytes(params, staged));
 }
 
 ag_status_t ag_params_load(ag_params_t *params, const ag_model_t *model, ag_team_t *team,
-                           const ag_cancel_t *cancel, unsigned char *base)
+                           const ag_cancel_t *cancel, ag_device_t *device, unsigned char *base)
 {
-    uint64_t n_bytes = ag_params_load_bytes(params, ag_team_size(team));
+    bool staged = !ag_device_is_host(device);
+    uint64_t n_bytes = ag_params_load_bytes(params, ag_team_size(team), staged);
     load_t load = {.params = params,
                    .model = model,
                    .cancel = cancel,
+                   .device = device,
+                   .calls = PTHREAD_MUTEX_INITIALIZER,
                    .base = base,
                    .staging = aligned_alloc(PAGE_BYTES, n_bytes),
-                   .piece_bytes = piece_bytes(params)};
+                   .piece_bytes = piece_bytes(params),
+                   .packed_bytes = packed_bytes(params, staged)};
 
     if (load.staging == NULL) {
         return ag_fail_nomem("loading weights", n_bytes);

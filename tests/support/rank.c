@@ -23,7 +23,8 @@ static ag_status_t make_plan(const ag_rank_opts_t *opts, ag_rank_t *rank)
 /* What the ledger will be asked for. */
 static uint64_t foretold_bytes(const ag_rank_t *rank, int number)
 {
-    ag_memory_t memory = ag_memory_foretell(rank->build, &rank->programs, (uint32_t)number, 1);
+    ag_memory_t memory =
+        ag_memory_foretell(rank->build, &rank->programs, (uint32_t)number, 1, false);
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < memory.n_parts; i++) {
@@ -32,13 +33,14 @@ static uint64_t foretold_bytes(const ag_rank_t *rank, int number)
     return bytes;
 }
 
-void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_programs_t *programs)
+void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_programs_t *programs,
+                          bool staged)
 {
     plan->n_budgets = ag_plan_ranks(plan);
     free(plan->budget_bytes);
     plan->budget_bytes = calloc(plan->n_budgets, sizeof(uint64_t));
     for (uint32_t r = 0; r < plan->n_budgets && plan->budget_bytes != NULL; r++) {
-        ag_memory_t memory = ag_memory_foretell(build, programs, r, 1);
+        ag_memory_t memory = ag_memory_foretell(build, programs, r, 1, staged);
 
         for (uint32_t i = 0; i < memory.n_parts; i++) {
             plan->budget_bytes[r] += memory.parts[i].bytes;
@@ -58,7 +60,7 @@ ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_r
         opts->change(opts->change_arg, &rank->programs);
     }
     if (status == AG_OK && opts->has_budget) {
-        ag_rank_fill_budgets(rank->plan, rank->build, &rank->programs);
+        ag_rank_fill_budgets(rank->plan, rank->build, &rank->programs, false);
     }
     THEN(ag_ledger_create(opts->has_budget ? foretold_bytes(rank, turn->net->rank) : 0,
                           &rank->ledger));

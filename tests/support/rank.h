@@ -29,7 +29,8 @@ typedef struct ag_rank {
 } ag_rank_t;
 
 /** Give each rank of a plan the budget that it is foretold to need, with one thread. */
-void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_programs_t *programs);
+void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_programs_t *programs,
+                          bool staged);
 
 /** @param rank  zeroed; to be closed, also after a failure. */
 ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank);

@@ -13,7 +13,7 @@ enum { MOST_RANKS = 7 };
 
 static uint64_t foretold_steps(const ag_rank_t *rank, uint32_t number)
 {
-    ag_memory_t memory = ag_memory_foretell(rank->build, &rank->programs, number, 1);
+    ag_memory_t memory = ag_memory_foretell(rank->build, &rank->programs, number, 1, false);
 
     for (uint32_t i = 0; i < memory.n_parts; i++) {
         if (strcmp(memory.parts[i].name, "steps") == 0) {

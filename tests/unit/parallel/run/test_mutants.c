@@ -166,11 +166,11 @@ static void shrink_budget(const ag_build_t *build, const ag_programs_t *programs
                           uint64_t seed)
 {
     uint64_t *budget = &build->plan->budget_bytes[rank], enough = *budget;
-    ag_memory_t memory = ag_memory_foretell(build, programs, rank, 1);
+    ag_memory_t memory = ag_memory_foretell(build, programs, rank, 1, false);
     char words[64];
 
     *budget -= 1 + (uint64_t)(ag_philox_uniform(seed, 5, 0) * (double)enough);
-    cr_expect_eq(ag_memory_check(build, programs, rank, 1), AG_ERR_BUDGET);
+    cr_expect_eq(ag_memory_check(build, programs, rank, 1, false), AG_ERR_BUDGET);
     snprintf(words, sizeof(words), "rank %u: ", rank);
     cr_expect_not_null(strstr(ag_error(), words), "%s", ag_error());
     snprintf(words, sizeof(words), "take %lu bytes", (unsigned long)enough);
@@ -198,10 +198,10 @@ Test(mutants, of_shrunk_budgets_are_all_refused, .timeout = 300)
         if (open_original(seed, &original)) {
             cr_assert_eq(ag_build_create(original.plan, original.model, &build), AG_OK);
             cr_assert_eq(ag_programs_create(build, true, false, &programs), AG_OK);
-            ag_rank_fill_budgets(original.plan, build, &programs);
+            ag_rank_fill_budgets(original.plan, build, &programs, false);
         }
         for (uint32_t r = 0; r < original.plan->n_budgets; r++) {
-            cr_expect_eq(ag_memory_check(build, &programs, r, 1), AG_OK, "%s", ag_error());
+            cr_expect_eq(ag_memory_check(build, &programs, r, 1, false), AG_OK, "%s", ag_error());
             for (uint64_t i = 0; i < A_RANK; i++, n_made++) {
                 shrink_budget(build, &programs, r, seed * 1000 + r * A_RANK + i);
             }

@@ -103,7 +103,7 @@ Test(device_cpu, a_launched_region_has_run_on_every_thread_of_the_team_when_laun
                 cr_expect_eq(visits.by_thread[t], t < n_threads ? stream + 1 : 0);
             }
         }
-        cr_expect_null((void *)s.device->ops->test, "launch is synchronous");
+        cr_expect_null((void *)s.device->ops->query, "launch is synchronous");
         close_device(&s);
     }
 }

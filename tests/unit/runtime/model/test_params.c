@@ -9,18 +9,27 @@
 
 #define TINY AG_TEST_DATA "/tiny/llama"
 
-/* Load with a team of so many threads. */
-static ag_status_t load(ag_params_t *params, const ag_model_t *model, unsigned n_threads,
-                        unsigned char *memory)
+/* Load with a team of so many threads. @param cancel  may be NULL. */
+static ag_status_t load_unless(ag_params_t *params, const ag_model_t *model, unsigned n_threads,
+                               const ag_cancel_t *cancel, unsigned char *memory)
 {
+    ag_device_t *device;
     ag_team_t *team;
     ag_status_t status;
 
     cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = n_threads, .spin_us = 1}, &team),
                  AG_OK);
-    status = ag_params_load(params, model, team, NULL, memory);
+    cr_assert_eq(ag_device_cpu_open(team, NULL, &device), AG_OK);
+    status = ag_params_load(params, model, team, cancel, device, memory);
+    ag_device_close(device);
     ag_team_destroy(team);
     return status;
+}
+
+static ag_status_t load(ag_params_t *params, const ag_model_t *model, unsigned n_threads,
+                        unsigned char *memory)
+{
+    return load_unless(params, model, n_threads, NULL, memory);
 }
 
 Test(params, a_slice_asked_for_twice_is_held_once_and_a_wrong_shape_is_named)
@@ -348,7 +357,8 @@ Test(params, a_slice_of_many_pieces_has_every_row_at_its_place)
         slice.col_end = TALL_COLS;
         ag_params_init(&params, i % 2);
         cr_assert_eq(ag_params_add(&params, model, AG_ROLE_EMBED, 0, &slice, &at), AG_OK);
-        cr_assert_lt(ag_params_load_bytes(&params, 1), sizeof(uint16_t) * TALL_ROWS * TALL_COLS);
+        cr_assert_lt(ag_params_load_bytes(&params, 1, false),
+                     sizeof(uint16_t) * TALL_ROWS * TALL_COLS);
         memory = calloc(1, params.bytes);
         cr_assert_not_null(memory);
         cr_assert_eq(load(&params, model, n_threads, memory), AG_OK, "%s", ag_error());
@@ -378,8 +388,9 @@ Test(params, each_thread_has_a_piece_that_holds_a_row_at_least)
     cr_assert_eq(ag_model_open(TINY, &model), AG_OK, "%s", ag_error());
     ag_params_init(&params, false);
     add_slices(model, &params);
-    cr_expect_eq(ag_params_load_bytes(&params, 5), 5 * ag_params_load_bytes(&params, 1));
-    cr_expect_geq(ag_params_load_bytes(&params, 1), 187 * sizeof(float));
+    cr_expect_eq(ag_params_load_bytes(&params, 5, true),
+                 5 * ag_params_load_bytes(&params, 1, true));
+    cr_expect_geq(ag_params_load_bytes(&params, 1, false), 187 * sizeof(float));
     ag_params_fini(&params);
     ag_model_close(model);
 }
@@ -394,7 +405,6 @@ Test(params, a_load_that_is_asked_to_stop_does_whichever_thread_hears_it)
     for (unsigned n_threads = 1; n_threads <= 5; n_threads++) {
         ag_params_t params;
         ag_model_t *model;
-        ag_team_t *team;
         unsigned char *memory;
         int n_pieces = 3; /* that are loaded yet */
         int32_t param;
@@ -410,10 +420,8 @@ Test(params, a_load_that_is_asked_to_stop_does_whichever_thread_hears_it)
         }
         memory = aligned_alloc(64, (params.bytes + 63) / 64 * 64);
         cr_assert_not_null(memory);
-        cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = n_threads}, &team), AG_OK);
-        cr_expect_eq(ag_params_load(&params, model, team, &cancel, memory), AG_ERR_INTERRUPTED);
+        cr_expect_eq(load_unless(&params, model, n_threads, &cancel, memory), AG_ERR_INTERRUPTED);
         cr_expect_not_null(strstr(ag_error(), "interrupted"), "%s", ag_error());
-        ag_team_destroy(team);
         free(memory);
         ag_params_fini(&params);
         ag_model_close(model);

@@ -1,0 +1,70 @@
+/*
+ * Tasks in stages, so that bytes can travel where the host may not touch the device's memory: out
+ * of it, on their way, and in again. Where it may, they travel from where they lie, and the first
+ * and the last are nothing.
+ */
+#pragma once
+
+#include "runtime/device/device.h"
+#include "runtime/kernel/step.h"
+#include "runtime/task/executor.h"
+
+struct ag_job;
+
+/* What a task does, and then waits for: this, and what it has queued on the device. */
+typedef struct ag_task_stage {
+    ag_status_t (*begin)(void *arg, const ag_run_t *run); /* NULL: behind the last stage */
+    ag_status_t (*test)(void *arg); /* where begin says AG_PENDING; else NULL */
+} ag_task_stage_t;
+
+/* The first field of a task that has stages. */
+typedef struct ag_staged {
+    struct ag_job *job;
+    uint32_t stream;
+    const ag_task_stage_t *stages;
+    uint32_t at;    /* the stage under way */
+    bool is_posted; /* its test is to be asked */
+    bool is_queued; /* work of the device, up to: */
+    ag_mark_t mark;
+    uint64_t n_taken; /* bytes of the stream's place */
+} ag_staged_t;
+
+/* An ag_task_t's functions; arg is the task. */
+ag_status_t ag_staged_start(void *arg, const ag_run_t *run);
+ag_status_t ag_staged_test(void *arg, const ag_run_t *run);
+
+/** Where the host has what stands, or is to stand, in the device's memory, until the task is
+ * complete: there, if it may; else in the stream's place, which holds all buffers that an operation
+ * uses. */
+unsigned char *ag_staged_place(ag_staged_t *staged, unsigned char *device, uint64_t bytes);
+
+/* In a stage: bring bytes to such a place, or from it. */
+ag_status_t ag_staged_out(ag_staged_t *staged, void *host, const void *device, uint64_t bytes);
+ag_status_t ag_staged_in(ag_staged_t *staged, void *device, const void *host, uint64_t bytes);
+
+/** In a stage: a region behind what is queued on the stream. */
+ag_status_t ag_staged_launch(ag_staged_t *staged, ag_region_fn_t fn, void *arg);
+
+/** Take the memory of messages and, where they are not read in place, of steps and logits. */
+ag_status_t ag_staging_init(struct ag_job *job);
+
+/** Wait for all that the job has queued, and give the memory back. */
+void ag_staging_fini(struct ag_job *job);
+
+/** May the slot of the next step be written to? AG_PENDING: the device still copies from it. */
+ag_status_t ag_staging_is_free(struct ag_job *job);
+
+/** Bring the step that the wire has to the device, for a run in this slot. */
+ag_status_t ag_staging_post_step(struct ag_job *job, uint32_t slot);
+
+/**
+ * A step whose arrays are where the device reads them, for what is queued on the task's stream from
+ * now on.
+ * @param half  AG_HALF_BOTH: rows is the run's step; else that half of it, with a row_begin of its
+ *              own that stays until the task is complete.
+ */
+ag_status_t ag_staging_take_step(ag_staged_t *staged, const ag_run_t *run, uint32_t half,
+                                 const ag_step_t *rows, ag_step_t *step_p);
+
+/** The logits of the run in a slot, which is complete. */
+ag_status_t ag_staging_read_logits(struct ag_job *job, uint32_t slot, const float **logits_p);
