@@ -13,7 +13,7 @@ ag_plan_model_t ag_build_plan_model(const ag_model_t *model)
     ag_plan_model_t facts = {.family = model->spec->family,
                              .n_layers = model->spec->n_layers,
                              .context_tokens = model->spec->context_tokens,
-                             .n_experts = ag_spec_experts(model->spec)};
+                             .n_experts = ag_spec_experts(model->spec).n};
 
     snprintf(facts.spec_hash, sizeof(facts.spec_hash), "%s", model->spec->hash);
     return facts;
@@ -296,7 +296,7 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
 static void find_bounds(const ag_build_t *build, const uint64_t *step_bounds,
                         uint64_t bounds[AG_N_SIZE_COUNTERS])
 {
-    uint32_t n_used = ag_spec_experts_used(build->model->spec);
+    uint32_t n_used = ag_spec_experts(build->model->spec).n_used;
 
     memset(bounds, 0, AG_N_SIZE_COUNTERS * sizeof(*bounds));
     memcpy(bounds, step_bounds, AG_N_STEP_COUNTERS * sizeof(*bounds));

@@ -321,7 +321,7 @@ static ag_status_t add_expert_buffers(expand_t *expand, uint32_t rank)
     const ag_expert_shard_t *experts = &shard->experts;
     rank_state_t *state = &expand->ranks[rank];
     uint64_t row_bytes = spec->hidden * sizeof(float);
-    uint64_t route_bytes = ag_route_width(ag_spec_experts_used(spec)) * sizeof(float);
+    uint64_t route_bytes = ag_route_width(ag_spec_experts(spec).n_used) * sizeof(float);
     const struct {
         const char *name;
         uint64_t unit_bytes;

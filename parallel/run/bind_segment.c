@@ -27,7 +27,7 @@ static void count_rows(segment_task_t *task)
     uint64_t begin, end;
 
     ag_places_rows(&mine, task->device_step.counts[AG_COUNT_TOKENS], &begin, &end);
-    task->run.n_sent = (end - begin) * ag_spec_experts_used(build->model->spec);
+    task->run.n_sent = (end - begin) * ag_spec_experts(build->model->spec).n_used;
     if (task->has_received) {
         ag_groups_t received = {.n_groups = shard->experts.n_held,
                                 .n_sources = shard->n_stage_ranks,

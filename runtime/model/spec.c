@@ -514,26 +514,15 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     return AG_OK;
 }
 
-uint32_t ag_spec_experts(const ag_spec_t *spec)
+ag_expert_counts_t ag_spec_experts(const ag_spec_t *spec)
 {
-    uint32_t most = 0;
+    ag_expert_counts_t most = {0};
 
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
-        uint32_t n = spec->layer_kinds[i].n_experts;
+        const ag_layer_spec_t *kind = &spec->layer_kinds[i];
 
-        most = n > most ? n : most;
-    }
-    return most;
-}
-
-uint32_t ag_spec_experts_used(const ag_spec_t *spec)
-{
-    uint32_t most = 0;
-
-    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
-        uint32_t n = spec->layer_kinds[i].n_experts_used;
-
-        most = n > most ? n : most;
+        most.n = kind->n_experts > most.n ? kind->n_experts : most.n;
+        most.n_used = kind->n_experts_used > most.n_used ? kind->n_experts_used : most.n_used;
     }
     return most;
 }

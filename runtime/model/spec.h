@@ -60,9 +60,12 @@ static inline const ag_layer_spec_t *ag_spec_layer(const ag_spec_t *spec, uint32
     return &spec->layer_kinds[spec->kind_of_layer[layer]];
 }
 
-/** The most experts that a layer has, and that a token uses; 0: there are none. */
-uint32_t ag_spec_experts(const ag_spec_t *spec);
-uint32_t ag_spec_experts_used(const ag_spec_t *spec);
+/* The most experts that a layer has, and that a token uses of one; 0: there are none. */
+typedef struct ag_expert_counts {
+    uint32_t n, n_used;
+} ag_expert_counts_t;
+
+ag_expert_counts_t ag_spec_experts(const ag_spec_t *spec);
 
 struct ag_family;
 

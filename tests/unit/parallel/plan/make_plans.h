@@ -9,6 +9,15 @@ ag_plan_model_t smol_model(void);
 /** The plan of these options for smol_model(); fails the test when it is refused. */
 ag_plan_t *make_plan(const ag_plan_opts_t *opts);
 
+/** The same for any model. */
+ag_plan_t *make_plan_for(const ag_plan_model_t *model, const ag_plan_opts_t *opts);
+
+/** Read a plan from JSON, whose file errors call p.json; fails the test when it is no JSON. */
+ag_status_t read_plan(const char *text, ag_plan_t **plan_p);
+
+/** The text with the first such piece of it replaced; free() it. Fails the test without one. */
+char *text_with(const char *text, const char *piece, const char *other);
+
 /** True when these options are refused in one line that has all of the words (NULL at the end). */
 bool refused_saying(const ag_plan_opts_t *opts, const char *word, ...);
 

@@ -1,6 +1,5 @@
 /* Who holds which expert: from options, and in a plan's JSON. */
 #include <criterion/criterion.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,10 +18,8 @@ static ag_plan_model_t mixed_model(void)
 static ag_plan_t *make(const ag_plan_opts_t *opts)
 {
     ag_plan_model_t model = mixed_model();
-    ag_plan_t *plan = NULL;
 
-    cr_assert_eq(ag_plan_make(&model, opts, &plan), AG_OK, "%s", ag_error());
-    return plan;
+    return make_plan_for(&model, opts);
 }
 
 /* The holders of a stage's experts, one each. */
@@ -126,28 +123,6 @@ Test(plan_experts, what_does_not_add_up_is_one_line)
     cr_expect(refused_saying(&(ag_plan_opts_t){.expert_split = "1"}, "--expert-split", NULL));
 }
 
-static ag_status_t read_back(const char *text, ag_plan_t **plan_p)
-{
-    ag_json_t *json;
-    ag_status_t status;
-
-    cr_assert_eq(ag_json_parse(text, strlen(text), "p.json", &json), AG_OK, "%s", ag_error());
-    status = ag_plan_from_json(json, "p.json", plan_p);
-    ag_json_destroy(json);
-    return status;
-}
-
-/* The text with one piece of it replaced; free() it. */
-static char *replaced(const char *text, const char *piece, const char *other)
-{
-    const char *at = strstr(text, piece);
-    char *changed = malloc(strlen(text) + strlen(other) + 1);
-
-    cr_assert_not_null(at, "%s in %s", piece, text);
-    sprintf(changed, "%.*s%s%s", (int)(at - text), text, other, at + strlen(piece));
-    return changed;
-}
-
 #define HOLDERS "{\"holders\": [[0], [0], [0], [1], [1]]}"
 
 Test(plan_experts, json_reads_as_it_was_written_and_is_hashed)
@@ -157,12 +132,12 @@ Test(plan_experts, json_reads_as_it_was_written_and_is_hashed)
 
     cr_expect_not_null(strstr(text, "\"experts\": [" HOLDERS "]"), "%s", text);
     cr_expect_not_null(strstr(text, "\"tensor_ranks\": 1"), "%s", text);
-    cr_assert_eq(read_back(text, &back), AG_OK, "%s", ag_error());
+    cr_assert_eq(read_plan(text, &back), AG_OK, "%s", ag_error());
     again = plan_text(back);
     cr_expect_str_eq(again, text);
     ag_plan_destroy(back);
-    changed = replaced(text, HOLDERS, "{\"holders\": [[0], [0], [1, 0], [1], [1]]}");
-    cr_assert_eq(read_back(changed, &back), AG_OK, "%s", ag_error());
+    changed = text_with(text, HOLDERS, "{\"holders\": [[0], [0], [1, 0], [1], [1]]}");
+    cr_assert_eq(read_plan(changed, &back), AG_OK, "%s", ag_error());
     cr_expect_eq(back->stages[0].experts.begin[EXPERTS], EXPERTS + 1);
     cr_assert_eq(ag_plan_hash(plan, hash), AG_OK);
     cr_assert_eq(ag_plan_hash(back, other), AG_OK);
@@ -192,10 +167,10 @@ Test(plan_experts, a_bad_member_is_named)
     char *text = plan_text(plan);
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char *changed = replaced(text, HOLDERS, cases[i][0]);
+        char *changed = text_with(text, HOLDERS, cases[i][0]);
         ag_plan_t *back = NULL;
 
-        cr_expect_eq(read_back(changed, &back), AG_ERR_INVALID, "%s", cases[i][0]);
+        cr_expect_eq(read_plan(changed, &back), AG_ERR_INVALID, "%s", cases[i][0]);
         cr_expect(error_says("p.json", cases[i][1], NULL));
         ag_plan_destroy(back);
         free(changed);
@@ -209,11 +184,11 @@ Test(plan_experts, attention_that_each_has_whole_needs_experts_to_share_out)
     ag_plan_t *plan = make(&(ag_plan_opts_t){.ep = "3"}), *back = NULL;
     char *text = plan_text(plan), *without, *two;
 
-    without = replaced(text, "{\"holders\": [[0], [0], [1], [1], [2]]}", "");
-    cr_expect_eq(read_back(without, &back), AG_ERR_INVALID);
+    without = text_with(text, "{\"holders\": [[0], [0], [1], [1], [2]]}", "");
+    cr_expect_eq(read_plan(without, &back), AG_ERR_INVALID);
     cr_expect(error_says("tensor_ranks", "no experts", NULL));
-    two = replaced(text, "\"tensor_ranks\": 1", "\"tensor_ranks\": 2");
-    cr_expect_eq(read_back(two, &back), AG_ERR_INVALID);
+    two = text_with(text, "\"tensor_ranks\": 1", "\"tensor_ranks\": 2");
+    cr_expect_eq(read_plan(two, &back), AG_ERR_INVALID);
     cr_expect(error_says("tensor_ranks", "1 or the number of ranks, 3", NULL));
     free(without);
     free(two);
@@ -227,8 +202,8 @@ Test(plan_experts, stages_and_the_model_have_the_same_number)
     ag_plan_model_t model = mixed_model();
     char *text = plan_text(plan), *other;
 
-    other = replaced(text, "[1], [1]]", "[1]]");
-    cr_expect_eq(read_back(other, &back), AG_ERR_INVALID);
+    other = text_with(text, "[1], [1]]", "[1]]");
+    cr_expect_eq(read_plan(other, &back), AG_ERR_INVALID);
     cr_expect(error_says("experts[1].holders has 4 experts", NULL));
     cr_expect_eq(ag_plan_check_model(plan, &model), AG_OK);
     model.n_experts = 0;

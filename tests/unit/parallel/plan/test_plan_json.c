@@ -14,34 +14,12 @@ static const char good[] =
     "\"f16\", \"budgets\": [{\"dram_bytes\": 2147483648}, {\"dram_bytes\": 1024}, "
     "{\"dram_bytes\": 9007199254740993}]}";
 
-static ag_status_t read_text(const char *text, ag_plan_t **plan_p)
-{
-    ag_json_t *json;
-    ag_status_t status;
-
-    cr_assert_eq(ag_json_parse(text, strlen(text), "p.json", &json), AG_OK, "%s", ag_error());
-    status = ag_plan_from_json(json, "p.json", plan_p);
-    ag_json_destroy(json);
-    return status;
-}
-
-/* The good plan with one piece of it replaced; free() it. */
-static char *with(const char *piece, const char *other)
-{
-    const char *at = strstr(good, piece);
-    char *text = malloc(sizeof(good) + strlen(other));
-
-    cr_assert_not_null(at, "%s", piece);
-    sprintf(text, "%.*s%s%s", (int)(at - good), good, other, at + strlen(piece));
-    return text;
-}
-
 /* Refused in one line that names the file and has the word. */
 static bool refused_with(const char *piece, const char *other, const char *word)
 {
-    char *text = with(piece, other);
+    char *text = text_with(good, piece, other);
     ag_plan_t *plan = NULL;
-    ag_status_t status = read_text(text, &plan);
+    ag_status_t status = read_plan(text, &plan);
 
     free(text);
     ag_plan_destroy(plan);
@@ -53,7 +31,7 @@ Test(plan_json, reads_as_it_was_written)
     ag_plan_t *plan;
     char *text;
 
-    cr_assert_eq(read_text(good, &plan), AG_OK, "%s", ag_error());
+    cr_assert_eq(read_plan(good, &plan), AG_OK, "%s", ag_error());
     text = plan_text(plan);
     cr_expect_str_eq(text, good);
     cr_expect_eq(plan->n_stages, 2);
@@ -84,7 +62,7 @@ Test(plan_json, every_plan_that_options_make_comes_back_the_same)
 
         cr_assert_eq(ag_plan_make(&model, &options[i], &plan), AG_OK, "%s", ag_error());
         text = plan_text(plan);
-        cr_assert_eq(read_text(text, &back), AG_OK, "%s", ag_error());
+        cr_assert_eq(read_plan(text, &back), AG_OK, "%s", ag_error());
         again = plan_text(back);
         cr_expect_str_eq(again, text);
         cr_assert_eq(ag_plan_hash(plan, hash), AG_OK);
@@ -110,12 +88,13 @@ Test(plan_json, members_nobody_knows_are_refused_with_their_place)
 
 Test(plan_json, remarks_and_budgets_left_out_do_no_harm)
 {
-    char *text = with("\"mode\"", "\"predicted\": {\"memory\": []}, \"hash\": \"\", \"mode\"");
+    char *text =
+        text_with(good, "\"mode\"", "\"predicted\": {\"memory\": []}, \"hash\": \"\", \"mode\"");
     char *budgets = strstr(text, ", \"budgets\"");
     ag_plan_t *plan = NULL;
 
     strcpy(budgets, "}");
-    cr_expect_eq(read_text(text, &plan), AG_OK, "%s", ag_error());
+    cr_expect_eq(read_plan(text, &plan), AG_OK, "%s", ag_error());
     cr_expect_eq(plan->n_budgets, 0);
     ag_plan_destroy(plan);
     free(text);
@@ -127,7 +106,7 @@ Test(plan_json, what_is_no_plan_of_this_version_is_refused)
     ag_plan_t *plan = NULL;
 
     for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
-        cr_expect_eq(read_text(others[i], &plan), AG_ERR_INVALID);
+        cr_expect_eq(read_plan(others[i], &plan), AG_ERR_INVALID);
         cr_expect(error_says("p.json", "argosy plan", NULL));
     }
     cr_expect_eq(ag_plan_from_json(NULL, "p.json", &plan), AG_ERR_INVALID);
@@ -225,11 +204,11 @@ Test(plan_json, ranks_must_be_all_below_their_number_each_once)
 
 Test(plan_json, ranks_may_stand_in_any_order)
 {
-    char *text = with("[0, 1]", "[2, 0]"), *at = strstr(text, "[2],");
+    char *text = text_with(good, "[0, 1]", "[2, 0]"), *at = strstr(text, "[2],");
     ag_plan_t *plan = NULL;
 
     at[1] = '1';
-    cr_assert_eq(read_text(text, &plan), AG_OK, "%s", ag_error());
+    cr_assert_eq(read_plan(text, &plan), AG_OK, "%s", ag_error());
     cr_expect_eq(plan->stages[0].replicas[0].ranks[0], 2);
     ag_plan_destroy(plan);
     free(text);
