@@ -131,7 +131,8 @@ static bool fits(const refusal_t *refusal, const ag_plan_t *plan, uint64_t budge
     ag_build_t *build = NULL;
     ag_programs_t programs = {0};
     bool good = ag_build_create(plan, session->model, &build) == AG_OK &&
-                ag_programs_create(build, session->all_outputs, false, &programs) == AG_OK;
+                ag_programs_create(build, session->all_outputs, false, &programs) == AG_OK &&
+                ag_session_set_hosts(session, &programs) == AG_OK;
     way_t way = {session, plan, build, &programs};
 
     for (uint32_t r = 0; good && r < ag_plan_ranks(plan); r++) {

@@ -99,6 +99,9 @@ void ag_session_close(ag_session_t *session);
 /** Limits of every host, once: one rank of each measures, or reads what was measured. */
 ag_status_t ag_session_get_limits(ag_session_t *session);
 
+/** Tell programs which host each rank stands on; after ag_session_get_limits(). */
+ag_status_t ag_session_set_hosts(const ag_session_t *session, ag_programs_t *programs);
+
 /** A job of one rank: measure again, and keep the better rates. */
 ag_status_t ag_session_renew_limits(ag_session_t *session);
 

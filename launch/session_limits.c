@@ -84,6 +84,25 @@ const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
     return &session->ranks[r].limits;
 }
 
+ag_status_t ag_session_set_hosts(const ag_session_t *session, ag_programs_t *programs)
+{
+    uint32_t n_ranks = (uint32_t)session->net->n_ranks;
+    uint32_t *hosts = calloc(n_ranks, sizeof(*hosts)); /* by the first rank on each */
+    ag_status_t status;
+
+    if (hosts == NULL) {
+        return ag_fail_nomem("giving out hosts", n_ranks * sizeof(*hosts));
+    }
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        while (session->ranks[hosts[r]].host != session->ranks[r].host) {
+            hosts[r]++;
+        }
+    }
+    status = ag_programs_set_hosts(programs, hosts, n_ranks);
+    free(hosts);
+    return status;
+}
+
 ag_status_t ag_session_renew_limits(ag_session_t *session)
 {
     ag_limits_t fresh;

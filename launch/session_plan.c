@@ -208,6 +208,9 @@ static ag_status_t prepare_plan(ag_session_t *session)
     if (status == AG_OK) { /* last: it may take seconds */
         status = ag_session_get_limits(session);
     }
+    if (status == AG_OK) {
+        status = ag_session_agree(session, ag_session_set_hosts(session, &session->programs));
+    }
     if (status == AG_OK && computes && session->may_spare_ranks) {
         count_neighbours(session);
     }

@@ -85,6 +85,7 @@ static ag_status_t make_groups(ag_job_t *job)
                 ag_status_t status = ag_group_create(
                     &(ag_group_opts_t){.net = job->opts.net,
                                        .ranks = group->ranks,
+                                       .hosts = ag_programs_hosts(job->opts.programs, i),
                                        .n_ranks = group->n_ranks,
                                        .channel = AG_CHANNEL_FIRST + group->channel},
                     &job->groups[i]);

@@ -19,6 +19,8 @@ enum { AG_MAX_CLASSES = 3 };
 typedef struct ag_programs {
     uint32_t n;
     ag_program_t *programs[AG_MAX_CLASSES];
+    uint32_t **hosts; /* (groups) (ranks of the group) the host of each, from 0 without gaps; NULL,
+                         of a group or all: one host */
 } ag_programs_t;
 
 typedef struct ag_job_opts {
@@ -57,6 +59,15 @@ typedef struct ag_memory {
 ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                                ag_programs_t *programs_p);
 void ag_programs_destroy(ag_programs_t *programs);
+
+/**
+ * Say where the ranks stand: groups over several hosts deal by host then. Once, alike on all ranks,
+ * before memory is foretold or taken.
+ * @param hosts  (n) the host of each rank, by any number; ranks from n on stand where the last of
+ *               these does.
+ * @return AG_OK, AG_ERR_NOMEM.
+ */
+ag_status_t ag_programs_set_hosts(ag_programs_t *programs, const uint32_t *hosts, uint32_t n);
 
 /** What one rank takes for weights, caches, activations, kernels and messages.
  * @param staged  its device's memory is no host's (ag_device_is_host()). */

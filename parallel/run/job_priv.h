@@ -78,6 +78,9 @@ ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bo
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op);
 
+/** The hosts of a group's ranks; NULL: one. */
+const uint32_t *ag_programs_hosts(const ag_programs_t *programs, uint32_t group);
+
 /** Where a slot's activations begin. */
 unsigned char *ag_job_slot(const ag_job_t *job, uint32_t slot);
 

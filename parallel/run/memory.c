@@ -1,9 +1,8 @@
 /* What a rank takes, foretold from the same figures by which it is then taken. */
-#include "parallel/run/job.h"
+#include "parallel/run/memory_priv.h"
 
 #include "parallel/run/driver.h"
-#include "parallel/run/memory_priv.h"
-#include "parallel/run/wire_priv.h"
+#include "parallel/run/job_priv.h"
 #include "runtime/base/line.h"
 
 uint64_t ag_memory_kv_blocks(const ag_plan_t *plan)
@@ -56,11 +55,12 @@ uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
 
 /* For an all-reduce of any size up to n_bytes, by the algorithm that the rows of a sequence choose.
  */
-static uint64_t staging_of(const ag_program_group_t *group, uint32_t rank, uint64_t n_bytes,
-                           uint64_t n_sequences)
+static uint64_t staging_of(const ag_program_group_t *group, const uint32_t *hosts, uint32_t rank,
+                           uint64_t n_bytes, uint64_t n_sequences)
 {
     ag_transfer_shape_t shape = {.collective = AG_ALL_REDUCE,
                                  .n_ranks = group->n_ranks,
+                                 .hosts = hosts,
                                  .element_bytes = sizeof(float),
                                  .n = (n_bytes / sizeof(float) + n_sequences - 1) / n_sequences};
     uint32_t index = 0;
@@ -88,7 +88,7 @@ uint64_t ag_memory_sums(const ag_programs_t *programs, uint32_t rank)
                 continue;
             }
             group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
-            most = staging_of(group, rank,
+            most = staging_of(group, ag_programs_hosts(programs, o->subject), rank,
                               o->unit_bytes * ag_half_rows(o->half, program->bounds[o->counter]),
                               program->bounds[AG_SIZE_SEQUENCES]);
             bytes = most > bytes ? most : bytes;

@@ -1,6 +1,8 @@
 /* The classes of a job's programs: one for steps of one row per sequence, one for steps in which a
  * sequence has several: chunks of prefill; where large chunks run in two halves, one for smaller
  * ones, which would only read weights twice. */
+#include <stdlib.h>
+
 #include "parallel/run/job_priv.h"
 #include "parallel/run/memory_priv.h"
 
@@ -47,12 +49,69 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
     return AG_OK;
 }
 
+/* Every class of program has the same groups, in the same order. */
+static const ag_array_t *groups_of(const ag_programs_t *programs)
+{
+    return &programs->programs[0]->groups;
+}
+
 void ag_programs_destroy(ag_programs_t *programs)
 {
+    for (size_t g = 0; programs->hosts != NULL && g < groups_of(programs)->n_items; g++) {
+        free(programs->hosts[g]);
+    }
+    free(programs->hosts);
     for (uint32_t i = 0; i < programs->n; i++) {
         ag_program_destroy(programs->programs[i]);
     }
     *programs = (ag_programs_t){0};
+}
+
+/* The hosts of a group, in the order in which its ranks come to them. @return how many. */
+static uint32_t number_hosts(const ag_program_group_t *group, const uint32_t *hosts, uint32_t n,
+                             uint32_t *numbers)
+{
+    uint32_t n_hosts = 0;
+
+    for (uint32_t i = 0; i < group->n_ranks; i++) {
+        uint32_t before = 0, host = hosts[group->ranks[i] < n ? group->ranks[i] : n - 1];
+
+        while (before < i &&
+               hosts[group->ranks[before] < n ? group->ranks[before] : n - 1] != host) {
+            before++;
+        }
+        numbers[i] = before < i ? numbers[before] : n_hosts++;
+    }
+    return n_hosts;
+}
+
+ag_status_t ag_programs_set_hosts(ag_programs_t *programs, const uint32_t *hosts, uint32_t n)
+{
+    const ag_array_t *groups = groups_of(programs);
+
+    programs->hosts = calloc(groups->n_items + 1, sizeof(*programs->hosts));
+    if (programs->hosts == NULL) {
+        return ag_fail_nomem("giving out hosts", groups->n_items * sizeof(*programs->hosts));
+    }
+    for (size_t g = 0; g < groups->n_items; g++) {
+        const ag_program_group_t *group = &AG_ITEMS(groups, ag_program_group_t)[g];
+        uint32_t *numbers = calloc((size_t)group->n_ranks + 1, sizeof(*numbers));
+
+        if (numbers == NULL) {
+            return ag_fail_nomem("giving out hosts", group->n_ranks * sizeof(*numbers));
+        }
+        if (number_hosts(group, hosts, n, numbers) > 1) {
+            programs->hosts[g] = numbers;
+        } else {
+            free(numbers);
+        }
+    }
+    return AG_OK;
+}
+
+const uint32_t *ag_programs_hosts(const ag_programs_t *programs, uint32_t group)
+{
+    return programs->hosts != NULL ? programs->hosts[group] : NULL;
 }
 
 static bool fits(const ag_step_t *step, const uint64_t *bounds)

@@ -34,6 +34,7 @@ typedef struct cluster_case {
     ag_compute_t compute;
     bool last_outputs_only, has_budget;
     work_t work;
+    uint32_t n_hosts, hosts[MOST_CASE_RANKS]; /* the host of each rank, by any number */
     uint64_t order;
     bool is_repeated; /* in another order, for the same bits */
     bool has_death;

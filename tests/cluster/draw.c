@@ -23,7 +23,8 @@ static void draw_options(dice_t *dice, const model_t *model, options_t *options)
 
     memset(options, 0, sizeof(*options));
     for (uint32_t s = 0; s < n_stages; s++) {
-        uint32_t degree = dice_between(dice, 1, s == 0 ? 5 : 3);
+        bool sums_much = s == 0 && model->is_wide && !dice_one_in(dice, 4);
+        uint32_t degree = dice_between(dice, sums_much ? 3 : 1, s == 0 ? 5 : 3);
         uint32_t layers = s + 1 == n_stages
                               ? layers_left
                               : dice_between(dice, 1, layers_left - (n_stages - s - 1));
@@ -136,7 +137,8 @@ static ag_status_t draw_plans(dice_t *dice, cluster_case_t *c)
     ag_status_t status = ag_model_open(c->path, &model);
 
     c->one = (ag_plan_opts_t){.compute = c->compute,
-                              .batch_tokens = dice_between(dice, 1, 24),
+                              .batch_tokens =
+                                  c->model.is_wide ? c->model.context : dice_between(dice, 1, 24),
                               .n_sequences = c->work.n_sequences};
     while (status == AG_OK && c->plan_json == NULL) {
         options_t options;
@@ -190,7 +192,9 @@ static void draw_work(dice_t *dice, const model_t *model, uint32_t batch_tokens,
 
     for (uint32_t s = 0; s < work->n_sequences; s++) {
         /* now and then over several blocks of the cache */
-        work->n_prompt[s] = dice_between(dice, 1, dice_one_in(dice, 4) ? model->context : 16);
+        uint32_t most = model->is_wide || dice_one_in(dice, 4) ? model->context : 16;
+
+        work->n_prompt[s] = dice_between(dice, model->is_wide ? most / 2 : 1, most);
         work->n_tokens[s] = work->n_prompt[s] + dice_between(dice, 0, 6);
         work->n_tokens[s] = work->n_tokens[s] < model->context ? work->n_tokens[s] : model->context;
         n_left += work->n_tokens[s];
@@ -217,6 +221,21 @@ static void draw_work(dice_t *dice, const model_t *model, uint32_t batch_tokens,
     }
 }
 
+/* Ranks anywhere on up to three hosts. */
+static void draw_hosts(dice_t *dice, cluster_case_t *c)
+{
+    uint32_t most = dice_between(dice, c->model.is_wide ? 2 : 1, c->n_ranks < 3 ? c->n_ranks : 3);
+    bool is_met[3] = {false};
+
+    for (uint32_t r = 0; r < c->n_ranks; r++) {
+        uint32_t host = dice_below(dice, most);
+
+        c->n_hosts += !is_met[host];
+        is_met[host] = true;
+        c->hosts[r] = 100 - 7 * host;
+    }
+}
+
 ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
 {
     dice_t dice = {.seed = number};
@@ -238,6 +257,7 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
     }
     if (status == AG_OK) {
         draw_work(&dice, &c->model, c->one.batch_tokens, c->last_outputs_only, &c->work);
+        draw_hosts(&dice, c);
     }
     return status;
 }
@@ -258,6 +278,11 @@ void case_print(const cluster_case_t *c, FILE *file)
             c->is_repeated ? ", and another" : "", c->has_death ? ", then a death" : "",
             c->last_outputs_only ? ", last outputs only" : "",
             c->has_budget ? ", on the foretold budget" : "");
+    fprintf(file, "hosts:");
+    for (uint32_t r = 0; r < c->n_ranks; r++) {
+        fprintf(file, " %u", c->hosts[r]);
+    }
+    fputc('\n', file);
     for (uint32_t s = 0; s < work->n_sequences; s++) {
         fprintf(file, "sequence %u: %u tokens, prompt", s, work->n_tokens[s]);
         for (uint32_t i = 0; i < work->n_prompt[s]; i++) {

@@ -90,11 +90,57 @@ enum { MOST_FLIGHTS = 16 };
 
 typedef struct driver {
     ag_job_t *job;
+    const ag_programs_t *programs;
     run_t *run;
     dice_t dice;
     flight_t flights[MOST_FLIGHTS];
     uint32_t n_posted, n_taken;
 } driver_t;
+
+/* Does a collective of a step go by host, as the largest class has it, whose are no larger? */
+static bool goes_by_host(const ag_programs_t *programs, const ag_op_t *op, const ag_step_t *step,
+                         uint32_t n_used)
+{
+    const uint32_t *hosts = programs->hosts != NULL ? programs->hosts[op->subject] : NULL;
+    ag_transfer_shape_t shape = {
+        .n_ranks =
+            AG_ITEMS(&programs->programs[0]->groups, ag_program_group_t)[op->subject].n_ranks,
+        .hosts = hosts,
+        .element_bytes = sizeof(float)};
+    uint64_t rows = ag_half_rows(op->half, step->counts[AG_COUNT_TOKENS]),
+             all[MOST_CASE_RANKS * MOST_CASE_RANKS] = {0};
+
+    if (op->kind == AG_OP_ALL_REDUCE) {
+        shape.collective = AG_ALL_REDUCE;
+        shape.n = rows * op->unit_bytes / sizeof(float) / step->counts[AG_COUNT_SEQUENCES];
+    } else {
+        shape.collective = AG_ALL_TO_ALL;
+        shape.all_counts = all;
+        all[0] = rows * n_used * op->unit_bytes / sizeof(float);
+    }
+    return ag_transfer_choose(&shape) == AG_BY_HOST;
+}
+
+static void count_by_host(driver_t *driver, const ag_step_t *step)
+{
+    bool found[AG_N_COLLECTIVES] = {false};
+    const ag_program_t *program = driver->programs->programs[driver->programs->n - 1];
+
+    for (uint32_t r = 0; r < program->n_ranks; r++) {
+        for (size_t i = 0; i < program->ranks[r].ops.n_items; i++) {
+            const ag_op_t *op = &ag_rank_ops(&program->ranks[r])[i];
+            bool is_sum = op->kind == AG_OP_ALL_REDUCE;
+
+            if (is_sum || op->kind == AG_OP_ALL_TO_ALL) {
+                found[is_sum ? AG_ALL_REDUCE : AG_ALL_TO_ALL] |=
+                    goes_by_host(driver->programs, op, step, driver->run->c->model.n_experts_used);
+            }
+        }
+    }
+    for (int c = 0; c < AG_N_COLLECTIVES; c++) {
+        driver->run->n_by_host[c] += found[c];
+    }
+}
 
 static ag_status_t land(driver_t *driver)
 {
@@ -129,14 +175,17 @@ static ag_status_t post(driver_t *driver, const flight_t *flight)
     if (arrays.step.counts[AG_COUNT_TOKENS] == 0) {
         return AG_OK;
     }
+    count_by_host(driver, &arrays.step);
     driver->run->n_ahead += driver->n_posted > driver->n_taken;
     driver->flights[driver->n_posted++ % MOST_FLIGHTS] = *flight;
     return ag_job_post(driver->job, &arrays.step);
 }
 
-static ag_status_t drive(ag_job_t *job, run_t *run)
+static ag_status_t drive(const ag_rank_t *rank, run_t *run)
 {
-    driver_t driver = {.job = job, .run = run, .dice = {.seed = run->c->number}};
+    ag_job_t *job = rank->job;
+    driver_t driver = {
+        .job = job, .programs = &rank->programs, .run = run, .dice = {.seed = run->c->number}};
     uint32_t n = run->work->n_sequences;
     ag_status_t status = AG_OK;
 
@@ -163,6 +212,7 @@ ag_status_t run_rank(ag_turn_t *turn)
     ag_rank_opts_t opts = {.model = run->c->path,
                            .plan = run->plan_json == NULL ? &run->c->one : NULL,
                            .plan_json = run->plan_json,
+                           .hosts = run->c->hosts,
                            .last_outputs_only = run->c->last_outputs_only,
                            .has_budget = run->c->has_budget};
     ag_rank_t rank = {0};
@@ -170,7 +220,7 @@ ag_status_t run_rank(ag_turn_t *turn)
 
     status = ag_agree(turn->net, &turn->idle, status, NULL);
     if (status == AG_OK) {
-        status = turn->net->rank == 0 ? drive(rank.job, run) : ag_job_follow(rank.job);
+        status = turn->net->rank == 0 ? drive(&rank, run) : ag_job_follow(rank.job);
         run->router_gap = turn->net->rank == 0 ? ag_job_router_gap(rank.job) : run->router_gap;
     }
     run->left_bytes += ag_rank_close(&rank);

@@ -11,8 +11,9 @@ typedef struct run {
     float *logits;         /* out: (work->n_outputs, vocabulary) */
     bool chooses;     /* the likeliest tokens become the work's; else those that are there count */
     uint64_t n_ahead; /* out: steps that were posted behind another under way */
-    float router_gap; /* out: rank 0's least; INFINITY: it has routed none */
-    uint64_t left_bytes; /* out: that some rank's ledger had at the end */
+    uint64_t n_by_host[AG_N_COLLECTIVES]; /* out: steps that certainly had such by host */
+    float router_gap;                     /* out: rank 0's least; INFINITY: it has routed none */
+    uint64_t left_bytes;                  /* out: that some rank's ledger had at the end */
 } run_t;
 
 /** What each rank does; turn->arg is the run. */

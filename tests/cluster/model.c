@@ -51,13 +51,17 @@ static void draw_widths(dice_t *dice, uint32_t block, model_t *model)
     static const uint32_t head_dims[] = {8, 16, 24, 32, 64};
     bool is_odd = !model->is_gguf || dice_one_in(dice, 6);
     uint32_t grain = is_odd ? 2 : block > 1 ? block : 32;
-    uint32_t most = block > 64 ? block : 128;
+    uint32_t most = block > 64 ? block : 128, least = LEAST_HIDDEN;
 
     model->head_dim = head_dims[dice_below(dice, 5)];
     model->n_kv_heads = dice_between(dice, 1, 3);
     model->n_heads = model->n_kv_heads * dice_between(dice, 1, 4);
     /* a norm over a few numbers may be over hardly any, and makes of an error a large one */
-    model->hidden = dice_between(dice, (LEAST_HIDDEN + grain - 1) / grain, most / grain) * grain;
+    if (model->is_wide) {
+        least = 256;
+        most = 512;
+    }
+    model->hidden = dice_between(dice, (least + grain - 1) / grain, most / grain) * grain;
     model->ffn = dice_between(dice, 1, 224 / grain + 1) * grain;
     if (!is_odd && block > 1 && !dice_one_in(dice, 3)) { /* o's rows are of whole blocks, too */
         model->head_dim = block > 64 ? 64 : 32;
@@ -77,10 +81,12 @@ model_t model_draw(dice_t *dice, uint64_t number)
     model.other_type = !model.is_gguf || dice_one_in(dice, 2)
                            ? model.type
                            : (ag_dtype_t)dice_below(dice, AG_N_DTYPES);
+    model.is_wide = dice_one_in(dice, 12);
     draw_widths(dice, ag_dtype_info(model.type)->block_elements, &model);
-    model.n_layers = dice_between(dice, 1, ag_dtype_info(model.type)->block_elements > 32 ? 2 : 4);
+    model.n_layers = dice_between(
+        dice, 1, model.is_wide || ag_dtype_info(model.type)->block_elements > 32 ? 2 : 4);
     model.vocab = dice_between(dice, 20, 300);
-    model.context = dice_between(dice, 24, 100);
+    model.context = dice_between(dice, model.is_wide ? 80 : 24, 100);
     model.is_tied = dice_one_in(dice, 2);
     model.attention_bias = model.family->may_have_biases && dice_one_in(dice, 3);
     model.ffn_bias = model.family->may_have_biases && dice_one_in(dice, 3);

@@ -67,6 +67,7 @@ typedef struct model {
     bool is_gguf;
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
     uint32_t n_experts, n_experts_used;
+    bool is_wide; /* long steps have large sums */
     bool is_tied, attention_bias, ffn_bias;
     ag_rope_kind_t rope;
     ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */

@@ -81,6 +81,11 @@ static const char *const musts[] = {
     "sequences 3",
     "sequence of several blocks",
     "steps in flight",
+    "hosts 1",
+    "hosts 2",
+    "hosts 3",
+    "hosts of unlike numbers of ranks",
+    "step with a sum by host",
     "budget as foretold",
     "plan that leaves a rank nothing",
     "order changed, same bits",
@@ -327,6 +332,25 @@ static void tally_plan(tally_t *tally, const ag_plan_t *plan)
     tally_add(tally, plan->compute == AG_COMPUTE_F32 ? "compute f32" : "compute auto", 1);
 }
 
+static void tally_hosts(tally_t *tally, const cluster_case_t *c)
+{
+    uint32_t n_unlike = 0, first = 0;
+    char name[ROW_BYTES];
+
+    for (uint32_t r = 0; r < c->n_ranks; r++) {
+        uint32_t n = 0;
+
+        for (uint32_t other = 0; other < c->n_ranks; other++) {
+            n += c->hosts[other] == c->hosts[r];
+        }
+        first = r == 0 ? n : first;
+        n_unlike += n != first;
+    }
+    add_if(tally, n_unlike > 0, "hosts of unlike numbers of ranks");
+    snprintf(name, sizeof(name), "hosts %u", c->n_hosts);
+    tally_add(tally, name, 1);
+}
+
 static bool share_bytes(const ag_rank_program_t *rank)
 {
     const ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
@@ -433,6 +457,7 @@ ag_status_t tally_case(tally_t *tally, const cluster_case_t *c)
         tally_units(tally, build);
         tally_experts(tally, build);
         tally_plan(tally, plan);
+        tally_hosts(tally, c);
         tally_programs(tally, &programs);
         tally_work(tally, c, &programs);
     }

@@ -56,6 +56,9 @@ ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_r
     THEN(make_plan(opts, rank));
     THEN(ag_build_create(rank->plan, rank->model, &rank->build));
     THEN(ag_programs_create(rank->build, !opts->last_outputs_only, true, &rank->programs));
+    if (status == AG_OK && opts->hosts != NULL) {
+        status = ag_programs_set_hosts(&rank->programs, opts->hosts, (uint32_t)turn->net->n_ranks);
+    }
     if (status == AG_OK && opts->change != NULL) {
         opts->change(opts->change_arg, &rank->programs);
     }

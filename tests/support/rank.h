@@ -9,8 +9,9 @@ typedef struct ag_rank_opts {
     const ag_plan_opts_t *plan; /* what the plan is made of; NULL: */
     const char *plan_json;      /* the plan */
     bool last_outputs_only;     /* of each sequence; else every row's logits may be asked for */
-    bool has_budget;  /* just what is foretold, as the plan's and a ledger's; else there is none */
-    ag_clock_t clock; /* none: the turn's */
+    bool has_budget; /* just what is foretold, as the plan's and a ledger's; else there is none */
+    const uint32_t *hosts; /* (ranks) that they stand on, by any number; NULL: one */
+    ag_clock_t clock;      /* none: the turn's */
     ag_cancel_t cancel;
     /* The programs, before they are bound; NULL: as they are. */
     void (*change)(void *arg, ag_programs_t *programs);
