@@ -36,7 +36,7 @@ typedef struct ag_device_ops {
     /** The host's memory that copies come from and go to; to be freed like the device's. */
     ag_status_t (*alloc_host)(ag_device_t *device, const char *part, size_t bytes,
                               ag_region_t *region_p); /* NULL as the copies */
-    /** No work that uses the region is under way; a zeroed region is allowed. */
+    /** Nothing is under way; a zeroed region is allowed. */
     void (*free)(ag_device_t *device, ag_region_t *region);
     /**
      * Queue a region on a stream. What fn works on is the device's memory; arg, and what describes
