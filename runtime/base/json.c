@@ -294,6 +294,14 @@ void ag_json_append(ag_json_t *array, ag_json_t *value)
     json_array_append_new(array, value);
 }
 
+ag_json_t *ag_json_take(ag_json_t *object, const char *key)
+{
+    json_t *value = json_incref(json_object_get(object, key));
+
+    json_object_del(object, key);
+    return value;
+}
+
 ag_status_t ag_json_text(const ag_json_t *json, ag_json_style_t style, char **text_p)
 {
     size_t flags = JSON_ENCODE_ANY;

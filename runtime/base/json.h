@@ -69,6 +69,8 @@ ag_json_t *ag_json_new_bool(bool value);
 ag_json_t *ag_json_new_string(const char *bytes, size_t n_bytes);
 void ag_json_set(ag_json_t *object, const char *key, ag_json_t *value);
 void ag_json_append(ag_json_t *array, ag_json_t *value);
+/** Take a member out; NULL: there is none. Released by ag_json_destroy(). */
+ag_json_t *ag_json_take(ag_json_t *object, const char *key);
 
 typedef enum ag_json_style { AG_JSON_LINE, AG_JSON_INDENTED, AG_JSON_CANONICAL } ag_json_style_t;
 
