@@ -39,7 +39,8 @@ struct ag_net {
 enum {
     AG_CHANNEL_CONTROL = 0, /* agreement, steps */
     AG_CHANNEL_STOP = 1,    /* a rank was asked to stop */
-    AG_CHANNEL_FIRST = 2,   /* the program's, links and collectives, from here */
+    AG_CHANNEL_SAVE = 2,    /* checkpoints */
+    AG_CHANNEL_FIRST = 3,   /* the program's, links and collectives, from here */
     AG_N_CHANNELS = 4096,
 };
 
