@@ -25,6 +25,7 @@ typedef struct verification {
     uint64_t n_tokens, n_prefill;
     uint32_t context;
     ag_difference_t phases[2];
+    float router_gap;   /* the least of both runs: this rank's, in the end of all ranks */
     char hashes[2][17]; /* the plan's, the reference's */
     uint32_t n_ranks[2];
 } verification_t;
@@ -183,6 +184,7 @@ static ag_status_t run_plan(ag_session_t *run, verification_t *v, uint32_t chunk
         }
         if (status == AG_OK) {
             status = net->rank == 0 ? replay(run, v, chunk, is_reference) : ag_job_follow(run->job);
+            v->router_gap = fminf(v->router_gap, ag_job_router_gap(run->job));
         }
     }
     run->net = net;
@@ -256,7 +258,8 @@ static double smaller(double a, double b)
     return a < b ? a : b;
 }
 
-static ag_status_t print_json(const verification_t *v, const ag_bound_t *bound, bool within)
+static ag_status_t print_json(const verification_t *v, const ag_bound_t *bound,
+                              ag_verdict_t verdict)
 {
     ag_json_t *json = ag_json_new_object();
 
@@ -283,11 +286,16 @@ static ag_status_t print_json(const verification_t *v, const ag_bound_t *bound, 
     ag_json_set(json, "bound", ag_json_new_real(bound->absolute));
     ag_json_set(json, "bound_relative", ag_json_new_real(bound->relative));
     ag_json_set(json, "bound_why", ag_json_new_string(bound->why, strlen(bound->why)));
-    ag_json_set(json, "within", ag_json_new_bool(within));
+    if (isfinite(v->router_gap)) {
+        ag_json_set(json, "router_gap", ag_json_new_real((double)v->router_gap));
+        ag_json_set(json, "excused", ag_json_new_bool(verdict == AG_VERDICT_EXCUSED));
+    }
+    ag_json_set(json, "within", ag_json_new_bool(verdict != AG_VERDICT_BEYOND));
     return ag_print_json_line(json);
 }
 
-static ag_status_t print_text(const verification_t *v, const ag_bound_t *bound)
+static ag_status_t print_text(const verification_t *v, const ag_bound_t *bound,
+                              ag_verdict_t verdict)
 {
     printf("plan %s (%u rank%s) against %s (%u rank%s), %" PRIu64 " tokens\n", v->hashes[0],
            v->n_ranks[0], v->n_ranks[0] == 1 ? "" : "s", v->hashes[1], v->n_ranks[1],
@@ -312,6 +320,11 @@ static ag_status_t print_text(const verification_t *v, const ag_bound_t *bound)
     }
     printf("bound: %.3g, which is %.3g of the largest logit: %s\n", bound->absolute,
            bound->relative, bound->why);
+    if (verdict == AG_VERDICT_EXCUSED) {
+        printf("beyond it, which is excused: experts' scores were as near as %.2g, and what is "
+               "nearer than %.2g may go to either by rounding\n",
+               (double)v->router_gap, (double)bound->router_gap);
+    }
     return ag_write_out("", 0);
 }
 
@@ -320,15 +333,36 @@ static ag_status_t tell(const ag_session_t *session, const verification_t *v,
                         const ag_bound_t *bound)
 {
     const ag_difference_t *d = &v->phases[v->phases[1].absolute > v->phases[0].absolute];
-    bool within = d->absolute <= bound->absolute;
+    ag_verdict_t verdict = ag_bound_judge(bound, v->phases, 2, v->router_gap);
     ag_status_t status =
-        session->options->json ? print_json(v, bound, within) : print_text(v, bound);
+        session->options->json ? print_json(v, bound, verdict) : print_text(v, bound, verdict);
 
-    return status != AG_OK || within
+    return status != AG_OK || verdict != AG_VERDICT_BEYOND
                ? status
                : ag_fail(AG_ERR_FORMAT,
                          "logits differ by %.3g at token %" PRIu64 ", beyond the bound of %.3g",
                          d->absolute, d->row, bound->absolute);
+}
+
+/* The least gap that any rank has seen. */
+static ag_status_t gather_gaps(ag_session_t *session, verification_t *v)
+{
+    ag_net_t *net = session->net;
+    float *gaps = calloc((size_t)net->n_ranks, sizeof(*gaps));
+    ag_status_t status = gaps == NULL
+                             ? ag_fail_nomem("gathering gaps", (size_t)net->n_ranks * sizeof(*gaps))
+                             : AG_OK;
+
+    status = ag_session_agree(session, status);
+    if (status == AG_OK) {
+        gaps[net->rank] = v->router_gap;
+        status = ag_agree_gather(net, NULL, gaps, sizeof(*gaps));
+    }
+    for (int r = 0; r < net->n_ranks && status == AG_OK; r++) {
+        v->router_gap = fminf(v->router_gap, gaps[r]);
+    }
+    free(gaps);
+    return status;
 }
 
 static ag_status_t run_both(ag_session_t *session, ag_session_t *reference, verification_t *v)
@@ -351,6 +385,9 @@ static ag_status_t run_both(ag_session_t *session, ag_session_t *reference, veri
         status = run_plan(reference, v, chunk, true);
         session->agreed = reference->agreed;
     }
+    if (status == AG_OK) {
+        status = gather_gaps(session, v);
+    }
     if (status != AG_OK) {
         return status;
     }
@@ -361,7 +398,8 @@ static ag_status_t run_both(ag_session_t *session, ag_session_t *reference, veri
 ag_status_t ag_command_verify(ag_session_t *session)
 {
     bool root = session->net->rank == 0;
-    verification_t v = {.prompts = {.ids = AG_ARRAY(int32_t), .ends = AG_ARRAY(size_t)}};
+    verification_t v = {.router_gap = INFINITY,
+                        .prompts = {.ids = AG_ARRAY(int32_t), .ends = AG_ARRAY(size_t)}};
     ag_session_t reference = {0};
     ag_options_t options;
     ag_status_t status = ag_session_agree(session, root ? gather(session, &v) : AG_OK);

@@ -6,8 +6,10 @@ import tempfile
 
 import numpy as np
 
+import convert
 from harness import ARGOSY, DATA, TINY, expect, logits, main, one_line, run, smollm2
 
+MIXTRAL = os.path.join(DATA, "tiny", "mixtral")
 EXACT = ["--compute", "f32"]
 
 
@@ -82,36 +84,106 @@ def against():
         expect(verify(["--tp", "2", "--context", "20"], 3)["tokens"] == 20, "as many as --context holds")
 
 
-def other_weights(folder):
-    """The tiny llama with weights changed where its hash, which samples them, does not look."""
-    path = os.path.join(folder, "other")
+def other_weights(model, path, names):
+    """The model with weights of these names changed where its hash, which samples them, does not look."""
     os.mkdir(path)
-    for name in os.listdir(TINY):
+    for name in os.listdir(model):
         if name != "model.safetensors":
-            os.symlink(os.path.join(TINY, name), os.path.join(path, name))
-    with open(os.path.join(TINY, "model.safetensors"), "rb") as file:
+            os.symlink(os.path.realpath(os.path.join(model, name)), os.path.join(path, name))
+    with open(os.path.join(model, "model.safetensors"), "rb") as file:
         data = bytearray(file.read())
     n = struct.unpack("<Q", data[:8])[0]
-    begin, end = json.loads(data[8:8 + n])["model.layers.2.mlp.up_proj.weight"]["data_offsets"]
-    for at in range(8 + n + begin + (end - begin) // 16 * 12, 8 + n + end, 4):
-        data[at:at + 4] = struct.pack("<f", -struct.unpack("<f", data[at:at + 4])[0])
+    for name, entry in json.loads(data[8:8 + n]).items():
+        if name in names:
+            begin, end = entry["data_offsets"]
+            for at in range(8 + n + begin + (end - begin) // 16 * 12, 8 + n + end, 4):
+                data[at:at + 4] = struct.pack("<f", -struct.unpack("<f", data[at:at + 4])[0])
     with open(os.path.join(path, "model.safetensors"), "wb") as file:
         file.write(data)
     return path
 
 
+def mixtral(folder, change=lambda tensors: None):
+    """The tiny Mixtral with a tokenizer, and with its weights changed."""
+    with open(os.path.join(MIXTRAL, "config.json")) as file:
+        config = json.load(file)
+    tensors = convert.read_safetensors(os.path.join(MIXTRAL, "model.safetensors"))
+    tensors = {name: np.array(values) for name, values in tensors.items()}
+    change(tensors)
+    os.mkdir(folder)
+    convert.write_folder(folder, config, tensors, os.path.join(TINY, "tokenizer.json"))
+    return folder
+
+
+def experts():
+    """Ranks that share nothing but experts out give the same bits, also where some are held twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = mixtral(os.path.join(folder, "model"))
+        twice = os.path.join(folder, "twice.json")
+        for compute in (EXACT, []):
+            plan = json.loads(run(["plan", "--model", model, "--ep", "3"] + compute).stdout)
+            plan["experts"][0]["holders"] = [[2, 0], [1], [0, 1, 2], [1, 2], [0]]
+            with open(twice, "w") as file:
+                json.dump(plan, file)
+            for ranks, split in ((2, ["--ep", "2"]), (4, ["--pp", "2", "--ep", "2"]),
+                                 (5, ["--expert-split", "3,0,2,0,0"]), (3, ["--plan", twice]),
+                                 (2, ["--tp", "2", "--ep", "2"])):
+                result = verify(split + ([] if "--plan" in split else compute), ranks, model)
+                expect((result["bound"] == 0) == ("--tp" not in split), f"{split}: {result}")
+                expect(0 < result["router_gap"] < 1 and not result["excused"], f"{result}")
+        result = verify(["--tp", "2"], 2)
+        expect("router_gap" not in result, f"no experts: {result}")
+
+
+def tie(tensors):
+    """Two experts of each layer whose scores are as good as equal: rounding decides which of them is used."""
+    draws = np.random.default_rng(5)
+    for name, values in tensors.items():
+        if name.endswith("gate.weight"):
+            values[1] = values[0] * (1 + draws.choice([-1e-7, 0, 1e-7], values[0].shape)).astype(values.dtype)
+
+
+def ties():
+    """What a router's tie does is excused and told, but for a fault that is in most rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = mixtral(os.path.join(folder, "tied"), tie)
+        result = verify(["--tp", "2"] + EXACT, 2, model)
+        most = max(result[phase]["difference"] for phase in ("prefill", "decode"))
+        expect(result["router_gap"] < 1e-5 and most > result["bound"], f"rounding has chosen another expert: {result}")
+        expect(result["excused"], f"{result}")
+        said = run(["verify", "--model", model, "--tp", "2"] + EXACT, 2).stdout.decode()
+        expect("excused: experts' scores were as near as" in said, said)
+        result = verify(["--ep", "2"] + EXACT, 2, model)
+        expect(result["bound"] == 0 and not result["excused"], f"the same bits have the same experts: {result}")
+        find_fault(model, other_experts(model, os.path.join(folder, "faulty")), ["--tp", "2"] + EXACT)
+
+
+def other_experts(model, path):
+    names = convert.read_safetensors(os.path.join(model, "model.safetensors"))
+    return other_weights(model, path, [name for name in names if ".experts." in name])
+
+
+def find_fault(model, other, split):
+    """The second of two ranks has the other's weights."""
+    args = ["verify", "--model", model] + split
+    theirs = [other if word == model else word for word in args]
+    done = run(args + [":", "-n", "1", ARGOSY] + theirs, 1, check=False, under_mpirun=True)
+    said = done.stderr.decode()
+    expect(done.returncode == 1 and "logits differ by" in said, f"{args}: {done.returncode}: {said}")
+    expect(b"bound:" in done.stdout, "what was found is told all the same")
+
+
 def faults():
     """A rank with other weights than the others' is found, whatever the kernels."""
     with tempfile.TemporaryDirectory() as folder:
-        other = other_weights(folder)
+        other = other_weights(TINY, os.path.join(folder, "other"), ["model.layers.2.mlp.up_proj.weight"])
         for compute in (EXACT, []):
             for split in (["--tp", "2"], ["--pp", "2"]):
-                args = ["verify", "--model", TINY] + split + compute
-                theirs = [other if word == TINY else word for word in args]
-                done = run(args + [":", "-n", "1", ARGOSY] + theirs, 1, check=False, under_mpirun=True)
-                said = done.stderr.decode()
-                expect(done.returncode == 1 and "logits differ by" in said, f"{args}: {done.returncode}: {said}")
-                expect(b"bound:" in done.stdout, "what was found is told all the same")
+                find_fault(TINY, other, split + compute)
+        model = mixtral(os.path.join(folder, "mixtral"))
+        other = other_experts(model, os.path.join(folder, "other_mixtral"))
+        for split in (["--tp", "2", "--ep", "2"] + EXACT, ["--ep", "2"], ["--ep", "2"] + EXACT):
+            find_fault(model, other, split)
 
 
 def refused():
@@ -136,4 +208,4 @@ def refused():
         one_line(large + ["--max-memory", f"{max(needed) + 2}M"], 3, ["reference", "--against", "MiB"], 2)
 
 
-main({f.__name__: f for f in (splits, told, against, faults, refused)})
+main({f.__name__: f for f in (splits, told, against, experts, ties, faults, refused)})
