@@ -1,8 +1,11 @@
 /*
  * ALL_GATHER: each rank's rows of a buffer, which are a part of the step's, to all of a group.
- * ALL_TO_ALL: numbers of rows from each rank to each, and then those rows.
+ * ALL_TO_ALL: numbers of rows from each rank to each, and then those rows. Where rows may go by
+ * host each rank must know what all others send each other: then all numbers go to all, at the
+ * price of the ranks' own.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "parallel/run/job_priv.h"
 
@@ -16,6 +19,8 @@ typedef struct exchange_task {
     unsigned char *hosts[AG_MAX_MOVED];
     ag_collective_request_t *request;
     ag_transfer_shape_t shape;
+    ag_collective_memory_t memory;
+    bool may_go_by_host;
     uint32_t n_ranks;
     uint64_t counts[]; /* (2, n_ranks) elements for and of each rank */
 } exchange_task_t;
@@ -53,19 +58,15 @@ static ag_status_t test(void *arg)
     return ag_group_test(((exchange_task_t *)arg)->request);
 }
 
-/* ALL_GATHER works in its one buffer, ALL_TO_ALL from its first to its second. */
 static ag_status_t post(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    bool gathers = task->op->kind == AG_OP_ALL_GATHER;
-    ag_collective_memory_t memory = {.buffer = task->hosts[gathers ? 0 : 1],
-                                     .input = gathers ? NULL : task->hosts[0],
-                                     .staging = task->staged.job->staging.messages.base};
     ag_status_t status;
 
     (void)run;
+    task->memory.staging = task->staged.job->staging.messages.base;
     task->shape.algorithm = ag_transfer_choose(&task->shape);
-    status = ag_group_post(task->group, &task->shape, &memory, &task->request);
+    status = ag_group_post(task->group, &task->shape, &task->memory, &task->request);
     return status == AG_OK ? test(arg) : status;
 }
 
@@ -87,6 +88,7 @@ static ag_status_t take_share(void *arg, const ag_run_t *run)
         task->counts[r] = end - begin;
     }
     take_places(task, run);
+    task->memory = (ag_collective_memory_t){.buffer = task->hosts[0]};
     ag_places_rows(&(ag_places_t){.part = mine, .n_parts = task->n_ranks}, task->shape.n, &begin,
                    &end);
     return ag_staged_out(&task->staged, task->hosts[0] + begin * unit,
@@ -110,6 +112,7 @@ static ag_status_t take_sent(exchange_task_t *task, const ag_run_t *run)
     task->shape.collective = AG_ALL_TO_ALL;
     task->shape.send_counts = task->counts;
     task->shape.recv_counts = task->counts + task->n_ranks;
+    task->memory = (ag_collective_memory_t){.buffer = task->hosts[1], .input = task->hosts[0]};
     return ag_staged_out(&task->staged, task->hosts[0], memory_of(task, run, 0),
                          sum_of_counts(task->shape.send_counts, task->n_ranks) *
                              task->shape.element_bytes);
@@ -143,6 +146,72 @@ static ag_status_t take_numbers(void *arg, const ag_run_t *run)
 static const ag_task_stage_t numbers_stages[] = {
     {.begin = take_numbers}, {post, test}, {.begin = bring_received}, {0}};
 
+/* The numbers of all ranks, in a slot: (ranks, places). */
+static uint32_t *all_numbers(const exchange_task_t *task, const ag_run_t *run)
+{
+    return task->staged.job->staging.numbers +
+           (uint64_t)run->slot * task->n_ranks * my_shard(task->staged.job)->experts.n_places;
+}
+
+static ag_status_t take_own_numbers(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+
+    take_places(task, run);
+    return ag_staged_out(&task->staged, task->hosts[0], memory_of(task, run, 0), task->sizes[0]);
+}
+
+static ag_status_t enter_numbers(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+    const ag_shard_t *shard = my_shard(task->staged.job);
+    uint32_t n_places = shard->experts.n_places, *all = all_numbers(task, run);
+
+    memcpy(all + (uint64_t)shard->stage_index * n_places, task->hosts[0], n_places * sizeof(*all));
+    for (uint32_t r = 0; r < task->n_ranks; r++) {
+        task->counts[r] = n_places;
+    }
+    task->shape = ag_group_shape(task->group);
+    task->shape.collective = AG_ALL_GATHER;
+    task->shape.element_bytes = sizeof(*all);
+    task->shape.n = (uint64_t)task->n_ranks * n_places;
+    task->shape.counts = task->counts;
+    task->memory = (ag_collective_memory_t){.buffer = all};
+    return AG_OK;
+}
+
+/* Of the numbers of a rank, where those of another one's experts begin. */
+static uint32_t place_of(const ag_expert_shard_t *experts, uint32_t rank)
+{
+    uint32_t place = 0;
+
+    for (uint32_t r = 0; r < rank; r++) {
+        place += experts->n_held_of[r];
+    }
+    return place;
+}
+
+static ag_status_t bring_own_numbers(void *arg, const ag_run_t *run)
+{
+    exchange_task_t *task = arg;
+    const ag_shard_t *shard = my_shard(task->staged.job);
+    const ag_expert_shard_t *experts = &shard->experts;
+    const uint32_t *mine = all_numbers(task, run) + place_of(experts, shard->stage_index);
+    size_t bytes = experts->n_held * sizeof(*mine);
+
+    for (uint32_t r = 0; r < task->n_ranks; r++) {
+        memcpy(task->hosts[1] + r * bytes, mine + (uint64_t)r * experts->n_places, bytes);
+    }
+    return ag_staged_in(&task->staged, memory_of(task, run, 1), task->hosts[1],
+                        task->n_ranks * bytes);
+}
+
+static const ag_task_stage_t all_numbers_stages[] = {{.begin = take_own_numbers},
+                                                     {.begin = enter_numbers},
+                                                     {post, test},
+                                                     {.begin = bring_own_numbers},
+                                                     {0}};
+
 static uint64_t sum_of(const uint32_t *numbers, uint32_t n)
 {
     uint64_t sum = 0;
@@ -164,6 +233,22 @@ static ag_status_t look_at_numbers(void *arg, const ag_run_t *run)
     return status == AG_OK ? ag_staged_out(&task->staged, task->hosts[3], memory_of(task, run, 3),
                                            task->sizes[3])
                            : status;
+}
+
+/* Rows from each rank for each, there or back. */
+static const uint64_t *all_counts(const exchange_task_t *task, const ag_run_t *run, bool back)
+{
+    const ag_expert_shard_t *experts = &my_shard(task->staged.job)->experts;
+    uint64_t *counts = task->staged.job->staging.all_counts, n = task->n_ranks;
+    const uint32_t *numbers = all_numbers(task, run);
+
+    for (uint32_t from = 0; from < n; from++) {
+        for (uint32_t to = 0; to < n; to++) {
+            counts[back ? to * n + from : from * n + to] = sum_of(numbers, experts->n_held_of[to]);
+            numbers += experts->n_held_of[to];
+        }
+    }
+    return counts;
 }
 
 /* Their results go the same ways back. */
@@ -190,6 +275,7 @@ static ag_status_t take_rows(void *arg, const ag_run_t *run)
     }
     task->shape = ag_group_shape(task->group);
     task->shape.element_bytes = task->op->unit_bytes;
+    task->shape.all_counts = task->may_go_by_host ? all_counts(task, run, back) : NULL;
     return take_sent(task, run);
 }
 
@@ -212,6 +298,7 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
     task->op = o;
     task->group = job->groups[o->subject];
     task->n_ranks = n_ranks;
+    task->may_go_by_host = ag_programs_may_go_by_host(job->opts.programs, o->subject);
     for (uint32_t i = 0; i < o->n_uses; i++) {
         uint32_t buffer = ag_op_uses(rank, o)[i].buffer;
 
@@ -241,7 +328,11 @@ ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bo
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op)
 {
-    bool numbers = ag_rank_ops(&program->ranks[job->rank])[op].counter == AG_SIZE_ONE;
+    const ag_op_t *o = &ag_rank_ops(&program->ranks[job->rank])[op];
+    bool to_all = ag_programs_may_go_by_host(job->opts.programs, o->subject);
 
-    return bind_task(job, program, bound, op, numbers ? numbers_stages : rows_stages);
+    return bind_task(job, program, bound, op,
+                     o->counter != AG_SIZE_ONE ? rows_stages
+                     : to_all                  ? all_numbers_stages
+                                               : numbers_stages);
 }

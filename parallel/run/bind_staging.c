@@ -108,15 +108,20 @@ ag_status_t ag_staged_launch(ag_staged_t *staged, ag_region_fn_t fn, void *arg)
     return mark_queued(staged, d->ops->launch(d, staged->stream, fn, arg));
 }
 
-/* Host memory for whatever travels: places of the streams, then the logits. */
-static void share_out(ag_job_t *job)
+/* Host memory for whatever travels: what all collectives need, and where the host may not touch the
+ * device's, places of the streams, then the logits. */
+static void share_out(ag_job_t *job, bool staged)
 {
     ag_staging_t *staging = &job->staging;
     const ag_programs_t *programs = job->opts.programs;
     unsigned char *at = staging->messages.base;
 
-    at += ag_memory_placed(ag_memory_sums(programs, job->rank));
-    for (uint32_t stream = 0; stream < AG_N_STREAMS; stream++) {
+    at += ag_memory_staged(programs, job->rank);
+    staging->all_counts = (uint64_t *)(void *)at;
+    at += ag_memory_all_counts(programs, job->rank);
+    staging->numbers = (uint32_t *)(void *)at;
+    at += job->n_slots * ag_memory_numbers(programs, job->rank);
+    for (uint32_t stream = 0; stream < AG_N_STREAMS && staged; stream++) {
         staging->places[stream] = at;
         at += ag_memory_place(programs, job->rank, stream);
     }
@@ -129,11 +134,15 @@ ag_status_t ag_staging_init(ag_job_t *job)
     ag_staging_t *staging = &job->staging;
     ag_device_t *device = job->opts.device;
     bool staged = !ag_device_is_host(device);
-    uint64_t bytes = ag_memory_messages(job->opts.programs, job->rank, staged);
+    uint64_t bytes = ag_memory_messages(job->opts.build, job->opts.programs, job->rank, staged);
     ag_status_t status;
 
     if (!staged) {
-        return device->ops->alloc(device, "messages", bytes, SHARE_BYTES, &staging->messages);
+        status = device->ops->alloc(device, "messages", bytes, SHARE_BYTES, &staging->messages);
+        if (status == AG_OK && bytes > 0) {
+            share_out(job, staged);
+        }
+        return status;
     }
     staging->posted = calloc(job->n_slots, sizeof(*staging->posted));
     if (staging->posted == NULL) {
@@ -144,7 +153,7 @@ ag_status_t ag_staging_init(ag_job_t *job)
         ag_memory_step_ints(job->opts.build->plan, job->opts.programs) + 2 * staging->begins_ints;
     status = device->ops->alloc_host(device, "messages", bytes, &staging->messages);
     if (status == AG_OK) {
-        share_out(job);
+        share_out(job, staged);
         status = device->ops->alloc(device, "steps at the device",
                                     ag_memory_device_steps(job->opts.build, job->opts.programs), 0,
                                     &staging->steps);

@@ -7,9 +7,13 @@
 /* The device's stream of the job itself; the others are its programs'. */
 enum { AG_STREAM_JOB = AG_N_STREAMS };
 
-/* What the host has of bytes that travel, where it may not touch the device's memory. */
+/* What the host has of bytes that travel; all but the first three where it may not touch the
+ * device's memory. */
 typedef struct ag_staging {
-    ag_region_t messages, steps;
+    ag_region_t messages; /* begins with what collectives stage */
+    uint64_t *all_counts; /* (ranks, ranks) of the experts' group, where rows may go by host */
+    uint32_t *numbers;    /* (n_slots, ranks, places) of rows, there */
+    ag_region_t steps;
     unsigned char *places[AG_N_STREAMS]; /* for the buffers of each stream's operations */
     float *logits;
     uint64_t slot_ints;   /* of steps: a step's, and begins of its halves' sequences */
@@ -80,6 +84,9 @@ ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bo
 
 /** The hosts of a group's ranks; NULL: one. */
 const uint32_t *ag_programs_hosts(const ag_programs_t *programs, uint32_t group);
+
+/** Has any of a group's hosts several of its ranks, and there are several hosts? */
+bool ag_programs_may_go_by_host(const ag_programs_t *programs, uint32_t group);
 
 /** Where a slot's activations begin. */
 unsigned char *ag_job_slot(const ag_job_t *job, uint32_t slot);

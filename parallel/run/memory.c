@@ -53,25 +53,44 @@ uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
     return (bytes + 4095) / 4096 * 4096; /* threads do not share a page */
 }
 
-/* For an all-reduce of any size up to n_bytes, by the algorithm that the rows of a sequence choose.
- */
-static uint64_t staging_of(const ag_program_group_t *group, const uint32_t *hosts, uint32_t rank,
-                           uint64_t n_bytes, uint64_t n_sequences)
+/* Elements that a collective stages at most: an all-reduce by the algorithm that the rows of a
+ * sequence choose; of an exchange a rank sends its bound in the mean. All else moves bytes from
+ * place to place. */
+static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *program, uint32_t rank,
+                          const ag_op_t *op)
 {
-    ag_transfer_shape_t shape = {.collective = AG_ALL_REDUCE,
-                                 .n_ranks = group->n_ranks,
-                                 .hosts = hosts,
-                                 .element_bytes = sizeof(float),
-                                 .n = (n_bytes / sizeof(float) + n_sequences - 1) / n_sequences};
+    const ag_program_group_t *group = &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
+    uint64_t n_sequences = program->bounds[AG_SIZE_SEQUENCES], n_bytes;
+    ag_transfer_shape_t shape = {.n_ranks = group->n_ranks,
+                                 .hosts = ag_programs_hosts(programs, op->subject)};
     uint32_t index = 0;
 
     while (group->ranks[index] != rank) {
         index++;
     }
-    return n_sequences * ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
+    if (op->kind == AG_OP_ALL_REDUCE) {
+        n_bytes = op->unit_bytes * ag_half_rows(op->half, program->bounds[op->counter]);
+        shape.collective = AG_ALL_REDUCE;
+        shape.element_bytes = sizeof(float);
+        shape.n = (n_bytes / sizeof(float) + n_sequences - 1) / n_sequences;
+        return n_sequences * ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
+    }
+    shape.collective = AG_ALL_TO_ALL;
+    shape.element_bytes = op->unit_bytes;
+    shape.n = program->bounds[AG_SIZE_SENT];
+    return ag_transfer_most_stage_elements(&shape, index) * op->unit_bytes;
 }
 
-uint64_t ag_memory_sums(const ag_programs_t *programs, uint32_t rank)
+static bool is_of_numbers(const ag_op_t *op)
+{
+    return op->kind == AG_OP_ALL_TO_ALL && op->counter == AG_SIZE_ONE;
+}
+
+/* What collectives of a rank need at most, each by itself. */
+static uint64_t most_of(const ag_programs_t *programs, uint32_t rank,
+                        uint64_t (*bytes_of)(const ag_programs_t *programs,
+                                             const ag_program_t *program, uint32_t rank,
+                                             const ag_op_t *op))
 {
     uint64_t bytes = 0;
 
@@ -81,20 +100,60 @@ uint64_t ag_memory_sums(const ag_programs_t *programs, uint32_t rank)
 
         for (uint32_t op = 0; op < r->ops.n_items; op++) {
             const ag_op_t *o = &ag_rank_ops(r)[op];
-            const ag_program_group_t *group;
-            uint64_t most;
 
-            if (o->kind != AG_OP_ALL_REDUCE) { /* all else moves bytes from place to place */
-                continue;
+            if (o->kind == AG_OP_ALL_REDUCE || o->kind == AG_OP_ALL_TO_ALL) {
+                uint64_t most = bytes_of(programs, program, rank, o);
+
+                bytes = most > bytes ? most : bytes;
             }
-            group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
-            most = staging_of(group, ag_programs_hosts(programs, o->subject), rank,
-                              o->unit_bytes * ag_half_rows(o->half, program->bounds[o->counter]),
-                              program->bounds[AG_SIZE_SEQUENCES]);
-            bytes = most > bytes ? most : bytes;
         }
     }
-    return bytes;
+    return ag_memory_placed(bytes);
+}
+
+uint64_t ag_memory_staged(const ag_programs_t *programs, uint32_t rank)
+{
+    return most_of(programs, rank, staged_by);
+}
+
+/* Of an operation that exchanges numbers, where rows may go by host; else 0. */
+static uint64_t ranks_of_numbers(const ag_programs_t *programs, const ag_program_t *program,
+                                 const ag_op_t *op)
+{
+    return is_of_numbers(op) && ag_programs_may_go_by_host(programs, op->subject)
+               ? AG_ITEMS(&program->groups, ag_program_group_t)[op->subject].n_ranks
+               : 0;
+}
+
+static uint64_t all_counts_of(const ag_programs_t *programs, const ag_program_t *program,
+                              uint32_t rank, const ag_op_t *op)
+{
+    uint64_t n_ranks = ranks_of_numbers(programs, program, op);
+
+    (void)rank;
+    return n_ranks * n_ranks * sizeof(uint64_t);
+}
+
+uint64_t ag_memory_all_counts(const ag_programs_t *programs, uint32_t rank)
+{
+    return most_of(programs, rank, all_counts_of);
+}
+
+/* As many as this rank has: one for each expert on each rank. */
+static uint64_t numbers_of(const ag_programs_t *programs, const ag_program_t *program,
+                           uint32_t rank, const ag_op_t *op)
+{
+    const ag_rank_program_t *r = &program->ranks[rank];
+
+    return is_of_numbers(op)
+               ? ranks_of_numbers(programs, program, op) *
+                     AG_ITEMS(&r->buffers, ag_buffer_t)[ag_op_uses(r, op)[0].buffer].bytes
+               : 0;
+}
+
+uint64_t ag_memory_numbers(const ag_programs_t *programs, uint32_t rank)
+{
+    return most_of(programs, rank, numbers_of);
 }
 
 /* The buffers of an operation that go by way of the host. */
@@ -141,12 +200,14 @@ uint64_t ag_memory_logits(const ag_programs_t *programs, uint32_t rank)
     return bytes;
 }
 
-uint64_t ag_memory_messages(const ag_programs_t *programs, uint32_t rank, bool staged)
+uint64_t ag_memory_messages(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
+                            bool staged)
 {
-    uint64_t bytes = ag_memory_sums(programs, rank);
+    uint64_t bytes = ag_memory_staged(programs, rank) + ag_memory_all_counts(programs, rank) +
+                     ag_plan_slots(build->plan) * ag_memory_numbers(programs, rank);
 
     if (staged) {
-        bytes = ag_memory_placed(bytes) + ag_memory_placed(ag_memory_logits(programs, rank));
+        bytes += ag_memory_placed(ag_memory_logits(programs, rank));
         for (uint32_t stream = 0; stream < AG_N_STREAMS; stream++) {
             bytes += ag_memory_place(programs, rank, stream);
         }
@@ -206,7 +267,7 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     PART("kv cache", ag_memory_kv(build, rank), true);
     PART("activations", ag_plan_slots(build->plan) * ag_memory_slot(programs, rank), true);
     PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
-    PART("messages", ag_memory_messages(programs, rank, staged), true);
+    PART("messages", ag_memory_messages(build, programs, rank, staged), true);
     if (staged) {
         PART("steps at the device", ag_memory_device_steps(build, programs), true);
     }

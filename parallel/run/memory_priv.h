@@ -10,9 +10,15 @@ uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank);
 uint64_t ag_memory_slot(const ag_programs_t *programs, uint32_t rank); /* activations of a step */
 uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank);  /* of a thread */
 size_t ag_memory_step_ints(const ag_plan_t *plan, const ag_programs_t *programs); /* not bytes */
-uint64_t ag_memory_sums(const ag_programs_t *programs, uint32_t rank); /* received, to be added */
 
-uint64_t ag_memory_messages(const ag_programs_t *programs, uint32_t rank, bool staged);
+/* Of messages: what collectives stage; where rows for experts may go by host, all counts of rows
+ * of an exchange, and the numbers of all ranks in a slot. */
+uint64_t ag_memory_staged(const ag_programs_t *programs, uint32_t rank);
+uint64_t ag_memory_all_counts(const ag_programs_t *programs, uint32_t rank);
+uint64_t ag_memory_numbers(const ag_programs_t *programs, uint32_t rank);
+
+uint64_t ag_memory_messages(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
+                            bool staged);
 
 /* Where bytes travel by way of the host: */
 uint64_t ag_memory_device_steps(const ag_build_t *build, const ag_programs_t *programs);

@@ -114,6 +114,17 @@ const uint32_t *ag_programs_hosts(const ag_programs_t *programs, uint32_t group)
     return programs->hosts != NULL ? programs->hosts[group] : NULL;
 }
 
+bool ag_programs_may_go_by_host(const ag_programs_t *programs, uint32_t group)
+{
+    const uint32_t *hosts = ag_programs_hosts(programs, group);
+    uint32_t n_ranks = AG_ITEMS(groups_of(programs), ag_program_group_t)[group].n_ranks, last = 0;
+
+    for (uint32_t i = 0; hosts != NULL && i < n_ranks; i++) {
+        last = hosts[i] > last ? hosts[i] : last;
+    }
+    return last > 0 && last + 1 < n_ranks;
+}
+
 static bool fits(const ag_step_t *step, const uint64_t *bounds)
 {
     for (int i = 0; i < AG_N_COUNTERS; i++) {

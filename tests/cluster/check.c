@@ -88,6 +88,7 @@ static bool run_all(check_t *check, const char *what, const char *plan, uint32_t
     play(check, &run, &(ag_turns_opts_t){.n_ranks = n_ranks, .seed = seed});
     tally_add(check->tally, "steps in flight", run.n_ahead > 0);
     tally_add(check->tally, "step with a sum by host", run.n_by_host[AG_ALL_REDUCE]);
+    tally_add(check->tally, "step with rows of experts by host", run.n_by_host[AG_ALL_TO_ALL]);
     check->router_gap = run.chooses ? run.router_gap : check->router_gap;
     return all_ended_well(check, what, n_ranks, &run);
 }

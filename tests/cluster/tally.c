@@ -86,6 +86,7 @@ static const char *const musts[] = {
     "hosts 3",
     "hosts of unlike numbers of ranks",
     "step with a sum by host",
+    "step with rows of experts by host",
     "budget as foretold",
     "plan that leaves a rank nothing",
     "order changed, same bits",
