@@ -21,10 +21,10 @@ static ag_status_t make_plan(const ag_rank_opts_t *opts, ag_rank_t *rank)
 }
 
 /* What the ledger will be asked for. */
-static uint64_t foretold_bytes(const ag_rank_t *rank, int number)
+static uint64_t foretold_bytes(const ag_rank_t *rank, int number, bool staged)
 {
     ag_memory_t memory =
-        ag_memory_foretell(rank->build, &rank->programs, (uint32_t)number, 1, false);
+        ag_memory_foretell(rank->build, &rank->programs, (uint32_t)number, 1, staged);
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < memory.n_parts; i++) {
@@ -48,6 +48,20 @@ void ag_rank_fill_budgets(ag_plan_t *plan, const ag_build_t *build, const ag_pro
     }
 }
 
+static ag_status_t open_device(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank)
+{
+    ag_device_lazy_opts_t lazy;
+
+    if (opts->lazy == NULL) {
+        return ag_device_cpu_open(rank->team, rank->ledger, &rank->device);
+    }
+    lazy = *opts->lazy;
+    lazy.seed = lazy.seed * 64 + (uint64_t)turn->net->rank;
+    lazy.on_work = turn->work.fn;
+    lazy.arg = turn->work.arg;
+    return ag_device_lazy_open(rank->team, rank->ledger, &lazy, &rank->device);
+}
+
 ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_rank_t *rank)
 {
     ag_status_t status = ag_model_open(opts->model, &rank->model);
@@ -63,12 +77,13 @@ ag_status_t ag_rank_open(const ag_turn_t *turn, const ag_rank_opts_t *opts, ag_r
         opts->change(opts->change_arg, &rank->programs);
     }
     if (status == AG_OK && opts->has_budget) {
-        ag_rank_fill_budgets(rank->plan, rank->build, &rank->programs, false);
+        ag_rank_fill_budgets(rank->plan, rank->build, &rank->programs, opts->lazy != NULL);
     }
-    THEN(ag_ledger_create(opts->has_budget ? foretold_bytes(rank, turn->net->rank) : 0,
-                          &rank->ledger));
+    THEN(ag_ledger_create(
+        opts->has_budget ? foretold_bytes(rank, turn->net->rank, opts->lazy != NULL) : 0,
+        &rank->ledger));
     THEN(ag_team_create(&(ag_team_opts_t){.n_threads = 1}, &rank->team));
-    THEN(ag_device_cpu_open(rank->team, rank->ledger, &rank->device));
+    THEN(open_device(turn, opts, rank));
     THEN(ag_job_create(
         &(ag_job_opts_t){.build = rank->build,
                          .programs = &rank->programs,

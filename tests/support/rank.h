@@ -1,14 +1,17 @@
 /* All that a rank of a job has, opened the way the command does it. */
 #pragma once
 
+#include "device_lazy.h"
 #include "parallel/run/job.h"
 #include "turns.h"
 
 typedef struct ag_rank_opts {
-    const char *model;          /* its path */
-    const ag_plan_opts_t *plan; /* what the plan is made of; NULL: */
-    const char *plan_json;      /* the plan */
-    bool last_outputs_only;     /* of each sequence; else every row's logits may be asked for */
+    const char *model;                 /* its path */
+    const ag_plan_opts_t *plan;        /* what the plan is made of; NULL: */
+    const char *plan_json;             /* the plan */
+    const ag_device_lazy_opts_t *lazy; /* on lazy devices, with seeds made of this one's; NULL: on
+                                          the CPU */
+    bool last_outputs_only; /* of each sequence; else every row's logits may be asked for */
     bool has_budget; /* just what is foretold, as the plan's and a ledger's; else there is none */
     const uint32_t *hosts; /* (ranks) that they stand on, by any number; NULL: one */
     ag_clock_t clock;      /* none: the turn's */

@@ -168,6 +168,13 @@ static void tell(void *arg, int rank)
     turns->n_rounds = 0;
 }
 
+static void say_work(void *arg)
+{
+    rank_state_t *rank = arg;
+
+    tell(rank->turns, (int)(rank - rank->turns->ranks));
+}
+
 /* Somebody else may go first after a post: what follows it is not one piece with it. */
 static void pause_rank(void *arg, int r)
 {
@@ -286,6 +293,7 @@ void ag_turns_play(const ag_turns_opts_t *opts, ag_rank_fn_t fn, void *arg, ag_t
         rank->turn = (ag_turn_t){.net = turns.nets[r],
                                  .idle = {.fn = give_way, .arg = rank},
                                  .wait = {.idle = give_way_waiting, .arg = rank},
+                                 .work = {.fn = say_work, .arg = rank},
                                  .clock = {.now_ns = cluster_now_ns, .arg = &turns.host},
                                  .arg = arg};
         make_strand(rank);

@@ -16,6 +16,8 @@ typedef struct ag_turn {
     ag_net_t *net;    /* the rank's; closed after its function */
     ag_idle_t idle;   /* for blocking calls on the control channel */
     ag_wait_t wait;   /* for the executor */
+    ag_idle_t work;   /* to be called when the rank has work, or did some, that is not seen from the
+                         cluster: then it is not stuck */
     ag_clock_t clock; /* the cluster's */
     void *arg;
 } ag_turn_t;

@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "parallel/run/driver.h"
@@ -17,6 +18,15 @@ static ag_status_t keep_logits(void *arg, const float *logits, uint64_t n_rows)
     return AG_OK;
 }
 
+/* All tests run on lazy devices once more. */
+static const ag_device_lazy_opts_t *device_of(const work_t *work)
+{
+    static const ag_device_lazy_opts_t lazy = {.seed = 7};
+    const char *name = getenv("ARGOSY_DEVICE");
+
+    return work->lazy != NULL || name == NULL || strcmp(name, "lazy") != 0 ? work->lazy : &lazy;
+}
+
 ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank)
 {
     const work_t *work = turn->arg;
@@ -27,6 +37,7 @@ ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank)
     return ag_rank_open(turn,
                         &(ag_rank_opts_t){.model = path,
                                           .plan = &work->opts,
+                                          .lazy = device_of(work),
                                           .clock = work->clock,
                                           .cancel = work->cancel,
                                           .change = work->change,

@@ -16,10 +16,11 @@ typedef struct work {
         ag_programs_t *programs); /* each rank's, before they are bound; NULL: as they are */
     void *change_arg;
     float logits[MOST_IDS * VOCAB];
-    uint64_t n_rows;    /* of the logits */
-    float router_gap;   /* rank 0's */
-    ag_clock_t clock;   /* none: the cluster's */
-    ag_cancel_t cancel; /* of all ranks */
+    uint64_t n_rows;                   /* of the logits */
+    float router_gap;                  /* rank 0's */
+    const ag_device_lazy_opts_t *lazy; /* NULL: what the whole test runs on */
+    ag_clock_t clock;                  /* none: the cluster's */
+    ag_cancel_t cancel;                /* of all ranks */
 } work_t;
 
 /** A rank of turn->arg, a work_t. Everything is released by close_rank(), also after a failure. */
