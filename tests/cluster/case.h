@@ -36,6 +36,7 @@ typedef struct cluster_case {
     work_t work;
     uint32_t n_hosts, hosts[MOST_CASE_RANKS]; /* the host of each rank, by any number */
     uint64_t order;
+    bool is_lazy;     /* its plan runs on devices that defer their work, one rank on the CPU */
     bool is_repeated; /* in another order, for the same bits */
     bool has_death;
 } cluster_case_t;

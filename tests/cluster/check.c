@@ -24,6 +24,7 @@ typedef struct check {
     work_t work;              /* with the tokens that one rank chose */
     float *one, *all, *again; /* (outputs, vocabulary) */
     float router_gap;         /* one rank's least */
+    ag_device_lazy_opts_t lazy;
     ag_turns_end_t ends[MOST_CASE_RANKS];
     tally_t *tally;
     figures_t *figures;
@@ -76,12 +77,20 @@ static bool all_ended_well(check_t *check, const char *what, uint32_t n_ranks, c
     return run->left_bytes == 0 || complain(check, "%s: memory is not given back", what);
 }
 
+/* The devices of the case's plan; NULL: the CPU. */
+static const ag_device_lazy_opts_t *devices_of(const check_t *check)
+{
+    return check->c.is_lazy ? &check->lazy : NULL;
+}
+
+/* @param lazy  devices that defer their work; NULL: the CPU. */
 static bool run_all(check_t *check, const char *what, const char *plan, uint32_t n_ranks,
-                    uint64_t seed, float *logits)
+                    uint64_t seed, const ag_device_lazy_opts_t *lazy, float *logits)
 {
     run_t run = {.c = &check->c,
                  .work = &check->work,
                  .plan_json = plan,
+                 .lazy = lazy,
                  .logits = logits,
                  .chooses = logits == check->one};
 
@@ -151,17 +160,20 @@ static bool compare(check_t *check)
     return well;
 }
 
+/* In another order, and on the CPU if it was not there. */
 static bool repeat(check_t *check)
 {
     size_t bytes = (size_t)check->work.n_outputs * check->c.model.vocab * sizeof(float);
 
     if (!run_all(check, "in another order", check->c.plan_json, check->c.n_ranks,
-                 check->c.order + 1, check->again)) {
+                 check->c.order + 1, NULL, check->again)) {
         return false;
     }
     tally_add(check->tally, "order changed, same bits", 1);
+    tally_add(check->tally, "lazy devices, the CPU's bits", check->c.is_lazy);
     return memcmp(check->all, check->again, bytes) == 0 ||
-           complain(check, "another order of turns and messages gives other bits");
+           complain(check, "another order of turns and messages%s gives other bits",
+                    check->c.is_lazy ? ", on the CPU," : "");
 }
 
 /* Whoever waited after the death was told of it, and says so; who is done may be done. */
@@ -204,6 +216,7 @@ static bool let_die(check_t *check)
     run_t run = {.c = &check->c,
                  .work = &check->work,
                  .plan_json = check->c.plan_json,
+                 .lazy = devices_of(check),
                  .logits = check->again};
 
     opts.death_call = dice_below(&dice, (uint32_t)check->ends[dead_rank].n_calls * 9 / 10 + 1);
@@ -277,8 +290,9 @@ static bool check_job(check_t *check)
 {
     const cluster_case_t *c = &check->c;
 
-    return run_all(check, "on one rank", NULL, 1, c->order, check->one) &&
-           run_all(check, "on all ranks", c->plan_json, c->n_ranks, c->order, check->all) &&
+    return run_all(check, "on one rank", NULL, 1, c->order, NULL, check->one) &&
+           run_all(check, "on all ranks", c->plan_json, c->n_ranks, c->order, devices_of(check),
+                   check->all) &&
            compare(check) && (!c->has_death || c->n_ranks == 1 || let_die(check)) &&
            (!c->is_repeated || repeat(check));
 }
@@ -291,6 +305,7 @@ bool check_case(uint64_t number, const char *folder, tally_t *tally, figures_t *
     bool well;
 
     check.work = check.c.work;
+    check.lazy.seed = check.c.order;
     if (verbose != NULL) {
         case_print(&check.c, verbose);
     }

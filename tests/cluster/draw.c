@@ -259,6 +259,7 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
         draw_work(&dice, &c->model, c->one.batch_tokens, c->last_outputs_only, &c->work);
         draw_hosts(&dice, c);
     }
+    c->is_lazy = dice_one_in(&dice, 3);
     return status;
 }
 
@@ -274,9 +275,9 @@ void case_print(const cluster_case_t *c, FILE *file)
     fprintf(file, "case %llu\n", (unsigned long long)c->number);
     model_print(&c->model, file);
     fprintf(file, "plan: %s\n", c->plan_json != NULL ? c->plan_json : "none");
-    fprintf(file, "order: %llu%s%s%s%s\n", (unsigned long long)c->order,
-            c->is_repeated ? ", and another" : "", c->has_death ? ", then a death" : "",
-            c->last_outputs_only ? ", last outputs only" : "",
+    fprintf(file, "order: %llu%s%s%s%s%s\n", (unsigned long long)c->order,
+            c->is_lazy ? ", lazy devices" : "", c->is_repeated ? ", and another" : "",
+            c->has_death ? ", then a death" : "", c->last_outputs_only ? ", last outputs only" : "",
             c->has_budget ? ", on the foretold budget" : "");
     fprintf(file, "hosts:");
     for (uint32_t r = 0; r < c->n_ranks; r++) {

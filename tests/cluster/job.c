@@ -214,6 +214,7 @@ ag_status_t run_rank(ag_turn_t *turn)
                            .plan_json = run->plan_json,
                            .hosts = run->c->hosts,
                            .last_outputs_only = run->c->last_outputs_only,
+                           .lazy = run->lazy,
                            .has_budget = run->c->has_budget};
     ag_rank_t rank = {0};
     ag_status_t status = ag_rank_open(turn, &opts, &rank);

@@ -7,8 +7,9 @@
 typedef struct run {
     const cluster_case_t *c;
     work_t *work;
-    const char *plan_json; /* NULL: one rank */
-    float *logits;         /* out: (work->n_outputs, vocabulary) */
+    const char *plan_json;             /* NULL: one rank */
+    const ag_device_lazy_opts_t *lazy; /* NULL: the CPU */
+    float *logits;                     /* out: (work->n_outputs, vocabulary) */
     bool chooses;     /* the likeliest tokens become the work's; else those that are there count */
     uint64_t n_ahead; /* out: steps that were posted behind another under way */
     uint64_t n_by_host[AG_N_COLLECTIVES]; /* out: steps that certainly had such by host */

@@ -90,6 +90,8 @@ static const char *const musts[] = {
     "budget as foretold",
     "plan that leaves a rank nothing",
     "order changed, same bits",
+    "lazy devices",
+    "lazy devices, the CPU's bits",
     "death",
     "death told",
 };
@@ -432,6 +434,8 @@ static void tally_work(tally_t *tally, const cluster_case_t *c, const ag_program
         add_if(tally, n_outputs == 0, "step without logits");
     }
     add_if(tally, is_long, "sequence of several blocks");
+    add_if(tally, c->is_lazy, "lazy devices");
+    add_if(tally, c->is_lazy && c->has_death && c->n_ranks > 1, "death beside lazy devices");
     tally_add(tally, c->last_outputs_only ? "logits of last rows" : "logits of every row", 1);
     add_if(tally, c->has_budget, "budget as foretold");
     tally_add(tally, "plan that leaves a rank nothing", c->n_refused);
