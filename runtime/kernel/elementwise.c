@@ -4,6 +4,7 @@
 
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/train.h"
 
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
 {
@@ -26,6 +27,25 @@ void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed
     }
 }
 
+void ag_kernel_embed_grad(const ag_kernel_context_t *context, const ag_embed_t *embed,
+                          const float *dy, float *dtable)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, embed->width, AG_LANES, &begin, &end);
+    for (uint64_t i = 0; i < context->step->counts[AG_COUNT_TOKENS]; i++) {
+        uint64_t id = (uint64_t)context->step->tokens[i];
+
+        if (id >= embed->vocab_begin && id < embed->vocab_end) {
+            float *row = dtable + (id - embed->vocab_begin) * embed->width;
+
+            for (uint64_t j = begin; j < end; j++) {
+                row[j] += embed->scale * dy[i * embed->width + j];
+            }
+        }
+    }
+}
+
 static float act(ag_act_t kind, float x)
 {
     switch (kind) {
@@ -41,6 +61,29 @@ static float act(ag_act_t kind, float x)
         break;
     }
     return x;
+}
+
+/* Its derivative. */
+static float act_slope(ag_act_t kind, float x)
+{
+    float part, inner;
+
+    switch (kind) {
+    case AG_ACT_SILU:
+        part = 1.0f / (1.0f + expf(-x));
+        return part + x * part * (1.0f - part);
+    case AG_ACT_GELU_TANH:
+        part = tanhf(0.7978845608f * (x + 0.044715f * x * x * x));
+        inner = 0.7978845608f * (1.0f + 0.134145f * x * x);
+        return 0.5f * (1.0f + part) + 0.5f * x * (1.0f - part * part) * inner;
+    case AG_ACT_GELU:
+        return 0.5f * (1.0f + erff(x * 0.7071067812f)) + x * 0.3989422804f * expf(-0.5f * x * x);
+    case AG_ACT_RELU:
+        return isnan(x) ? x : x > 0 ? 1 : 0;
+    case AG_N_ACTS:
+        break;
+    }
+    return 1;
 }
 
 /* What of (n_rows, width) a thread works on. */
@@ -61,20 +104,92 @@ static share_t share_of(const ag_kernel_context_t *context, uint64_t n_rows, uin
     return share;
 }
 
+static void glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
+                const float *up, uint64_t n, float *y)
+{
+    if (context->isa != NULL && context->isa->glu[kind] != NULL) {
+        context->isa->glu[kind](gate, up, n, y);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        y[i] = act(kind, gate[i]) * up[i];
+    }
+}
+
 void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
                    const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
 {
     share_t mine = share_of(context, n_rows, width, grain);
 
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
-        uint64_t begin = row * width + mine.begin, end = row * width + mine.end;
+        uint64_t begin = row * width + mine.begin;
 
-        if (context->isa != NULL && context->isa->glu[kind] != NULL) {
-            context->isa->glu[kind](gate + begin, up + begin, end - begin, y + begin);
-            continue;
+        glu(context, kind, gate + begin, up + begin, mine.end - mine.begin, y + begin);
+    }
+}
+
+static void glu_grad(const ag_kernel_context_t *context, ag_act_t kind, const float *dy,
+                     const float *gate, const float *up, uint64_t n, float *dgate, float *dup)
+{
+    if (context->isa != NULL && context->isa->glu_grad[kind] != NULL) {
+        context->isa->glu_grad[kind](dy, gate, up, n, dgate, dup);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        float by_gate = dy[i] * up[i] * act_slope(kind, gate[i]),
+              by_up = dy[i] * act(kind, gate[i]);
+
+        dgate[i] = by_gate;
+        dup[i] = by_up;
+    }
+}
+
+void ag_kernel_glu_grad(const ag_kernel_context_t *context, ag_act_t kind, const float *dy,
+                        const float *gate, const float *up, uint64_t n_rows, uint64_t width,
+                        uint64_t grain, float *dgate, float *dup)
+{
+    share_t mine = share_of(context, n_rows, width, grain);
+
+    for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
+        uint64_t begin = row * width + mine.begin, n = mine.end - mine.begin;
+
+        glu_grad(context, kind, dy + begin, gate + begin, up + begin, n, dgate + begin,
+                 dup + begin);
+    }
+}
+
+/* An activation alone is a GLU whose other side is 1. */
+enum { ACT_SPAN = 64 };
+#define FOUR_ONES 1, 1, 1, 1
+#define SIXTEEN_ONES FOUR_ONES, FOUR_ONES, FOUR_ONES, FOUR_ONES
+static const float ones[ACT_SPAN] = {SIXTEEN_ONES, SIXTEEN_ONES, SIXTEEN_ONES, SIXTEEN_ONES};
+
+void ag_kernel_act(const ag_kernel_context_t *context, ag_act_t kind, const float *x,
+                   uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
+{
+    share_t mine = share_of(context, n_rows, width, grain);
+
+    for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
+        uint64_t i = row * width + mine.begin, end = row * width + mine.end;
+
+        for (; i < end; i += ACT_SPAN) {
+            glu(context, kind, x + i, ones, end - i < ACT_SPAN ? end - i : ACT_SPAN, y + i);
         }
-        for (uint64_t i = begin; i < end; i++) {
-            y[i] = act(kind, gate[i]) * up[i];
+    }
+}
+
+void ag_kernel_act_grad(const ag_kernel_context_t *context, ag_act_t kind, const float *dy,
+                        const float *x, uint64_t n_rows, uint64_t width, uint64_t grain, float *dx)
+{
+    share_t mine = share_of(context, n_rows, width, grain);
+    float unused[ACT_SPAN];
+
+    for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
+        uint64_t i = row * width + mine.begin, end = row * width + mine.end;
+
+        for (; i < end; i += ACT_SPAN) {
+            glu_grad(context, kind, dy + i, x + i, ones, end - i < ACT_SPAN ? end - i : ACT_SPAN,
+                     dx + i, unused);
         }
     }
 }
@@ -100,6 +215,25 @@ void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, u
     for (uint64_t i = begin; i < end; i++) {
         memcpy(y + i * width, x + (uint64_t)context->step->outputs[i] * width,
                width * sizeof(float));
+    }
+}
+
+void ag_kernel_select_rows_grad(const ag_kernel_context_t *context, const float *dy, uint64_t width,
+                                float *dx)
+{
+    const ag_step_t *step = context->step;
+    uint64_t n = step->counts[AG_COUNT_OUTPUTS], begin, end, i = 0;
+
+    ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
+    while (i < n && (uint64_t)step->outputs[i] < begin) {
+        i++;
+    }
+    for (uint64_t row = begin; row < end; row++) {
+        if (i < n && (uint64_t)step->outputs[i] == row) {
+            memcpy(dx + row * width, dy + i++ * width, width * sizeof(float));
+        } else {
+            memset(dx + row * width, 0, width * sizeof(float));
+        }
     }
 }
 

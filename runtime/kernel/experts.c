@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/experts_priv.h"
 
 /* More than any product is chosen by: how many rows an expert has must not decide about bits. */
 enum { MANY_ROWS = 1 << 20 };
@@ -79,8 +79,7 @@ void ag_kernel_route(const ag_kernel_context_t *context, const ag_route_t *route
     }
 }
 
-/* Which place works on a row's i-th expert. */
-static uint32_t place_of(const ag_places_t *places, const float *routes, uint64_t row, uint32_t i)
+uint32_t ag_place_of(const ag_places_t *places, const float *routes, uint64_t row, uint32_t i)
 {
     const float *route = routes + row * ag_route_width(places->n_used);
     uint32_t expert = (uint32_t)ag_route_ids(places->n_used, (float *)route)[i];
@@ -97,7 +96,7 @@ static void count(const ag_places_t *places, const float *routes, uint64_t n_row
     ag_places_rows(places, n_rows, &begin, &end);
     for (uint64_t row = begin; row < end; row++) {
         for (uint32_t i = 0; i < places->n_used; i++) {
-            counts[place_of(places, routes, row, i)]++;
+            counts[ag_place_of(places, routes, row, i)]++;
         }
     }
 }
@@ -110,9 +109,8 @@ void ag_kernel_count_rows(const ag_kernel_context_t *context, const ag_places_t 
     }
 }
 
-/* Where each place's rows begin. @param at  (n_places) */
-static void find_begins(const ag_places_t *places, const float *routes, uint64_t n_rows,
-                        uint32_t *at)
+void ag_places_find_begins(const ag_places_t *places, const float *routes, uint64_t n_rows,
+                           uint32_t *at)
 {
     uint32_t sum = 0;
 
@@ -125,9 +123,8 @@ static void find_begins(const ag_places_t *places, const float *routes, uint64_t
     }
 }
 
-/* This thread's rows: its share of all, so that it meets those that it has made or will read. */
-static void my_rows(const ag_kernel_context_t *context, const ag_places_t *places, uint64_t n_rows,
-                    uint64_t *begin_p, uint64_t *end_p)
+void ag_places_my_rows(const ag_kernel_context_t *context, const ag_places_t *places,
+                       uint64_t n_rows, uint64_t *begin_p, uint64_t *end_p)
 {
     uint64_t begin, end;
 
@@ -149,12 +146,12 @@ void ag_kernel_permute(const ag_kernel_context_t *context, const ag_places_t *pl
     uint32_t *at = context->scratch;
     uint64_t begin, end, row;
 
-    find_begins(places, routes, n_rows, at);
-    my_rows(context, places, n_rows, &begin, &end);
+    ag_places_find_begins(places, routes, n_rows, at);
+    ag_places_my_rows(context, places, n_rows, &begin, &end);
     ag_places_rows(places, n_rows, &row, &(uint64_t){0});
     for (; row < end; row++) {
         for (uint32_t i = 0; i < places->n_used; i++) {
-            uint64_t to = at[place_of(places, routes, row, i)]++;
+            uint64_t to = at[ag_place_of(places, routes, row, i)]++;
 
             if (row >= begin) {
                 memcpy(y + to * width, x + row * width, width * sizeof(float));
@@ -170,15 +167,15 @@ void ag_kernel_combine(const ag_kernel_context_t *context, const ag_places_t *pl
     uint32_t *at = context->scratch;
     uint64_t begin, end, row;
 
-    find_begins(places, routes, n_rows, at);
-    my_rows(context, places, n_rows, &begin, &end);
+    ag_places_find_begins(places, routes, n_rows, at);
+    ag_places_my_rows(context, places, n_rows, &begin, &end);
     ag_places_rows(places, n_rows, &row, &(uint64_t){0});
     for (; row < end; row++) {
         const float *weights = routes + row * ag_route_width(places->n_used);
         float *dst = y + row * width;
 
         for (uint32_t i = 0; i < places->n_used; i++) {
-            const float *src = x + (uint64_t)at[place_of(places, routes, row, i)]++ * width;
+            const float *src = x + (uint64_t)at[ag_place_of(places, routes, row, i)]++ * width;
 
             for (uint64_t j = 0; row >= begin && j < width; j++) {
                 dst[j] = i == 0 ? weights[0] * src[j] : dst[j] + weights[i] * src[j];

@@ -3,6 +3,7 @@
 
 #include "runtime/kernel/kernel.h"
 #include "runtime/kernel/r16_priv.h"
+#include "runtime/kernel/train.h"
 
 /* Some columns of y = x * w^T + bias on one thread; w is packed as r16. */
 typedef struct ag_r16_run {
@@ -43,6 +44,10 @@ typedef struct ag_attend {
     float *maximum[AG_ATTEND_ROWS], *sum[AG_ATTEND_ROWS];
 } ag_attend_t;
 
+typedef struct ag_exps {
+    float scale, shift, factor;
+} ag_exps_t;
+
 struct ag_isa {
     const char *name;
     bool (*supported)(void);
@@ -50,7 +55,15 @@ struct ag_isa {
     void (*attend)(const ag_attend_t *args);
     /** y = act(gate) * up over n elements; NULL: plain C does it. y may be gate or up. */
     void (*glu[AG_N_ACTS])(const float *gate, const float *up, uint64_t n, float *y);
+    /** dgate and dup from dy: each may be an input's place. */
+    void (*glu_grad[AG_N_ACTS])(const float *dy, const float *gate, const float *up, uint64_t n,
+                                float *dgate, float *dup);
     float (*sum_squares)(const float *x, uint64_t n);
+    float (*largest)(const float *x, uint64_t n); /* -infinity of none; a NaN may be lost */
+    /** y = exp(x * scale - shift) * factor, and their sum; y may be x, or NULL: the sum alone. */
+    float (*exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y);
+    void (*adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,
+                  float *v);
     void (*to_bf16)(const float *x, uint64_t n, uint16_t *y);
 };
 

@@ -3,6 +3,7 @@
 
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/train.h"
 
 static float mean_of(const float *x, uint64_t n)
 {
@@ -58,5 +59,85 @@ void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, c
         for (uint64_t j = 0; norm->bias != NULL && j < norm->width; j++) {
             out[j] += norm->bias[j];
         }
+    }
+}
+
+/* With g = dy * weight and d = x - mean, of a row:
+ *     dx = (g - mean(g) - d * mean(g * d) / deviation^2) / deviation, for RMS without mean(g). */
+static void row_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *dy,
+                     const float *x, bool add, float *dx, float *statistics)
+{
+    bool is_layer = norm->kind == AG_NORM_LAYER;
+    float mean = is_layer ? mean_of(x, norm->width) : 0.0f;
+    float scale = 1.0f / sqrtf(variance(context, norm, x, mean) + norm->eps);
+    double sum = 0, product = 0;
+    float shift, slope;
+
+    for (uint64_t j = 0; j < norm->width; j++) {
+        float g = dy[j] * norm->weight[j];
+
+        sum += (double)g;
+        product += (double)(g * (x[j] - mean));
+    }
+    shift = is_layer ? (float)(sum / (double)norm->width) : 0.0f;
+    slope = (float)(product / (double)norm->width) * scale * scale;
+    for (uint64_t j = 0; j < norm->width; j++) {
+        float before = add ? dx[j] : 0.0f;
+
+        dx[j] = before + scale * (dy[j] * norm->weight[j] - shift - (x[j] - mean) * slope);
+    }
+    statistics[0] = mean;
+    statistics[1] = scale;
+}
+
+void ag_kernel_norm_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *dy,
+                         const float *x, uint64_t n_rows, bool add, float *dx, float *statistics)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        row_grad(context, norm, dy + i * norm->width, x + i * norm->width, add,
+                 dx + i * norm->width, statistics + i * AG_NORM_STATISTICS);
+    }
+}
+
+/* A line of memory of each row. */
+static void add_column_grads(const ag_norm_t *norm, const float *dy, const float *x,
+                             const float *statistics, uint64_t n_rows, uint64_t n_columns,
+                             float *dweight, float *dbias)
+{
+    double products[AG_LANES] = {0}, sums[AG_LANES] = {0};
+
+    for (uint64_t i = 0; i < n_rows; i++) {
+        float mean = statistics[i * AG_NORM_STATISTICS];
+        float scale = statistics[i * AG_NORM_STATISTICS + 1];
+
+        for (uint64_t j = 0; j < n_columns; j++) {
+            float g = dy[i * norm->width + j];
+
+            products[j] += (double)(g * ((x[i * norm->width + j] - mean) * scale));
+            sums[j] += (double)g;
+        }
+    }
+    for (uint64_t j = 0; j < n_columns; j++) {
+        dweight[j] += (float)products[j];
+    }
+    for (uint64_t j = 0; dbias != NULL && j < n_columns; j++) {
+        dbias[j] += (float)sums[j];
+    }
+}
+
+void ag_kernel_norm_weight_grad(const ag_kernel_context_t *context, const ag_norm_t *norm,
+                                const float *dy, const float *x, const float *statistics,
+                                uint64_t n_rows, float *dweight, float *dbias)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, norm->width, AG_LANES, &begin, &end);
+    for (; begin < end; begin += AG_LANES) {
+        add_column_grads(norm, dy + begin, x + begin, statistics, n_rows,
+                         end - begin < AG_LANES ? end - begin : AG_LANES, dweight + begin,
+                         dbias != NULL ? dbias + begin : NULL);
     }
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/train.h"
 
 void ag_kernel_angles(const ag_kernel_context_t *context, const ag_angles_t *angles, float *y)
 {
@@ -22,8 +23,9 @@ void ag_kernel_angles(const ag_kernel_context_t *context, const ag_angles_t *ang
     }
 }
 
-void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
-                    float *x, uint64_t row_stride)
+/* @param back  by the opposite angle */
+static void rotate(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
+                   const bool back, float *x, uint64_t row_stride)
 {
     uint32_t half = rope->rotary / 2;
     uint64_t begin, end;
@@ -38,11 +40,23 @@ void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, c
             float *restrict high = low + half;
 
             for (uint32_t i = 0; i < half; i++) {
-                float was_low = low[i], was_high = high[i];
+                float was_low = low[i], was_high = high[i], sine = back ? -sines[i] : sines[i];
 
-                low[i] = was_low * cosines[i] - was_high * sines[i];
-                high[i] = was_high * cosines[i] + was_low * sines[i];
+                low[i] = was_low * cosines[i] - was_high * sine;
+                high[i] = was_high * cosines[i] + was_low * sine;
             }
         }
     }
+}
+
+void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
+                    float *x, uint64_t row_stride)
+{
+    rotate(context, rope, angles, false, x, row_stride);
+}
+
+void ag_kernel_rope_grad(const ag_kernel_context_t *context, const ag_rope_t *rope,
+                         const float *angles, float *dy, uint64_t row_stride)
+{
+    rotate(context, rope, angles, true, dy, row_stride);
 }

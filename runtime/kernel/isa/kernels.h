@@ -19,3 +19,13 @@ void AG_ISA_FN(ag_glu_silu)(const float *gate, const float *up, uint64_t n, floa
 void AG_ISA_FN(ag_glu_gelu_tanh)(const float *gate, const float *up, uint64_t n, float *y);
 float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n);
 void AG_ISA_FN(ag_to_bf16)(const float *x, uint64_t n, uint16_t *y);
+
+/* Of training. */
+void AG_ISA_FN(ag_glu_grad_silu)(const float *dy, const float *gate, const float *up, uint64_t n,
+                                 float *dgate, float *dup);
+void AG_ISA_FN(ag_glu_grad_gelu_tanh)(const float *dy, const float *gate, const float *up,
+                                      uint64_t n, float *dgate, float *dup);
+float AG_ISA_FN(ag_largest)(const float *x, uint64_t n);
+float AG_ISA_FN(ag_exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y);
+void AG_ISA_FN(ag_adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,
+                         float *v);

@@ -41,6 +41,14 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
             [AG_ACT_SILU] = AG_ISA_FN(ag_glu_silu),
             [AG_ACT_GELU_TANH] = AG_ISA_FN(ag_glu_gelu_tanh),
         },
+    .glu_grad =
+        {
+            [AG_ACT_SILU] = AG_ISA_FN(ag_glu_grad_silu),
+            [AG_ACT_GELU_TANH] = AG_ISA_FN(ag_glu_grad_gelu_tanh),
+        },
     .sum_squares = AG_ISA_FN(ag_sum_squares),
+    .largest = AG_ISA_FN(ag_largest),
+    .exps = AG_ISA_FN(ag_exps),
+    .adamw = AG_ISA_FN(ag_adamw),
     .to_bf16 = AG_ISA_FN(ag_to_bf16),
 };

@@ -104,6 +104,20 @@ AG_INLINE ag_vec_f_t ag_vec_fma(ag_vec_f_t x, ag_vec_f_t y, ag_vec_f_t z)
 #endif
 }
 
+AG_INLINE ag_vec_f_t ag_vec_sqrt(ag_vec_f_t v)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_f_t)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+    return (ag_vec_f_t)_mm256_sqrt_ps((__m256)v);
+#else
+    for (int i = 0; i < AG_VEC_LANES; i++) {
+        v[i] = __builtin_sqrtf(v[i]);
+    }
+    return v;
+#endif
+}
+
 AG_INLINE ag_vec_f_t ag_vec_abs(ag_vec_f_t v)
 {
     return (ag_vec_f_t)((ag_vec_u_t)v & 0x7fffffffu);

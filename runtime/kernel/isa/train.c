@@ -1,0 +1,131 @@
+/* What training does to each element once. */
+#include "runtime/kernel/isa/kernels.h"
+#include "runtime/kernel/isa/vec.h"
+
+/* The first n lanes, zeros behind; n below AG_VEC_LANES. */
+AG_INLINE ag_vec_f_t load_rest(const float *x, uint64_t n)
+{
+    float rest[AG_VEC_LANES] = {0};
+
+    memcpy(rest, x, n * sizeof(float));
+    return ag_vec_load_f(rest);
+}
+
+AG_INLINE void store_rest(float *y, uint64_t n, ag_vec_f_t v)
+{
+    float rest[AG_VEC_LANES];
+
+    ag_vec_store_f(rest, v);
+    memcpy(y, rest, n * sizeof(float));
+}
+
+AG_INLINE ag_vec_f_t load(const float *x, uint64_t n)
+{
+    return n >= AG_VEC_LANES ? ag_vec_load_f(x) : load_rest(x, n);
+}
+
+AG_INLINE void store(float *y, uint64_t n, ag_vec_f_t v)
+{
+    if (n >= AG_VEC_LANES) {
+        ag_vec_store_f(y, v);
+    } else {
+        store_rest(y, n, v);
+    }
+}
+
+/* act(x) = x * p with p = sigmoid(z): SiLU with z = x, GELU's tanh form as in rows.c. Its
+ * derivative is p + x * p * (1 - p) * z'. */
+AG_INLINE void glu_grad(const float *dy, const float *gate, const float *up, uint64_t n,
+                        const bool is_gelu, float *dgate, float *dup)
+{
+    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
+        ag_vec_f_t g = load(dy + i, n - i), x = load(gate + i, n - i), u = load(up + i, n - i);
+        ag_vec_f_t z = x, slope = ag_vec_splat_f(1.0f), part;
+
+        if (is_gelu) {
+            z = 1.5957691216f * ag_vec_fma(x * x * x, ag_vec_splat_f(0.044715f), x);
+            slope = 1.5957691216f * ag_vec_fma(x * x, ag_vec_splat_f(0.134145f), slope);
+        }
+        part = 1.0f / (1.0f + ag_vec_exp(-z));
+        slope = ag_vec_fma(x * part * (1.0f - part), slope, part);
+        store(dgate + i, n - i, g * u * slope);
+        store(dup + i, n - i, g * (x * part));
+    }
+}
+
+void AG_ISA_FN(ag_glu_grad_silu)(const float *dy, const float *gate, const float *up, uint64_t n,
+                                 float *dgate, float *dup)
+{
+    glu_grad(dy, gate, up, n, false, dgate, dup);
+}
+
+void AG_ISA_FN(ag_glu_grad_gelu_tanh)(const float *dy, const float *gate, const float *up,
+                                      uint64_t n, float *dgate, float *dup)
+{
+    glu_grad(dy, gate, up, n, true, dgate, dup);
+}
+
+float AG_ISA_FN(ag_largest)(const float *x, uint64_t n)
+{
+    ag_vec_f_t largest = ag_vec_splat_f(-AG_VEC_INFINITY);
+    float most;
+    uint64_t i = 0;
+
+    for (; i + AG_VEC_LANES <= n; i += AG_VEC_LANES) {
+        largest = ag_vec_max(ag_vec_load_f(x + i), largest);
+    }
+    most = ag_vec_largest(largest);
+    for (; i < n; i++) {
+        most = x[i] > most ? x[i] : most;
+    }
+    return most;
+}
+
+float AG_ISA_FN(ag_exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y)
+{
+    ag_vec_f_t scale = ag_vec_splat_f(args->scale), shift = ag_vec_splat_f(-args->shift);
+    ag_vec_f_t factor = ag_vec_splat_f(args->factor), sum = ag_vec_splat_f(0);
+    uint64_t i = 0;
+
+    for (; i + AG_VEC_LANES <= n; i += AG_VEC_LANES) {
+        ag_vec_f_t e = factor * ag_vec_exp(ag_vec_fma(ag_vec_load_f(x + i), scale, shift));
+
+        sum += e;
+        if (y != NULL) {
+            ag_vec_store_f(y + i, e);
+        }
+    }
+    if (i < n) {
+        float rest[AG_VEC_LANES];
+
+        ag_vec_store_f(rest,
+                       factor * ag_vec_exp(ag_vec_fma(load_rest(x + i, n - i), scale, shift)));
+        for (uint64_t j = 0; j < n - i; j++) {
+            sum[0] += rest[j];
+        }
+        if (y != NULL) {
+            memcpy(y + i, rest, (n - i) * sizeof(float));
+        }
+    }
+    return ag_vec_sum(sum);
+}
+
+void AG_ISA_FN(ag_adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,
+                         float *v)
+{
+    const float decay = 1.0f - adamw->lr * adamw->weight_decay;
+    const float size = adamw->lr / adamw->correction1;
+    const float deviation = 1.0f / __builtin_sqrtf(adamw->correction2);
+
+    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
+        ag_vec_f_t grad = load(g + i, n - i) * adamw->gradient_factor, mean, square, step;
+
+        mean = load(m + i, n - i);
+        mean += (1.0f - adamw->beta1) * (grad - mean);
+        square = load(v + i, n - i) * adamw->beta2 + (1.0f - adamw->beta2) * grad * grad;
+        step = size * mean / (ag_vec_sqrt(square) * deviation + adamw->eps);
+        store(m + i, n - i, mean);
+        store(v + i, n - i, square);
+        store(w + i, n - i, load(w + i, n - i) * decay - step);
+    }
+}

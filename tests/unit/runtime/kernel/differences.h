@@ -1,0 +1,19 @@
+/* Gradients by central differences in double precision, to hold kernels to. */
+#pragma once
+
+#include <stdint.h>
+
+/** A function of n numbers: what a kernel's gradient is of, written as its mathematics says. */
+typedef double (*scalar_fn_t)(const void *arg, const double *x);
+
+/** The derivative of fn by x[i]; x is as before when it returns. */
+double difference(scalar_fn_t fn, const void *arg, double *x, uint64_t i);
+
+/** n floats as doubles; free() them. */
+double *widen(const float *x, uint64_t n);
+
+/** Sum of a[i] * b[i]. */
+double dot(const float *a, const double *b, uint64_t n);
+
+/** @return |y - expected| is within relative * (1 + |expected|) */
+_Bool is_near(double y, double expected, double relative);

@@ -1,0 +1,376 @@
+/* Gradients through the kernels that work row by row, against central differences of the forward
+ * pass in double precision. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "differences.h"
+#include "kernel_call.h"
+#include "runtime/kernel/train.h"
+
+enum { N_SHAPES = 6 };
+static const uint64_t shapes[N_SHAPES][2] = {{0, 5}, {3, 0}, {1, 1}, {1, 77}, {6, 33}, {21, 17}};
+
+static void expect_sums(const float *y, const float *before, const double *expected, uint64_t n,
+                        double relative, const char *what)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        double whole = expected[i] + (before != NULL ? (double)before[i] : 0);
+
+        cr_assert(is_near((double)y[i], whole, relative), "%s: [%u] is %g, not %g", what,
+                  (unsigned)i, (double)y[i], whole);
+    }
+}
+
+/* NORM: numbers are x, then weight, then bias. */
+
+typedef struct norm_case {
+    ag_norm_t norm;
+    const float *x, *dy;
+    uint64_t n_rows;
+    bool add;
+    float *statistics; /* filled in by run_norm_grad() */
+} norm_case_t;
+
+static double norm_loss(const void *arg, const double *numbers)
+{
+    const norm_case_t *c = arg;
+    uint64_t width = c->norm.width;
+    const double *weight = numbers + c->n_rows * width, *bias = weight + width;
+    double sum = 0;
+
+    for (uint64_t r = 0; r < c->n_rows; r++) {
+        const double *x = numbers + r * width;
+        double mean = 0, square = 0;
+
+        for (uint64_t i = 0; c->norm.kind == AG_NORM_LAYER && i < width; i++) {
+            mean += x[i] / (double)width;
+        }
+        for (uint64_t i = 0; i < width; i++) {
+            square += (x[i] - mean) * (x[i] - mean) / (double)width;
+        }
+        for (uint64_t i = 0; i < width; i++) {
+            double y = (x[i] - mean) / sqrt(square + (double)c->norm.eps) * weight[i] + bias[i];
+
+            sum += (double)c->dy[r * width + i] * y;
+        }
+    }
+    return sum;
+}
+
+/* y: dx, then statistics. */
+static void run_norm_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const norm_case_t *c = arg;
+
+    ag_kernel_norm_grad(context, &c->norm, c->dy, c->x, c->n_rows, c->add, y,
+                        y + c->n_rows * c->norm.width);
+}
+
+/* y: dweight, then dbias. */
+static void run_norm_weight_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const norm_case_t *c = arg;
+
+    ag_kernel_norm_weight_grad(context, &c->norm, c->dy, c->x, c->statistics, c->n_rows, y,
+                               c->norm.bias != NULL ? y + c->norm.width : NULL);
+}
+
+static void check_norm(ag_norm_kind_t kind, uint64_t n_rows, uint64_t width, bool add,
+                       const ag_isa_t *isa)
+{
+    uint64_t n = n_rows * width, n_all = n + 2 * width;
+    float *numbers = random_floats(1, n_all, 1.5), *dy = random_floats(2, n, 1);
+    float *before = random_floats(3, n_all + 2 * n_rows, 1), *dx, *dweight;
+    double *wide, *expected = take(n_all * sizeof(double));
+    norm_case_t c = {
+        {kind, width, 1e-3f, numbers + n, numbers + n + width}, numbers, dy, n_rows, add, NULL};
+    kernel_call_t call = {.fn = run_norm_grad, .arg = &c, .isa = isa, .y_at_first = before};
+
+    wide = widen(numbers, n_all);
+    for (uint64_t i = 0; i < n_all; i++) {
+        expected[i] = difference(norm_loss, &c, wide, i);
+    }
+    dx = kernel_call(&call, n + AG_NORM_STATISTICS * n_rows, "norm grad");
+    expect_sums(dx, add ? before : NULL, expected, n, 2e-5, "dx of a norm");
+    c.statistics = dx + n;
+    call.fn = run_norm_weight_grad;
+    dweight = kernel_call(&call, 2 * width, "norm weight grad");
+    expect_sums(dweight, before, expected + n, 2 * width, 2e-5, "dweight and dbias of a norm");
+    c.norm.bias = NULL;
+    free(dweight);
+    dweight = kernel_call(&call, width, "norm without bias");
+    expect_sums(dweight, before, expected + n, width, 2e-5, "dweight of a norm");
+    free(dweight);
+    free(dx);
+    free(numbers);
+    free(dy);
+    free(before);
+    free(wide);
+    free(expected);
+}
+
+Test(train_rows, norms_have_the_gradients_of_their_differences)
+{
+    for (int i = 0; i < N_SHAPES; i++) {
+        for (int j = 0; j < N_ISAS; j++) {
+            const ag_isa_t *isa;
+
+            if (isa_at(j, &isa)) {
+                check_norm(AG_NORM_RMS, shapes[i][0], shapes[i][1], j % 2 == 0, isa);
+                check_norm(AG_NORM_LAYER, shapes[i][0], shapes[i][1], j % 2 == 1, isa);
+            }
+        }
+    }
+}
+
+/* ROPE: a linear map, whose gradient is its transpose. */
+
+typedef struct rope_case {
+    ag_rope_t rope;
+    const float *angles;
+    uint64_t stride;
+    bool back;
+} rope_case_t;
+
+static void run_rope(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const rope_case_t *c = arg;
+
+    (c->back ? ag_kernel_rope_grad : ag_kernel_rope)(context, &c->rope, c->angles, y, c->stride);
+}
+
+static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uint64_t n_rows)
+{
+    uint64_t stride = (uint64_t)n_heads * head_dim + 3, n = n_rows * stride;
+    float *angles = random_floats(5, n_rows * rotary, 1.3); /* any: each pair is a map of its own */
+    float *x = random_floats(6, n, 1), *dy = random_floats(7, n, 1), *y, *dx;
+    ag_step_t step = {.counts = {1, n_rows, 0, 1}};
+    rope_case_t c = {{n_heads, head_dim, rotary}, angles, stride, false};
+    kernel_call_t call = {.fn = run_rope, .arg = &c, .step = &step, .y_at_first = x};
+    double there = 0, back = 0;
+
+    y = kernel_call(&call, n, "rope");
+    c.back = true;
+    call.y_at_first = dy;
+    dx = kernel_call(&call, n, "rope grad");
+    for (uint64_t i = 0; i < n; i++) {
+        there += (double)dy[i] * (double)y[i];
+        back += (double)dx[i] * (double)x[i];
+        cr_assert(i % stride < stride - 3 || dx[i] == dy[i], "columns behind the heads stay");
+    }
+    cr_assert(is_near(back, there, 1e-5), "<dx, x> = %g, <dy, y> = %g", back, there);
+    free(angles);
+    free(x);
+    free(dy);
+    free(y);
+    free(dx);
+}
+
+Test(train_rows, rope_is_turned_back)
+{
+    for (uint32_t i = 0; i < 20; i++) { /* angles differ: one number says little, many much */
+        check_rope(1, 2, 2, i);
+        check_rope(3, 20, 12, i);
+    }
+    check_rope(0, 64, 64, 4);
+}
+
+/* GLU and activations: numbers are gates, then ups. */
+
+typedef struct glu_case {
+    ag_act_t act;
+    const float *dy, *gate, *up;
+    uint64_t n_rows, width;
+    enum { APART, OVER_DY_AND_GATE, OVER_UP_AND_GATE } places;
+} glu_case_t;
+
+static double wide_act(ag_act_t act, double x)
+{
+    switch (act) {
+    case AG_ACT_SILU:
+        return x / (1 + exp(-x));
+    case AG_ACT_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case AG_ACT_GELU:
+        return x / 2 * (1 + erf(x / sqrt(2)));
+    default:
+        return fmax(x, 0);
+    }
+}
+
+static uint64_t grain_of(const glu_case_t *c)
+{
+    return c->n_rows % 2 == 0 ? 0 : 16;
+}
+
+/* y: two of (n_rows, width), then whatever an input is copied to. */
+static void run_glu_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const glu_case_t *c = arg;
+    uint64_t n = c->n_rows * c->width;
+    const float *dy = c->places == OVER_DY_AND_GATE ? y : c->dy;
+    const float *gate = c->places == APART ? c->gate : y + n;
+    const float *up = c->places == OVER_UP_AND_GATE ? y : c->up;
+
+    if (c->places == APART) {
+        ag_kernel_glu_grad(context, c->act, dy, gate, up, c->n_rows, c->width, grain_of(c), y,
+                           y + n);
+    } else { /* dgate and dup change places */
+        ag_kernel_glu_grad(context, c->act, dy, gate, up, c->n_rows, c->width, grain_of(c), y + n,
+                           y);
+    }
+}
+
+static void check_glu(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_isa_t *isa)
+{
+    uint64_t n = n_rows * width;
+    float *gate = random_floats(11, n, 6), *up = random_floats(12, n, 1);
+    float *dy = random_floats(13, n, 1), *places = take(2 * n * sizeof(float)), *y;
+    double *by_gate = take(n * sizeof(double)), *by_up = take(n * sizeof(double));
+
+    for (uint64_t i = 0; i < n; i++) {
+        double step = 1e-5, slope = wide_act(act, (double)gate[i] + step);
+
+        slope = (slope - wide_act(act, (double)gate[i] - step)) / (2 * step);
+        by_gate[i] = (double)dy[i] * (double)up[i] * slope;
+        by_up[i] = (double)dy[i] * wide_act(act, (double)gate[i]);
+    }
+    for (int i = APART; i <= OVER_UP_AND_GATE; i++) {
+        glu_case_t c = {act, dy, gate, up, n_rows, width, APART};
+        kernel_call_t call = {.fn = run_glu_grad, .arg = &c, .isa = isa, .y_at_first = places};
+
+        c.places = i == 0 ? APART : i == 1 ? OVER_DY_AND_GATE : OVER_UP_AND_GATE;
+        memcpy(places, c.places == OVER_UP_AND_GATE ? up : dy, n * sizeof(float));
+        memcpy(places + n, gate, n * sizeof(float));
+        y = kernel_call(&call, 2 * n, "glu grad");
+        expect_sums(c.places == APART ? y : y + n, NULL, by_gate, n, 3e-6, "dgate");
+        expect_sums(c.places == APART ? y + n : y, NULL, by_up, n, 3e-6, "dup");
+        free(y);
+    }
+    free(gate);
+    free(up);
+    free(dy);
+    free(places);
+    free(by_gate);
+    free(by_up);
+}
+
+static void run_act(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const glu_case_t *c = arg;
+    uint64_t n = c->n_rows * c->width;
+
+    ag_kernel_act(context, c->act, c->gate, c->n_rows, c->width, grain_of(c), y);
+    ag_kernel_act_grad(context, c->act, c->dy, c->gate, c->n_rows, c->width, grain_of(c), y + n);
+}
+
+static void check_act(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_isa_t *isa)
+{
+    uint64_t n = n_rows * width;
+    float *x = random_floats(14, n, 6), *dy = random_floats(15, n, 1);
+    glu_case_t c = {act, dy, x, NULL, n_rows, width, APART};
+    float *y = kernel_call(&(kernel_call_t){.fn = run_act, .arg = &c, .isa = isa}, 2 * n, "act");
+
+    for (uint64_t i = 0; i < n; i++) {
+        double step = 1e-5, at = (double)x[i];
+        double slope = (wide_act(act, at + step) - wide_act(act, at - step)) / (2 * step);
+
+        cr_assert(is_near((double)y[i], wide_act(act, at), 3e-6));
+        cr_assert(is_near((double)y[n + i], (double)dy[i] * slope, 3e-6));
+    }
+    free(x);
+    free(dy);
+    free(y);
+}
+
+Test(train_rows, activations_have_the_gradients_of_their_differences)
+{
+    for (int act = 0; act < AG_N_ACTS; act++) {
+        for (int i = 0; i < N_SHAPES; i++) {
+            for (int j = 0; j < N_ISAS; j++) {
+                const ag_isa_t *isa;
+
+                if (isa_at(j, &isa)) {
+                    check_glu((ag_act_t)act, shapes[i][0], shapes[i][1], isa);
+                    check_act((ag_act_t)act, shapes[i][0], shapes[i][1], isa);
+                }
+            }
+        }
+    }
+}
+
+/* EMBED, SELECT */
+
+typedef struct rows_case {
+    ag_embed_t embed;
+    const float *dy;
+    uint64_t width;
+} rows_case_t;
+
+static void run_embed_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const rows_case_t *c = arg;
+
+    ag_kernel_embed_grad(context, &c->embed, c->dy, y);
+}
+
+Test(train_rows, rows_of_an_embedding_get_the_sum_of_what_their_tokens_get)
+{
+    enum { N_TOKENS = 9, WIDTH = 37, BEGIN = 100, END = 140 };
+    const int32_t tokens[N_TOKENS] = {100, 139, 99, 140, 0, 117, 117, -1, 117};
+    float *dy = random_floats(21, N_TOKENS * WIDTH, 1);
+    float *before = random_floats(22, (END - BEGIN) * WIDTH, 1), *y;
+    ag_step_t step = {.counts = {1, N_TOKENS, 0, 1}, .tokens = tokens};
+    rows_case_t c = {.embed = {AG_F32, AG_PACKING_ROWS, BEGIN, END, WIDTH, 2.5f, NULL}, .dy = dy};
+
+    y = kernel_call(
+        &(kernel_call_t){.fn = run_embed_grad, .arg = &c, .step = &step, .y_at_first = before},
+        (END - BEGIN) * WIDTH, "embed grad");
+    for (int i = 0; i < (END - BEGIN) * WIDTH; i++) {
+        double sum = (double)before[i];
+
+        for (int t = 0; t < N_TOKENS; t++) {
+            if (tokens[t] == BEGIN + i / WIDTH) {
+                sum += 2.5 * (double)dy[t * WIDTH + i % WIDTH];
+            }
+        }
+        cr_assert(is_near((double)y[i], sum, 1e-6));
+    }
+    free(dy);
+    free(before);
+    free(y);
+}
+
+static void run_select_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const rows_case_t *c = arg;
+
+    ag_kernel_select_rows_grad(context, c->dy, c->width, y);
+}
+
+Test(train_rows, rows_that_were_not_selected_get_zeros)
+{
+    const int32_t outputs[] = {0, 3, 4, 8};
+
+    for (uint64_t n = 0; n <= 4; n++) {
+        float *dy = random_floats(23, n * 37, 1), *y;
+        ag_step_t step = {.counts = {1, 9, n, 1}, .outputs = outputs};
+        rows_case_t c = {.dy = dy, .width = 37};
+
+        y = kernel_call(&(kernel_call_t){.fn = run_select_grad, .arg = &c, .step = &step}, 9 * 37,
+                        "select grad");
+        for (uint64_t row = 0, i = 0; row < 9; row++) {
+            bool selected = i < n && outputs[i] == (int32_t)row;
+
+            for (uint64_t j = 0; j < 37; j++) {
+                cr_assert_eq(y[row * 37 + j], selected ? dy[i * 37 + j] : 0.0f);
+            }
+            i += selected;
+        }
+        free(dy);
+        free(y);
+    }
+}
