@@ -48,7 +48,8 @@ typedef enum ag_stack {
     AG_STACK_SECOND_HALF, /* the second */
 } ag_stack_t;
 
-/* A role may have several rows: the first counts whose tensor the files have. */
+/* A role may have several rows: the first counts whose tensor the files have, and what is written
+ * has the first that such files know. */
 typedef struct ag_name_row {
     ag_role_t role;
     const char *hf; /* the first %u is the layer, the second the expert; NULL: not in such files */
@@ -63,7 +64,7 @@ typedef enum ag_setting_kind { AG_SETTING_U32, AG_SETTING_REAL, AG_SETTING_BOOL 
 /* The settings of a config as they stand there; 0 where absent. */
 typedef struct ag_settings {
     uint32_t n_layers, hidden, vocab, context_tokens;
-    uint32_t n_heads, n_kv_heads, head_dim, ffn_width, rotary;
+    uint32_t n_heads, n_kv_heads, head_dim, value_dim, ffn_width, rotary;
     uint32_t n_experts, n_experts_used, window_tokens;
     double norm_eps;
     ag_rope_spec_t rope;
@@ -81,6 +82,8 @@ typedef struct ag_key_row {
 typedef struct ag_family {
     const char *name;
     const char *hf_model_type; /* config.json's model_type */
+    const char *hf_class;      /* its architectures */
+    const char *hf_act;        /* its key of the activation */
     const char *gguf_arch;     /* general.architecture */
     const char *gguf_mark; /* key after that, above 0 in this family's files alone; NULL: the name
                               says enough */
@@ -89,6 +92,11 @@ typedef struct ag_family {
     /** Fill the spec from the settings; what the config does not say is known here. */
     ag_status_t (*adjust)(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec);
+    /**
+     * The reverse of adjust(): settings of this family from the spec, beside those of all.
+     * @return AG_OK; AG_ERR_UNSUPPORTED: such files cannot say what the spec has.
+     */
+    ag_status_t (*restore)(const ag_spec_t *spec, bool gguf, ag_settings_t *settings);
 } ag_family_t;
 
 extern const ag_family_t *const ag_families[]; /* ended by NULL */

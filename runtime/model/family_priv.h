@@ -9,6 +9,9 @@
 ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key, ag_act_t otherwise,
                                  ag_act_t *act_p);
 
+/** GGUF files of such families say nothing of the activation. @return AG_OK, AG_ERR_UNSUPPORTED. */
+ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t implied);
+
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */
@@ -25,6 +28,7 @@ ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key,
     {AG_SETTING_FIELD(n_kv_heads), AG_SETTING_U32, false, "num_key_value_heads",                   \
      "attention.head_count_kv"},                                                                   \
     {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, "head_dim", "attention.key_length"},       \
+    {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, false, NULL, "attention.value_length"},          \
     {AG_SETTING_FIELD(ffn_width), AG_SETTING_U32, true, "intermediate_size",                       \
      "feed_forward_length"},                                                                       \
     {AG_SETTING_FIELD(norm_eps), AG_SETTING_REAL, true, "rms_norm_eps",                            \

@@ -214,6 +214,8 @@ static ag_status_t read_model(reading_t *reading)
         status = read_merge(reading, vocabulary, ag_json_at(merges, i), i);
     }
     reading->tokenizer->ignore_merges = ag_json_bool(ag_json_get(model, "ignore_merges"), false);
+    reading->tokenizer->pre =
+        ag_pre_tokenizer_of(reading->rules, reading->n_rules, reading->tokenizer->ignore_merges);
     return status == AG_OK ? read_unknown(reading, model) : status;
 }
 
@@ -228,14 +230,6 @@ static ag_status_t add_rule(reading_t *reading, const ag_split_rule_t *rule)
 
 static ag_status_t read_split(reading_t *reading, const ag_json_t *pre)
 {
-    static const struct {
-        const char *name;
-        ag_cut_t cut;
-    } behaviors[] = {{"Isolated", AG_CUT_ISOLATED},
-                     {"Removed", AG_CUT_REMOVED},
-                     {"Contiguous", AG_CUT_CONTIGUOUS},
-                     {"MergedWithPrevious", AG_CUT_WITH_PREVIOUS},
-                     {"MergedWithNext", AG_CUT_WITH_NEXT}};
     const ag_json_t *literal = ag_json_path(pre, "pattern.String");
     const char *behavior = ag_json_string(ag_json_get(pre, "behavior"), NULL);
     size_t n_bytes;
@@ -244,12 +238,9 @@ static ag_status_t read_split(reading_t *reading, const ag_json_t *pre)
 
     rule.pattern =
         ag_json_string(literal != NULL ? literal : ag_json_path(pre, "pattern.Regex"), &n_bytes);
-    for (size_t i = 0; i < sizeof(behaviors) / sizeof(behaviors[0]) && behavior != NULL; i++) {
-        if (strcmp(behaviors[i].name, behavior) == 0 && rule.pattern != NULL && n_bytes > 0 &&
-            strlen(rule.pattern) == n_bytes) {
-            rule.cut = behaviors[i].cut;
-            return add_rule(reading, &rule);
-        }
+    if (rule.pattern != NULL && n_bytes > 0 && strlen(rule.pattern) == n_bytes &&
+        behavior != NULL && ag_cut_of(behavior, &rule.cut)) {
+        return add_rule(reading, &rule);
     }
     return fail_here(reading, "a pre-tokenizer Split whose pattern or behavior is not known");
 }
@@ -309,8 +300,7 @@ static ag_status_t read_splitter(reading_t *reading)
     return status == AG_OK ? AG_OK : ag_fail_context(status, "%s", reading->path);
 }
 
-/* The id of a special token that stands as a string, or as an object with its content. */
-static int32_t id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token)
+int32_t ag_token_id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token)
 {
     size_t n_bytes;
     const char *text = ag_json_string(token, &n_bytes);
@@ -428,7 +418,7 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
         return status;
     }
     tokenizer->bos = template_bos(tokenizer, ag_json_get(reading->json, "post_processor"));
-    tokenizer->eos = id_of(tokenizer, ag_json_get(mine, "eos_token"));
+    tokenizer->eos = ag_token_id_of(tokenizer, ag_json_get(mine, "eos_token"));
     ag_build_end(tokenizer, tokenizer->eos);
     add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
     add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));

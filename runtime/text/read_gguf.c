@@ -2,10 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/text/gguf_tokens_priv.h"
 #include "runtime/text/tokenizer_priv.h"
-
-/* tokenizer.ggml.token_type; all others are words. */
-enum { TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
 
 static bool is_text(const ag_gguf_value_t *value, const char *text)
 {
@@ -68,11 +66,11 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
                                  .n_bytes = text.as.string.n_bytes,
                                  .flags = AG_PIECE_WORD};
 
-        if (type == TYPE_CONTROL || type == TYPE_UNKNOWN) {
+        if (type == AG_GGUF_TOKEN_CONTROL || type == AG_GGUF_TOKEN_UNKNOWN) {
             token.flags = added_flags(&text) | AG_PIECE_SPECIAL;
-        } else if (type == TYPE_USER_DEFINED) {
+        } else if (type == AG_GGUF_TOKEN_USER_DEFINED) {
             token.flags = added_flags(&text);
-        } else if (type == TYPE_UNUSED) {
+        } else if (type == AG_GGUF_TOKEN_UNUSED) {
             token = (ag_token_text_t){.text = NULL};
         }
         status = ag_build_token(tokenizer, &token);
@@ -139,6 +137,7 @@ static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenize
                           : ag_pre_tokenizer_find(ag_gguf_path(gguf), "gpt-2", 5, pre_p);
     if (status == AG_OK) {
         tokenizer->ignore_merges = (*pre_p)->ignore_merges;
+        tokenizer->pre = *pre_p;
         status = ag_splitter_create((*pre_p)->rules, (*pre_p)->n_rules, &tokenizer->splitter);
     }
     return status;

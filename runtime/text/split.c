@@ -73,6 +73,47 @@ ag_status_t ag_pre_tokenizer_find(const char *path, const char *name, size_t n_b
                    ag_quote(name, n_bytes).text, names);
 }
 
+const ag_pre_tokenizer_t *ag_pre_tokenizer_of(const ag_split_rule_t *rules, size_t n_rules,
+                                              bool ignore_merges)
+{
+    for (size_t i = 0; i < N_KNOWN; i++) {
+        bool same = known[i].n_rules == n_rules && known[i].ignore_merges == ignore_merges;
+
+        for (size_t r = 0; r < n_rules && same; r++) {
+            const ag_split_rule_t *a = &known[i].rules[r], *b = &rules[r];
+
+            same = strcmp(a->pattern, b->pattern) == 0 && a->literal == b->literal &&
+                   a->invert == b->invert && a->cut == b->cut;
+        }
+        if (same) {
+            return &known[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *const cut_names[] = {
+    [AG_CUT_ISOLATED] = "Isolated",        [AG_CUT_REMOVED] = "Removed",
+    [AG_CUT_CONTIGUOUS] = "Contiguous",    [AG_CUT_WITH_PREVIOUS] = "MergedWithPrevious",
+    [AG_CUT_WITH_NEXT] = "MergedWithNext",
+};
+
+const char *ag_cut_name(ag_cut_t cut)
+{
+    return cut_names[cut];
+}
+
+bool ag_cut_of(const char *name, ag_cut_t *cut_p)
+{
+    for (size_t i = 0; i < sizeof(cut_names) / sizeof(cut_names[0]); i++) {
+        if (strcmp(cut_names[i], name) == 0) {
+            *cut_p = (ag_cut_t)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static ag_status_t compile(const ag_split_rule_t *rule, pcre2_code **code_p)
 {
     uint32_t options = rule->literal

@@ -46,7 +46,8 @@ struct ag_tokenizer {
     uint32_t *words;          /* (n_words) ids of words by the hash of their bytes, or AG_NO_ID */
     size_t n_words;           /* a power of two */
     ag_splitter_t *splitter;
-    bool ignore_merges; /* a word that is a token is that token */
+    const struct ag_pre_tokenizer *pre; /* what GGUF files call the splitter; NULL: they cannot */
+    bool ignore_merges;                 /* a word that is a token is that token */
     bool add_prefix_space;
     int32_t bos, eos;
     char *chat_template;
@@ -172,6 +173,18 @@ typedef struct ag_pre_tokenizer {
 /** By name; @return AG_OK, AG_ERR_UNSUPPORTED: lists the known ones. */
 ag_status_t ag_pre_tokenizer_find(const char *path, const char *name, size_t n_bytes,
                                   const ag_pre_tokenizer_t **pre_p);
+
+/** The one that cuts by these rules; NULL: GGUF files have no name for it. */
+const ag_pre_tokenizer_t *ag_pre_tokenizer_of(const ag_split_rule_t *rules, size_t n_rules,
+                                              bool ignore_merges);
+
+/** As tokenizer.json spells a behavior. */
+const char *ag_cut_name(ag_cut_t cut);
+bool ag_cut_of(const char *name, ag_cut_t *cut_p); /* false: none has this name */
+
+/** The id of a special token that stands as a string, or as an object with its content; -1: none.
+ */
+int32_t ag_token_id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token);
 
 /**
  * An expression of Oniguruma's (Ruby's syntax) in PCRE2's syntax, NUL-terminated.

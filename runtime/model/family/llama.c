@@ -35,6 +35,8 @@ static const ag_name_row_t names[] = {
     {0},
 };
 
+extern const ag_family_t ag_family_llama;
+
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
 {
@@ -51,7 +53,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     if (config != NULL) {
         layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;
         layer->ffn_bias = settings->mlp_bias;
-        return ag_family_activation(files, "hidden_act", AG_ACT_SILU, &layer->ffn_act);
+        return ag_family_activation(files, ag_family_llama.hf_act, AG_ACT_SILU, &layer->ffn_act);
     }
     layer->q_bias = ag_model_files_find(files, "blk.0.attn_q.bias") != NULL;
     layer->k_bias = ag_model_files_find(files, "blk.0.attn_k.bias") != NULL;
@@ -63,11 +65,28 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     return AG_OK;
 }
 
+static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
+{
+    const ag_layer_spec_t *layer = &spec->layer_kinds[0];
+
+    if (!gguf && (layer->k_bias != layer->q_bias || layer->v_bias != layer->q_bias ||
+                  layer->o_bias != layer->q_bias)) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model has biases on some of its attention's "
+                                           "matrices, which config.json cannot say");
+    }
+    settings->attention_bias = layer->q_bias;
+    settings->mlp_bias = layer->ffn_bias;
+    return ag_family_check_act(spec, gguf, AG_ACT_SILU);
+}
+
 const ag_family_t ag_family_llama = {
     .name = "llama",
     .hf_model_type = "llama",
+    .hf_class = "LlamaForCausalLM",
+    .hf_act = "hidden_act",
     .gguf_arch = "llama",
     .keys = keys,
     .names = names,
     .adjust = adjust,
+    .restore = restore,
 };

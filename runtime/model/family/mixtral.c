@@ -20,29 +20,31 @@ static const ag_name_row_t names[] = {
     {AG_ROLE_ROUTER, "model.layers.%u.block_sparse_moe.gate.weight", "blk.%u.ffn_gate_inp.weight",
      AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_ROUTER, "model.layers.%u.mlp.gate.weight", NULL, AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_EXPERT_GATE, NULL, "blk.%u.ffn_gate_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.block_sparse_moe.experts.%u.w1.weight",
      "blk.%u.ffn_gate.%u.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.%u.gate_proj.weight", NULL,
      AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,
      AG_STACK_FIRST_HALF},
-    {AG_ROLE_EXPERT_GATE, NULL, "blk.%u.ffn_gate_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
+    {AG_ROLE_EXPERT_UP, NULL, "blk.%u.ffn_up_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
     {AG_ROLE_EXPERT_UP, "model.layers.%u.block_sparse_moe.experts.%u.w3.weight",
      "blk.%u.ffn_up.%u.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.%u.up_proj.weight", NULL, AG_TRANSFORM_NONE,
      AG_STACK_NONE},
     {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,
      AG_STACK_SECOND_HALF},
-    {AG_ROLE_EXPERT_UP, NULL, "blk.%u.ffn_up_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
+    {AG_ROLE_EXPERT_DOWN, NULL, "blk.%u.ffn_down_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
     {AG_ROLE_EXPERT_DOWN, "model.layers.%u.block_sparse_moe.experts.%u.w2.weight",
      "blk.%u.ffn_down.%u.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.%u.down_proj.weight", NULL,
      AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.down_proj", NULL, AG_TRANSFORM_NONE,
      AG_STACK_EXPERTS},
-    {AG_ROLE_EXPERT_DOWN, NULL, "blk.%u.ffn_down_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
     {0},
 };
+
+extern const ag_family_t ag_family_mixtral;
 
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
@@ -67,15 +69,24 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     if (ag_model_files_config(files) == NULL) {
         spec->tied = ag_model_files_find(files, "output.weight") == NULL;
     }
-    return ag_family_activation(files, "hidden_act", AG_ACT_SILU, &layer->ffn_act);
+    return ag_family_activation(files, ag_family_mixtral.hf_act, AG_ACT_SILU, &layer->ffn_act);
+}
+
+static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
+{
+    (void)settings;
+    return ag_family_check_act(spec, gguf, AG_ACT_SILU);
 }
 
 const ag_family_t ag_family_mixtral = {
     .name = "mixtral",
     .hf_model_type = "mixtral",
+    .hf_class = "MixtralForCausalLM",
+    .hf_act = "hidden_act",
     .gguf_arch = "llama",
     .gguf_mark = "expert_count",
     .keys = keys,
     .names = names,
     .adjust = adjust,
+    .restore = restore,
 };

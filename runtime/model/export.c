@@ -1,0 +1,181 @@
+#include "runtime/model/export.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "runtime/model/export_priv.h"
+
+static ag_dtype_t source_dtype(const ag_weight_source_t *source, const ag_weight_t *weight)
+{
+    return source->dtype != NULL ? source->dtype(source->arg, weight) : AG_F32;
+}
+
+/* The first row of the role that such files are written with. */
+static const ag_name_row_t *find_name(const ag_family_t *family, ag_role_t role, bool gguf)
+{
+    for (const ag_name_row_t *row = family->names; row->hf != NULL || row->gguf != NULL; row++) {
+        if (row->role == role && (gguf ? row->gguf : row->hf) != NULL) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+/* What becomes of rows that a type's blocks do not divide: as in llama.cpp, the K types become ones
+ * of blocks of 32, and those float16. */
+static ag_dtype_t fitting(ag_dtype_t dtype, uint64_t cols)
+{
+    static const struct {
+        ag_dtype_t from, to;
+    } falls[] = {{AG_Q4_K, AG_Q5_0}, {AG_Q6_K, AG_Q8_0}};
+    ag_dtype_t to = AG_F16;
+
+    if (cols % ag_dtype_info(dtype)->block_elements == 0) {
+        return dtype;
+    }
+    for (size_t i = 0; i < sizeof(falls) / sizeof(falls[0]); i++) {
+        to = dtype == falls[i].from ? falls[i].to : to;
+    }
+    return to == AG_F16 ? to : fitting(to, cols);
+}
+
+static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, const char *name)
+{
+    const ag_export_opts_t *opts = &export->opts;
+    ag_dtype_t dtype = opts->keeps_types ? source_dtype(export->source, weight) : opts->dtype;
+    ag_dtype_t fits = fitting(dtype, weight->cols);
+
+    if (!opts->gguf) {
+        return ag_dtype_info(dtype)->safetensors != NULL ? dtype : AG_F32;
+    }
+    if (weight->rows == 0 || weight->role == AG_ROLE_ROUTER) {
+        return AG_F32;
+    }
+    if (fits != dtype && export->facts.n_fallen_back++ == 0) {
+        export->facts.fallen_to = fits;
+        export->facts.fallen_name = name;
+    }
+    return fits;
+}
+
+static void shape_tensor(ag_export_tensor_t *tensor)
+{
+    const ag_weight_t *weight = &tensor->weight;
+
+    if (weight->rows == 0) {
+        tensor->n_dims = 1;
+        tensor->dims[0] = weight->cols;
+        return;
+    }
+    if (tensor->n_experts > 0) {
+        tensor->dims[tensor->n_dims++] = tensor->n_experts;
+    }
+    tensor->dims[tensor->n_dims++] = weight->rows;
+    tensor->dims[tensor->n_dims++] = weight->cols;
+}
+
+static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
+{
+    const ag_family_t *family = export->model->family;
+    const ag_layer_spec_t *layer = ag_spec_layer(export->model->spec, weight->layer);
+    const ag_name_row_t *row = find_name(family, weight->role, export->opts.gguf);
+    ag_export_tensor_t tensor = {.weight = *weight, .head_dim = layer->head_dim};
+
+    if (row == NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s has no name in %s for role %d", family->name,
+                       export->opts.gguf ? "GGUF files" : "Hugging Face folders",
+                       (int)weight->role);
+    }
+    if (row->stack == AG_STACK_EXPERTS) {
+        if (weight->expert > 0) {
+            return AG_OK; /* the first one's tensor holds it */
+        }
+        tensor.n_experts = layer->n_experts;
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(tensor.name, sizeof(tensor.name), export->opts.gguf ? row->gguf : row->hf,
+             weight->layer, weight->expert); /* our own tables': two %u at most */
+#pragma GCC diagnostic pop
+    tensor.transform = export->opts.gguf ? row->gguf_transform : AG_TRANSFORM_NONE;
+    return ag_array_append(&export->tensors, &tensor, 1);
+}
+
+/* The names do not move any more: the facts may point to one. */
+static void complete_tensors(ag_export_t *export)
+{
+    for (size_t i = 0; i < export->tensors.n_items; i++) {
+        ag_export_tensor_t *tensor = &AG_ITEMS(&export->tensors, ag_export_tensor_t)[i];
+
+        if (tensor->weight.role != AG_ROLE_ROPE_FACTORS) {
+            tensor->dtype = choose_dtype(export, &tensor->weight, tensor->name);
+        }
+        shape_tensor(tensor);
+        export->facts.bytes += ag_export_tensor_bytes(tensor);
+    }
+    export->facts.n_tensors = export->tensors.n_items;
+}
+
+/* Frequencies that no setting of a GGUF file says are a tensor of it. */
+static ag_status_t add_rope_factors(ag_export_t *export)
+{
+    ag_weight_t weight = {.role = AG_ROLE_ROPE_FACTORS,
+                          .cols = export->model->spec->rope.rotary / 2};
+    ag_status_t status =
+        export->opts.gguf ? ag_export_rope_factors(export->model, &export->rope_factors) : AG_OK;
+
+    return status == AG_OK && export->rope_factors != NULL ? add_tensor(export, &weight) : status;
+}
+
+ag_status_t ag_export_create(const ag_model_t *model, const ag_weight_source_t *source,
+                             const ag_export_opts_t *opts, ag_export_t **export_p)
+{
+    ag_array_t weights = AG_ARRAY(ag_weight_t);
+    ag_export_t *export = calloc(1, sizeof(*export));
+    ag_status_t status;
+
+    if (export == NULL) {
+        return ag_fail_nomem("converting a model", sizeof(*export));
+    }
+    *export = (ag_export_t){
+        .model = model, .source = source, .opts = *opts, .tensors = AG_ARRAY(ag_export_tensor_t)};
+    status = ag_weights_list(model->spec, &weights);
+    for (size_t i = 0; i < weights.n_items && status == AG_OK; i++) {
+        status = add_tensor(export, &AG_ITEMS(&weights, ag_weight_t)[i]);
+    }
+    if (status == AG_OK) {
+        status = add_rope_factors(export);
+    }
+    ag_array_fini(&weights);
+    if (status != AG_OK) {
+        ag_export_destroy(export);
+        return status;
+    }
+    complete_tensors(export);
+    *export_p = export;
+    return AG_OK;
+}
+
+void ag_export_destroy(ag_export_t *export)
+{
+    if (export != NULL) {
+        ag_array_fini(&export->tensors);
+        free(export->rope_factors);
+        free(export);
+    }
+}
+
+ag_export_facts_t ag_export_facts(const ag_export_t *export)
+{
+    return export->facts;
+}
+
+uint64_t ag_export_tensor_bytes(const ag_export_tensor_t *tensor)
+{
+    uint64_t n = 1;
+
+    for (uint32_t d = 0; d < tensor->n_dims; d++) {
+        n *= tensor->dims[d];
+    }
+    return ag_dtype_bytes(tensor->dtype, n);
+}

@@ -1,0 +1,144 @@
+/*
+ * Ropes between the two kinds of files. Config files name a llama3 rope by four numbers; GGUF files
+ * list what each frequency is divided by (llama.cpp's convert_hf_to_gguf.py).
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "runtime/model/export_priv.h"
+
+static const double two_pi = 6.283185307179586476925;
+
+/* Frequencies as they would be without divisors of their own. @return NULL: no memory. */
+static float *plain_frequencies(const ag_spec_t *spec)
+{
+    ag_rope_spec_t rope = spec->rope;
+    float *plain = calloc(rope.rotary / 2 + 1, sizeof(*plain)), magnitude;
+
+    if (plain != NULL) {
+        rope.kind = rope.kind == AG_ROPE_LLAMA3 ? AG_ROPE_DEFAULT : rope.kind;
+        ag_rope_frequencies(&rope, NULL, plain, &magnitude);
+    }
+    return plain;
+}
+
+/* The float that `from` is to be divided by to become `to`, exactly where there is one. */
+static float divisor(float from, float to)
+{
+    float nearest = from / to, below = nearest, above = nearest;
+
+    for (int i = 0; i < 4; i++) {
+        if (from / above == to) {
+            return above;
+        }
+        if (from / below == to) {
+            return below;
+        }
+        above = nextafterf(above, INFINITY);
+        below = nextafterf(below, 0);
+    }
+    return nearest;
+}
+
+ag_status_t ag_export_rope_factors(const ag_model_t *model, float **factors_p)
+{
+    const ag_spec_t *spec = model->spec;
+    float *factors = plain_frequencies(spec);
+    bool divided = false;
+
+    if (factors == NULL) {
+        return ag_fail_nomem("writing a rope", spec->rope.rotary * sizeof(float));
+    }
+    for (uint32_t i = 0; i < spec->rope.rotary / 2; i++) {
+        divided = divided || factors[i] != spec->inverse_freq[i];
+        factors[i] = divisor(factors[i], spec->inverse_freq[i]);
+    }
+    if (!divided) {
+        free(factors);
+        factors = NULL;
+    }
+    *factors_p = factors;
+    return AG_OK;
+}
+
+/* Does it give the frequencies that the model has, but for rounding? */
+static bool gives(const ag_rope_spec_t *rope, const ag_spec_t *spec)
+{
+    float *frequencies = calloc(rope->rotary / 2 + 1, sizeof(*frequencies)), magnitude;
+    bool same = frequencies != NULL;
+
+    if (same) {
+        ag_rope_frequencies(rope, NULL, frequencies, &magnitude);
+    }
+    for (uint32_t i = 0; i < rope->rotary / 2 && same; i++) {
+        same = fabsf(frequencies[i] - spec->inverse_freq[i]) <= 2e-6f * spec->inverse_freq[i];
+    }
+    free(frequencies);
+    return same;
+}
+
+/*
+ * Between both ends a llama3 rope has 1/divisor = (1 - s)/factor + s with
+ * s = (context/wavelength - low)/(high - low): a line in 1/wavelength, through any two of the
+ * divisors. Of its three unknowns one is free, and low is 1 wherever it was seen.
+ */
+static void fit_llama3(ag_rope_spec_t *rope, const float *plain, const float *inverse_freq)
+{
+    double x[2] = {0}, s[2] = {0}, slope, start;
+    int n = 0;
+
+    for (uint32_t i = 0; i < rope->rotary / 2; i++) {
+        double part = inverse_freq[i] / (double)plain[i]; /* 1 / divisor */
+
+        if (part < 1 - 1e-4 && part > (1 + 1e-4) / rope->factor) {
+            x[n > 0] = plain[i] / two_pi;
+            s[n > 0] = (part - 1 / rope->factor) / (1 - 1 / rope->factor);
+            n++;
+        }
+    }
+    if (n < 2) {
+        return;
+    }
+    slope = (s[1] - s[0]) / (x[1] - x[0]);
+    start = slope * x[0] - s[0]; /* low / (high - low) */
+    rope->high_freq_factor = 1 + 1 / start;
+    rope->original_context_tokens = (uint32_t)lround(slope / start);
+    if (fabs(rope->high_freq_factor - round(rope->high_freq_factor)) < 1e-3) {
+        rope->high_freq_factor = round(rope->high_freq_factor);
+    }
+}
+
+ag_status_t ag_export_rope(const ag_model_t *model, ag_rope_spec_t *rope)
+{
+    const ag_spec_t *spec = model->spec;
+    uint32_t n = spec->rope.rotary / 2;
+    float *plain;
+
+    *rope = spec->rope;
+    if (gives(rope, spec)) {
+        return AG_OK;
+    }
+    plain = plain_frequencies(spec);
+    if (plain == NULL) {
+        return ag_fail_nomem("writing a rope", n * sizeof(float));
+    }
+    *rope = (ag_rope_spec_t){.kind = AG_ROPE_LLAMA3,
+                             .base = spec->rope.base,
+                             .rotary = spec->rope.rotary,
+                             .factor = plain[n - 1] / spec->inverse_freq[n - 1],
+                             .low_freq_factor = 1,
+                             .high_freq_factor = 4,
+                             .original_context_tokens = 8192}; /* Llama 3.1's */
+    if (fabs(rope->factor - round(rope->factor)) < 1e-4) {
+        rope->factor = round(rope->factor);
+    }
+    if (spec->rope.kind == AG_ROPE_DEFAULT && !gives(rope, spec)) {
+        fit_llama3(rope, plain, spec->inverse_freq);
+    }
+    free(plain);
+    if (spec->rope.kind != AG_ROPE_DEFAULT || !gives(rope, spec)) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model's file lists divisors of its rope's "
+                                           "frequencies that config.json has no words for");
+    }
+    return AG_OK;
+}

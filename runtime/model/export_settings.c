@@ -1,0 +1,341 @@
+/* The settings of a spec in the two spellings: a family's keys, read backwards. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model/export_priv.h"
+#include "runtime/model/settings_priv.h"
+
+static ag_status_t settings_of(const ag_model_t *model, bool gguf, ag_settings_t *settings)
+{
+    ag_settings_of_spec(model->spec, settings);
+    return model->family->restore(model->spec, gguf, settings);
+}
+
+static double value_of(const ag_settings_t *settings, const ag_key_row_t *row)
+{
+    const void *field = (const char *)settings + row->offset;
+
+    switch (row->kind) {
+    case AG_SETTING_U32:
+        return *(const uint32_t *)field;
+    case AG_SETTING_REAL:
+        return *(const double *)field;
+    default:
+        return *(const bool *)field;
+    }
+}
+
+/* Which numbers a kind of rope is named by. */
+static bool is_of_rope(ag_rope_kind_t kind, size_t offset)
+{
+    switch (kind) {
+    case AG_ROPE_LINEAR:
+        return offset == AG_SETTING_FIELD(rope.factor);
+    case AG_ROPE_LLAMA3:
+        return offset == AG_SETTING_FIELD(rope.factor) ||
+               offset == AG_SETTING_FIELD(rope.low_freq_factor) ||
+               offset == AG_SETTING_FIELD(rope.high_freq_factor) ||
+               offset == AG_SETTING_FIELD(rope.original_context_tokens);
+    case AG_ROPE_YARN:
+        return offset != AG_SETTING_FIELD(rope.low_freq_factor) &&
+               offset != AG_SETTING_FIELD(rope.high_freq_factor);
+    default:
+        return false;
+    }
+}
+
+/* Settings that are zero stand for absent ones. */
+static bool is_written(const ag_key_row_t *row, double value)
+{
+    return row->required || row->kind == AG_SETTING_BOOL || value != 0;
+}
+
+/* What came through a float32 is the shortest decimal that it is. */
+static double shortest(double value)
+{
+    char text[32];
+
+    for (int digits = 1; digits < 10 && (double)(float)value == value; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, value);
+        if (strtof(text, NULL) == (float)value) {
+            return strtod(text, NULL);
+        }
+    }
+    return value;
+}
+
+static ag_json_t *json_of(ag_setting_kind_t kind, double value)
+{
+    return kind == AG_SETTING_U32    ? ag_json_new_integer((int64_t)value)
+           : kind == AG_SETTING_REAL ? ag_json_new_real(shortest(value))
+                                     : ag_json_new_bool(value != 0);
+}
+
+/* @param path  of one member, or of a member's member: "rope_parameters.factor" */
+static void set_path(ag_json_t *json, const char *path, ag_json_t *value)
+{
+    const char *dot = strchr(path, '.');
+    char outer[64];
+
+    if (dot == NULL) {
+        ag_json_set(json, path, value);
+        return;
+    }
+    snprintf(outer, sizeof(outer), "%.*s", (int)(dot - path), path);
+    if (ag_json_get(json, outer) == NULL) {
+        ag_json_set(json, outer, ag_json_new_object());
+    }
+    if (ag_json_get(json, outer) == NULL) {
+        ag_json_destroy(value); /* no memory */
+        return;
+    }
+    ag_json_set(ag_json_get(json, outer), dot + 1, value);
+}
+
+/* Under each of the names that versions of transformers know it by. */
+static void set_all(ag_json_t *json, const char *paths, ag_setting_kind_t kind, double value)
+{
+    while (*paths != '\0') {
+        size_t n = strcspn(paths, "|");
+        char path[96];
+
+        snprintf(path, sizeof(path), "%.*s", (int)n, paths);
+        set_path(json, path, json_of(kind, value));
+        paths += n + (paths[n] == '|');
+    }
+}
+
+static void set_text(ag_json_t *json, const char *path, const char *text)
+{
+    set_path(json, path, ag_json_new_string(text, strlen(text)));
+}
+
+static const char *rope_name(ag_rope_kind_t kind)
+{
+    size_t i = 0;
+
+    while (ag_rope_names[i].kind != kind) {
+        i++;
+    }
+    return ag_rope_names[i].name;
+}
+
+static void set_rope(ag_json_t *json, const ag_settings_t *settings)
+{
+    ag_rope_kind_t kind = settings->rope.kind;
+
+    set_text(json, "rope_parameters.rope_type", rope_name(kind));
+    if (kind != AG_ROPE_DEFAULT) {
+        set_text(json, "rope_scaling.rope_type", rope_name(kind));
+        set_text(json, "rope_scaling.type", rope_name(kind));
+    }
+    for (const ag_key_row_t *row = ag_rope_keys; row->hf != NULL || row->gguf != NULL; row++) {
+        double value = value_of(settings, row);
+
+        if (row->hf != NULL && is_of_rope(kind, row->offset) && is_written(row, value)) {
+            set_all(json, row->hf, row->kind, value);
+        }
+    }
+}
+
+static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
+{
+    const ag_family_t *family = model->family;
+    ag_json_t *classes = ag_json_new_array();
+    ag_settings_t settings;
+    ag_status_t status = settings_of(model, false, &settings);
+
+    ag_json_append(classes, ag_json_new_string(family->hf_class, strlen(family->hf_class)));
+    ag_json_set(json, "architectures", classes);
+    if (status == AG_OK) {
+        status = ag_export_rope(model, &settings.rope);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    set_text(json, "model_type", family->hf_model_type);
+    set_text(json, family->hf_act, ag_activation_name(model->spec->layer_kinds[0].ffn_act));
+    for (const ag_key_row_t *row = family->keys; row->hf != NULL || row->gguf != NULL; row++) {
+        double value = value_of(&settings, row);
+
+        if (row->hf != NULL && is_written(row, value)) {
+            set_all(json, row->hf, row->kind, value);
+        }
+    }
+    set_rope(json, &settings);
+    ag_json_set(json, "initializer_range", ag_json_new_real(0.02));
+    return AG_OK;
+}
+
+static ag_status_t copy_json(const ag_json_t *from, const char *what, ag_json_t **json_p)
+{
+    char *text;
+    ag_status_t status = ag_json_text(from, AG_JSON_LINE, &text);
+
+    if (status == AG_OK) {
+        status = ag_json_parse(text, strlen(text), what, json_p);
+        free(text);
+    }
+    return status;
+}
+
+/* The type that most weights have: torch's name of it. */
+static const char *torch_dtype(const ag_export_t *export)
+{
+    ag_dtype_t dtype = AG_ITEMS(&export->tensors, ag_export_tensor_t)[0].dtype;
+
+    return dtype == AG_BF16 ? "bfloat16" : dtype == AG_F16 ? "float16" : "float32";
+}
+
+ag_status_t ag_export_config(const ag_export_t *export, ag_json_t **json_p)
+{
+    const ag_json_t *own = ag_model_files_config(export->model->files);
+    ag_json_t *json = NULL;
+    ag_status_t status = AG_OK;
+
+    if (own != NULL) {
+        status = copy_json(own, "config.json", &json);
+    } else {
+        json = ag_json_new_object();
+        status = json != NULL ? config_of_spec(export->model, json)
+                              : ag_fail_nomem("writing config.json", 1);
+    }
+    if (status != AG_OK) {
+        ag_json_destroy(json);
+        return status;
+    }
+    set_text(json, "dtype", torch_dtype(export)); /* transformers 5 */
+    set_text(json, "torch_dtype", torch_dtype(export));
+    *json_p = json;
+    return AG_OK;
+}
+
+/* llama.cpp's LLAMA_FTYPE_* of a file whose weights mostly have a type. */
+static uint32_t file_type(ag_dtype_t dtype)
+{
+    static const struct {
+        ag_dtype_t dtype;
+        uint32_t number;
+    } numbers[] = {{AG_F32, 0},  {AG_F16, 1},  {AG_BF16, 32}, {AG_Q8_0, 7},  {AG_Q4_0, 2},
+                   {AG_Q4_1, 3}, {AG_Q5_0, 8}, {AG_Q5_1, 9},  {AG_Q4_K, 14}, {AG_Q6_K, 18}};
+    size_t i = 0;
+
+    while (i + 1 < sizeof(numbers) / sizeof(numbers[0]) && numbers[i].dtype != dtype) {
+        i++;
+    }
+    return numbers[i].number;
+}
+
+/* The type that takes the most bytes. */
+static ag_dtype_t main_dtype(const ag_export_t *export)
+{
+    uint64_t bytes[AG_N_DTYPES] = {0};
+    ag_dtype_t most = AG_F32;
+
+    for (size_t i = 0; i < export->tensors.n_items; i++) {
+        const ag_export_tensor_t *tensor = &AG_ITEMS(&export->tensors, ag_export_tensor_t)[i];
+
+        bytes[tensor->dtype] += ag_export_tensor_bytes(tensor);
+    }
+    for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
+        most = bytes[dtype] > bytes[most] ? (ag_dtype_t)dtype : most;
+    }
+    return most;
+}
+
+/* What a GGUF file says of itself; who wrote it is kept, how it is written is not. */
+static void put_general(const ag_export_t *export, const char *name, ag_gguf_metadata_t *metadata)
+{
+    static const char *const ours[] = {"general.architecture", "general.file_type",
+                                       "general.quantization_version", "general.alignment"};
+    const ag_gguf_t *gguf = ag_model_files_gguf(export->model->files);
+    const char *arch = export->model->family->gguf_arch, *key;
+    const ag_gguf_value_t *value;
+    ag_dtype_t dtype = main_dtype(export);
+
+    ag_gguf_put_string(metadata, "general.architecture", arch, strlen(arch));
+    for (size_t i = 0; gguf != NULL && (value = ag_gguf_entry(gguf, i, &key)) != NULL; i++) {
+        bool skipped = strncmp(key, "general.", strlen("general.")) != 0 ||
+                       (name != NULL && strcmp(key, "general.name") == 0);
+
+        for (size_t k = 0; k < sizeof(ours) / sizeof(ours[0]); k++) {
+            skipped = skipped || strcmp(key, ours[k]) == 0;
+        }
+        if (!skipped) {
+            ag_gguf_put_value(metadata, key, value);
+        }
+    }
+    if (name != NULL) {
+        ag_gguf_put_string(metadata, "general.name", name, strlen(name));
+    }
+    ag_gguf_put_u32(metadata, "general.file_type", file_type(dtype));
+    if (ag_dtype_info(dtype)->block_elements > 1) {
+        ag_gguf_put_u32(metadata, "general.quantization_version", 2);
+    }
+}
+
+static void put_setting(const ag_family_t *family, const ag_key_row_t *row, double value,
+                        ag_gguf_metadata_t *metadata)
+{
+    char key[128];
+
+    snprintf(key, sizeof(key), "%s.%s", family->gguf_arch, row->gguf);
+    if (row->kind == AG_SETTING_U32) {
+        ag_gguf_put_u32(metadata, key, (uint32_t)value);
+    } else if (row->kind == AG_SETTING_REAL) {
+        ag_gguf_put_f32(metadata, key, (float)value);
+    } else {
+        ag_gguf_put_bool(metadata, key, value != 0);
+    }
+}
+
+/* A llama3 rope is a tensor. */
+static ag_status_t put_rope(const ag_family_t *family, const ag_settings_t *settings,
+                            ag_gguf_metadata_t *metadata)
+{
+    const ag_rope_spec_t *rope = &settings->rope;
+    char key[128];
+
+    if (rope->kind == AG_ROPE_DEFAULT || rope->kind == AG_ROPE_LLAMA3) {
+        return AG_OK;
+    }
+    if (rope->kind == AG_ROPE_YARN && rope->attention_factor > 0 &&
+        fabs(rope->attention_factor - (0.1 * log(rope->factor) + 1)) > 1e-6) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model's yarn rope has an attention factor of its "
+                       "own, %g, which is not known of GGUF files",
+                       rope->attention_factor);
+    }
+    snprintf(key, sizeof(key), "%s.rope.scaling.type", family->gguf_arch);
+    ag_gguf_put_string(metadata, key, rope_name(rope->kind), strlen(rope_name(rope->kind)));
+    for (const ag_key_row_t *row = ag_rope_keys; row->hf != NULL || row->gguf != NULL; row++) {
+        if (row->gguf != NULL && is_of_rope(rope->kind, row->offset)) {
+            put_setting(family, row, value_of(settings, row), metadata);
+        }
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
+                               ag_gguf_metadata_t *metadata)
+{
+    const ag_family_t *family = export->model->family;
+    ag_settings_t settings;
+    ag_status_t status = settings_of(export->model, true, &settings);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    put_general(export, name, metadata);
+    for (const ag_key_row_t *row = family->keys; row->hf != NULL || row->gguf != NULL; row++) {
+        double value = value_of(&settings, row);
+
+        if (row->gguf != NULL && is_written(row, value)) {
+            put_setting(family, row, value, metadata);
+        }
+    }
+    status = put_rope(family, &settings, metadata);
+    return status == AG_OK ? metadata->status : status;
+}

@@ -1,0 +1,191 @@
+/*
+ * Weights from their source into files, a few rows at a time:
+ *
+ *     for each tensor of the file, for each weight in it
+ *         for each block of rows, whole heads
+ *             read them; where the type changes: unpack, look whether it can be held, pack
+ *             write them in the file's order
+ *
+ * Where the type stays the bytes do: rows may move, their encoding is along them.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "runtime/model/export_priv.h"
+#include "runtime/model/transform.h"
+
+enum { BLOCK_BYTES = 4 << 20 };
+
+typedef struct stream {
+    ag_export_t *export;
+    ag_tensor_writer_t *writer;
+    const ag_export_tensor_t *tensor;
+    ag_weight_t weight;
+    ag_dtype_t from;
+    uint64_t n_rows, n_cols; /* a vector is one row */
+    uint64_t most_rows;      /* of a block */
+    unsigned char *rows, *packed;
+    float *values;
+} stream_t;
+
+static ag_status_t check_values(const stream_t *stream, uint64_t begin, uint64_t n)
+{
+    const float largest = stream->tensor->dtype == AG_F32 || stream->tensor->dtype == AG_BF16
+                              ? INFINITY
+                              : 65504; /* float16's, which scales are, too */
+
+    for (uint64_t i = 0; i < n * stream->n_cols && isfinite(largest); i++) {
+        if (!(fabsf(stream->values[i]) <= largest)) {
+            return ag_fail(AG_ERR_FORMAT,
+                           "tensor %s holds %g in row %llu, which type %s cannot: bf16 and f32 can",
+                           stream->tensor->name, (double)stream->values[i],
+                           (unsigned long long)(begin + i / stream->n_cols),
+                           ag_dtype_info(stream->tensor->dtype)->name);
+        }
+    }
+    return AG_OK;
+}
+
+/* The block in the file's type; its rows as they came. */
+static ag_status_t convert_block(const stream_t *stream, uint64_t begin, uint64_t n,
+                                 const unsigned char **block_p)
+{
+    const ag_dtype_info_t *from = ag_dtype_info(stream->from);
+    const ag_dtype_info_t *to = ag_dtype_info(stream->tensor->dtype);
+    uint64_t n_values = n * stream->n_cols;
+    ag_status_t status;
+
+    *block_p = stream->rows;
+    if (from == to) {
+        return AG_OK;
+    }
+    from->unpack(stream->rows, stream->values, n_values / from->block_elements);
+    status = check_values(stream, begin, n);
+    if (status == AG_OK) {
+        to->pack(stream->values, stream->packed, n_values / to->block_elements);
+        *block_p = stream->packed;
+    }
+    return status;
+}
+
+/* Rows of a matrix, or elements of a vector, in the order of the file. */
+static ag_status_t write_moved(const stream_t *stream, const unsigned char *block, uint64_t n,
+                               uint64_t item_bytes)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint64_t i = 0; i < n && status == AG_OK; i++) { /* whole heads: they stay in the block */
+        uint64_t at = ag_transform_store(stream->tensor->transform, stream->tensor->head_dim, i);
+
+        status = ag_tensor_writer_write(stream->writer, block + at * item_bytes, item_bytes);
+    }
+    return status;
+}
+
+static ag_status_t write_block(const stream_t *stream, const unsigned char *block, uint64_t n)
+{
+    ag_dtype_t dtype = stream->tensor->dtype;
+    uint64_t row_bytes = ag_dtype_bytes(dtype, stream->n_cols);
+
+    if (stream->tensor->transform == AG_TRANSFORM_NONE) {
+        return ag_tensor_writer_write(stream->writer, block, n * row_bytes);
+    }
+    return stream->weight.rows == 0
+               ? write_moved(stream, block, stream->n_cols, ag_dtype_bytes(dtype, 1))
+               : write_moved(stream, block, n, row_bytes);
+}
+
+static ag_status_t do_block(stream_t *stream, uint64_t begin, uint64_t n)
+{
+    ag_export_t *export = stream->export;
+    const ag_weight_source_t *source = export->source;
+    const unsigned char *block;
+    ag_status_t status = ag_cancel_is_asked(export->opts.cancel)
+                             ? ag_fail(AG_ERR_INTERRUPTED, "interrupted while writing weights")
+                             : source->read(source->arg, &stream->weight, begin, n, stream->rows);
+
+    if (status == AG_OK) {
+        status = convert_block(stream, begin, n, &block);
+    }
+    if (status == AG_OK) {
+        status = write_block(stream, block, n);
+    }
+    export->done_bytes += ag_dtype_bytes(stream->tensor->dtype, n * stream->n_cols);
+    if (status == AG_OK && export->opts.progress != NULL) {
+        export->opts.progress(export->opts.progress_arg, export->done_bytes, export->facts.bytes);
+    }
+    return status;
+}
+
+static void release(stream_t *stream)
+{
+    free(stream->rows);
+    free(stream->packed);
+    free(stream->values);
+    stream->rows = stream->packed = NULL;
+    stream->values = NULL;
+}
+
+static ag_status_t take_room(stream_t *stream)
+{
+    uint64_t n = stream->most_rows * stream->n_cols;
+
+    stream->rows = malloc(ag_dtype_bytes(stream->from, n) + 1);
+    stream->packed = malloc(ag_dtype_bytes(stream->tensor->dtype, n) + 1);
+    stream->values = malloc(n * sizeof(float) + 1);
+    if (stream->rows == NULL || stream->packed == NULL || stream->values == NULL) {
+        return ag_fail_nomem(stream->tensor->name, n * sizeof(float));
+    }
+    return AG_OK;
+}
+
+static ag_status_t do_weight(stream_t *stream)
+{
+    const ag_weight_source_t *source = stream->export->source;
+    uint64_t together = ag_transform_rows(stream->tensor->transform, stream->tensor->head_dim);
+    ag_status_t status;
+
+    stream->from = source->dtype != NULL ? source->dtype(source->arg, &stream->weight) : AG_F32;
+    stream->n_rows = stream->weight.rows > 0 ? stream->weight.rows : 1;
+    stream->n_cols = stream->weight.cols;
+    stream->most_rows = BLOCK_BYTES / sizeof(float) / stream->n_cols / together * together;
+    stream->most_rows = stream->most_rows > together ? stream->most_rows : together;
+    stream->most_rows = stream->most_rows < stream->n_rows ? stream->most_rows : stream->n_rows;
+    status = take_room(stream);
+    for (uint64_t begin = 0; begin < stream->n_rows && status == AG_OK;
+         begin += stream->most_rows) {
+        uint64_t left = stream->n_rows - begin;
+
+        status = do_block(stream, begin, left < stream->most_rows ? left : stream->most_rows);
+    }
+    release(stream);
+    return status;
+}
+
+ag_status_t ag_export_stream(ag_export_t *export, size_t begin, size_t end,
+                             ag_tensor_writer_t *writer)
+{
+    const ag_export_tensor_t *tensors = AG_ITEMS(&export->tensors, ag_export_tensor_t);
+    ag_status_t status = AG_OK;
+
+    for (size_t i = begin; i < end && status == AG_OK; i++) {
+        status = ag_tensor_writer_add(writer, tensors[i].name, tensors[i].dtype, tensors[i].n_dims,
+                                      tensors[i].dims);
+    }
+    for (size_t i = begin; i < end && status == AG_OK; i++) {
+        stream_t stream = {.export = export, .writer = writer, .tensor = &tensors[i]};
+
+        if (tensors[i].weight.role == AG_ROLE_ROPE_FACTORS) {
+            status = ag_tensor_writer_write(writer, export->rope_factors,
+                                            ag_export_tensor_bytes(&tensors[i]));
+            continue;
+        }
+        stream.weight = tensors[i].weight;
+        status = do_weight(&stream);
+        for (uint32_t e = 1; e < tensors[i].n_experts && status == AG_OK; e++) {
+            stream.weight.expert = e;
+            status = do_weight(&stream);
+        }
+    }
+    return status == AG_OK ? ag_tensor_writer_end(writer) : status;
+}

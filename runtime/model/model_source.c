@@ -1,0 +1,75 @@
+/* A model's own files as the source of its weights. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model/export.h"
+#include "runtime/model/transform.h"
+
+static ag_dtype_t dtype_in_files(void *arg, const ag_weight_t *weight)
+{
+    const ag_model_t *model = arg;
+    const ag_model_tensor_t *tensor =
+        ag_family_find(model->family, model->files, weight->role, weight->layer, weight->expert)
+            .tensor;
+
+    return tensor != NULL ? tensor->dtype : AG_F32; /* reading it will say that it is missing */
+}
+
+/* Elements of a vector that stand otherwise in the file. */
+static ag_status_t read_moved_vector(const ag_model_t *model, const ag_place_in_file_t *place,
+                                     uint32_t head_dim, uint64_t n, unsigned char *dst)
+{
+    uint64_t bytes = ag_dtype_bytes(place->tensor->dtype, 1);
+    unsigned char *whole = malloc(n * bytes);
+    ag_status_t status;
+
+    if (whole == NULL) {
+        return ag_fail_nomem(place->tensor->name, n * bytes);
+    }
+    status = ag_model_files_read(model->files, place->tensor, 0, n * bytes, whole);
+    for (uint64_t i = 0; i < n && status == AG_OK; i++) {
+        memcpy(dst + i * bytes, whole + ag_transform_load(place->transform, head_dim, i) * bytes,
+               bytes);
+    }
+    free(whole);
+    return status;
+}
+
+static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_t begin, uint64_t n,
+                                   void *rows)
+{
+    const ag_model_t *model = arg;
+    uint32_t head_dim = ag_spec_layer(model->spec, weight->layer)->head_dim;
+    ag_place_in_file_t place;
+    uint64_t row_bytes;
+    ag_status_t status = ag_weight_find(model, weight, &place);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (weight->cols % ag_dtype_info(place.tensor->dtype)->block_elements != 0) {
+        return ag_fail(AG_ERR_FORMAT, "%s: rows of tensor %s are no whole blocks of its type",
+                       ag_model_files_path(model->files), place.tensor->name);
+    }
+    row_bytes = ag_dtype_bytes(place.tensor->dtype, weight->cols);
+    if (place.transform == AG_TRANSFORM_NONE) {
+        return ag_model_files_read(model->files, place.tensor,
+                                   (place.first_row + begin) * row_bytes, n * row_bytes, rows);
+    }
+    if (weight->rows == 0) {
+        return read_moved_vector(model, &place, head_dim, weight->cols, rows);
+    }
+    for (uint64_t i = 0; i < n && status == AG_OK; i++) {
+        uint64_t row = ag_transform_load(place.transform, head_dim, place.first_row + begin + i);
+
+        status = ag_model_files_read(model->files, place.tensor, row * row_bytes, row_bytes,
+                                     (unsigned char *)rows + i * row_bytes);
+    }
+    return status;
+}
+
+ag_weight_source_t ag_model_source(const ag_model_t *model)
+{
+    return (ag_weight_source_t){
+        .arg = (void *)(uintptr_t)model, .dtype = dtype_in_files, .read = read_from_files};
+}

@@ -1,0 +1,317 @@
+/* A model's settings: from its files, and to the spec and back. */
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/model/settings_priv.h"
+
+typedef struct number {
+    bool present;
+    double value;
+} number_t;
+
+static number_t json_number(const ag_json_t *json)
+{
+    switch (ag_json_kind(json)) {
+    case AG_JSON_BOOL:
+        return (number_t){.present = true, .value = ag_json_bool(json, false)};
+    case AG_JSON_INTEGER:
+    case AG_JSON_REAL:
+        return (number_t){.present = true, .value = ag_json_number(json, 0)};
+    default:
+        return (number_t){0};
+    }
+}
+
+/* paths: alternatives joined by '|', the first that is there counts */
+static number_t config_number(const ag_json_t *config, const char *paths)
+{
+    while (paths != NULL && *paths != '\0') {
+        const char *end = strchr(paths, '|');
+        size_t n_chars = end == NULL ? strlen(paths) : (size_t)(end - paths);
+        char path[96];
+        number_t number;
+
+        snprintf(path, sizeof(path), "%.*s", (int)n_chars, paths);
+        number = json_number(ag_json_path(config, path));
+        if (number.present) {
+            return number;
+        }
+        paths += n_chars + (end != NULL);
+    }
+    return (number_t){0};
+}
+
+static number_t gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key)
+{
+    char full[128];
+    const ag_gguf_value_t *value;
+
+    if (key == NULL) {
+        return (number_t){0};
+    }
+    snprintf(full, sizeof(full), "%s.%s", arch, key);
+    value = ag_gguf_get(gguf, full);
+    if (value == NULL || value->kind == AG_GGUF_STRING || value->kind == AG_GGUF_ARRAY) {
+        return (number_t){0};
+    }
+    if (value->kind == AG_GGUF_F32 || value->kind == AG_GGUF_F64) {
+        return (number_t){.present = true, .value = value->as.real};
+    }
+    return (number_t){.present = true, .value = (double)value->as.integer};
+}
+
+static ag_status_t store_setting(const ag_model_files_t *files, const ag_key_row_t *row,
+                                 const char *key, double value, ag_settings_t *settings)
+{
+    void *field = (char *)settings + row->offset;
+
+    switch (row->kind) {
+    case AG_SETTING_U32:
+        if (!(value >= 0 && value <= UINT32_MAX) || value != floor(value)) {
+            return ag_fail(AG_ERR_FORMAT, "%s: %s is %g, which makes no sense",
+                           ag_model_files_path(files), key, value);
+        }
+        *(uint32_t *)field = (uint32_t)value;
+        break;
+    case AG_SETTING_REAL:
+        if (!isfinite(value)) {
+            return ag_fail(AG_ERR_FORMAT, "%s: %s is not a finite number",
+                           ag_model_files_path(files), key);
+        }
+        *(double *)field = value;
+        break;
+    case AG_SETTING_BOOL:
+        *(bool *)field = value != 0;
+        break;
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_settings_read(const ag_model_files_t *files, const ag_family_t *family,
+                             const ag_key_row_t *keys, ag_settings_t *settings)
+{
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+
+    for (const ag_key_row_t *row = keys; row->hf != NULL || row->gguf != NULL; row++) {
+        const char *key = gguf != NULL ? row->gguf : row->hf;
+        number_t number = gguf != NULL ? gguf_number(gguf, family->gguf_arch, row->gguf)
+                                       : config_number(ag_model_files_config(files), row->hf);
+        ag_status_t status;
+
+        if (!number.present) {
+            if (row->required) {
+                return ag_fail(AG_ERR_FORMAT, "%s: %s%s%s is missing or not a number",
+                               ag_model_files_path(files), gguf != NULL ? family->gguf_arch : "",
+                               gguf != NULL ? "." : "config.json: ", key);
+            }
+            continue;
+        }
+        status = store_setting(files, row, key, number.value, settings);
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    return AG_OK;
+}
+
+/* What every family's rope may say, wherever its config puts it. */
+const ag_key_row_t ag_rope_keys[] = {
+    {offsetof(ag_settings_t, rope.factor), AG_SETTING_REAL, false,
+     "rope_scaling.factor|rope_parameters.factor", "rope.scaling.factor"},
+    {offsetof(ag_settings_t, rope.low_freq_factor), AG_SETTING_REAL, false,
+     "rope_scaling.low_freq_factor|rope_parameters.low_freq_factor", NULL},
+    {offsetof(ag_settings_t, rope.high_freq_factor), AG_SETTING_REAL, false,
+     "rope_scaling.high_freq_factor|rope_parameters.high_freq_factor", NULL},
+    {offsetof(ag_settings_t, rope.beta_fast), AG_SETTING_REAL, false,
+     "rope_scaling.beta_fast|rope_parameters.beta_fast", "rope.scaling.yarn_beta_fast"},
+    {offsetof(ag_settings_t, rope.beta_slow), AG_SETTING_REAL, false,
+     "rope_scaling.beta_slow|rope_parameters.beta_slow", "rope.scaling.yarn_beta_slow"},
+    {offsetof(ag_settings_t, rope.attention_factor), AG_SETTING_REAL, false,
+     "rope_scaling.attention_factor|rope_parameters.attention_factor", NULL},
+    {offsetof(ag_settings_t, rope.original_context_tokens), AG_SETTING_U32, false,
+     "rope_scaling.original_max_position_embeddings|"
+     "rope_parameters.original_max_position_embeddings",
+     "rope.scaling.original_context_length"},
+    {0},
+};
+
+/* The kinds of rope scaling by the names that files give them. */
+const ag_rope_name_t ag_rope_names[] = {
+    {"default", AG_ROPE_DEFAULT},
+    {"none", AG_ROPE_DEFAULT},
+    {"linear", AG_ROPE_LINEAR},
+    {"llama3", AG_ROPE_LLAMA3},
+    {"yarn", AG_ROPE_YARN},
+    {"dynamic", AG_ROPE_DEFAULT}, /* changes nothing within the model's own context */
+    {NULL, AG_ROPE_DEFAULT},
+};
+
+const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
+                            const char *gguf_key, char *text, size_t n_bytes)
+{
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+    const ag_gguf_value_t *value = gguf != NULL ? ag_gguf_get(gguf, gguf_key) : NULL;
+
+    if (gguf == NULL) {
+        return ag_json_string(ag_json_path(ag_model_files_config(files), hf_path), NULL);
+    }
+    if (value == NULL || value->kind != AG_GGUF_STRING || value->as.string.n_bytes >= n_bytes) {
+        return NULL;
+    }
+    memcpy(text, value->as.string.bytes, value->as.string.n_bytes);
+    text[value->as.string.n_bytes] = '\0';
+    return text;
+}
+
+ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family_t *family,
+                                  ag_settings_t *settings)
+{
+    static const char *const paths[] = {"rope_scaling.rope_type", "rope_scaling.type",
+                                        "rope_parameters.rope_type"};
+    ag_rope_spec_t *rope = &settings->rope;
+    const char *name = NULL;
+    char key[128], text[64];
+
+    snprintf(key, sizeof(key), "%s.rope.scaling.type", family->gguf_arch);
+    for (size_t i = 0; name == NULL && i < sizeof(paths) / sizeof(paths[0]); i++) {
+        name = ag_setting_text(files, paths[i], key, text, sizeof(text));
+    }
+    for (size_t i = 0; name != NULL && ag_rope_names[i].name != NULL; i++) {
+        if (strcmp(name, ag_rope_names[i].name) == 0) {
+            rope->kind = ag_rope_names[i].kind;
+            name = NULL;
+        }
+    }
+    if (name != NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: rope scaling \"%s\" is not known (known: default, linear, dynamic, "
+                       "llama3, yarn)",
+                       ag_model_files_path(files), name);
+    }
+    if (!(rope->base > 0)) {
+        return ag_fail(AG_ERR_FORMAT, "%s: the base of its rope is %g, it must be above zero",
+                       ag_model_files_path(files), rope->base);
+    }
+    rope->rotary = settings->rotary > 0 ? settings->rotary : settings->head_dim;
+    rope->beta_fast = rope->beta_fast > 0 ? rope->beta_fast : 32.0;
+    rope->beta_slow = rope->beta_slow > 0 ? rope->beta_slow : 1.0;
+    if (rope->original_context_tokens == 0) {
+        rope->original_context_tokens = settings->context_tokens;
+    }
+    if (rope->kind != AG_ROPE_DEFAULT && !(rope->factor > 0)) {
+        return ag_fail(AG_ERR_FORMAT, "%s: its rope scaling lacks a factor above zero",
+                       ag_model_files_path(files));
+    }
+    if (rope->kind == AG_ROPE_LLAMA3 &&
+        !(rope->low_freq_factor > 0 && rope->high_freq_factor > rope->low_freq_factor)) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: llama3 rope scaling needs low_freq_factor above 0 and a larger "
+                       "high_freq_factor",
+                       ag_model_files_path(files));
+    }
+    return AG_OK;
+}
+
+double ag_gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key, double otherwise)
+{
+    number_t number = gguf_number(gguf, arch, key);
+
+    return number.present ? number.value : otherwise;
+}
+
+void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec)
+{
+    spec->n_layers = settings->n_layers;
+    spec->hidden = settings->hidden;
+    spec->vocab = settings->vocab;
+    spec->context_tokens = settings->context_tokens;
+    spec->norm_kind = AG_NORM_RMS;
+    spec->norm_eps = (float)settings->norm_eps;
+    spec->embed_scale = 1.0f;
+    spec->rope = settings->rope;
+    spec->tied = settings->tied;
+    spec->n_layer_kinds = 1;
+    spec->layer_kinds[0] =
+        (ag_layer_spec_t){.n_heads = settings->n_heads,
+                          .n_kv_heads = settings->n_kv_heads,
+                          .head_dim = settings->head_dim,
+                          .ffn_width = settings->ffn_width,
+                          .n_experts = settings->n_experts,
+                          .n_experts_used = settings->n_experts > 0 ? settings->n_experts_used : 0};
+}
+
+void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings)
+{
+    const ag_layer_spec_t *layer = &spec->layer_kinds[0];
+
+    *settings = (ag_settings_t){
+        .n_layers = spec->n_layers,
+        .hidden = spec->hidden,
+        .vocab = spec->vocab,
+        .context_tokens = spec->context_tokens,
+        .n_heads = layer->n_heads,
+        .n_kv_heads = layer->n_kv_heads,
+        .head_dim = layer->head_dim,
+        .value_dim = layer->head_dim,
+        .ffn_width = layer->ffn_width,
+        .rotary = spec->rope.rotary,
+        .n_experts = layer->n_experts,
+        .n_experts_used = layer->n_experts_used,
+        .norm_eps = spec->norm_eps,
+        .rope = spec->rope,
+        .tied = spec->tied,
+    };
+}
+
+/* The first name of an activation is what is written. */
+static const struct {
+    const char *name;
+    ag_act_t act;
+} acts[] = {{"silu", AG_ACT_SILU},          {"swish", AG_ACT_SILU},
+            {"gelu", AG_ACT_GELU},          {"gelu_pytorch_tanh", AG_ACT_GELU_TANH},
+            {"gelu_new", AG_ACT_GELU_TANH}, {"relu", AG_ACT_RELU}};
+
+ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key, ag_act_t otherwise,
+                                 ag_act_t *act_p)
+{
+    const char *name = ag_json_string(ag_json_get(ag_model_files_config(files), key), NULL);
+
+    if (name == NULL) {
+        *act_p = otherwise;
+        return AG_OK;
+    }
+    for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
+        if (strcmp(name, acts[i].name) == 0) {
+            *act_p = acts[i].act;
+            return AG_OK;
+        }
+    }
+    return ag_fail(AG_ERR_UNSUPPORTED,
+                   "%s: activation \"%s\" is not known (known: silu, gelu, gelu_new, "
+                   "gelu_pytorch_tanh, relu)",
+                   ag_model_files_path(files), name);
+}
+
+ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t implied)
+{
+    ag_act_t act = spec->layer_kinds[0].ffn_act;
+
+    return !gguf || act == implied
+               ? AG_OK
+               : ag_fail(AG_ERR_UNSUPPORTED,
+                         "the model's activation is %s; in a GGUF file of its architecture it "
+                         "would be %s",
+                         ag_activation_name(act), ag_activation_name(implied));
+}
+
+const char *ag_activation_name(ag_act_t act)
+{
+    size_t i = 0;
+
+    while (i + 1 < sizeof(acts) / sizeof(acts[0]) && acts[i].act != act) {
+        i++;
+    }
+    return acts[i].name;
+}

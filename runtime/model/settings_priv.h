@@ -1,0 +1,38 @@
+/* Settings between files and the spec. */
+#pragma once
+
+#include "runtime/model/family_priv.h"
+
+/* What every family's rope may say, wherever its config puts it; ended as a family's keys are. */
+extern const ag_key_row_t ag_rope_keys[];
+
+/* The kinds of rope scaling by the names that files give them, the first of a kind is what config
+ * files are written with; ended by NULL. */
+typedef struct ag_rope_name {
+    const char *name;
+    ag_rope_kind_t kind;
+} ag_rope_name_t;
+
+extern const ag_rope_name_t ag_rope_names[];
+
+/** Read the settings of some keys. @return AG_OK, AG_ERR_FORMAT: missing or senseless, by key. */
+ag_status_t ag_settings_read(const ag_model_files_t *files, const ag_family_t *family,
+                             const ag_key_row_t *keys, ag_settings_t *settings);
+
+/** The kind of the rope; what its numbers leave out, and whether they make sense. */
+ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family_t *family,
+                                  ag_settings_t *settings);
+
+/** A string setting, or NULL. @param text  room for it. */
+const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
+                            const char *gguf_key, char *text, size_t n_bytes);
+
+/** A number of a GGUF file. */
+double ag_gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key, double otherwise);
+
+/** What all families have alike goes to the spec, and comes back from it. */
+void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec);
+void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings);
+
+/** As config.json spells it. */
+const char *ag_activation_name(ag_act_t act);

@@ -1,0 +1,274 @@
+/* A tokenizer as GGUF metadata: tokenizer.* (ggml's docs/gguf.md, llama.cpp's conversion/base.py).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/text/export.h"
+#include "runtime/text/gguf_tokens_priv.h"
+#include "runtime/text/tokenizer_priv.h"
+
+/* A folder's tokenizer on its way to metadata. */
+typedef struct folder {
+    const ag_model_files_t *files;
+    const ag_tokenizer_t *tokenizer; /* opened from the same: it was found in order */
+    ag_json_t *json, *config;        /* tokenizer.json, tokenizer_config.json or NULL */
+    const char **texts;              /* (n_vocab) of each id; NULL: unused */
+    size_t *n_bytes;
+    uint8_t *types; /* (n_vocab) AG_GGUF_TOKEN_* */
+    uint32_t n_vocab;
+    ag_gguf_metadata_t *metadata;
+} folder_t;
+
+static ag_status_t keep(folder_t *folder, const ag_json_t *id, const char *text, size_t n_bytes,
+                        uint8_t type)
+{
+    int64_t number = ag_json_integer(id, -1); /* opening the tokenizer has looked at it */
+
+    if (number < 0 || number >= folder->n_vocab) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: the tokenizer's token %lld is none of the model's vocabulary of %u",
+                       ag_model_files_path(folder->files), (long long)number, folder->n_vocab);
+    }
+    folder->texts[number] = text;
+    folder->n_bytes[number] = n_bytes;
+    folder->types[number] = type;
+    return AG_OK;
+}
+
+static ag_status_t keep_word(void *arg, const char *key, size_t key_bytes, const ag_json_t *value)
+{
+    return keep(arg, value, key, key_bytes, AG_GGUF_TOKEN_WORD);
+}
+
+static ag_status_t collect(folder_t *folder)
+{
+    const ag_json_t *added = ag_json_get(folder->json, "added_tokens");
+    ag_status_t status = ag_json_each(ag_json_path(folder->json, "model.vocab"), keep_word, folder);
+
+    for (size_t i = 0; i < ag_json_size(added) && status == AG_OK; i++) {
+        const ag_json_t *token = ag_json_at(added, i);
+        size_t n = 0;
+        const char *text = ag_json_string(ag_json_get(token, "content"), &n);
+
+        status =
+            keep(folder, ag_json_get(token, "id"), text, n,
+                 ag_json_bool(ag_json_get(token, "special"), false) ? AG_GGUF_TOKEN_CONTROL
+                                                                    : AG_GGUF_TOKEN_USER_DEFINED);
+    }
+    return status;
+}
+
+static void put_tokens(const folder_t *folder)
+{
+    ag_gguf_put_array(folder->metadata, "tokenizer.ggml.tokens", AG_GGUF_STRING, folder->n_vocab);
+    for (uint32_t id = 0; id < folder->n_vocab; id++) {
+        char unused[32];
+
+        if (folder->texts[id] != NULL) {
+            ag_gguf_add_string(folder->metadata, folder->texts[id], folder->n_bytes[id]);
+        } else {
+            snprintf(unused, sizeof(unused), "[PAD%u]", id);
+            ag_gguf_add_string(folder->metadata, unused, strlen(unused));
+        }
+    }
+    ag_gguf_put_array(folder->metadata, "tokenizer.ggml.token_type", AG_GGUF_I32, folder->n_vocab);
+    for (uint32_t id = 0; id < folder->n_vocab; id++) {
+        ag_gguf_add_i32(folder->metadata,
+                        folder->texts[id] != NULL ? folder->types[id] : AG_GGUF_TOKEN_UNUSED);
+    }
+}
+
+/* A merge as "a b", whichever way the file has it. @return false: it is a heading of the list. */
+static bool merge_text(const ag_json_t *merge, ag_array_t *text)
+{
+    size_t n_left = 0, n_right = 0;
+    const char *left = ag_json_string(merge, &n_left), *right;
+
+    text->n_items = 0;
+    if (left != NULL) {
+        return strncmp(left, "#version", 8) != 0 && ag_array_append(text, left, n_left) == AG_OK;
+    }
+    left = ag_json_string(ag_json_at(merge, 0), &n_left);
+    right = ag_json_string(ag_json_at(merge, 1), &n_right);
+    return ag_array_append(text, left, n_left) == AG_OK && ag_array_append(text, " ", 1) == AG_OK &&
+           ag_array_append(text, right, n_right) == AG_OK;
+}
+
+static void put_merges(const folder_t *folder)
+{
+    const ag_json_t *merges = ag_json_path(folder->json, "model.merges");
+    ag_array_t text = AG_ARRAY(char);
+    size_t n = 0;
+
+    for (size_t i = 0; i < ag_json_size(merges); i++) {
+        n += merge_text(ag_json_at(merges, i), &text);
+    }
+    ag_gguf_put_array(folder->metadata, "tokenizer.ggml.merges", AG_GGUF_STRING, n);
+    for (size_t i = 0; i < ag_json_size(merges); i++) {
+        if (merge_text(ag_json_at(merges, i), &text)) {
+            ag_gguf_add_string(folder->metadata, text.items, text.n_items);
+            n--;
+        }
+    }
+    if (n != 0) { /* memory ran out in one of both passes */
+        folder->metadata->status = ag_fail_nomem("converting a tokenizer", text.n_items);
+    }
+    ag_array_fini(&text);
+}
+
+/* The first of one id or a list that is not this one; -1: none. */
+static int64_t id_but(const ag_json_t *ids, int64_t but)
+{
+    bool is_list = ag_json_kind(ids) == AG_JSON_ARRAY;
+
+    for (size_t i = 0; i < (is_list ? ag_json_size(ids) : 1); i++) {
+        int64_t id = ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1);
+
+        if (id >= 0 && id != but) {
+            return id;
+        }
+    }
+    return -1;
+}
+
+/* The id that tokenizer_config.json names by its text, or the configs by number. */
+static int64_t special_id(const folder_t *folder, const char *text_key, const char *id_key)
+{
+    int64_t id = ag_token_id_of(folder->tokenizer, ag_json_get(folder->config, text_key));
+
+    if (id < 0) {
+        id = id_but(ag_json_get(ag_model_files_config(folder->files), id_key), -1);
+    }
+    if (id < 0) {
+        id = id_but(ag_json_get(ag_model_files_generation_config(folder->files), id_key), -1);
+    }
+    return id;
+}
+
+static void put_id(const folder_t *folder, const char *key, int64_t id)
+{
+    if (id >= 0 && id < folder->n_vocab) {
+        ag_gguf_put_u32(folder->metadata, key, (uint32_t)id);
+    }
+}
+
+static void put_special(const folder_t *folder)
+{
+    const ag_json_t *config = ag_model_files_config(folder->files);
+    const ag_json_t *generation = ag_model_files_generation_config(folder->files);
+    int32_t before = ag_tokenizer_bos(folder->tokenizer);
+    int64_t eos = special_id(folder, "eos_token", "eos_token_id"), eot;
+
+    put_id(folder, "tokenizer.ggml.bos_token_id",
+           before >= 0 ? before : special_id(folder, "bos_token", "bos_token_id"));
+    put_id(folder, "tokenizer.ggml.eos_token_id", eos);
+    eot = id_but(ag_json_get(generation, "eos_token_id"), eos);
+    eot = eot >= 0 ? eot : id_but(ag_json_get(config, "eos_token_id"), eos);
+    put_id(folder, "tokenizer.ggml.eot_token_id", eot);
+    put_id(folder, "tokenizer.ggml.unknown_token_id",
+           ag_token_id_of(folder->tokenizer, ag_json_get(folder->config, "unk_token")));
+    put_id(folder, "tokenizer.ggml.padding_token_id",
+           special_id(folder, "pad_token", "pad_token_id"));
+    ag_gguf_put_bool(folder->metadata, "tokenizer.ggml.add_bos_token", before >= 0);
+}
+
+static ag_status_t put_all(folder_t *folder)
+{
+    const ag_pre_tokenizer_t *pre = folder->tokenizer->pre;
+    const char *chat = ag_tokenizer_chat_template(folder->tokenizer);
+    ag_status_t status;
+
+    if (pre == NULL || folder->tokenizer->add_prefix_space) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s/tokenizer.json: GGUF files have no name for such a pre-tokenizer",
+                       ag_model_files_path(folder->files));
+    }
+    status = collect(folder);
+    if (status != AG_OK) {
+        return status;
+    }
+    ag_gguf_put_string(folder->metadata, "tokenizer.ggml.model", "gpt2", strlen("gpt2"));
+    ag_gguf_put_string(folder->metadata, "tokenizer.ggml.pre", pre->name, strlen(pre->name));
+    put_tokens(folder);
+    put_merges(folder);
+    put_special(folder);
+    if (chat != NULL) {
+        ag_gguf_put_string(folder->metadata, "tokenizer.chat_template", chat, strlen(chat));
+    }
+    return folder->metadata->status;
+}
+
+static ag_status_t read_jsons(folder_t *folder)
+{
+    char path[4400];
+    ag_status_t status;
+
+    snprintf(path, sizeof(path), "%s/tokenizer.json", ag_model_files_path(folder->files));
+    status = ag_json_read(path, &folder->json);
+    snprintf(path, sizeof(path), "%s/tokenizer_config.json", ag_model_files_path(folder->files));
+    return status == AG_OK && access(path, F_OK) == 0 ? ag_json_read(path, &folder->config)
+                                                      : status;
+}
+
+static ag_status_t convert_folder(const ag_model_files_t *files, uint32_t n_vocab,
+                                  ag_gguf_metadata_t *metadata)
+{
+    folder_t folder = {.files = files,
+                       .texts = calloc((size_t)n_vocab + 1, sizeof(*folder.texts)),
+                       .n_bytes = calloc((size_t)n_vocab + 1, sizeof(*folder.n_bytes)),
+                       .types = calloc((size_t)n_vocab + 1, sizeof(*folder.types)),
+                       .n_vocab = n_vocab,
+                       .metadata = metadata};
+    ag_tokenizer_t *tokenizer = NULL;
+    ag_status_t status = ag_tokenizer_open(files, &tokenizer);
+
+    if (folder.texts == NULL || folder.n_bytes == NULL || folder.types == NULL) {
+        status = ag_fail_nomem("converting a tokenizer", n_vocab * sizeof(*folder.texts));
+    }
+    if (status == AG_OK) {
+        folder.tokenizer = tokenizer;
+        status = read_jsons(&folder);
+    }
+    if (status == AG_OK) {
+        status = put_all(&folder);
+    }
+    ag_tokenizer_close(tokenizer);
+    ag_json_destroy(folder.json);
+    ag_json_destroy(folder.config);
+    free(folder.texts);
+    free(folder.n_bytes);
+    free(folder.types);
+    return status;
+}
+
+static bool has_file(const ag_model_files_t *files, const char *name)
+{
+    char path[4400];
+
+    snprintf(path, sizeof(path), "%s/%s", ag_model_files_path(files), name);
+    return access(path, F_OK) == 0;
+}
+
+ag_status_t ag_tokenizer_to_gguf(const ag_model_files_t *files, uint32_t n_vocab,
+                                 ag_gguf_metadata_t *metadata)
+{
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+    const ag_gguf_value_t *value;
+    const char *key;
+
+    if (gguf == NULL && !has_file(files, "tokenizer.json") && !has_file(files, "tokenizer.model")) {
+        ag_gguf_put_string(metadata, "tokenizer.ggml.model", "none", strlen("none"));
+        return metadata->status;
+    }
+    if (gguf == NULL) {
+        return convert_folder(files, n_vocab, metadata);
+    }
+    for (size_t i = 0; (value = ag_gguf_entry(gguf, i, &key)) != NULL; i++) {
+        if (strncmp(key, "tokenizer.", strlen("tokenizer.")) == 0) {
+            ag_gguf_put_value(metadata, key, value);
+        }
+    }
+    return metadata->status;
+}
