@@ -36,7 +36,7 @@ static int exit_code(ag_status_t status)
     }
 }
 
-/* Text alone: one rank does it for all. */
+/* Texts and files: one rank does it for all. */
 static ag_status_t answer_alone(ag_session_t *session)
 {
     const ag_options_t *options = session->options;
@@ -52,7 +52,8 @@ static ag_status_t answer_alone(ag_session_t *session)
         printf("argosy %s\n", ARGOSY_VERSION);
         return ag_write_out("", 0);
     }
-    return ag_command_tokenize(session);
+    return options->command == AG_COMMAND_CONVERT ? ag_command_convert(session)
+                                                  : ag_command_tokenize(session);
 }
 
 static ag_status_t run_session(const ag_options_t *options, ag_status_t parsed,
@@ -63,7 +64,8 @@ static ag_status_t run_session(const ag_options_t *options, ag_status_t parsed,
     if (status != AG_OK) {
         return status;
     }
-    if (options->help || options->version || options->command == AG_COMMAND_TOKENIZE) {
+    if (options->help || options->version || options->command == AG_COMMAND_TOKENIZE ||
+        options->command == AG_COMMAND_CONVERT) {
         return ag_session_agree(session, answer_alone(session));
     }
     status = ag_session_open(session);

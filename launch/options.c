@@ -133,6 +133,15 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
         }
         *(ag_compute_t *)field = strcmp(value, "f32") == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
         return AG_OK;
+    case AG_OPTION_FORM:
+        *(const char **)field = value;
+        return strcmp(value, "hf") == 0 || strcmp(value, "gguf") == 0
+                   ? AG_OK
+                   : fail_value(option, value, "hf or gguf");
+    case AG_OPTION_DTYPE:
+        return ag_dtype_from_name(value, field) == AG_OK
+                   ? AG_OK
+                   : ag_fail(AG_ERR_INVALID, "%s %s: %s", option->name, value, ag_error());
     case AG_N_OPTION_KINDS:
         break;
     }
@@ -167,6 +176,23 @@ static ag_status_t need_one(const parser_t *parser, const char *const *alternati
                                    ag_command_names[parser->options->command].name, names);
 }
 
+static ag_status_t check_conversion(const parser_t *parser)
+{
+    const ag_options_t *options = parser->options;
+    const char *type = ag_dtype_info(options->type)->name;
+
+    if (options->to == NULL || options->output == NULL) {
+        return ag_fail(AG_ERR_INVALID, "argosy convert needs a model, and what to make of it: "
+                                       "convert MODEL --to hf FOLDER, or --to gguf FILE");
+    }
+    if (strcmp(options->to, "hf") == 0 && ag_dtype_info(options->type)->safetensors == NULL) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--type %s: a Hugging Face folder has f32, bf16 or f16; GGUF has %s", type,
+                       type);
+    }
+    return AG_OK;
+}
+
 static ag_status_t check_input(const parser_t *parser)
 {
     static const char *const prompts[] = {"--prompt", "--prompt-file", "--prompts", "--tokens"};
@@ -181,6 +207,8 @@ static ag_status_t check_input(const parser_t *parser)
     case AG_COMMAND_TOKENIZE:
         return parser->options->jsonl ? AG_OK
                                       : need_one(parser, sources, 2, "--text, --file, --jsonl");
+    case AG_COMMAND_CONVERT:
+        return check_conversion(parser);
     default:
         return AG_OK;
     }
@@ -279,6 +307,18 @@ static ag_status_t parse_command(parser_t *parser)
     return ag_option_fail_command(word);
 }
 
+/* Words that are no options: the model and the output of a conversion, in this order. */
+static ag_status_t take_path(ag_options_t *options, const char *word)
+{
+    const char **path_p = options->model == NULL ? &options->model : &options->output;
+
+    if (options->command != AG_COMMAND_CONVERT || *path_p != NULL || *word == '\0') {
+        return ag_fail(AG_ERR_INVALID, "\"%s\" is not understood: options begin with --", word);
+    }
+    *path_p = word;
+    return AG_OK;
+}
+
 ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
 {
     parser_t parser = {.argc = argc, .argv = argv, .at = 1, .options = options};
@@ -292,16 +332,15 @@ ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
         status = parse_command(&parser);
     }
     for (; parser.at < argc && status == AG_OK; parser.at++) {
-        if (argv[parser.at][0] != '-' || argv[parser.at][1] == '\0') {
-            return ag_fail(AG_ERR_INVALID, "\"%s\" is not understood: options begin with --",
-                           argv[parser.at]);
-        }
-        status = parse_option(&parser);
+        bool is_option = argv[parser.at][0] == '-' && argv[parser.at][1] != '\0';
+
+        status = is_option ? parse_option(&parser) : take_path(options, argv[parser.at]);
     }
     if (status != AG_OK || options->help || options->version) {
         return status;
     }
     options->rank_given = is_given(&parser, "--rank");
     options->max_tokens_given = is_given(&parser, "--max-tokens");
+    options->type_given = is_given(&parser, "--type");
     return check_options(&parser);
 }

@@ -11,6 +11,7 @@ typedef enum ag_command {
     AG_COMMAND_GENERATE,
     AG_COMMAND_EVAL,
     AG_COMMAND_TOKENIZE,
+    AG_COMMAND_CONVERT,
     AG_COMMAND_VERIFY,
     AG_COMMAND_PLAN,
     AG_COMMAND_SHOW,
@@ -31,12 +32,14 @@ typedef struct ag_options {
     bool version;
     const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
     const char *plan_file, *against, *trace, *isa, *dir;
+    const char *to, *output; /* of convert: hf or gguf, and where to */
+    ag_dtype_t type;
     double bound;                       /* relative */
     uint32_t max_tokens;                /* 256 */
     uint32_t prompt_tokens, gen_tokens; /* 512, 128 */
     uint32_t window, threads;
     uint32_t rank;
-    bool rank_given, max_tokens_given;
+    bool rank_given, max_tokens_given, type_given;
     ag_sampling_t sampling;
     const char *stops[AG_MAX_STOPS];
     uint32_t n_stops;

@@ -21,6 +21,8 @@ typedef enum ag_option_kind {
     AG_OPTION_PART,     /* double, from 0 to 1 */
     AG_OPTION_STOP,     /* appended to stops */
     AG_OPTION_COMPUTE,  /* ag_compute_t by its name */
+    AG_OPTION_FORM,     /* const char *: hf or gguf */
+    AG_OPTION_DTYPE,    /* ag_dtype_t by its name */
     AG_N_OPTION_KINDS,
 } ag_option_kind_t;
 

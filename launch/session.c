@@ -183,7 +183,7 @@ static ag_status_t choose_isa(ag_session_t *session)
     return status;
 }
 
-static void catch_signals(void)
+void ag_session_catch_signals(void)
 {
     /* once: who asks again wants the process to end, whatever it is in the middle of */
     struct sigaction action = {.sa_handler = ask_stop, .sa_flags = SA_RESETHAND};
@@ -205,7 +205,7 @@ ag_status_t ag_session_open(ag_session_t *session)
     const ag_options_t *options = session->options;
     ag_status_t status;
 
-    catch_signals();
+    ag_session_catch_signals();
     status = ag_session_agree(session, describe_rank(session));
     if (status == AG_OK) {
         status = choose_isa(session);

@@ -111,5 +111,8 @@ const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
 /** What was gathered of a rank; with a plan for more ranks than look at it, the last one's. */
 const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank);
 
+/** From here on the first Ctrl-C or SIGTERM is a request to stop, as ag_session_open() has it. */
+void ag_session_catch_signals(void);
+
 /** Has Ctrl-C, or SIGTERM, come? An ag_cancel_t's. */
 bool ag_session_is_cancelled(void *arg);

@@ -292,8 +292,8 @@ Test(options, an_option_of_other_commands_names_them)
 Test(options, the_nearest_command_is_suggested_else_all_are_listed)
 {
     expect_error("genrate --model m", "genrate", "did you mean generate?");
-    expect_error("serve", "serve", "generate, eval, tokenize, verify, plan, show");
-    expect_error("", "command is needed", "generate, eval, tokenize, verify, plan, show");
+    expect_error("serve", "serve", "generate, eval, tokenize, convert, verify, plan, show");
+    expect_error("", "command is needed", "generate, eval, tokenize, convert, verify, plan, show");
     expect_error("--model m generate", "command is needed before --model", "generate");
     expect_error("--zebra", "command is needed before --zebra", "--help");
 }
@@ -350,6 +350,28 @@ Test(options, tokenize_needs_one_source_alone)
     expect_error("tokenize --model m --jsonl --text t", "--jsonl", "--text");
     expect_good("tokenize --model m --jsonl");
     expect_good("tokenize --model m --jsonl --file f --decode --no-special");
+}
+
+Test(options, convert_takes_a_model_and_what_to_make_of_it)
+{
+    ag_options_t o;
+
+    cr_assert_eq(parse("convert m --to gguf out.gguf --type bf16", &o), AG_OK, "%s", ag_error());
+    cr_expect_str_eq(o.model, "m");
+    cr_expect_str_eq(o.to, "gguf");
+    cr_expect_str_eq(o.output, "out.gguf");
+    cr_expect(o.type_given && o.type == AG_BF16);
+    cr_assert_eq(parse("convert --to hf --model m out --dry-run", &o), AG_OK, "%s", ag_error());
+    cr_expect_str_eq(o.model, "m");
+    cr_expect_str_eq(o.output, "out");
+    cr_expect(!o.type_given && o.dry_run);
+    cr_expect_eq(parse("convert m out --to hf --type bf16", &o), AG_OK);
+    expect_error("convert m --to hf", "--to hf FOLDER", "--to gguf FILE");
+    expect_error("convert m out", "--to hf FOLDER", "--to gguf FILE");
+    expect_error("convert --to hf out", "--to hf FOLDER", "--to gguf FILE");
+    expect_error("convert m --to onnx out", "--to onnx", "hf or gguf");
+    expect_error("convert m --to gguf out --type q3", "--type q3", "q8_0");
+    expect_error("convert m --to hf out more", "\"more\"", "options begin with --");
 }
 
 Test(options, choosing_among_samples_needs_a_temperature)
