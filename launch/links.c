@@ -12,7 +12,9 @@ static ag_link_t *find(ag_array_t *links, uint32_t from, uint32_t to)
     return NULL;
 }
 
-static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_op_t *op)
+/* A message of so many bytes for each that a step counts. */
+static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_op_t *op,
+                       uint32_t counter, double unit_bytes)
 {
     ag_link_t *link = find(links, from, to);
 
@@ -26,31 +28,89 @@ static ag_status_t add(ag_array_t *links, uint32_t from, uint32_t to, const ag_o
         link = find(links, from, to);
     }
     link->n_messages += 1;
-    link->unit_bytes[op->counter] += (double)op->unit_bytes / (op->half == AG_HALF_BOTH ? 1 : 2);
+    link->unit_bytes[counter] += unit_bytes;
     return AG_OK;
 }
 
-static ag_status_t add_op(const ag_program_t *program, uint32_t rank, const ag_op_t *op,
-                          ag_array_t *links)
+/* Of the rows of a step, how many copies a rank sends another one's experts where routers choose
+ * all experts alike. Both by their places in the stage. */
+static double copies_between(const ag_build_t *build, const ag_expert_shard_t *experts,
+                             uint32_t n_ranks, uint32_t to)
 {
+    ag_expert_counts_t counts = ag_spec_experts(build->model->spec);
+    uint32_t first = 0;
+    double share = 0; /* of an expert's rows, for all experts */
+
+    for (uint32_t r = 0; r < to; r++) {
+        first += experts->n_held_of[r];
+    }
+    for (uint32_t e = 0; e < counts.n; e++) {
+        uint32_t n_there = 0;
+
+        for (uint32_t i = experts->place_begin[e]; i < experts->place_begin[e + 1]; i++) {
+            n_there +=
+                experts->places[i] >= first && experts->places[i] < first + experts->n_held_of[to];
+        }
+        share += (double)n_there / (experts->place_begin[e + 1] - experts->place_begin[e]);
+    }
+    return share * counts.n_used / counts.n / n_ranks;
+}
+
+/* Numbers of rows for each expert that the other has, those rows, or their results. */
+static ag_status_t add_exchange(const ag_build_t *build, const ag_program_group_t *group,
+                                uint32_t from, const ag_op_t *op, ag_array_t *links)
+{
+    const ag_expert_shard_t *mine = &build->ranks[group->ranks[from]].shard.experts;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t to = 0; to < group->n_ranks && status == AG_OK; to++) {
+        const ag_expert_shard_t *theirs = &build->ranks[group->ranks[to]].shard.experts;
+        double numbers = mine->n_held_of[to] * (double)sizeof(uint32_t);
+        double copies = op->counter == AG_SIZE_RECEIVED
+                            ? copies_between(build, theirs, group->n_ranks, from)
+                            : copies_between(build, mine, group->n_ranks, to);
+
+        if (to == from || copies <= 0) {
+            continue;
+        }
+        status = op->counter == AG_SIZE_ONE
+                     ? add(links, group->ranks[from], group->ranks[to], op, AG_COUNT_ONE, numbers)
+                     : add(links, group->ranks[from], group->ranks[to], op, AG_COUNT_TOKENS,
+                           copies * op->unit_bytes);
+    }
+    return status;
+}
+
+static ag_status_t add_op(const ag_build_t *build, const ag_program_t *program, uint32_t rank,
+                          const ag_op_t *op, ag_array_t *links)
+{
+    double unit_bytes = (double)op->unit_bytes / (op->half == AG_HALF_BOTH ? 1 : 2);
     const ag_program_group_t *group;
+    uint32_t i = 0;
 
     if (op->kind == AG_OP_SEND) {
-        return add(links, rank, (uint32_t)op->peer, op);
+        return add(links, rank, (uint32_t)op->peer, op, op->counter, unit_bytes);
     }
     if (!ag_op_infos[op->kind].is_collective) {
         return AG_OK;
     }
     group = &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
-    for (uint32_t i = 0; i < group->n_ranks && group->n_ranks > 1; i++) {
-        if (group->ranks[i] == rank) {
-            return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op);
-        }
+    while (i < group->n_ranks && group->ranks[i] != rank) {
+        i++;
     }
-    return AG_OK;
+    if (i == group->n_ranks || group->n_ranks == 1) {
+        return AG_OK;
+    }
+    if (op->kind == AG_OP_ALL_TO_ALL) {
+        return add_exchange(build, group, i, op, links);
+    }
+    if (op->kind == AG_OP_ALL_GATHER) { /* its own */
+        unit_bytes /= group->n_ranks;
+    }
+    return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op, op->counter, unit_bytes);
 }
 
-ag_status_t ag_links_of(const ag_program_t *program, ag_array_t *links)
+ag_status_t ag_links_of(const ag_build_t *build, const ag_program_t *program, ag_array_t *links)
 {
     ag_status_t status = AG_OK;
 
@@ -58,7 +118,7 @@ ag_status_t ag_links_of(const ag_program_t *program, ag_array_t *links)
         const ag_rank_program_t *r = &program->ranks[rank];
 
         for (size_t op = 0; op < r->ops.n_items && status == AG_OK; op++) {
-            status = add_op(program, rank, &ag_rank_ops(r)[op], links);
+            status = add_op(build, program, rank, &ag_rank_ops(r)[op], links);
         }
     }
     return status;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "comm/link.h"
-#include "parallel/program/program.h"
+#include "parallel/pass/build.h"
 #include "runtime/kernel/step.h"
 
 /* One direction between two ranks. */
@@ -17,10 +17,12 @@ typedef struct ag_link {
 /**
  * Every link that has something to carry, in one order on all ranks. Of a sum each rank sends its
  * neighbour all once at the least: just that where it is sent directly, 2 (n - 1) / n of it around
- * a ring of n ranks (Patarasuk and Yuan 2009).
+ * a ring of n ranks (Patarasuk and Yuan 2009); of what is gathered, its own. Rows go straight to
+ * their experts, which a step's rows choose all alike in the mean.
+ * @param build  that the program was made with.
  * @param links  ag_link_t items are appended.
  */
-ag_status_t ag_links_of(const ag_program_t *program, ag_array_t *links);
+ag_status_t ag_links_of(const ag_build_t *build, const ag_program_t *program, ag_array_t *links);
 
 /** Measure them, pair after pair; all ranks call it alike. */
 ag_status_t ag_links_measure(ag_net_t *net, const ag_idle_t *idle, const ag_clock_t *clock,

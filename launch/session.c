@@ -337,7 +337,8 @@ ag_status_t ag_session_load(ag_session_t *session)
     ag_status_t status;
 
     session->links = AG_ARRAY(ag_link_t);
-    status = ag_session_agree(session, ag_links_of(session->programs.programs[0], &session->links));
+    status = ag_session_agree(
+        session, ag_links_of(session->build, session->programs.programs[0], &session->links));
     if (status == AG_OK) {
         ag_cores_stand_apart(&session->host, &cores);
         status = ag_links_measure(session->net, NULL, &clock, &session->links);
