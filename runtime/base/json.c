@@ -34,18 +34,30 @@ static ag_status_t fail_parse(const char *what, bool one_line, json_error_t *err
     return ag_fail(AG_ERR_FORMAT, "%s: %scolumn %d: %s", what, line, error->column, error->text);
 }
 
-ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p)
+static ag_status_t parse(const char *text, size_t n_bytes, const char *what, size_t flags,
+                         ag_json_t **json_p)
 {
     size_t n_mark =
         n_bytes >= MARK_BYTES && memcmp(text, byte_order_mark, MARK_BYTES) == 0 ? MARK_BYTES : 0;
     json_error_t error;
-    json_t *json = json_loadb(text + n_mark, n_bytes - n_mark, PARSE_FLAGS, &error);
+    json_t *json = json_loadb(text + n_mark, n_bytes - n_mark, flags, &error);
 
     if (json == NULL) {
         return fail_parse(what, memchr(text, '\n', n_bytes) == NULL, &error);
     }
     *json_p = json;
     return AG_OK;
+}
+
+ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p)
+{
+    return parse(text, n_bytes, what, PARSE_FLAGS, json_p);
+}
+
+ag_status_t ag_json_parse_reals(const char *text, size_t n_bytes, const char *what,
+                                ag_json_t **json_p)
+{
+    return parse(text, n_bytes, what, PARSE_FLAGS | JSON_DECODE_INT_AS_REAL, json_p);
 }
 
 /* The number that an escape \uXXXX stands for; -1: no such escape is at text. */

@@ -28,6 +28,11 @@ typedef enum ag_json_kind {
  */
 ag_status_t ag_json_parse(const char *text, size_t n_bytes, const char *what, ag_json_t **json_p);
 
+/** The same, but all numbers become reals: of data whose numbers do not matter, some may be too
+ * large for an integer. */
+ag_status_t ag_json_parse_reals(const char *text, size_t n_bytes, const char *what,
+                                ag_json_t **json_p);
+
 /**
  * Escapes of half a surrogate pair, which no text can hold, become those of U+FFFD; in place.
  * @return true: there were some.

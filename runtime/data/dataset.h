@@ -37,6 +37,7 @@ typedef struct ag_dataset_opts {
  * Open files as a dataset. Text is tokenized, once: into a file in cache_dir, which is used again
  * as long as files, tokenizer and vocabulary are the same, and made again where it is damaged. Any
  * number of processes may do so at once.
+ * Where ranks share a folder, one that opens it before the others saves them the work.
  * Of one line of JSON `messages` counts before `prompt` and `completion`, and these before `text`.
  * @param opts  borrowed while opening, but for the tokenizer.
  * @return AG_OK; AG_ERR_INVALID: options, or ids beyond the vocabulary; AG_ERR_FORMAT, with file
@@ -97,8 +98,9 @@ typedef struct ag_data_rows {
 } ag_data_rows_t;
 
 /**
- * Read the n_rows rows from a position on. Any rows may be read by anyone at any time, so replicas
- * read theirs alone; from any thread.
+ * Read the n_rows rows from a position on; an evaluation reads those of one epoch, 0 to
+ * counts.rows - 1, of a dataset that is in order. Any rows may be read by anyone at any time, so
+ * replicas read theirs alone; from any thread.
  * @return AG_OK, AG_ERR_INVALID (a position in other data), AG_ERR_IO, AG_ERR_FORMAT (the file was
  *         changed meanwhile), AG_ERR_NOMEM.
  */

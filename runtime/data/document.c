@@ -325,7 +325,7 @@ ag_status_t ag_doc_line(const ag_doc_rules_t *rules, const char *path, uint64_t 
     }
     status = mend_line(bytes + at, n_bytes - at, output);
     if (status == AG_OK) {
-        status = ag_json_parse(output->text.items, output->text.n_items, what, &json);
+        status = ag_json_parse_reals(output->text.items, output->text.n_items, what, &json);
     }
     if (status == AG_OK) {
         status = add_object(rules, what, json, output);

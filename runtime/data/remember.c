@@ -127,6 +127,10 @@ static ag_status_t make_cache(const ag_dataset_opts_t *opts, const char *path, u
     if (rules.chat_status != AG_OK) {
         snprintf(trouble, sizeof(trouble), "%s", ag_error());
     }
+    if (ag_tokenizer_eos(opts->tokenizer) < 0) {
+        ag_log(AG_LOG_WARNING, "the tokenizer names no end of a text: a model that learns from "
+                               "these documents does not learn to end");
+    }
     rules.chat = chat;
     rules.chat_trouble = trouble;
     status = ag_data_make(opts, &rules, path, key);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/text/template_priv.h"
+#include "runtime/text/tokenizer_priv.h"
 
 #define DEFAULT "{{'<|im_start|>system\\n" AG_FORM_TEXT "<|im_end|>\\n'}}"
 #define TURN "{{'<|im_start|>'+message.role+'\\n'+message.content+'<|im_end|>\\n'}}"
@@ -84,8 +85,8 @@ static ag_status_t check_messages(const ag_chat_message_t *messages, size_t n_me
     for (size_t i = 0; i < n_messages; i++) {
         if (!is_role(messages[i].role)) {
             return ag_fail(AG_ERR_INVALID,
-                           "message %zu has the role \"%.64s\" (known: system, user, assistant)", i,
-                           messages[i].role);
+                           "message %zu has the role \"%s\" (known: system, user, assistant)", i,
+                           ag_quote(messages[i].role, strnlen(messages[i].role, 64)).text);
         }
     }
     return AG_OK;

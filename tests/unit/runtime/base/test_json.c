@@ -24,6 +24,18 @@ static void expect_text(const ag_json_t *json, ag_json_style_t style, const char
     free(text);
 }
 
+Test(json, numbers_of_any_size_may_become_reals)
+{
+    static const char text[] = "{\"a\":99999999999999999999,\"b\":3}";
+    ag_json_t *json;
+
+    cr_expect_eq(ag_json_parse(text, strlen(text), "test", &json), AG_ERR_FORMAT);
+    cr_assert_eq(ag_json_parse_reals(text, strlen(text), "test", &json), AG_OK, "%s", ag_error());
+    cr_expect_eq(ag_json_number(ag_json_get(json, "a"), 0), 1e20);
+    cr_expect_eq(ag_json_integer(ag_json_get(json, "b"), 0), 3);
+    ag_json_destroy(json);
+}
+
 Test(json, values_are_read_by_key_path_and_index)
 {
     ag_json_t *json = parse("{\"a\": {\"b\": [1, 2.5, \"x\", true, null]}, \"c\": {}}");

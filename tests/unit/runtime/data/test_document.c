@@ -169,6 +169,17 @@ Test(document, a_dialogue_whose_turns_end_in_an_end_token_gets_no_second)
     line_close(&line);
 }
 
+Test(document, other_fields_are_passed_over_whatever_they_hold)
+{
+    line_t line;
+
+    line_open(&line, NULL, false);
+    expect_document(&line,
+                    "{'id':18446744073709551615,'x':{'y':[null,true,1.5e300]},'text':'a','z':''}",
+                    0, "+a</s>");
+    line_close(&line);
+}
+
 Test(document, blank_lines_are_passed_over)
 {
     static const char *const blank[] = {"", " ", "\t\r", "\xef\xbb\xbf"};

@@ -182,11 +182,14 @@ Test(chat, a_model_without_a_template_says_so)
 Test(chat, no_message_and_unknown_roles_are_refused)
 {
     static const ag_chat_message_t tool[] = {{"user", "a", 1}, {"tool", "b", 1}};
+    static const ag_chat_message_t lines[] = {{"a\nb", "a", 1}};
     char *text;
 
     cr_expect_eq(render(CHATML, NULL, 0, &text), AG_ERR_INVALID);
     cr_expect_eq(render(CHATML, tool, 2, &text), AG_ERR_INVALID);
     cr_expect_not_null(strstr(ag_error(), "message 1 has the role \"tool\""));
+    cr_expect_eq(render(CHATML, lines, 1, &text), AG_ERR_INVALID);
+    cr_expect_not_null(strstr(ag_error(), "the role \"a?b\""), "%s", ag_error());
 }
 
 Test(chat, the_template_called_default_counts_and_the_file_of_its_own_before_it)
