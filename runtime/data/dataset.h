@@ -108,6 +108,14 @@ ag_status_t ag_dataset_read(const ag_dataset_t *dataset, ag_data_position_t posi
                             uint64_t n_rows, const ag_data_rows_t *rows);
 
 /**
+ * How many targets n_rows rows from a position on have, without reading them into arrays: a rank
+ * that reads a part of a global batch divides by the targets of all of it.
+ * @return as ag_dataset_read().
+ */
+ag_status_t ag_dataset_targets(const ag_dataset_t *dataset, ag_data_position_t position,
+                               uint64_t n_rows, uint64_t *n_targets_p);
+
+/**
  * Where documents begin in rows that were read, in a row as at its end: attention stays between two
  * of these.
  * @param positions  (n) of one or more rows.

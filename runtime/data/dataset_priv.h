@@ -11,6 +11,7 @@ struct ag_dataset {
     uint32_t vocab_size, seq_length;
     uint64_t seed, fingerprint;
     bool shuffled, train_on_prompt;
+    bool masks;         /* some tokens have no loss */
     ag_data_ids_t *ids; /* NULL: it is text, */
     ag_cache_t *cache;  /* tokenized in here */
     ag_array_t pieces;  /* ag_data_piece_t */

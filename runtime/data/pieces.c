@@ -22,6 +22,7 @@ static ag_status_t cut_document(ag_dataset_t *dataset, const ag_data_doc_t *doc,
     uint64_t most = (uint64_t)dataset->seq_length + 1;
     ag_status_t status = AG_OK;
 
+    dataset->masks |= doc->flags & AG_DOC_SAMPLE && !dataset->train_on_prompt;
     if (doc->flags & AG_DOC_SAMPLE && n_tokens > most) {
         counts->cut++;
         counts->cut_tokens += n_tokens - most;

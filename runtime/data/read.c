@@ -118,6 +118,63 @@ ag_status_t ag_dataset_read(const ag_dataset_t *dataset, ag_data_position_t posi
     return status;
 }
 
+/* @param ids  (seq_length + 1) scratch */
+static ag_status_t count_row(const ag_dataset_t *dataset, uint64_t row, int32_t *ids,
+                             uint64_t *n_targets)
+{
+    const uint32_t *pieces;
+    size_t n_pieces;
+
+    if (dataset->ids != NULL) {
+        *n_targets += dataset->seq_length;
+        return AG_OK;
+    }
+    n_pieces = ag_data_row_pieces(dataset, row, &pieces);
+    for (size_t i = 0; i < n_pieces; i++) {
+        const ag_data_piece_t *piece = AG_ITEMS(&dataset->pieces, ag_data_piece_t) + pieces[i];
+        ag_status_t status = AG_OK;
+
+        if (!dataset->masks) {
+            *n_targets += piece->n_tokens - 1;
+            continue;
+        }
+        status = ag_data_piece_ids(dataset, piece, ids);
+        if (status != AG_OK) {
+            return status;
+        }
+        for (uint32_t k = 1; k < piece->n_tokens; k++) {
+            *n_targets += ids[k] >= 0;
+        }
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_dataset_targets(const ag_dataset_t *dataset, ag_data_position_t position,
+                               uint64_t n_rows, uint64_t *n_targets_p)
+{
+    size_t n_bytes = ((size_t)dataset->seq_length + 1) * sizeof(int32_t);
+    ag_status_t status = ag_dataset_check(dataset, position);
+    uint64_t n_targets = 0;
+    int32_t *ids;
+
+    if (status != AG_OK) {
+        return status;
+    }
+    ids = malloc(n_bytes);
+    if (ids == NULL) {
+        return ag_fail_nomem("counting the targets of rows", n_bytes);
+    }
+    for (uint64_t i = 0; i < n_rows && status == AG_OK; i++) {
+        status = count_row(dataset, ag_data_row_at(dataset, position), ids, &n_targets);
+        position = ag_dataset_after(dataset, position, 1);
+    }
+    free(ids);
+    if (status == AG_OK) {
+        *n_targets_p = n_targets;
+    }
+    return status;
+}
+
 size_t ag_data_documents(const int32_t *positions, size_t n, int32_t *row_begin)
 {
     size_t n_documents = 0;

@@ -234,8 +234,15 @@ void batch_open(batch_t *batch, uint32_t n_rows, uint32_t seq_length)
 
 void batch_read(batch_t *batch, const ag_dataset_t *dataset, ag_data_position_t position)
 {
+    uint64_t n_targets, n_found = 0;
+
     cr_assert_eq(ag_dataset_read(dataset, position, batch->n_rows, &batch->rows), AG_OK, "%s",
                  ag_error());
+    cr_assert_eq(ag_dataset_targets(dataset, position, batch->n_rows, &n_targets), AG_OK);
+    for (uint32_t r = 0; r < batch->n_rows; r++) {
+        n_found += batch->rows.n_targets[r];
+    }
+    cr_expect_eq(n_targets, n_found);
 }
 
 void batch_close(batch_t *batch)

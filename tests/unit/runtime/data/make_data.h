@@ -47,6 +47,7 @@ typedef struct batch {
 } batch_t;
 
 void batch_open(batch_t *batch, uint32_t n_rows, uint32_t seq_length);
+/** Targets are counted the other way, too. */
 void batch_read(batch_t *batch, const ag_dataset_t *dataset, ag_data_position_t position);
 void batch_close(batch_t *batch);
 bool batch_equal(const batch_t *one, const batch_t *other);
