@@ -53,11 +53,11 @@ void overwrite(const holding_t *holding, uint64_t time, ag_saver_t *saver);
 /** @return how many numbers are others. */
 uint64_t count_wrong(const holding_t *holding, uint64_t time);
 
-/** A run that saves on n_ranks ranks, one checkpoint for each step from 1; each of step i has the
- * numbers of time i. */
+/* A run that saves one checkpoint for each step; that of step i has the numbers of time i. */
 typedef struct saving {
     const world_t *world;
     uint64_t layout_seed;
+    uint64_t first_step; /* 0 = 1 */
     uint32_t n_steps;
     ag_saver_opts_t opts;     /* dir and spec_hash are filled in */
     bool trains;              /* numbers are overwritten while a checkpoint is under way */
@@ -65,7 +65,10 @@ typedef struct saving {
     char errors[16][AG_SAVE_ERROR_BYTES];
 } saving_t;
 
-/** @return AG_OK, or why the saver could not be made. */
+/** A rank of it: turn->arg is the saving_t. */
+ag_status_t save_rank(ag_turn_t *turn);
+
+/** @return the same of all ranks: AG_OK, or why the saver could not be made. */
 ag_status_t save_all(saving_t *saving, uint32_t n_ranks, uint64_t seed);
 
 /** Load a checkpoint on other ranks. @param wrong_p  out: numbers that are not those of its step.

@@ -20,7 +20,7 @@ static bool is_there(const world_t *world, const char *name)
 
 Test(checkpoint, resumes_on_any_layout_of_any_number_of_ranks)
 {
-    for (uint64_t seed = 0; seed < 150; seed++) {
+    for (uint64_t seed = 0; seed < 100; seed++) {
         uint32_t from = 1 + (uint32_t)seed % MOST_WORLD_RANKS;
         uint32_t to = 1 + (uint32_t)(seed / 3) % MOST_WORLD_RANKS;
         saving_t saving = {.layout_seed = seed, .n_steps = 1, .opts = plain};
@@ -40,14 +40,14 @@ Test(checkpoint, resumes_on_any_layout_of_any_number_of_ranks)
         close_world(&world);
     }
     for (int kind = 0; kind < N_LAYOUT_KINDS; kind++) {
-        cr_expect_geq(n_laid_out[kind], 50, "kind %d: %u", kind, n_laid_out[kind]);
+        cr_expect_geq(n_laid_out[kind], 40, "kind %d: %u", kind, n_laid_out[kind]);
     }
     cr_expect_geq(n_empty_shares, 100, "%u", n_empty_shares);
 }
 
 Test(checkpoint, has_the_numbers_of_the_moment_at_which_it_was_begun)
 {
-    for (uint64_t seed = 0; seed < 60; seed++) {
+    for (uint64_t seed = 0; seed < 36; seed++) {
         static const uint64_t rooms[] = {0, 1, 5000};
         saving_t saving = {.layout_seed = seed, .n_steps = 3, .trains = true};
         uint64_t step, n_wrong;
