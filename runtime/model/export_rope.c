@@ -78,31 +78,48 @@ static bool gives(const ag_rope_spec_t *rope, const ag_spec_t *spec)
 }
 
 /*
- * Between both ends a llama3 rope has 1/divisor = (1 - s)/factor + s with
- * s = (context/wavelength - low)/(high - low): a line in 1/wavelength, through any two of the
- * divisors. Of its three unknowns one is free, and low is 1 wherever it was seen.
+ * A llama3 rope divides by 1 up to the wavelength context/high, by its factor from context/low on;
+ * between them 1/divisor = (1 - s)/factor + s with s = (context/wavelength - low)/(high - low): a
+ * line in 1/wavelength. Of three unknowns one is free, and low is 1 wherever it was seen. With one
+ * divisor between, or none, high is 4, as in Llama 3.1, where that may be.
  */
 static void fit_llama3(ag_rope_spec_t *rope, const float *plain, const float *inverse_freq)
 {
-    double x[2] = {0}, s[2] = {0}, slope, start;
+    double x[2] = {0}, s[2] = {0}, context; /* the first and the last between */
+    double longest_whole = 0, shortest_divided = INFINITY;
     int n = 0;
 
     for (uint32_t i = 0; i < rope->rotary / 2; i++) {
-        double part = inverse_freq[i] / (double)plain[i]; /* 1 / divisor */
+        double part = inverse_freq[i] / (double)plain[i], wavelength = two_pi / plain[i];
 
-        if (part < 1 - 1e-4 && part > (1 + 1e-4) / rope->factor) {
-            x[n > 0] = plain[i] / two_pi;
+        if (part >= 1 - 1e-5) {
+            longest_whole = wavelength > longest_whole ? wavelength : longest_whole;
+        } else if (part <= (1 + 1e-5) / rope->factor) {
+            shortest_divided = wavelength < shortest_divided ? wavelength : shortest_divided;
+        } else {
+            x[n > 0] = 1 / wavelength;
             s[n > 0] = (part - 1 / rope->factor) / (1 - 1 / rope->factor);
             n++;
         }
     }
-    if (n < 2) {
-        return;
+    if (n > 1) {
+        double slope = (s[1] - s[0]) / (x[1] - x[0]);
+        double start = slope * x[0] - s[0]; /* low / (high - low) */
+
+        context = slope / start;
+        rope->high_freq_factor = 1 + 1 / start;
+    } else if (n == 1) {
+        context = (3 * s[0] + 1) / x[0];
+    } else {
+        longest_whole = longest_whole > 0 ? longest_whole : shortest_divided / 16;
+        context = sqrt(4 * longest_whole * shortest_divided);
+        rope->high_freq_factor = 4;
+        if (4 * longest_whole >= shortest_divided) {
+            rope->high_freq_factor = sqrt(shortest_divided / longest_whole);
+            context = shortest_divided / sqrt(rope->high_freq_factor);
+        }
     }
-    slope = (s[1] - s[0]) / (x[1] - x[0]);
-    start = slope * x[0] - s[0]; /* low / (high - low) */
-    rope->high_freq_factor = 1 + 1 / start;
-    rope->original_context_tokens = (uint32_t)lround(slope / start);
+    rope->original_context_tokens = context < UINT32_MAX ? (uint32_t)lround(context) : 0;
     if (fabs(rope->high_freq_factor - round(rope->high_freq_factor)) < 1e-3) {
         rope->high_freq_factor = round(rope->high_freq_factor);
     }
