@@ -71,6 +71,13 @@ uint32_t ag_plan_slots(const ag_plan_t *plan)
     return plan->n_stages;
 }
 
+uint32_t ag_plan_step_sequences(const ag_plan_t *plan)
+{
+    uint32_t n_slots = ag_plan_slots(plan);
+
+    return plan->n_sequences / n_slots + (plan->n_sequences % n_slots > 0);
+}
+
 ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p)
 {
     uint32_t n_experts = plan->stages[0].experts.n_experts;

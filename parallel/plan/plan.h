@@ -100,6 +100,9 @@ uint32_t ag_plan_ranks(const ag_plan_t *plan);
 /** Steps that are in flight at once, each in a slot of activation memory: one for each stage. */
 uint32_t ag_plan_slots(const ag_plan_t *plan);
 
+/** Sequences that a step may have: the plan's, shared out over the steps in flight. */
+uint32_t ag_plan_step_sequences(const ag_plan_t *plan);
+
 /* Is there a plan by these options, and can the job carry it out? Takes nothing. */
 typedef struct ag_plan_trial {
     bool (*works)(void *arg, const ag_plan_opts_t *opts);

@@ -11,7 +11,8 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
 {
     const ag_plan_t *plan = build->plan;
     /* more rows than sequences tell the classes apart, where a graph looks at its bounds */
-    uint64_t n = plan->n_sequences, most = plan->batch_tokens > n ? plan->batch_tokens : n + 1;
+    uint64_t n = ag_plan_step_sequences(plan);
+    uint64_t most = plan->batch_tokens > n ? plan->batch_tokens : n + 1;
     uint64_t undivided =
         plan->overlap_tokens > 0 && plan->overlap_tokens <= most ? plan->overlap_tokens - 1 : 0;
     uint64_t rows[AG_MAX_CLASSES] = {n, undivided, most};

@@ -40,12 +40,14 @@ uint64_t ag_sequence_bytes(const ag_plan_t *plan)
 /* Rows that a step has at most. */
 static uint64_t rows_of(const ag_plan_t *plan)
 {
-    return plan->batch_tokens > plan->n_sequences ? plan->batch_tokens : plan->n_sequences;
+    uint32_t n_sequences = ag_plan_step_sequences(plan);
+
+    return plan->batch_tokens > n_sequences ? plan->batch_tokens : n_sequences;
 }
 
 uint64_t ag_rows_bytes(const ag_plan_t *plan)
 {
-    uint64_t n_sequences = plan->n_sequences;
+    uint64_t n_sequences = ag_plan_step_sequences(plan);
 
     return (3 * rows_of(plan) + n_sequences + 1) * sizeof(int32_t) +
            n_sequences * ag_sequence_bytes(plan);
@@ -53,7 +55,8 @@ uint64_t ag_rows_bytes(const ag_plan_t *plan)
 
 ag_status_t ag_rows_init(const ag_plan_t *plan, ag_rows_t *rows_p)
 {
-    size_t n_sequences = plan->n_sequences, n_blocks = ag_kv_blocks(plan->context_tokens);
+    size_t n_sequences = ag_plan_step_sequences(plan);
+    size_t n_blocks = ag_kv_blocks(plan->context_tokens);
     size_t n = rows_of(plan);
     ag_rows_t rows = {.tokens = calloc(n, sizeof(int32_t)),
                       .positions = calloc(n, sizeof(int32_t)),

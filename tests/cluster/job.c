@@ -186,11 +186,11 @@ static ag_status_t drive(const ag_rank_t *rank, run_t *run)
     ag_job_t *job = rank->job;
     driver_t driver = {
         .job = job, .programs = &rank->programs, .run = run, .dice = {.seed = run->c->number}};
-    uint32_t n = run->work->n_sequences;
+    uint32_t n = run->work->n_sequences, n_fit = ag_plan_step_sequences(rank->plan);
     ag_status_t status = AG_OK;
 
     for (uint32_t i = 0; i < run->work->n_steps && status == AG_OK; i++) {
-        uint32_t most = dice_between(&driver.dice, 1, n); /* sequences of one step */
+        uint32_t most = dice_between(&driver.dice, 1, n_fit); /* sequences of one step */
         bool is_cancelled;
 
         status = ag_job_is_cancelled(job, &is_cancelled);

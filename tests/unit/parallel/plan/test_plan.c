@@ -242,3 +242,16 @@ Test(mesh, every_rank_has_its_place)
     cr_expect(error_says("6 ranks", "rank 6", NULL));
     ag_plan_destroy(plan);
 }
+
+Test(plan, steps_in_flight_share_the_sequences)
+{
+    static const uint32_t cases[][3] = {{1, 1, 1}, {5, 1, 5}, {1, 3, 1}, {6, 3, 2}, {7, 3, 3}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ag_plan_t *plan =
+            make_plan(&(ag_plan_opts_t){.n_sequences = cases[i][0], .pp = cases[i][1]});
+
+        cr_expect_eq(ag_plan_step_sequences(plan), cases[i][2], "case %zu", i);
+        ag_plan_destroy(plan);
+    }
+}

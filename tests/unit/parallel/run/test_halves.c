@@ -100,7 +100,7 @@ static void run_halves(const char *tp, const char *split, uint32_t n_ranks, cons
                                      .tensor_split = split,
                                      .compute = AG_COMPUTE_F32,
                                      .batch_tokens = MOST_ROWS,
-                                     .n_sequences = N_SEQUENCES,
+                                     .n_sequences = 2 * N_SEQUENCES, /* of two stages each */
                                      .overlap_tokens = overlap},
                             .change = keep_largest};
     ag_turns_run(n_ranks, 7, run_rank, halves, statuses);
