@@ -50,13 +50,12 @@ static ag_status_t find_spans(const ag_graph_t *graph, const uint64_t *bounds, a
     }
     for (size_t i = 0; i < graph->nodes.n_items; i++) {
         const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
-        int32_t touched[AG_NODE_MAX_IN + 1];
 
-        memcpy(touched, node->in, sizeof(node->in));
-        touched[AG_NODE_MAX_IN] = node->out;
-        for (int j = 0; j <= AG_NODE_MAX_IN; j++) {
-            if (touched[j] != AG_NO_VALUE) {
-                span_t *span = &items[touched[j]];
+        for (int j = 0; j < AG_NODE_MAX_TOUCHED; j++) {
+            int32_t touched = ag_node_touched(node, j);
+
+            if (touched != AG_NO_VALUE) {
+                span_t *span = &items[touched];
 
                 span->first = i < span->first ? i : span->first;
                 span->last = i;
@@ -141,7 +140,7 @@ static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, cons
 {
     const ag_value_t *value = ag_graph_get(graph, number);
     touch_t touch = {.space = value->buffer,
-                     .end = 1,
+                     .begin = value->begin_bytes,
                      .writes = writes,
                      .value = number,
                      .sharing = sharing_of(graph, node, writes),
@@ -149,23 +148,22 @@ static touch_t touch_value(const ag_graph_t *graph, const uint64_t *bounds, cons
 
     if (value->buffer == AG_INTERNAL) {
         touch.begin = value->offset_bytes;
-        touch.end = value->offset_bytes + value_bytes(value, bounds);
     }
+    touch.end = touch.begin + value_bytes(value, bounds);
     return touch;
 }
 
 static uint32_t node_touches(const ag_graph_t *graph, const uint64_t *bounds, const ag_node_t *node,
-                             touch_t touches[AG_NODE_MAX_IN + 2])
+                             touch_t touches[AG_NODE_MAX_TOUCHED + 1])
 {
     uint32_t n = 0;
 
-    for (int i = 0; i < AG_NODE_MAX_IN; i++) {
-        if (node->in[i] != AG_NO_VALUE && !ag_graph_get(graph, node->in[i])->is_own) {
-            touches[n++] = touch_value(graph, bounds, node, node->in[i], false);
+    for (int i = 0; i < AG_NODE_MAX_TOUCHED; i++) {
+        int32_t value = ag_node_touched(node, i);
+
+        if (value != AG_NO_VALUE && !ag_graph_get(graph, value)->is_own) {
+            touches[n++] = touch_value(graph, bounds, node, value, i >= AG_NODE_MAX_IN);
         }
-    }
-    if (node->out != AG_NO_VALUE && !ag_graph_get(graph, node->out)->is_own) {
-        touches[n++] = touch_value(graph, bounds, node, node->out, true);
     }
     if (node->kind == AG_NODE_KV_APPEND || node->kind == AG_NODE_ATTENTION ||
         node->kind == AG_NODE_ATTENTION_PARTS) {
@@ -200,7 +198,7 @@ static ag_status_t place_barriers(ag_graph_t *graph, const uint64_t *bounds)
 
     for (size_t i = 0; status == AG_OK && i < graph->nodes.n_items; i++) {
         ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
-        touch_t touches[AG_NODE_MAX_IN + 2];
+        touch_t touches[AG_NODE_MAX_TOUCHED + 1];
         uint32_t n = node_touches(graph, bounds, node, touches);
 
         node->barrier_before = false;

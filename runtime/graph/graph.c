@@ -21,10 +21,19 @@ const char *ag_node_name(ag_node_kind_t kind)
 
 int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer)
 {
-    ag_value_t value = {.counter = counter, .width = width, .buffer = buffer};
+    return ag_graph_value_at(graph, counter, width, buffer, 0);
+}
+
+int32_t ag_graph_value_at(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer,
+                          uint64_t begin_bytes)
+{
+    ag_value_t value = {
+        .counter = counter, .width = width, .buffer = buffer, .begin_bytes = begin_bytes};
 
     for (size_t i = 0; buffer != AG_INTERNAL && i < graph->values.n_items; i++) {
-        if (ag_graph_get(graph, (int32_t)i)->buffer == buffer) {
+        const ag_value_t *known = ag_graph_get(graph, (int32_t)i);
+
+        if (known->buffer == buffer && known->begin_bytes == begin_bytes) {
             return (int32_t)i;
         }
     }
@@ -59,6 +68,12 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
         return ag_fail(AG_ERR_INVALID, "%s of layer %u: its output is not a value of its graph",
                        ops->name, node->layer);
     }
+    for (uint32_t i = 0; i < ops->n_more; i++) {
+        if (node->more[i] != AG_NO_VALUE && !value_exists(graph, node->more[i])) {
+            return ag_fail(AG_ERR_INVALID, "%s of layer %u: an output is not a value of its graph",
+                           ops->name, node->layer);
+        }
+    }
     if (!ops->infer(graph, node, params, &width)) {
         return ag_fail(AG_ERR_INVALID,
                        "%s of layer %u: its inputs' shapes do not fit each other or its weights",
@@ -70,6 +85,9 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
     }
     for (uint32_t i = ops->n_in; i < AG_NODE_MAX_IN; i++) {
         added.in[i] = AG_NO_VALUE;
+    }
+    for (uint32_t i = ops->n_more; i < AG_NODE_MAX_MORE; i++) {
+        added.more[i] = AG_NO_VALUE;
     }
     return ag_array_append(&graph->nodes, &added, 1);
 }
@@ -101,7 +119,8 @@ static ag_status_t map_value(ag_graph_t *graph, const ag_graph_t *next, int32_t 
     }
     from = ag_graph_get(next, *value);
     if (numbers[*value] == AG_NO_VALUE) {
-        numbers[*value] = ag_graph_value(graph, from->counter, from->width, from->buffer);
+        numbers[*value] =
+            ag_graph_value_at(graph, from->counter, from->width, from->buffer, from->begin_bytes);
     }
     *value = numbers[*value];
     return *value < 0 ? ag_fail_nomem("joining segments", sizeof(*from)) : AG_OK;
@@ -122,6 +141,9 @@ static ag_status_t append_node(ag_graph_t *graph, const ag_graph_t *next, int32_
     }
     if (status == AG_OK) {
         status = map_value(graph, next, numbers, &node.out);
+    }
+    for (int i = 0; i < AG_NODE_MAX_MORE && status == AG_OK; i++) {
+        status = map_value(graph, next, numbers, &node.more[i]);
     }
     return status == AG_OK ? ag_array_append(&graph->nodes, &node, 1) : status;
 }

@@ -35,12 +35,14 @@ typedef enum ag_node_kind {
 
 enum { AG_KV_BLOCK_TOKENS = 32 }; /* positions in a block of the KV cache */
 
-enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1, AG_NODE_MAX_IN = 3 };
+enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1 };
+enum { AG_NODE_MAX_IN = 6, AG_NODE_MAX_MORE = 2 };
 
 typedef struct ag_value {
     ag_counter_t counter;
     uint32_t width;
-    int32_t buffer; /* the program's buffer, or AG_INTERNAL */
+    int32_t buffer;       /* the program's buffer, or AG_INTERNAL */
+    uint64_t begin_bytes; /* in that buffer */
     /* of an internal one, set by compiling: */
     bool is_own;           /* each thread has a copy, and makes all of it */
     uint64_t offset_bytes; /* in the segment's scratch, or in each thread's */
@@ -57,11 +59,12 @@ typedef struct ag_graph_param {
 
 typedef struct ag_node {
     ag_node_kind_t kind;
-    uint32_t layer;             /* KV_APPEND and ATTENTION: index of the KV cache */
-    int32_t in[AG_NODE_MAX_IN]; /* values; AG_NO_VALUE where unused */
-    int32_t out;                /* may be one of in: the node works in place */
-    int32_t weight, bias;       /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
-                                   others' follow */
+    uint32_t layer;                 /* KV_APPEND and ATTENTION: index of the KV cache */
+    int32_t in[AG_NODE_MAX_IN];     /* values; AG_NO_VALUE where unused */
+    int32_t out;                    /* may be one of in: the node works in place */
+    int32_t more[AG_NODE_MAX_MORE]; /* further outputs of an operator that has some */
+    int32_t weight, bias; /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
+                             others' follow */
     union {
         struct {
             uint64_t vocab_begin;
@@ -113,6 +116,10 @@ void ag_graph_fini(ag_graph_t *graph);
 /** Add a value; a buffer that the graph already has gives that value again. @return its number or <
  * 0. */
 int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer);
+
+/** The same of a part of a buffer, which holds several values. */
+int32_t ag_graph_value_at(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer,
+                          uint64_t begin_bytes);
 
 /**
  * Add a node after checking its shapes against params.

@@ -33,6 +33,7 @@ typedef struct ag_node_ops {
     ag_node_run_fn_t *run;
     ag_node_cost_fn_t *cost;
     ag_node_scratch_fn_t *thread_scratch;
+    uint32_t n_more; /* further outputs; node->more may leave some out */
 } ag_node_ops_t;
 
 extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];
@@ -63,6 +64,16 @@ static inline const ag_value_t *ag_graph_get(const ag_graph_t *graph, int32_t va
 static inline uint32_t ag_graph_width(const ag_graph_t *graph, int32_t value)
 {
     return ag_graph_get(graph, value)->width;
+}
+
+/* What a node touches: its inputs, then its outputs; AG_NO_VALUE where there is none. */
+enum { AG_NODE_MAX_TOUCHED = AG_NODE_MAX_IN + 1 + AG_NODE_MAX_MORE };
+
+static inline int32_t ag_node_touched(const ag_node_t *node, int i)
+{
+    return i < AG_NODE_MAX_IN    ? node->in[i]
+           : i == AG_NODE_MAX_IN ? node->out
+                                 : node->more[i - AG_NODE_MAX_IN - 1];
 }
 
 /** A layer whose rows were prepared by all: what each thread makes of it, others may make for it.

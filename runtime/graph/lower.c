@@ -146,17 +146,15 @@ static ag_status_t add_layer(ag_graph_t *graph, const ag_graph_param_t *params, 
 {
     uint64_t row_bytes = ag_node_prepared_bytes(graph, layer, params);
     held_t made = {.value = layer->in[0], .dtype = params[layer->weight].dtype};
-    ag_node_t prepare = {.kind = AG_NODE_PREPARE,
-                         .layer = layer->layer,
-                         .in = {layer->in[0], AG_NO_VALUE, AG_NO_VALUE},
-                         .weight = layer->weight,
-                         .bias = AG_NO_PARAM};
+    ag_node_t prepare = *layer;
     int32_t *prepared = ag_node_prepared(layer);
     ag_status_t status = AG_OK;
 
-    if (layer->kind == AG_NODE_GROUPED_LINEAR) { /* which begins anew with each group */
-        prepare.in[1] = layer->in[1];
-        prepare.attr = layer->attr;
+    prepare.kind = AG_NODE_PREPARE;
+    prepare.bias = AG_NO_PARAM;
+    prepare.in[2] = AG_NO_VALUE;
+    if (layer->kind == AG_NODE_LINEAR) { /* the other begins anew with each group */
+        prepare.in[1] = AG_NO_VALUE;
     }
     *prepared = find_held(held, made.value, made.dtype);
     if (*prepared == AG_NO_VALUE) {

@@ -32,7 +32,8 @@ float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context
     if (v->buffer != AG_INTERNAL) {
         uint64_t first_row = v->counter == AG_COUNT_TOKENS ? run->first_row : 0;
 
-        bytes = run->memory + run->offsets[v->buffer] + first_row * v->width * sizeof(float);
+        bytes = run->memory + run->offsets[v->buffer] + v->begin_bytes +
+                first_row * v->width * sizeof(float);
     } else if (v->is_own) {
         bytes = run->thread_scratch + context->worker->thread * run->thread_scratch_stride +
                 run->graph->own_offset_bytes + v->offset_bytes;
