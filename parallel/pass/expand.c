@@ -179,7 +179,7 @@ static ag_status_t add_message(const expand_t *expand, uint32_t from, uint32_t f
                   .counter = (uint8_t)buffer->counter,
                   .chunk = expand->chunk,
                   .micro_batch = expand->micro_batch,
-                  .unit_bytes = (uint32_t)buffer->unit_bytes,
+                  .unit_bytes = buffer->unit_bytes,
                   .peer = (int32_t)to,
                   .channel = AG_LINK_CHANNEL};
     ag_status_t status =

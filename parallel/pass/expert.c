@@ -47,7 +47,7 @@ static ag_status_t add_collective(ag_program_t *program, uint32_t rank, const ex
         .counter = (uint8_t)moved->counter,
         .chunk = beside->chunk,
         .micro_batch = beside->micro_batch,
-        .unit_bytes = (uint32_t)moved->unit_bytes,
+        .unit_bytes = moved->unit_bytes,
         .subject = exchange->group,
         .peer = -1,
         .channel = AG_ITEMS(&program->groups, ag_program_group_t)[exchange->group].channel,

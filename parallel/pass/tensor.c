@@ -21,7 +21,7 @@ static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group,
                   .counter = (uint8_t)summed->counter,
                   .chunk = after->chunk,
                   .micro_batch = after->micro_batch,
-                  .unit_bytes = (uint32_t)summed->unit_bytes,
+                  .unit_bytes = summed->unit_bytes,
                   .subject = group,
                   .peer = -1,
                   .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};

@@ -331,7 +331,7 @@ static void read_extent(parser_t *parser, ag_op_t *op)
     if (ag_words_take(&parser->words, "-")) {
         return;
     }
-    op->unit_bytes = number32(parser, "bytes of a unit", UINT32_MAX);
+    op->unit_bytes = ag_words_number(&parser->words, "bytes of a unit", 0, MOST_UNIT_BYTES);
     ag_words_expect(&parser->words, "x");
     op->counter = (uint8_t)ag_words_choose(&parser->words, "what is counted", AG_N_SIZE_COUNTERS,
                                            nth_counter);
@@ -355,8 +355,8 @@ static void read_after(parser_t *parser, ag_op_t *op)
     } while (ag_words_take(&parser->words, ","));
 }
 
-/* "r:x w+:p", "-" */
-static uint32_t read_uses(parser_t *parser, ag_use_t uses[UINT8_MAX])
+/* "r:x w+:p rw&:g", "-" */
+static uint32_t read_uses(parser_t *parser, ag_use_t uses[AG_MAX_USES])
 {
     uint32_t n_uses = 0;
 
@@ -370,10 +370,12 @@ static uint32_t read_uses(parser_t *parser, ag_use_t uses[UINT8_MAX])
             mode |= AG_USE_PARTIAL;
         } else if ((mode & AG_USE_WRITE) && ag_words_take(&parser->words, "/")) {
             mode |= AG_USE_SHARE;
+        } else if (mode == (AG_USE_READ | AG_USE_WRITE) && ag_words_take(&parser->words, "&")) {
+            mode |= AG_USE_ADD;
         }
         ag_words_expect(&parser->words, ":");
         uses[n_uses++] = (ag_use_t){read_buffer_name(parser), mode};
-    } while (n_uses < UINT8_MAX && !ag_words_line_ends(&parser->words));
+    } while (n_uses < AG_MAX_USES && !ag_words_line_ends(&parser->words));
     return n_uses;
 }
 
@@ -381,7 +383,7 @@ static uint32_t read_uses(parser_t *parser, ag_use_t uses[UINT8_MAX])
 static void read_op(parser_t *parser)
 {
     uint64_t number = rank_of(parser)->ops.n_items;
-    ag_use_t uses[UINT8_MAX];
+    ag_use_t uses[AG_MAX_USES];
     ag_op_t op = {0};
     uint32_t n_uses;
 

@@ -135,12 +135,12 @@ ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_
     ag_op_t added = *op;
     ag_status_t status;
 
-    if (n_uses > UINT8_MAX) {
+    if (n_uses > AG_MAX_USES) {
         return ag_fail(AG_ERR_UNSUPPORTED, "an operation that uses %u buffers (at most %d)", n_uses,
-                       UINT8_MAX);
+                       AG_MAX_USES);
     }
     added.first_use = (uint32_t)r->uses.n_items;
-    added.n_uses = (uint8_t)n_uses;
+    added.n_uses = (uint16_t)n_uses;
     status = ag_array_append(&r->uses, uses, n_uses);
     return status == AG_OK ? ag_array_append(&r->ops, &added, 1) : status;
 }
@@ -151,9 +151,9 @@ ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op
     ag_rank_program_t *r = &program->ranks[rank];
     uint32_t first_use = (uint32_t)r->uses.n_items;
 
-    if (ag_rank_ops(r)[op].n_uses == UINT8_MAX) {
+    if (ag_rank_ops(r)[op].n_uses == AG_MAX_USES) {
         return ag_fail(AG_ERR_UNSUPPORTED, "an operation that uses more than %d buffers",
-                       UINT8_MAX);
+                       AG_MAX_USES);
     }
     for (uint32_t i = 0; i < ag_rank_ops(r)[op].n_uses; i++) {
         ag_use_t known = ag_op_uses(r, &ag_rank_ops(r)[op])[i];

@@ -54,15 +54,18 @@ enum {
     AG_USE_WRITE = 2,
     AG_USE_PARTIAL = 4, /* with WRITE: what is written is this rank's part of a sum */
     AG_USE_SHARE = 8,   /* with WRITE: what is written are this rank's rows of all */
+    AG_USE_ADD = 16,    /* with READ and WRITE: added to what stands there, which stays what it is,
+                           whole or a part of a sum */
 };
 
 /** Some of the above; a part of a sum or a share only with write, and not both. */
 static inline bool ag_use_mode_is_sound(uint32_t mode)
 {
-    return mode == AG_USE_READ || ((mode & AG_USE_WRITE) && mode < (AG_USE_PARTIAL | AG_USE_SHARE));
+    return mode == AG_USE_READ || mode == (AG_USE_READ | AG_USE_WRITE | AG_USE_ADD) ||
+           ((mode & AG_USE_WRITE) && mode < (AG_USE_PARTIAL | AG_USE_SHARE));
 }
 
-enum { AG_MAX_MOVED = 4 };
+enum { AG_MAX_MOVED = 4, AG_MAX_USES = 8192 };
 
 /* Which of a step's rows an operation works on: then all its buffers that are counted in tokens are
  * used in these rows alone. */
@@ -109,18 +112,18 @@ typedef struct ag_op {
     uint8_t kind;
     uint8_t stream;
     uint8_t counter; /* of the extent */
-    uint8_t n_uses;
-    uint16_t chunk; /* which part of the model, in the schedule's numbers */
+    uint8_t half;    /* ag_half_t: of the step's rows */
+    uint16_t chunk;  /* which part of the model, in the schedule's numbers */
     uint16_t micro_batch;
-    uint32_t unit_bytes; /* of the extent: a message or a collective moves unit_bytes * counter */
+    uint64_t unit_bytes; /* of the extent: a message or a collective moves unit_bytes * counter */
     uint32_t subject;    /* SEGMENT: the rank's segment; collective: the program's group */
     int32_t peer;        /* SEND, RECV: world rank; else -1 */
     uint32_t channel;    /* SEND, RECV: the pair's; collective: the group's */
     uint32_t first_use;  /* in the rank's uses */
     uint32_t first_dep;  /* in the rank's deps; filled by linking */
     uint32_t n_deps;
-    uint8_t half; /* ag_half_t: of the step's rows */
-    uint8_t reserved[3];
+    uint16_t n_uses;
+    uint8_t reserved[2];
 } ag_op_t;
 
 _Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes to a side table");

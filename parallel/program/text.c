@@ -128,7 +128,8 @@ static void put_extent_and_after(const ag_rank_program_t *rank, const ag_op_t *o
     int n_chars = 0;
 
     if (op->unit_bytes > 0 || op->counter != AG_SIZE_ONE) {
-        put(file, &n_chars, "%u x %s", op->unit_bytes, ag_counter_names[op->counter]);
+        put(file, &n_chars, "%llu x %s", (unsigned long long)op->unit_bytes,
+            ag_counter_names[op->counter]);
     } else {
         put(file, &n_chars, "-");
     }
@@ -151,9 +152,9 @@ static void put_uses(const ag_rank_program_t *rank, const ag_op_t *op, FILE *fil
     for (uint32_t i = 0; i < op->n_uses; i++) {
         const ag_use_t *use = &ag_op_uses(rank, op)[i];
 
-        fprintf(file, "%s%s%s%s%s:%s", i == 0 ? "" : " ", use->mode & AG_USE_READ ? "r" : "",
+        fprintf(file, "%s%s%s%s%s%s:%s", i == 0 ? "" : " ", use->mode & AG_USE_READ ? "r" : "",
                 use->mode & AG_USE_WRITE ? "w" : "", use->mode & AG_USE_PARTIAL ? "+" : "",
-                use->mode & AG_USE_SHARE ? "/" : "",
+                use->mode & AG_USE_SHARE ? "/" : "", use->mode & AG_USE_ADD ? "&" : "",
                 AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer].name);
     }
     if (op->n_uses == 0) {
