@@ -35,6 +35,22 @@ ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p)
     return AG_OK;
 }
 
+ag_status_t ag_stage_resize(ag_stage_t *stage, uint32_t n_replicas)
+{
+    ag_replica_t *replicas = calloc((size_t)n_replicas + 1, sizeof(*replicas));
+
+    if (replicas == NULL) {
+        return ag_fail_nomem("making a plan", n_replicas * sizeof(*replicas));
+    }
+    for (uint32_t i = 0; i < n_replicas; i++) {
+        replicas[i].micro_batches = 1;
+    }
+    free(stage->replicas);
+    stage->replicas = replicas;
+    stage->n_replicas = n_replicas;
+    return AG_OK;
+}
+
 ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks)
 {
     replica->ranks = calloc((size_t)n_ranks + 1, sizeof(*replica->ranks));
@@ -66,9 +82,24 @@ void ag_plan_destroy(ag_plan_t *plan)
     free(plan);
 }
 
+uint32_t ag_plan_first_micro_batch(const ag_plan_t *plan, uint32_t replica)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 0; i < replica; i++) {
+        first += plan->stages[0].replicas[i].micro_batches;
+    }
+    return first;
+}
+
+uint32_t ag_plan_micro_batches(const ag_plan_t *plan)
+{
+    return ag_plan_first_micro_batch(plan, plan->stages[0].n_replicas);
+}
+
 uint32_t ag_plan_slots(const ag_plan_t *plan)
 {
-    return plan->n_stages;
+    return plan->train.sequence_tokens > 0 ? 1 : plan->n_stages;
 }
 
 uint32_t ag_plan_step_sequences(const ag_plan_t *plan)
@@ -95,6 +126,11 @@ ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p)
     sizes.budget_bytes = NULL;
     *one = sizes;
     stage->layer_end = plan->stages[plan->n_stages - 1].layer_end;
+    stage->replicas[0].micro_batches = ag_plan_micro_batches(plan);
+    one->train.virtual_stages = plan->train.virtual_stages > 0;
+    if (plan->train.virtual_stages > 1) {
+        strcpy(one->train.schedule, AG_SCHEDULE_DEFAULT);
+    }
     status = ag_replica_resize(&stage->replicas[0], 1);
     if (status == AG_OK) {
         stage->replicas[0].shares[0] = 1;

@@ -36,6 +36,19 @@ typedef struct ag_stage {
     ag_holders_t experts;
 } ag_stage_t;
 
+enum { AG_SCHEDULE_CHARS = 16 };
+#define AG_SCHEDULE_DEFAULT "1f1b"
+
+/* What training decides besides. */
+typedef struct ag_plan_train {
+    uint32_t sequence_tokens;         /* of a row of the data; 0: the plan is for inference */
+    uint32_t micro_batch_size;        /* rows of a micro-batch */
+    char schedule[AG_SCHEDULE_CHARS]; /* the name of its generator */
+    uint32_t virtual_stages;          /* chunks of layers that a stage has */
+    uint32_t zero_stage;              /* 1: replicas share the optimizer's state out */
+    bool recompute; /* a layer's activations are computed again, only its input is kept */
+} ag_plan_train_t;
+
 typedef struct ag_plan {
     char spec_hash[17]; /* of the model, 16 hexadecimal digits */
     char family[32];
@@ -50,6 +63,7 @@ typedef struct ag_plan {
     ag_dtype_t kv_type;      /* AG_F32 or AG_F16 */
     uint32_t n_budgets;      /* 0, or one per rank */
     uint64_t *budget_bytes;  /* (n_budgets) DRAM; outside the hash, as host names are */
+    ag_plan_train_t train;
 } ag_plan_t;
 
 /* What the plan must know of a model. */
@@ -76,6 +90,16 @@ typedef struct ag_plan_opts {
     uint32_t batch_tokens;      /* 0 = 512 */
     uint32_t n_sequences;       /* 0 = 1 */
     const char *overlap_tokens; /* "256": rows of a step; "0": never; NULL: "128" */
+    /* training: */
+    uint32_t sequence_tokens;   /* 0: the plan is for inference */
+    uint32_t dp;                /* replicas of each stage; 0 = 1 */
+    uint32_t micro_batch_size;  /* rows; 0 = 1 */
+    uint32_t global_batch_size; /* rows; 0: one micro-batch a replica */
+    const char *micro_batches;  /* "5,3": of each replica */
+    const char *schedule;       /* NULL: "1f1b" */
+    uint32_t virtual_stages;    /* 0 = 1 */
+    uint32_t zero_stage;
+    bool recompute;
 } ag_plan_opts_t;
 
 /**
@@ -96,6 +120,13 @@ ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p);
 
 /** Number of ranks: the sum over stages and replicas. */
 uint32_t ag_plan_ranks(const ag_plan_t *plan);
+
+/** Micro-batches of a step of training, of all replicas; those of one follow those of the one
+ * before. */
+uint32_t ag_plan_micro_batches(const ag_plan_t *plan);
+
+/** The first of a replica's. */
+uint32_t ag_plan_first_micro_batch(const ag_plan_t *plan, uint32_t replica);
 
 /** Steps that are in flight at once, each in a slot of activation memory: one for each stage. */
 uint32_t ag_plan_slots(const ag_plan_t *plan);

@@ -13,9 +13,10 @@ static const char *const compute_names[] = {[AG_COMPUTE_AUTO] = "auto", [AG_COMP
 /* What each object may have, NULL at the end. The last two of a plan are `argosy plan`'s remarks.
  */
 static const char *const plan_keys[] = {
-    "argosy_plan", "model",          "mode",         "stages",    "experts",
-    "compute",     "context_tokens", "batch_tokens", "sequences", "overlap_tokens",
-    "kv_type",     "budgets",        "hash",         "predicted", NULL};
+    "argosy_plan", "model",          "mode",           "stages",
+    "experts",     "compute",        "context_tokens", "batch_tokens",
+    "sequences",   "overlap_tokens", "kv_type",        "budgets",
+    "train",       "hash",           "predicted",      NULL};
 static const char *const model_keys[] = {"spec_hash", "family", NULL};
 static const char *const stage_keys[] = {"layers", "replicas", NULL};
 static const char *const replica_keys[] = {"ranks", "shares", "tensor_ranks", "micro_batches",
@@ -71,7 +72,7 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
     }
     ag_json_set(json, "argosy_plan", ag_json_new_integer(1));
     ag_json_set(json, "model", model);
-    ag_json_set(json, "mode", text_json("forward"));
+    ag_json_set(json, "mode", text_json(plan->train.sequence_tokens > 0 ? "train" : "forward"));
     ag_json_set(json, "stages", stages);
     ag_json_set(json, "experts", ag_plan_experts_json(plan));
     ag_json_set(json, "compute", text_json(compute_names[plan->compute]));
@@ -92,6 +93,9 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
             ag_json_append(budgets, budget);
         }
         ag_json_set(json, "budgets", budgets);
+    }
+    if (plan->train.sequence_tokens > 0) {
+        ag_json_set(json, "train", ag_plan_train_json(plan));
     }
     return json;
 }
@@ -114,8 +118,8 @@ ag_status_t ag_plan_read_number(const ag_json_t *json, const char *what, const c
 }
 
 /* What is read here stands in errors later, which are one line: plain ASCII only. */
-static ag_status_t read_text(const ag_json_t *json, const char *what, const char *path, char *text,
-                             size_t n_bytes)
+ag_status_t ag_plan_read_text(const ag_json_t *json, const char *what, const char *path, char *text,
+                              size_t n_bytes)
 {
     size_t n_chars;
     const char *found = ag_json_string(json, &n_chars);
@@ -135,7 +139,7 @@ static ag_status_t read_text(const ag_json_t *json, const char *what, const char
 static ag_status_t read_hash(const ag_json_t *json, const char *what, const char *path,
                              char hash[17])
 {
-    ag_status_t status = read_text(json, what, path, hash, 17);
+    ag_status_t status = ag_plan_read_text(json, what, path, hash, 17);
 
     if (status == AG_OK && (strlen(hash) != 16 || strspn(hash, "0123456789abcdef") != 16)) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be 16 hexadecimal digits", what, path);
@@ -198,17 +202,17 @@ ag_status_t ag_plan_check_keys(const ag_json_t *object, const char *what, const 
 }
 
 /* Ranks that share attention out: all, where nothing is said, or one. */
-static ag_status_t read_tensor_ranks(const ag_json_t *json, const char *what, uint32_t stage,
+static ag_status_t read_tensor_ranks(const ag_json_t *json, const char *what, const char *of,
                                      ag_replica_t *replica)
 {
-    char path[PATH_BYTES];
+    char path[2 * PATH_BYTES];
     ag_status_t status;
 
     replica->tensor_ranks = replica->n_ranks;
     if (json == NULL) {
         return AG_OK;
     }
-    snprintf(path, sizeof(path), "stages[%u].replicas[0].tensor_ranks", stage);
+    snprintf(path, sizeof(path), "%s.tensor_ranks", of);
     status = ag_plan_read_number(json, what, path, 1, replica->n_ranks, &replica->tensor_ranks);
     if (status == AG_OK && replica->tensor_ranks > 1 && replica->tensor_ranks != replica->n_ranks) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be 1 or the number of ranks, %u", what, path,
@@ -218,15 +222,16 @@ static ag_status_t read_tensor_ranks(const ag_json_t *json, const char *what, ui
 }
 
 static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_t stage,
-                                ag_replica_t *replica)
+                                uint32_t number, uint32_t most_micro_batches, ag_replica_t *replica)
 {
     const ag_json_t *ranks = ag_json_get(json, "ranks");
     size_t n = ag_json_size(ranks);
     uint64_t sum = 0;
-    char path[PATH_BYTES];
+    char of[PATH_BYTES], path[2 * PATH_BYTES];
     ag_status_t status;
 
-    snprintf(path, sizeof(path), "stages[%u].replicas[0].ranks", stage);
+    snprintf(of, sizeof(of), "stages[%u].replicas[%u]", stage, number);
+    snprintf(path, sizeof(path), "%s.ranks", of);
     if (ag_json_kind(ranks) != AG_JSON_ARRAY || n == 0 || n > AG_MAX_STAGE_RANKS) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be a list of 1 to %d", what, path,
                        AG_MAX_STAGE_RANKS);
@@ -236,7 +241,7 @@ static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_
         status =
             read_numbers(ranks, what, path, AG_MAX_RANKS - 1, replica->n_ranks, replica->ranks);
     }
-    snprintf(path, sizeof(path), "stages[%u].replicas[0].shares", stage);
+    snprintf(path, sizeof(path), "%s.shares", of);
     if (status == AG_OK) {
         status = read_numbers(ag_json_get(json, "shares"), what, path, AG_MAX_SHARE,
                               replica->n_ranks, replica->shares);
@@ -250,22 +255,42 @@ static ag_status_t read_replica(const ag_json_t *json, const char *what, uint32_
     if (sum == 0) {
         return ag_fail(AG_ERR_INVALID, "%s: %s are all 0: one must be above", what, path);
     }
-    status = read_tensor_ranks(ag_json_get(json, "tensor_ranks"), what, stage, replica);
+    status = read_tensor_ranks(ag_json_get(json, "tensor_ranks"), what, of, replica);
     if (status != AG_OK) {
         return status;
     }
-    snprintf(path, sizeof(path), "stages[%u].replicas[0].micro_batches", stage);
-    status = ag_plan_read_number(ag_json_get(json, "micro_batches"), what, path, 1, 1,
-                                 &replica->micro_batches);
-    snprintf(path, sizeof(path), "stages[%u].replicas[0]", stage);
-    return status == AG_OK ? ag_plan_check_keys(json, what, path, replica_keys) : status;
+    snprintf(path, sizeof(path), "%s.micro_batches", of);
+    status = ag_plan_read_number(ag_json_get(json, "micro_batches"), what, path, 1,
+                                 most_micro_batches, &replica->micro_batches);
+    return status == AG_OK ? ag_plan_check_keys(json, what, of, replica_keys) : status;
+}
+
+static ag_status_t read_replicas(const ag_json_t *json, const char *what, uint32_t stage,
+                                 bool trains, ag_stage_t *of)
+{
+    uint32_t most = trains ? AG_MAX_REPLICAS : 1, n = (uint32_t)ag_json_size(json);
+    ag_status_t status;
+
+    if (ag_json_kind(json) != AG_JSON_ARRAY || ag_json_size(json) == 0 ||
+        ag_json_size(json) > most) {
+        return trains
+                   ? ag_fail(AG_ERR_INVALID, "%s: stages[%u].replicas must be a list of 1 to %u",
+                             what, stage, most)
+                   : ag_fail(AG_ERR_INVALID,
+                             "%s: stages[%u].replicas must be a list of one replica", what, stage);
+    }
+    status = ag_stage_resize(of, n);
+    for (uint32_t i = 0; i < n && status == AG_OK; i++) {
+        status = read_replica(ag_json_at(json, i), what, stage, i,
+                              trains ? AG_MAX_MICRO_BATCHES : 1, &of->replicas[i]);
+    }
+    return status;
 }
 
 static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number,
-                              uint32_t layer_begin, ag_stage_t *stage)
+                              uint32_t layer_begin, bool trains, ag_stage_t *stage)
 {
-    const ag_json_t *layers = ag_json_get(json, "layers"),
-                    *replicas = ag_json_get(json, "replicas");
+    const ag_json_t *layers = ag_json_get(json, "layers");
     char path[PATH_BYTES];
     ag_status_t status;
 
@@ -288,13 +313,26 @@ static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t 
                        "so it must begin with %u and not be empty",
                        what, path, stage->layer_begin, stage->layer_end, layer_begin);
     }
-    if (ag_json_kind(replicas) != AG_JSON_ARRAY || ag_json_size(replicas) != 1) {
-        return ag_fail(AG_ERR_INVALID, "%s: stages[%u].replicas must be a list of one replica",
-                       what, number);
-    }
-    status = read_replica(ag_json_at(replicas, 0), what, number, &stage->replicas[0]);
     snprintf(path, sizeof(path), "stages[%u]", number);
+    status = read_replicas(ag_json_get(json, "replicas"), what, number, trains, stage);
     return status == AG_OK ? ag_plan_check_keys(json, what, path, stage_keys) : status;
+}
+
+static ag_status_t see_ranks(const char *what, uint32_t stage, uint32_t number,
+                             const ag_replica_t *replica, uint32_t n_ranks, bool *seen)
+{
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        if (replica->ranks[i] >= n_ranks || seen[replica->ranks[i]]) {
+            return ag_fail(AG_ERR_INVALID,
+                           "%s: stages[%u].replicas[%u].ranks[%u] is %u, which stands %s: "
+                           "a plan of %u ranks names 0 to %u, each once",
+                           what, stage, number, i, replica->ranks[i],
+                           replica->ranks[i] >= n_ranks ? "beyond the last" : "twice", n_ranks,
+                           n_ranks - 1);
+        }
+        seen[replica->ranks[i]] = true;
+    }
+    return AG_OK;
 }
 
 /* Ranks 0 to n - 1, each once. */
@@ -313,19 +351,8 @@ static ag_status_t check_ranks(const ag_plan_t *plan, const char *what)
         return ag_fail_nomem("reading a plan", n_ranks);
     }
     for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
-        const ag_replica_t *replica = &plan->stages[s].replicas[0];
-
-        for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
-            if (replica->ranks[i] >= n_ranks || seen[replica->ranks[i]]) {
-                status = ag_fail(AG_ERR_INVALID,
-                                 "%s: stages[%u].replicas[0].ranks[%u] is %u, which stands %s: "
-                                 "a plan of %u ranks names 0 to %u, each once",
-                                 what, s, i, replica->ranks[i],
-                                 replica->ranks[i] >= n_ranks ? "beyond the last" : "twice",
-                                 n_ranks, n_ranks - 1);
-            } else {
-                seen[replica->ranks[i]] = true;
-            }
+        for (uint32_t i = 0; i < plan->stages[s].n_replicas && status == AG_OK; i++) {
+            status = see_ranks(what, s, i, &plan->stages[s].replicas[i], n_ranks, seen);
         }
     }
     free(seen);
@@ -336,7 +363,7 @@ static ag_status_t read_compute(const ag_json_t *json, const char *what, ag_plan
 {
     char name[16];
     ag_status_t status =
-        read_text(ag_json_get(json, "compute"), what, "compute", name, sizeof(name));
+        ag_plan_read_text(ag_json_get(json, "compute"), what, "compute", name, sizeof(name));
 
     if (status != AG_OK) {
         return status;
@@ -345,7 +372,7 @@ static ag_status_t read_compute(const ag_json_t *json, const char *what, ag_plan
         return ag_fail(AG_ERR_INVALID, "%s: compute is \"%s\" (known: auto, f32)", what, name);
     }
     plan->compute = strcmp(name, "f32") == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
-    status = read_text(ag_json_get(json, "kv_type"), what, "kv_type", name, sizeof(name));
+    status = ag_plan_read_text(ag_json_get(json, "kv_type"), what, "kv_type", name, sizeof(name));
     if (status != AG_OK) {
         return status;
     }
@@ -394,19 +421,21 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
 {
     const ag_json_t *model = ag_json_get(json, "model"), *stages = ag_json_get(json, "stages");
     uint32_t next_layer = 0;
+    bool trains = false;
     char mode[16];
     ag_status_t status =
         read_hash(ag_json_get(model, "spec_hash"), what, "model.spec_hash", plan->spec_hash);
 
 #define THEN(call) status = status == AG_OK ? (call) : status
-    THEN(read_text(ag_json_get(model, "family"), what, "model.family", plan->family,
-                   sizeof(plan->family)));
-    THEN(read_text(ag_json_get(json, "mode"), what, "mode", mode, sizeof(mode)));
-    if (status == AG_OK && strcmp(mode, "forward") != 0) {
-        status = ag_fail(AG_ERR_INVALID, "%s: mode is \"%s\" (known: forward)", what, mode);
+    THEN(ag_plan_read_text(ag_json_get(model, "family"), what, "model.family", plan->family,
+                           sizeof(plan->family)));
+    THEN(ag_plan_read_text(ag_json_get(json, "mode"), what, "mode", mode, sizeof(mode)));
+    if (status == AG_OK && strcmp(mode, "forward") != 0 && strcmp(mode, "train") != 0) {
+        status = ag_fail(AG_ERR_INVALID, "%s: mode is \"%s\" (known: forward, train)", what, mode);
     }
+    trains = status == AG_OK && strcmp(mode, "train") == 0;
     for (uint32_t s = 0; s < plan->n_stages; s++) {
-        THEN(read_stage(ag_json_at(stages, s), what, s, next_layer, &plan->stages[s]));
+        THEN(read_stage(ag_json_at(stages, s), what, s, next_layer, trains, &plan->stages[s]));
         next_layer = plan->stages[s].layer_end;
     }
     THEN(check_ranks(plan, what));
@@ -415,12 +444,15 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
     THEN(ag_plan_read_number(ag_json_get(json, "context_tokens"), what, "context_tokens", 1,
                              AG_MAX_TOKENS, &plan->context_tokens));
     THEN(ag_plan_read_number(ag_json_get(json, "batch_tokens"), what, "batch_tokens", 1,
-                             plan->context_tokens, &plan->batch_tokens));
+                             trains ? AG_MAX_TOKENS : plan->context_tokens, &plan->batch_tokens));
     THEN(ag_plan_read_number(ag_json_get(json, "sequences"), what, "sequences", 1, AG_MAX_SEQUENCES,
                              &plan->n_sequences));
     if (ag_json_get(json, "overlap_tokens") != NULL) {
         THEN(ag_plan_read_number(ag_json_get(json, "overlap_tokens"), what, "overlap_tokens", 1,
                                  AG_MAX_TOKENS, &plan->overlap_tokens));
+    }
+    if (trains || ag_json_get(json, "train") != NULL) {
+        THEN(ag_plan_read_train(ag_json_get(json, "train"), what, plan));
     }
     THEN(read_budgets(ag_json_get(json, "budgets"), what, plan));
     THEN(ag_plan_check_keys(model, what, "model", model_keys));

@@ -98,6 +98,25 @@ static ag_status_t parse_lists(const char *option, const char *text, const char 
     return status;
 }
 
+ag_status_t ag_plan_parse_numbers(const char *option, const char *text, uint32_t most,
+                                  uint32_t *numbers, uint32_t *n_p)
+{
+    number_lists_t lists = {.numbers = AG_ARRAY(uint32_t), .ends = AG_ARRAY(size_t)};
+    ag_status_t status = parse_lists(option, text, ",", &lists);
+    size_t n = lists.numbers.n_items;
+
+    if (status == AG_OK && n > most) {
+        status = ag_fail(AG_ERR_INVALID, "%s \"%s\" has more than %u numbers", option, text, most);
+    }
+    if (status == AG_OK) {
+        memcpy(numbers, lists.numbers.items, n * sizeof(*numbers));
+        *n_p = (uint32_t)n;
+    }
+    ag_array_fini(&lists.numbers);
+    ag_array_fini(&lists.ends);
+    return status;
+}
+
 static ag_status_t parse_options(const ag_plan_opts_t *opts, parsed_t *parsed)
 {
     ag_status_t status = parse_lists("--tp", opts->tp, ",", &parsed->tp);
@@ -283,9 +302,8 @@ static ag_status_t fill_experts(uint32_t n_experts, const uint32_t *counts,
 
 static ag_status_t fill_replica(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                                 const parsed_t *parsed, uint32_t stage, uint32_t *next_rank,
-                                ag_stage_t *filled)
+                                ag_replica_t *replica, ag_holders_t *holders)
 {
-    ag_replica_t *replica = &filled->replicas[0];
     const uint32_t *shares = NULL, *counts = NULL;
     uint32_t tp = 0, degree = 0;
     uint64_t sum = 0;
@@ -315,7 +333,24 @@ static ag_status_t fill_replica(const ag_plan_model_t *model, const ag_plan_opts
                        "--tensor-split %s gives nobody in stage %u a share: give one above 0",
                        opts->tensor_split, stage);
     }
-    return fill_experts(model->n_experts, counts, replica, &filled->experts);
+    return holders != NULL ? fill_experts(model->n_experts, counts, replica, holders) : AG_OK;
+}
+
+static ag_status_t fill_stage(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
+                              const parsed_t *parsed, uint32_t stage, uint32_t *next_rank,
+                              ag_stage_t *filled)
+{
+    uint32_t n_replicas = opts->dp > 0 ? opts->dp : 1;
+    ag_status_t status =
+        n_replicas <= AG_MAX_REPLICAS
+            ? ag_stage_resize(filled, n_replicas)
+            : ag_fail(AG_ERR_INVALID, "--dp %u: give at most %d", opts->dp, AG_MAX_REPLICAS);
+
+    for (uint32_t i = 0; i < n_replicas && status == AG_OK; i++) {
+        status = fill_replica(model, opts, parsed, stage, next_rank, &filled->replicas[i],
+                              i == 0 ? &filled->experts : NULL);
+    }
+    return status;
 }
 
 static ag_status_t fill_layers(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
@@ -494,7 +529,7 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
     ag_status_t status = fill_layers(model, opts, parsed, plan);
 
     for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
-        status = fill_replica(model, opts, parsed, s, &next_rank, &plan->stages[s]);
+        status = fill_stage(model, opts, parsed, s, &next_rank, &plan->stages[s]);
     }
     if (status == AG_OK) {
         status = fill_budgets(opts, plan);
@@ -502,7 +537,10 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
     if (status == AG_OK) {
         status = fill_overlap(opts, plan);
     }
-    return status == AG_OK ? fill_sizes(model, opts, plan) : status;
+    if (status == AG_OK) {
+        status = fill_sizes(model, opts, plan);
+    }
+    return status == AG_OK && opts->sequence_tokens > 0 ? ag_plan_fill_train(opts, plan) : status;
 }
 
 ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts,

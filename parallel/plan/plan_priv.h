@@ -12,10 +12,30 @@ enum {
     AG_MAX_SEQUENCES = 65536,
     AG_MAX_TOKENS = 1 << 24,
     AG_MAX_EXPERTS = 4096,
+    AG_MAX_MICRO_BATCHES = 4096, /* of all replicas */
+    AG_MAX_REPLICAS = 4096,
 };
 
 /** An empty plan of n stages, each with one replica without ranks. */
 ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p);
+
+/** Storage for n replicas instead of those without ranks that a stage has. */
+ag_status_t ag_stage_resize(ag_stage_t *stage, uint32_t n_replicas);
+
+/** A list of whole numbers, "5,3". @param n_p  out: how many; more than `most` are refused. */
+ag_status_t ag_plan_parse_numbers(const char *option, const char *text, uint32_t most,
+                                  uint32_t *numbers, uint32_t *n_p);
+
+/** What training decides, and the micro-batches of the replicas, which are there. */
+ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan);
+
+/** The member "train". */
+ag_json_t *ag_plan_train_json(const ag_plan_t *plan);
+ag_status_t ag_plan_read_train(const ag_json_t *json, const char *what, ag_plan_t *plan);
+
+/** A word of plain characters. */
+ag_status_t ag_plan_read_text(const ag_json_t *json, const char *what, const char *path, char *text,
+                              size_t n_bytes);
 
 /** Storage for a replica's ranks and shares, zeroed. */
 ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks);

@@ -197,12 +197,12 @@ Test(text, that_is_none_is_told_with_its_line_and_what_stands_there)
 
 Test(text, of_more_uses_or_parts_than_can_be_is_refused)
 {
-    static char text[1 << 16];
+    static char text[1 << 17];
     ag_program_t *program = NULL;
     size_t n_chars = (size_t)sprintf(text, HEADING "rank 0:\nbuffer x 1 x one\n"
                                                    "0 compute SEGMENT add mb0 - - ");
 
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i <= AG_MAX_USES; i++) {
         n_chars += (size_t)sprintf(text + n_chars, "r:x ");
     }
     cr_expect_eq(program_from_text(text, &program), AG_ERR_INVALID);
