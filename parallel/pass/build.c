@@ -230,7 +230,8 @@ ag_status_t ag_build_create(const ag_plan_t *plan, const ag_model_t *model, ag_b
     build->model = model;
     build->n_ranks = n_ranks;
     for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
-        ag_params_init(&build->ranks[r].params, plan->compute == AG_COMPUTE_F32);
+        ag_params_init(&build->ranks[r].params,
+                       plan->compute == AG_COMPUTE_F32 || plan->train.sequence_tokens > 0);
         status = ag_mesh_place(plan, r, &build->ranks[r].place);
     }
     for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
@@ -265,12 +266,26 @@ static void free_graph(void *inside)
     free(inside);
 }
 
+/* Inference: one micro-batch through the stages and back. */
+static ag_status_t expand(ag_program_t *program, ag_build_t *build)
+{
+    ag_schedule_t *schedule = NULL;
+    ag_status_t status = ag_generate_ring(
+        &(ag_pipeline_shape_t){.stages = build->plan->n_stages, .micro_batches = 1}, &schedule);
+
+    if (status == AG_OK) {
+        status = ag_pass_expand(program, build, schedule);
+    }
+    ag_schedule_destroy(schedule);
+    return status;
+}
+
 /* The passes in order, and what the checker may expect after each. */
-static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
-                              const ag_schedule_t *schedule, bool check)
+static ag_status_t run_passes(ag_program_t *program, ag_build_t *build, bool check)
 {
     const ag_plan_t *plan = build->plan;
-    ag_status_t status = ag_pass_expand(program, build, schedule);
+    bool trains = plan->train.sequence_tokens > 0;
+    ag_status_t status = trains ? ag_pass_expand_train(program, build) : expand(program, build);
 
 #define CHECK(stage, name)                                                                         \
     status = status == AG_OK && check ? ag_program_check(program, plan, stage, name) : status
@@ -279,9 +294,11 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build,
     CHECK(AG_CHECK_SUMMED, "tensor");
     status = status == AG_OK ? ag_pass_expert(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "expert");
+    status = status == AG_OK && trains ? ag_pass_reduce(program, build) : status;
+    CHECK(AG_CHECK_EXCHANGED, "reduce");
     status = status == AG_OK ? ag_pass_fuse(program, plan) : status;
     CHECK(AG_CHECK_EXCHANGED, "fuse");
-    status = status == AG_OK ? ag_pass_split(program, plan) : status;
+    status = status == AG_OK && !trains ? ag_pass_split(program, plan) : status;
     CHECK(AG_CHECK_EXCHANGED, "split");
     status = status == AG_OK ? ag_pass_compile(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "compile");
@@ -316,19 +333,14 @@ ag_status_t ag_build_program(ag_build_t *build, const uint64_t bounds[AG_N_SIZE_
                              bool check, ag_program_t **program_p)
 {
     uint64_t all_bounds[AG_N_SIZE_COUNTERS];
-    ag_schedule_t *schedule = NULL;
     ag_program_t *program = NULL;
-    ag_status_t status = ag_generate_ring(
-        &(ag_pipeline_shape_t){.stages = build->plan->n_stages, .micro_batches = 1}, &schedule);
+    ag_status_t status;
 
+    find_bounds(build, bounds, all_bounds);
+    status = ag_program_create(build->n_ranks, all_bounds, free_graph, &program);
     if (status == AG_OK) {
-        find_bounds(build, bounds, all_bounds);
-        status = ag_program_create(build->n_ranks, all_bounds, free_graph, &program);
+        status = run_passes(program, build, check);
     }
-    if (status == AG_OK) {
-        status = run_passes(program, build, schedule, check);
-    }
-    ag_schedule_destroy(schedule);
     if (status != AG_OK) {
         ag_program_destroy(program);
         return status;

@@ -18,7 +18,9 @@ static ag_status_t compile_graph(const ag_program_t *program, const ag_build_t *
     memcpy(bounds, program->bounds, sizeof(bounds));
     bounds[AG_SIZE_TOKENS] = ag_half_rows(op->half, bounds[AG_SIZE_TOKENS]);
     *graph_p = graph;
-    return ag_graph_compile(graph, bounds, ag_params_held(params), params->exact);
+    graph->trains = build->plan->train.sequence_tokens > 0;
+    return ag_graph_compile(graph, bounds, ag_params_held(params),
+                            build->plan->compute == AG_COMPUTE_F32);
 }
 
 /* @param scratch  the segment's buffer; UNSEEN: not compiled yet. Its two halves share it. */

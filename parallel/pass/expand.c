@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "parallel/pass/pass.h"
+#include "parallel/pass/expand_priv.h"
 #include "parallel/schedule/schedule.h"
 
 enum { MOST_USES = 5 }; /* of a part */
@@ -125,7 +125,7 @@ static uint32_t part_uses(const expand_t *expand, uint32_t rank, const ag_part_t
     return n;
 }
 
-static ag_status_t new_graph(ag_graph_t **graph_p)
+ag_status_t ag_expand_graph(ag_graph_t **graph_p)
 {
     *graph_p = malloc(sizeof(**graph_p));
     if (*graph_p == NULL) {
@@ -154,7 +154,7 @@ static ag_status_t add_part(expand_t *expand, uint32_t rank, ag_part_kind_t kind
     ag_use_t uses[MOST_USES];
     uint32_t n_uses = part_uses(expand, rank, &part, uses);
     ag_graph_t *graph;
-    ag_status_t status = new_graph(&graph);
+    ag_status_t status = ag_expand_graph(&graph);
 
     if (status != AG_OK) {
         return status;
@@ -193,50 +193,52 @@ static ag_status_t add_message(const expand_t *expand, uint32_t from, uint32_t f
                            : status;
 }
 
-/* A layout in which every rank of a replica holds [0, extent), or its part of the vocabulary. */
-static ag_status_t replica_ranges(const expand_t *expand, const ag_replica_t *replica,
-                                  bool vocabulary, ag_array_t *ranges)
+/* A layout in which every rank of a replica holds the whole residual stream. */
+static ag_status_t replica_ranges(const ag_build_t *build, const ag_replica_t *replica,
+                                  ag_array_t *ranges)
 {
-    const ag_spec_t *spec = expand->build->model->spec;
+    ag_range_t range = {0, build->model->spec->hidden};
+    ag_status_t status = AG_OK;
 
-    for (uint32_t i = 0; i < replica->n_ranks; i++) {
-        const ag_shard_t *shard = &expand->build->ranks[replica->ranks[i]].shard;
-        ag_range_t range = vocabulary ? (ag_range_t){shard->vocab_begin, shard->vocab_end}
-                                      : (ag_range_t){0, spec->hidden};
-        ag_status_t status = ag_array_append(ranges, &range, 1);
-
-        if (status != AG_OK) {
-            return status;
-        }
+    for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
+        status = ag_array_append(ranges, &range, 1);
     }
-    return AG_OK;
+    return status;
 }
 
-/* x goes to every rank of the next stage, whatever the two degrees. */
-static ag_status_t hand_on(expand_t *expand, const ag_replica_t *from, const ag_replica_t *to)
+ag_status_t ag_expand_copies(const ag_build_t *build, const ag_replica_t *from,
+                             const ag_replica_t *to, ag_array_t *copies)
 {
-    uint64_t hidden = expand->build->model->spec->hidden;
+    uint64_t hidden = build->model->spec->hidden;
     ag_array_t from_ranges = AG_ARRAY(ag_range_t), to_ranges = AG_ARRAY(ag_range_t);
-    ag_array_t copies = AG_ARRAY(ag_reshard_copy_t);
-    ag_status_t status = replica_ranges(expand, from, false, &from_ranges);
+    ag_status_t status = replica_ranges(build, from, &from_ranges);
 
     if (status == AG_OK) {
-        status = replica_ranges(expand, to, false, &to_ranges);
+        status = replica_ranges(build, to, &to_ranges);
     }
     if (status == AG_OK) {
         ag_layout_t a = {hidden, from->n_ranks, from->ranks, AG_ITEMS(&from_ranges, ag_range_t)};
         ag_layout_t b = {hidden, to->n_ranks, to->ranks, AG_ITEMS(&to_ranges, ag_range_t)};
 
-        status = ag_reshard_plan(&a, &b, &copies);
+        status = ag_reshard_plan(&a, &b, copies);
     }
+    ag_array_fini(&from_ranges);
+    ag_array_fini(&to_ranges);
+    return status;
+}
+
+/* x goes to every rank of the next stage, whatever the two degrees. */
+static ag_status_t hand_on(expand_t *expand, const ag_replica_t *from, const ag_replica_t *to)
+{
+    ag_array_t copies = AG_ARRAY(ag_reshard_copy_t);
+    ag_status_t status = ag_expand_copies(expand->build, from, to, &copies);
+
     for (size_t i = 0; i < copies.n_items && status == AG_OK; i++) {
         const ag_reshard_copy_t *copy = &AG_ITEMS(&copies, ag_reshard_copy_t)[i];
 
         status = add_message(expand, copy->from_rank, expand->ranks[copy->from_rank].x,
                              copy->to_rank, expand->ranks[copy->to_rank].x);
     }
-    ag_array_fini(&from_ranges);
-    ag_array_fini(&to_ranges);
     ag_array_fini(&copies);
     return status;
 }
@@ -287,7 +289,7 @@ static ag_status_t collect_logits(expand_t *expand, const ag_replica_t *last)
                                              AG_SIZE_OUTPUTS, &output);
 
     if (status == AG_OK) {
-        status = new_graph(&graph);
+        status = ag_expand_graph(&graph);
     }
     for (uint32_t i = 0; i < last->n_ranks && status == AG_OK; i++) {
         const ag_shard_t *shard = &expand->build->ranks[last->ranks[i]].shard;

@@ -9,12 +9,18 @@ struct ag_schedule;
 ag_status_t ag_pass_expand(ag_program_t *program, ag_build_t *build,
                            const struct ag_schedule *schedule);
 
+/** The same of a training program, from the schedules that its plan names. */
+ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build);
+
 /** Sum what is partial, where it is made. */
 ag_status_t ag_pass_tensor(ag_program_t *program, const ag_plan_t *plan);
 
 /** Put the exchanges of a layer's experts around them: numbers of rows, rows, results, and each
  * rank's sums to all. */
 ag_status_t ag_pass_expert(ag_program_t *program, const ag_build_t *build);
+
+/** Training: sum gradients over the replicas, and the totals over all ranks. */
+ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build);
 
 /** Join neighbouring segments: a boundary exists only where bytes leave. */
 ag_status_t ag_pass_fuse(ag_program_t *program, const ag_plan_t *plan);

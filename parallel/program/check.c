@@ -188,6 +188,11 @@ static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t o
     uint8_t kind = ag_rank_ops(&program->ranks[r])[op].kind;
     const char *fault = use->mode & AG_USE_READ ? fault_of_read(kind, *content, stage) : NULL;
 
+    if (use->mode & AG_USE_ADD) { /* which parts of a sum may be, as long as nobody sums them */
+        return *content == WHOLE || *content == PARTIAL
+                   ? AG_OK
+                   : ag_check_fail_at(program, r, op, "adds to what nothing has begun");
+    }
     if (fault != NULL) {
         return ag_check_fail_at(program, r, op, fault);
     }
@@ -235,7 +240,8 @@ static ag_status_t check_rank(const ag_program_t *program, const ag_plan_t *plan
     ag_status_t status = ag_check_form(program, rank);
 
     if (status == AG_OK) {
-        status = check_parts(program, plan, rank);
+        status = plan->train.sequence_tokens > 0 ? ag_check_train_parts(program, plan, rank)
+                                                 : check_parts(program, plan, rank);
     }
     if (status == AG_OK) {
         status = check_contents(program, rank, stage);

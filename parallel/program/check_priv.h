@@ -12,6 +12,9 @@ ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank);
 /** What ranks of several replicas do together each of them does equally often; forms are sound. */
 ag_status_t ag_check_replicas(const ag_program_t *program, const ag_plan_t *plan);
 
+/** A training program's parts of the model, each micro-batch forward and back. */
+ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank);
+
 /** AG_ERR_INVALID: what, and the line at fault, an operation's or a buffer's. */
 ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
                              const char *what);

@@ -22,16 +22,32 @@ const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
     [AG_OP_ALL_TO_ALL] = {NAMED("ALL_TO_ALL"), false, true, false, 2, 4, {R, W, R, R}},
 };
 
-const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor", "out", "in", "collect"};
+const char *const ag_stream_names[AG_N_STREAMS] = {"compute", "tensor",  "out",
+                                                   "in",      "collect", "grad"};
 const char *const ag_counter_names[AG_N_SIZE_COUNTERS] = {"one",       "tokens", "outputs",
                                                           "sequences", "sent",   "received"};
 
 const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
-    [AG_PART_EMBED] = {NAMED("embed"), false},     [AG_PART_ATTN] = {NAMED("attn"), true},
-    [AG_PART_FFN] = {NAMED("ffn"), true},          [AG_PART_ROUTE] = {NAMED("route"), true},
-    [AG_PART_EXPERTS] = {NAMED("experts"), true},  [AG_PART_COMBINE] = {NAMED("combine"), true},
-    [AG_PART_ADD] = {NAMED("add"), false},         [AG_PART_HEAD] = {NAMED("head"), false},
+    [AG_PART_EMBED] = {NAMED("embed"), false},
+    [AG_PART_ATTN] = {NAMED("attn"), true},
+    [AG_PART_FFN] = {NAMED("ffn"), true},
+    [AG_PART_ROUTE] = {NAMED("route"), true},
+    [AG_PART_EXPERTS] = {NAMED("experts"), true},
+    [AG_PART_COMBINE] = {NAMED("combine"), true},
+    [AG_PART_ADD] = {NAMED("add"), false},
+    [AG_PART_HEAD] = {NAMED("head"), false},
     [AG_PART_COLLECT] = {NAMED("collect"), false},
+    [AG_PART_LOSS] = {NAMED("loss"), false},
+    [AG_PART_HEAD_B] = {NAMED("head_b"), false},
+    [AG_PART_HEAD_NORM_B] = {NAMED("head_nb"), false},
+    [AG_PART_FFN_B] = {NAMED("ffn_b"), true},
+    [AG_PART_FFN_NORM_B] = {NAMED("ffn_nb"), true},
+    [AG_PART_ATTN_B] = {NAMED("attn_b"), true},
+    [AG_PART_ATTN_NORM_B] = {NAMED("attn_nb"), true},
+    [AG_PART_EMBED_B] = {NAMED("embed_b"), false},
+    [AG_PART_ZERO] = {NAMED("zero"), false},
+    [AG_PART_TOTALS] = {NAMED("totals"), false},
+    [AG_PART_UPDATE] = {NAMED("update"), false},
 };
 
 #undef NAMED

@@ -23,6 +23,7 @@ typedef enum ag_stream {
     AG_STREAM_OUT, /* messages: one way does not wait for the other */
     AG_STREAM_IN,
     AG_STREAM_COLLECT, /* what is done with what came back, while the next step is computed */
+    AG_STREAM_GRAD,    /* sums of gradients, behind the arithmetic */
     AG_N_STREAMS
 } ag_stream_t;
 
@@ -152,6 +153,18 @@ typedef enum ag_part_kind {
     AG_PART_ADD,
     AG_PART_HEAD,
     AG_PART_COLLECT, /* shards of the logits side by side */
+    /* training: */
+    AG_PART_LOSS,
+    AG_PART_HEAD_B, /* <part>_B: its gradients, but for its first norm's: */
+    AG_PART_HEAD_NORM_B,
+    AG_PART_FFN_B,
+    AG_PART_FFN_NORM_B,
+    AG_PART_ATTN_B,
+    AG_PART_ATTN_NORM_B,
+    AG_PART_EMBED_B,
+    AG_PART_ZERO,   /* gradients begin anew */
+    AG_PART_TOTALS, /* this rank's part of the loss, and of the gradients' norm */
+    AG_PART_UPDATE, /* the optimizer */
     AG_N_PART_KINDS,
 } ag_part_kind_t;
 

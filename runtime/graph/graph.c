@@ -33,7 +33,7 @@ int32_t ag_graph_value_at(ag_graph_t *graph, ag_counter_t counter, uint32_t widt
     for (size_t i = 0; buffer != AG_INTERNAL && i < graph->values.n_items; i++) {
         const ag_value_t *known = ag_graph_get(graph, (int32_t)i);
 
-        if (known->buffer == buffer && known->begin_bytes == begin_bytes) {
+        if (known->buffer == buffer && known->begin_bytes == begin_bytes && known->width == width) {
             return (int32_t)i;
         }
     }
@@ -280,7 +280,7 @@ void ag_graph_region(void *arg, const ag_worker_t *worker)
         .prepared = &prepared,
         .claim_stride = run->thread_scratch_stride,
         .gemm = run->gemm,
-        .isa = run->graph->exact ? NULL : run->isa,
+        .isa = run->graph->exact && !run->graph->trains ? NULL : run->isa,
     };
 
     if (run->thread_scratch_stride > 0) {

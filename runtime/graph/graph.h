@@ -7,6 +7,7 @@
 #include "runtime/base/array.h"
 #include "runtime/base/clock.h"
 #include "runtime/kernel/kernel.h"
+#include "runtime/kernel/train.h"
 #include "runtime/task/trace.h"
 
 typedef enum ag_node_kind {
@@ -30,10 +31,40 @@ typedef enum ag_node_kind {
     AG_NODE_REGROUP,
     AG_NODE_GROUPED_LINEAR,
     AG_NODE_COMBINE,
+    /* training: */
+    AG_NODE_SELF_ATTENTION, /* of the step's rows among themselves, without a cache */
+    AG_NODE_LOSS_STATISTICS,
+    AG_NODE_LOSS,
+    AG_NODE_ADD_LOSSES,
+    AG_NODE_LINEAR_GRAD, /* <operator>_GRAD: of its input, _WEIGHT_GRAD: of its weight */
+    AG_NODE_LINEAR_WEIGHT_GRAD,
+    AG_NODE_NORM_GRAD,
+    AG_NODE_NORM_WEIGHT_GRAD,
+    AG_NODE_ROPE_GRAD,
+    AG_NODE_SELF_ATTENTION_GRAD,
+    AG_NODE_GLU_GRAD,
+    AG_NODE_EMBED_WEIGHT_GRAD,
+    AG_NODE_SELECT_GRAD,
+    AG_NODE_ROUTE_GRAD,
+    AG_NODE_PERMUTE_GRAD,
+    AG_NODE_GROUPED_LINEAR_GRAD,
+    AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD,
+    AG_NODE_COMBINE_GRAD,
+    AG_NODE_ZERO,
+    AG_NODE_SUM_SQUARES,
+    AG_NODE_TOTALS,
+    AG_NODE_ADAMW,
     AG_N_NODE_KINDS,
 } ag_node_kind_t;
 
 enum { AG_KV_BLOCK_TOKENS = 32 }; /* positions in a block of the KV cache */
+
+/* What TOTALS makes: of this rank, and when summed over the ranks of all. */
+typedef enum ag_total {
+    AG_TOTAL_LOSS,    /* sum over the targets, not scaled */
+    AG_TOTAL_SQUARES, /* of gradients */
+    AG_N_TOTALS,
+} ag_total_t;
 
 enum { AG_NO_VALUE = -1, AG_NO_PARAM = -1, AG_INTERNAL = -1 };
 enum { AG_NODE_MAX_IN = 6, AG_NODE_MAX_MORE = 2 };
@@ -55,6 +86,10 @@ typedef struct ag_graph_param {
     uint64_t rows, cols; /* of the slice; either may be 0 */
     uint64_t file_bytes; /* of the slice in the file's encoding */
     const void *data;    /* NULL until loaded */
+    /* training: */
+    float *trained;    /* data, to be changed; else NULL */
+    float *moments[2]; /* of each element, first and second */
+    bool decays;       /* the optimizer's weight decay is for it */
 } ag_graph_param_t;
 
 typedef struct ag_node {
@@ -63,6 +98,7 @@ typedef struct ag_node {
     int32_t in[AG_NODE_MAX_IN];     /* values; AG_NO_VALUE where unused */
     int32_t out;                    /* may be one of in: the node works in place */
     int32_t more[AG_NODE_MAX_MORE]; /* further outputs of an operator that has some */
+    bool adds;                      /* to what stands in its output */
     int32_t weight, bias; /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
                              others' follow */
     union {
@@ -92,6 +128,8 @@ typedef struct ag_node {
             uint32_t n_used, n_experts;   /* for the cost: each row uses some of all */
             bool back;                    /* REGROUP */
         } groups;
+        ag_self_attention_t self_attention;
+        ag_loss_t loss;
     } attr;
     /* set by compiling: */
     uint32_t grain; /* columns that a thread takes together; 0: it takes rows */
@@ -108,6 +146,7 @@ typedef struct ag_graph {
     uint64_t claims_offset_bytes;  /* where claims stand, of thread_scratch_bytes */
     uint32_t n_claims;             /* layers of many rows, in which threads help each other */
     bool exact;
+    bool trains; /* weights are plain, and change */
 } ag_graph_t;
 
 void ag_graph_init(ag_graph_t *graph);

@@ -23,6 +23,12 @@ typedef void ag_node_cost_fn_t(const ag_graph_t *graph, const ag_node_t *node,
 typedef uint64_t ag_node_scratch_fn_t(const ag_graph_t *graph, const ag_node_t *node,
                                       const ag_graph_param_t *params);
 
+typedef struct ag_backward ag_backward_t;
+
+/** Append to the graph that is being written what gives a node's inputs and weights their
+ * gradients; its output's is complete. NULL: there is none. */
+typedef void ag_node_backward_fn_t(ag_backward_t *backward, const ag_node_t *node);
+
 /* One row per node kind: adding an operator adds a row. */
 typedef struct ag_node_ops {
     const char *name;
@@ -33,6 +39,8 @@ typedef struct ag_node_ops {
     ag_node_run_fn_t *run;
     ag_node_cost_fn_t *cost;
     ag_node_scratch_fn_t *thread_scratch;
+    ag_node_backward_fn_t *backward;
+    bool is_cheap;   /* gradients make its output again rather than keep it */
     uint32_t n_more; /* further outputs; node->more may leave some out */
 } ag_node_ops_t;
 
@@ -95,6 +103,22 @@ ag_linear_t ag_node_linear(const ag_graph_param_t *params, const ag_node_t *node
 /** Counts as a node's input has them. */
 ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,
                            const ag_kernel_context_t *context, int32_t counts);
+
+/* nodes_train.c's part of the table. */
+ag_node_infer_fn_t ag_rope_infer, ag_self_attention_infer, ag_self_attention_grad_infer,
+    ag_loss_statistics_infer, ag_loss_infer, ag_add_losses_infer, ag_linear_grad_infer,
+    ag_linear_weight_grad_infer, ag_norm_grad_infer, ag_norm_weight_grad_infer, ag_glu_grad_infer,
+    ag_embed_weight_grad_infer, ag_select_grad_infer, ag_zero_infer, ag_sum_squares_infer,
+    ag_totals_infer, ag_adamw_infer;
+ag_node_run_fn_t ag_self_attention_run, ag_self_attention_grad_run, ag_loss_statistics_run,
+    ag_loss_run, ag_add_losses_run, ag_linear_grad_run, ag_linear_weight_grad_run, ag_norm_grad_run,
+    ag_norm_weight_grad_run, ag_rope_grad_run, ag_glu_grad_run, ag_embed_weight_grad_run,
+    ag_select_grad_run, ag_zero_run, ag_sum_squares_run, ag_totals_run, ag_adamw_run;
+ag_node_scratch_fn_t ag_self_attention_scratch, ag_train_linear_scratch;
+
+/* rules.c's. */
+ag_node_backward_fn_t ag_linear_backward, ag_norm_backward, ag_add_backward, ag_rope_backward,
+    ag_self_attention_backward, ag_glu_backward, ag_embed_backward, ag_select_backward;
 
 /* nodes_experts.c's part of the table. */
 ag_node_infer_fn_t ag_route_infer, ag_count_rows_infer, ag_permute_infer, ag_regroup_infer,

@@ -138,7 +138,7 @@ uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
 {
     ag_linear_t linear;
 
-    if (node->kind != AG_NODE_LINEAR && node->kind != AG_NODE_GROUPED_LINEAR) {
+    if ((node->kind != AG_NODE_LINEAR && node->kind != AG_NODE_GROUPED_LINEAR) || graph->trains) {
         return 0;
     }
     linear = ag_node_linear(params, node);
@@ -180,7 +180,10 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     } else if (find_next(run, node, &next)) { /* few rows: memory is what they wait for */
         linear.next = &next;
     }
-    if (n_rows > 0) {
+    if (run->graph->trains) {
+        ag_kernel_train_linear(context, &linear, ag_run_data(run, context, node->in[0]), n_rows,
+                               run->graph->exact, ag_run_data(run, context, node->out));
+    } else if (n_rows > 0) {
         ag_kernel_linear(context, &linear, ag_run_data(run, context, node->in[0]), n_rows,
                          run->graph->exact, ag_run_data(run, context, node->out));
     }
@@ -204,7 +207,9 @@ uint64_t ag_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
 {
     ag_linear_t linear = ag_node_linear(params, node);
 
-    (void)graph;
+    if (graph->trains) {
+        return ag_train_linear_scratch_bytes();
+    }
     return node->in[ag_node_ops[node->kind].n_in] != AG_NO_VALUE ? 0
                                                                  : ag_linear_scratch_bytes(&linear);
 }
@@ -245,8 +250,8 @@ static void angles_run(const ag_graph_run_t *run, const ag_node_t *node,
 
 /* ROPE: by angles (tokens, rotary), in place on the leading columns of (tokens, width) */
 
-static bool rope_infer(const ag_graph_t *graph, const ag_node_t *node,
-                       const ag_graph_param_t *params, uint32_t *width_p)
+bool ag_rope_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                   uint32_t *width_p)
 {
     const ag_rope_t *rope = &node->attr.rope;
 
@@ -420,14 +425,16 @@ static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
 
 const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run, embed_cost,
-                       NULL},
-    [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL},
+                       NULL, .backward = ag_embed_backward},
+    [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL,
+                      .backward = ag_norm_backward, .is_cheap = true},
     [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
-                        linear_cost, ag_linear_scratch},
+                        linear_cost, ag_linear_scratch, .backward = ag_linear_backward},
     [AG_NODE_ANGLES] = {"ANGLES", 0, true, AG_BY_ROWS, AG_BY_ROWS, angles_infer, angles_run, NULL,
-                        NULL},
-    [AG_NODE_ROPE] = {"ROPE", 2, true, AG_BY_ROWS, AG_BY_ROWS, rope_infer, rope_run, NULL, NULL},
+                        NULL, .is_cheap = true},
+    [AG_NODE_ROPE] = {"ROPE", 2, true, AG_BY_ROWS, AG_BY_ROWS, ag_rope_infer, rope_run, NULL, NULL,
+                      .backward = ag_rope_backward, .is_cheap = true},
     [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, append_infer, append_run,
                            NULL, NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
@@ -437,11 +444,11 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, merge_run,
                                  NULL, NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
-                     NULL},
+                     NULL, .backward = ag_glu_backward, .is_cheap = true},
     [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,
-                     NULL},
+                     NULL, .backward = ag_add_backward},
     [AG_NODE_SELECT] = {"SELECT", 1, true, AG_BY_ANY, AG_BY_ANY, select_infer, select_run, NULL,
-                        NULL},
+                        NULL, .backward = ag_select_backward, .is_cheap = true},
     [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
                          NULL},
     [AG_NODE_ROUTE] = {"ROUTE", 1, true, AG_BY_ROWS, AG_BY_ROWS, ag_route_infer, ag_route_run, NULL,
@@ -457,4 +464,44 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                 ag_grouped_linear_cost, ag_linear_scratch},
     [AG_NODE_COMBINE] = {"COMBINE", 2, true, AG_BY_ANY, AG_BY_ROWS, ag_combine_infer,
                          ag_combine_run, NULL, ag_places_scratch},
+    [AG_NODE_SELF_ATTENTION] = {"SELF_ATTENTION", 3, true, AG_BY_ANY, AG_BY_ANY,
+                                ag_self_attention_infer, ag_self_attention_run, NULL,
+                                ag_self_attention_scratch, .n_more = 1,
+                                .backward = ag_self_attention_backward},
+    [AG_NODE_LOSS_STATISTICS] = {"LOSS_STATISTICS", 1, true, AG_BY_ANY, AG_BY_ANY,
+                                 ag_loss_statistics_infer, ag_loss_statistics_run, NULL, NULL},
+    [AG_NODE_LOSS] = {"LOSS", 2, true, AG_BY_ANY, AG_BY_ANY, ag_loss_infer, ag_loss_run, NULL, NULL,
+                      .n_more = 1},
+    [AG_NODE_ADD_LOSSES] = {"ADD_LOSSES", 1, true, AG_BY_ANY, AG_BY_ANY, ag_add_losses_infer,
+                            ag_add_losses_run, NULL, NULL},
+    [AG_NODE_LINEAR_GRAD] = {"LINEAR_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY, ag_linear_grad_infer,
+                             ag_linear_grad_run, NULL, ag_train_linear_scratch},
+    [AG_NODE_LINEAR_WEIGHT_GRAD] = {"LINEAR_WEIGHT_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY,
+                                    ag_linear_weight_grad_infer, ag_linear_weight_grad_run, NULL,
+                                    ag_train_linear_scratch, .n_more = 1},
+    [AG_NODE_NORM_GRAD] = {"NORM_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_norm_grad_infer,
+                           ag_norm_grad_run, NULL, NULL, .n_more = 1},
+    [AG_NODE_NORM_WEIGHT_GRAD] = {"NORM_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
+                                  ag_norm_weight_grad_infer, ag_norm_weight_grad_run, NULL, NULL,
+                                  .n_more = 1},
+    [AG_NODE_ROPE_GRAD] = {"ROPE_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_rope_infer,
+                           ag_rope_grad_run, NULL, NULL},
+    [AG_NODE_SELF_ATTENTION_GRAD] = {"SELF_ATTENTION_GRAD", 6, true, AG_BY_ANY, AG_BY_ANY,
+                                     ag_self_attention_grad_infer, ag_self_attention_grad_run, NULL,
+                                     ag_self_attention_scratch, .n_more = 2},
+    [AG_NODE_GLU_GRAD] = {"GLU_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_glu_grad_infer,
+                          ag_glu_grad_run, NULL, NULL, .n_more = 1},
+    [AG_NODE_EMBED_WEIGHT_GRAD] = {"EMBED_WEIGHT_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY,
+                                   ag_embed_weight_grad_infer, ag_embed_weight_grad_run, NULL,
+                                   NULL},
+    [AG_NODE_SELECT_GRAD] = {"SELECT_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY, ag_select_grad_infer,
+                             ag_select_grad_run, NULL, NULL},
+    [AG_NODE_ZERO] = {"ZERO", 0, true, AG_BY_ANY, AG_BY_ANY, ag_zero_infer, ag_zero_run, NULL,
+                      NULL},
+    [AG_NODE_SUM_SQUARES] = {"SUM_SQUARES", 1, true, AG_BY_ANY, AG_BY_ANY, ag_sum_squares_infer,
+                             ag_sum_squares_run, NULL, NULL},
+    [AG_NODE_TOTALS] = {"TOTALS", 2, true, AG_BY_ANY, AG_BY_ANY, ag_totals_infer, ag_totals_run,
+                        NULL, NULL},
+    [AG_NODE_ADAMW] = {"ADAMW", 2, false, AG_BY_ANY, AG_BY_ANY, ag_adamw_infer, ag_adamw_run, NULL,
+                       NULL},
 };

@@ -15,6 +15,15 @@ typedef enum ag_counter {
     AG_N_COUNTERS,
 } ag_counter_t;
 
+/* What a step of training has for all its micro-batches. */
+typedef struct ag_update {
+    uint64_t number;  /* of the step, from 1 on */
+    float loss_scale; /* 1 / target tokens of the global batch */
+    float learning_rate;
+    float beta1, beta2, eps, weight_decay;
+    float clip_norm; /* of all gradients together; 0: they are not clipped */
+} ag_update_t;
+
 typedef struct ag_step {
     uint64_t counts[AG_N_COUNTERS]; /* counts[AG_COUNT_ONE] is 1; SENT and RECEIVED are 0: they are
                                        a rank's, and come out of the run */
@@ -26,6 +35,8 @@ typedef struct ag_step {
     const int32_t *block_tables; /* (sequences, table_stride) KV block holding positions
                                     i * block_tokens .. */
     uint32_t table_stride;
+    const int32_t *targets;    /* training: (outputs) the token that should follow; else NULL */
+    const ag_update_t *update; /* training; else NULL */
 } ag_step_t;
 
 /**

@@ -5,8 +5,14 @@
 typedef struct emit {
     const ag_block_t *block;
     ag_graph_t *graph;
+    int32_t x; /* the buffer that has the residual stream now */
     ag_status_t status;
 } emit_t;
+
+static emit_t begin(const ag_block_t *block, ag_graph_t *graph)
+{
+    return (emit_t){.block = block, .graph = graph, .x = block->x, .status = AG_OK};
+}
 
 static const ag_spec_t *spec_of(const emit_t *emit)
 {
@@ -30,7 +36,7 @@ static int32_t internal(emit_t *emit, uint32_t width)
 
 static int32_t x_value(emit_t *emit)
 {
-    return value(emit, AG_COUNT_TOKENS, spec_of(emit)->hidden, emit->block->x);
+    return value(emit, AG_COUNT_TOKENS, spec_of(emit)->hidden, emit->x);
 }
 
 static int32_t partial_value(emit_t *emit)
@@ -115,16 +121,17 @@ static void add_partial_to_x(emit_t *emit)
 {
     int32_t x = x_value(emit);
 
+    emit->x = emit->block->trains ? emit->block->x_out : emit->x;
     add_node(emit, &(ag_node_t){.kind = AG_NODE_ADD,
                                 .in = {x, partial_value(emit)},
-                                .out = x,
+                                .out = x_value(emit),
                                 .weight = AG_NO_PARAM,
                                 .bias = AG_NO_PARAM});
 }
 
 ag_status_t ag_block_embed(const ag_block_t *block, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     const ag_spec_t *spec = spec_of(&emit);
     const ag_shard_t *shard = block->shard;
     int32_t table = param(&emit, AG_ROLE_EMBED, 0,
@@ -191,6 +198,57 @@ static void add_rope(emit_t *emit, uint32_t layer, int32_t x, int32_t angles, ui
                                               .rotary = spec->rope.rotary}});
 }
 
+/* y = attention of q over the cache, to which k and v are added. */
+static void add_cached_attention(emit_t *emit, uint32_t layer, int32_t q, int32_t k, int32_t v,
+                                 int32_t y)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(spec_of(emit), layer);
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec_of(emit)->kind_of_layer[layer]];
+    uint32_t n_heads = held->head_end - held->head_begin;
+    uint32_t n_kv_heads = held->kv_end - held->kv_begin;
+
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_KV_APPEND,
+                                .layer = layer - emit->block->first_layer,
+                                .in = {k, v},
+                                .out = AG_NO_VALUE,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.kv = {.n_kv_heads = n_kv_heads, .head_dim = kind->head_dim}});
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_ATTENTION,
+                                .layer = layer - emit->block->first_layer,
+                                .in = {q, AG_NO_VALUE},
+                                .out = y,
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.attention = {.args = {.n_heads = n_heads,
+                                                            .kv_head = held->kv_head,
+                                                            .scale = kind->attention_scale},
+                                                   .n_kv_heads = n_kv_heads,
+                                                   .head_dim = kind->head_dim}});
+}
+
+/* y = attention of the step's rows among themselves. */
+static void add_self_attention(emit_t *emit, uint32_t layer, int32_t q, int32_t k, int32_t v,
+                               int32_t y)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(spec_of(emit), layer);
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec_of(emit)->kind_of_layer[layer]];
+    uint32_t n_heads = held->head_end - held->head_begin;
+
+    add_node(emit, &(ag_node_t){.kind = AG_NODE_SELF_ATTENTION,
+                                .layer = layer,
+                                .in = {q, k, v},
+                                .out = y,
+                                .more = {internal(emit, n_heads)},
+                                .weight = AG_NO_PARAM,
+                                .bias = AG_NO_PARAM,
+                                .attr.self_attention = {.n_heads = n_heads,
+                                                        .n_kv_heads = held->kv_end - held->kv_begin,
+                                                        .head_dim = kind->head_dim,
+                                                        .kv_head = held->kv_head,
+                                                        .scale = kind->attention_scale}});
+}
+
 /* Query heads over the rows so far: (tokens, heads held * head size), which may be no columns. */
 static int32_t add_attention(emit_t *emit, uint32_t layer, int32_t x)
 {
@@ -213,31 +271,18 @@ static int32_t add_attention(emit_t *emit, uint32_t layer, int32_t x)
     angles = add_angles(emit);
     add_rope(emit, layer, q, angles, n_heads);
     add_rope(emit, layer, k, angles, n_kv_heads);
-    add_node(emit, &(ag_node_t){.kind = AG_NODE_KV_APPEND,
-                                .layer = layer - emit->block->first_layer,
-                                .in = {k, v},
-                                .out = AG_NO_VALUE,
-                                .weight = AG_NO_PARAM,
-                                .bias = AG_NO_PARAM,
-                                .attr.kv = {.n_kv_heads = n_kv_heads, .head_dim = kind->head_dim}});
-    add_node(emit, &(ag_node_t){.kind = AG_NODE_ATTENTION,
-                                .layer = layer - emit->block->first_layer,
-                                .in = {q, AG_NO_VALUE},
-                                .out = y,
-                                .weight = AG_NO_PARAM,
-                                .bias = AG_NO_PARAM,
-                                .attr.attention = {.args = {.n_heads = n_heads,
-                                                            .kv_head = held->kv_head,
-                                                            .scale = kind->attention_scale},
-                                                   .n_kv_heads = n_kv_heads,
-                                                   .head_dim = kind->head_dim}});
+    if (emit->block->trains) {
+        add_self_attention(emit, layer, q, k, v, y);
+    } else {
+        add_cached_attention(emit, layer, q, k, v, y);
+    }
     return y;
 }
 
 ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add_partial,
                                ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     const ag_spec_t *spec = spec_of(&emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
@@ -437,7 +482,7 @@ static ag_status_t emit_all_experts(emit_t *emit, uint32_t layer)
 
 ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     int32_t counts = value(&emit, AG_COUNT_ONE, block->shard->experts.n_places, block->n_sent);
     int32_t copies = value(&emit, AG_COUNT_SENT, spec_of(&emit)->hidden, block->sent);
 
@@ -447,7 +492,7 @@ ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *
 
 ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     const ag_shard_t *shard = block->shard;
     uint32_t hidden = spec_of(&emit)->hidden;
     int32_t counts =
@@ -473,7 +518,7 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
 
 ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     int32_t copies = value(&emit, AG_COUNT_SENT, spec_of(&emit)->hidden, block->sent);
 
     add_combining(&emit, layer, copies, routes_value(&emit, layer, block->routes));
@@ -482,12 +527,12 @@ ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t
 
 ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     const ag_spec_t *spec = spec_of(&emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
     int32_t normed = internal(&emit, spec->hidden);
-    int32_t gate, up, weight, bias;
+    int32_t gate, up, product, weight, bias;
 
     if (kind->n_experts > 0) {
         return emit_all_experts(&emit, layer);
@@ -496,10 +541,11 @@ ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *gr
     add_norm(&emit, AG_ROLE_FFN_NORM, layer, x_value(&emit), normed);
     gate = add_ffn_columns(&emit, AG_ROLE_GATE, AG_ROLE_GATE_BIAS, layer, normed);
     up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
+    product = block->trains ? internal(&emit, held->ffn_end - held->ffn_begin) : gate;
     add_node(&emit, &(ag_node_t){.kind = AG_NODE_GLU,
                                  .layer = layer,
                                  .in = {gate, up},
-                                 .out = gate,
+                                 .out = product,
                                  .weight = AG_NO_PARAM,
                                  .bias = AG_NO_PARAM,
                                  .attr.act = kind->ffn_act});
@@ -507,21 +553,37 @@ ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *gr
                         held->ffn_end);
     bias = vector_param(&emit, kind->ffn_bias && block->shard->index == 0, AG_ROLE_DOWN_BIAS, layer,
                         spec->hidden, 0, spec->hidden);
-    add_linear(&emit, layer, gate, weight, bias, partial_value(&emit));
+    add_linear(&emit, layer, product, weight, bias, partial_value(&emit));
     return emit.status;
 }
 
 ag_status_t ag_block_add(const ag_block_t *block, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
 
     add_partial_to_x(&emit);
     return emit.status;
 }
 
+static ag_loss_t loss_of(const emit_t *emit)
+{
+    const ag_shard_t *shard = emit->block->shard;
+
+    return (ag_loss_t){.vocab_begin = shard->vocab_begin,
+                       .vocab_end = shard->vocab_end,
+                       .part = shard->stage_index,
+                       .n_parts = shard->n_stage_ranks};
+}
+
+static int32_t statistics_value(emit_t *emit)
+{
+    return value(emit, AG_COUNT_OUTPUTS, AG_LOSS_STATISTICS * emit->block->shard->n_stage_ranks,
+                 emit->block->statistics);
+}
+
 ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
 {
-    emit_t emit = {.block = block, .graph = graph, .status = AG_OK};
+    emit_t emit = begin(block, graph);
     const ag_spec_t *spec = spec_of(&emit);
     const ag_shard_t *shard = block->shard;
     ag_role_t role = spec->tied ? AG_ROLE_EMBED : AG_ROLE_HEAD;
@@ -531,7 +593,9 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
         value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin, block->logits);
     int32_t weight;
 
-    add_partial_to_x(&emit);
+    if (!block->trains) {
+        add_partial_to_x(&emit);
+    }
     add_node(&emit, &(ag_node_t){.kind = AG_NODE_SELECT,
                                  .in = {x_value(&emit), AG_NO_VALUE},
                                  .out = rows,
@@ -541,5 +605,40 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
     weight =
         rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end, spec->hidden);
     add_linear(&emit, 0, normed, weight, AG_NO_PARAM, logits);
+    if (block->trains) {
+        add_node(&emit, &(ag_node_t){.kind = AG_NODE_LOSS_STATISTICS,
+                                     .in = {logits},
+                                     .out = statistics_value(&emit),
+                                     .weight = AG_NO_PARAM,
+                                     .bias = AG_NO_PARAM,
+                                     .attr.loss = loss_of(&emit)});
+    }
+    return emit.status;
+}
+
+ag_status_t ag_block_loss(const ag_block_t *block, ag_graph_t *graph)
+{
+    emit_t emit = begin(block, graph);
+    const ag_shard_t *shard = block->shard;
+    int32_t losses = value(&emit, AG_COUNT_OUTPUTS, 1, AG_INTERNAL);
+    int32_t sum = value(&emit, AG_COUNT_ONE, sizeof(double) / sizeof(float), block->loss);
+    int32_t logits =
+        value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin, block->logits);
+
+    add_node(&emit, &(ag_node_t){.kind = AG_NODE_LOSS,
+                                 .in = {logits, statistics_value(&emit)},
+                                 .out = logits,
+                                 .more = {losses},
+                                 .weight = AG_NO_PARAM,
+                                 .bias = AG_NO_PARAM,
+                                 .attr.loss = loss_of(&emit)});
+    if (shard->stage_index == 0) { /* all ranks of the stage know them: one counts */
+        add_node(&emit, &(ag_node_t){.kind = AG_NODE_ADD_LOSSES,
+                                     .in = {losses},
+                                     .out = sum,
+                                     .adds = true,
+                                     .weight = AG_NO_PARAM,
+                                     .bias = AG_NO_PARAM});
+    }
     return emit.status;
 }

@@ -18,6 +18,11 @@ typedef struct ag_block {
     int32_t n_received;   /* (ranks of the stage, experts held) */
     int32_t received;     /* (copies, hidden) those, and then their results */
     uint32_t first_layer; /* of the stage: its KV cache is number 0 */
+    /* Training writes no value over one that gradients read, and keeps no cache. */
+    bool trains;
+    int32_t x_out;      /* (tokens, hidden): where x + partial goes; in inference that is x */
+    int32_t statistics; /* (outputs, parts of the vocabulary): of the logits */
+    int32_t loss;       /* (1, a double): the sum of losses, added to */
 } ag_block_t;
 
 /** x = this rank's part of the embedding rows; to be summed over the ranks. */
@@ -46,5 +51,9 @@ ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *gr
 /** x += partial: what a stage hands on is whole. */
 ag_status_t ag_block_add(const ag_block_t *block, ag_graph_t *graph);
 
-/** x += partial; logits = the head over norm(x's rows that are asked for). */
+/** x += partial; logits = the head over norm(x's rows that are asked for). In training x is whole
+ * before, and this rank's statistics of the logits follow. */
 ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph);
+
+/** Training: from the statistics of all ranks, the losses' sum; logits become their gradient. */
+ag_status_t ag_block_loss(const ag_block_t *block, ag_graph_t *graph);

@@ -1,0 +1,90 @@
+#pragma once
+
+#include "parallel/pass/pass.h"
+#include "runtime/graph/backward.h"
+
+/** From which rank of one replica each rank of the next gets the residual stream.
+ * @param copies  ag_reshard_copy_t items, appended. */
+ag_status_t ag_expand_copies(const ag_build_t *build, const ag_replica_t *from,
+                             const ag_replica_t *to, ag_array_t *copies);
+
+/** An empty graph, the program's to release once it is a segment's. */
+ag_status_t ag_expand_graph(ag_graph_t **graph_p);
+
+/* What expanding a training program works on. */
+
+enum { AG_NO_BUFFER = UINT32_MAX };
+
+/* What one micro-batch on its way leaves for its gradients, on one rank: by number of the layer in
+ * the stage. */
+typedef struct ag_train_slot {
+    uint32_t input;       /* the stage's */
+    uint32_t output;      /* the residual stream behind the last layer: the head's, or handed on */
+    uint32_t *x;          /* (2 * layers) the residual stream that attention, and the feed-forward
+                             part, read; AG_NO_BUFFER: not there yet */
+    uint32_t *kept;       /* (2 * layers) what else their gradients read */
+    uint16_t micro_batch; /* whose it is */
+    bool is_taken;
+} ag_train_slot_t;
+
+/* A run of a rank's weights whose gradients lie together. */
+typedef struct ag_train_bucket {
+    uint32_t buffer;
+    uint32_t first, end;  /* parameters */
+    uint64_t begin_bytes; /* of the first in the rank's weights */
+} ag_train_bucket_t;
+
+typedef struct ag_train_rank {
+    uint32_t rank;
+    uint32_t partial;   /* p */
+    uint32_t dx[2], dn; /* gradients of the residual stream, and of a norm's output */
+    uint32_t out[2];    /* of a stage that hands on */
+    uint32_t logits, statistics, dhead; /* of the last stage */
+    uint32_t loss, squares, totals;
+    uint32_t n_slots;     /* micro-batches on their way, at most */
+    ag_array_t slots;     /* ag_train_slot_t */
+    ag_array_t buckets;   /* ag_train_bucket_t */
+    uint32_t n_inputs;    /* items so far: forward, */
+    uint32_t n_outputs;   /* and backward */
+    ag_array_t inputs;    /* uint32_t buffers that the stage's input comes to, in turn */
+    bool pending;         /* p holds what has yet to be added */
+    uint32_t kept_buffer; /* of the part that is being written, and how much is in use of it */
+    uint64_t kept_bytes;
+} ag_train_rank_t;
+
+typedef struct ag_train {
+    ag_program_t *program;
+    ag_build_t *build;
+    ag_train_rank_t *ranks; /* (n_ranks) */
+    uint16_t chunk, micro_batch;
+} ag_train_t;
+
+/** Register the weights of every rank, and make the buffers that do not depend on the schedule. */
+ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *train_p);
+void ag_train_fini(ag_train_t *train);
+
+/** A slot that no micro-batch has, with an input for it. */
+ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, uint16_t micro_batch,
+                               ag_train_slot_t **slot_p);
+
+/** Emit a part's forward graph. @param x, x_out  buffers of the residual stream. */
+ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_t *part, uint32_t x,
+                          uint32_t x_out, ag_graph_t *graph);
+
+/* Whose values are kept, and whose weights have gradients. */
+typedef struct ag_train_keeper {
+    const ag_train_t *train;
+    ag_train_rank_t *rank;
+} ag_train_keeper_t;
+
+/** Opts' params and callbacks. @param keeper  borrowed as long as opts. */
+void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts);
+
+/** Add a graph as a segment; its uses follow from its nodes. Takes the graph over.
+ * @param sum  the buffer that is left as a part of a sum where the stage has several ranks. */
+ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                         ag_graph_t *graph, uint32_t sum);
+
+/** Zero the gradients; their totals, and the update by them. */
+ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank);
+ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank);

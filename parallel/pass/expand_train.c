@@ -1,0 +1,366 @@
+/*
+ * From the schedules of the replicas to a training program. Of a stage with layers 0 and 1:
+ *
+ *     forward    [embed | RECV x] attn L0, ffn L0, attn L1, ffn L1, add [SEND x]
+ *     backward   [head, loss, head_b, head_nb | RECV dx]
+ *                ffn_b L1, ffn_nb L1, attn_b L1, attn_nb L1, ffn_b L0, ... [embed_b | SEND dx]
+ *
+ * What a micro-batch leaves for its gradients is in a slot that it has from its forward item to its
+ * backward one, so that a stage keeps as much as its schedule has on the way. The head is computed
+ * when its gradients are due. A part's gradients end before its norm's, which read a sum over the
+ * stage's ranks.
+ */
+#include <stdlib.h>
+
+#include "parallel/pass/expand_priv.h"
+#include "parallel/schedule/schedule.h"
+
+/* One item of a schedule on one rank. */
+typedef struct item {
+    ag_train_t *train;
+    ag_train_rank_t *rank;
+    ag_place_t place;
+    const ag_stage_t *stage;
+    ag_train_slot_t *slot;
+    uint32_t dx; /* the buffer of the residual stream's gradient */
+} item_t;
+
+/* A part's graphs: forward, and its gradients up to its norm's and from there on. */
+typedef struct graphs {
+    ag_graph_t *forward, *first, *second; /* NULL: a segment has it */
+} graphs_t;
+
+static void free_graphs(const item_t *item, graphs_t *graphs)
+{
+    ag_graph_t *all[] = {graphs->forward, graphs->first, graphs->second};
+
+    for (int i = 0; i < 3; i++) {
+        if (all[i] != NULL) {
+            item->train->program->free_inside(all[i]);
+        }
+    }
+}
+
+static ag_status_t make_graphs(graphs_t *graphs)
+{
+    ag_status_t status = ag_expand_graph(&graphs->forward);
+
+    if (status == AG_OK) {
+        status = ag_expand_graph(&graphs->first);
+    }
+    return status == AG_OK ? ag_expand_graph(&graphs->second) : status;
+}
+
+static uint32_t n_parts(const item_t *item)
+{
+    return 2 * (item->stage->layer_end - item->stage->layer_begin);
+}
+
+/* Of a stage's parts, attention and feed-forward part of each layer in turn. */
+static ag_part_t part_of(const item_t *item, uint32_t number)
+{
+    return (ag_part_t){number % 2 == 0 ? AG_PART_ATTN : AG_PART_FFN,
+                       item->stage->layer_begin + number / 2};
+}
+
+/* What a part's norm reads: the residual stream, with p added where there is any. */
+static uint32_t x_of(const item_t *item, uint32_t number)
+{
+    return number == 0 ? item->slot->input : item->slot->x[number];
+}
+
+static ag_status_t add(const item_t *item, ag_part_kind_t kind, uint32_t layer, ag_graph_t **graph,
+                       uint32_t sum)
+{
+    ag_part_t part = {kind, layer};
+    ag_graph_t *added = *graph;
+
+    *graph = NULL;
+    return ag_train_add(item->train, item->rank->rank, &part, added, sum);
+}
+
+/* What a layer's part keeps lies each time where it lay the first time. */
+static ag_status_t differentiate(const item_t *item, uint32_t number, graphs_t *graphs)
+{
+    uint32_t before = x_of(item, number > 0 ? number - 1 : 0), x = x_of(item, number);
+    ag_part_t part = part_of(item, number);
+    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, true},
+                                        {(int32_t)before, (int32_t)item->dx, false},
+                                        {(int32_t)item->rank->partial, (int32_t)item->dx, true}};
+    ag_backward_opts_t opts = {.grads = grads, .n_grads = 3, .cut_buffer = (int32_t)item->rank->dn};
+    ag_train_keeper_t keeper = {item->train, item->rank};
+    ag_status_t status = make_graphs(graphs);
+
+    ag_train_bind(&keeper, &opts);
+    item->rank->kept_buffer = item->slot->kept[number];
+    item->rank->kept_bytes = 0;
+    item->rank->pending = number > 0;
+    if (status == AG_OK) {
+        status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs->forward);
+    }
+    return status == AG_OK
+               ? ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second)
+               : status;
+}
+
+static ag_status_t forward_part(const item_t *item, uint32_t number)
+{
+    ag_part_t part = part_of(item, number);
+    graphs_t graphs = {0};
+    ag_status_t status = differentiate(item, number, &graphs);
+
+    if (status == AG_OK) {
+        status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
+    }
+    free_graphs(item, &graphs);
+    return status;
+}
+
+static ag_status_t backward_part(const item_t *item, uint32_t number)
+{
+    ag_part_t part = part_of(item, number);
+    bool is_attn = part.kind == AG_PART_ATTN;
+    graphs_t graphs = {0};
+    ag_status_t status = differentiate(item, number, &graphs);
+
+    if (status == AG_OK) {
+        status = add(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer, &graphs.first,
+                     item->rank->dn);
+    }
+    if (status == AG_OK) {
+        status = add(item, is_attn ? AG_PART_ATTN_NORM_B : AG_PART_FFN_NORM_B, part.layer,
+                     &graphs.second, AG_NO_BUFFER);
+    }
+    free_graphs(item, &graphs);
+    return status;
+}
+
+/* A part that is no layer's. */
+static ag_status_t simple_part(const item_t *item, ag_part_kind_t kind, uint32_t x, uint32_t x_out,
+                               uint32_t sum)
+{
+    ag_part_t part = {kind, 0};
+    graphs_t graphs = {0};
+    ag_status_t status = ag_expand_graph(&graphs.forward);
+
+    if (status == AG_OK) {
+        status = ag_train_emit(item->train, item->rank->rank, &part, x, x_out, graphs.forward);
+    }
+    if (status == AG_OK) {
+        status = add(item, kind, 0, &graphs.forward, sum);
+    }
+    free_graphs(item, &graphs);
+    return status;
+}
+
+/* Of the head and of the embedding table. */
+static ag_status_t end_backward(const item_t *item, ag_part_kind_t kind, uint32_t x,
+                                const ag_backward_grad_t *grads, uint32_t n_grads,
+                                int32_t cut_buffer)
+{
+    ag_backward_opts_t opts = {.grads = grads, .n_grads = n_grads, .cut_buffer = cut_buffer};
+    ag_train_keeper_t keeper = {item->train, item->rank};
+    bool is_head = kind == AG_PART_HEAD;
+    ag_part_t part = {kind, 0};
+    graphs_t graphs = {0};
+    ag_status_t status = make_graphs(&graphs);
+
+    ag_train_bind(&keeper, &opts);
+    if (status == AG_OK) {
+        status = ag_train_emit(item->train, item->rank->rank, &part, x, x, graphs.forward);
+    }
+    if (status == AG_OK) {
+        status = ag_graph_backward(graphs.forward, &opts, graphs.first, graphs.second);
+    }
+    if (status == AG_OK) {
+        status = add(item, is_head ? AG_PART_HEAD_B : AG_PART_EMBED_B, 0, &graphs.first,
+                     is_head ? item->rank->dhead : AG_NO_BUFFER);
+    }
+    if (status == AG_OK && is_head) {
+        status = add(item, AG_PART_HEAD_NORM_B, 0, &graphs.second, AG_NO_BUFFER);
+    }
+    free_graphs(item, &graphs);
+    return status;
+}
+
+static ag_status_t head_parts(const item_t *item)
+{
+    const ag_train_rank_t *rank = item->rank;
+    uint32_t x = item->slot->output;
+    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, false},
+                                        {(int32_t)rank->logits, (int32_t)rank->logits, true}};
+    ag_status_t status = simple_part(item, AG_PART_HEAD, x, x, rank->statistics);
+
+    if (status == AG_OK) {
+        status = simple_part(item, AG_PART_LOSS, x, x, AG_NO_BUFFER);
+    }
+    return status == AG_OK ? end_backward(item, AG_PART_HEAD, x, grads, 2, (int32_t)rank->dhead)
+                           : status;
+}
+
+static ag_status_t embed_backward(const item_t *item)
+{
+    const ag_backward_grad_t grad = {(int32_t)item->slot->input, (int32_t)item->dx, true};
+
+    return end_backward(item, AG_PART_EMBED, item->slot->input, &grad, 1, AG_INTERNAL);
+}
+
+/* This rank's messages with a neighbouring stage, of the same replica. */
+static ag_status_t exchange(const item_t *item, uint32_t from_stage, uint32_t to_stage,
+                            ag_op_kind_t kind, uint32_t buffer)
+{
+    const ag_train_t *train = item->train;
+    const ag_plan_t *plan = train->build->plan;
+    uint32_t rank = item->rank->rank, replica = item->place.replica;
+    const ag_buffer_t *moved = &AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t)[buffer];
+    ag_use_t use = {buffer, kind == AG_OP_SEND ? AG_USE_READ : AG_USE_WRITE};
+    ag_op_t op = {.kind = (uint8_t)kind,
+                  .stream = kind == AG_OP_SEND ? AG_STREAM_OUT : AG_STREAM_IN,
+                  .counter = (uint8_t)moved->counter,
+                  .chunk = train->chunk,
+                  .micro_batch = train->micro_batch,
+                  .unit_bytes = moved->unit_bytes,
+                  .channel = AG_LINK_CHANNEL};
+    ag_array_t copies = AG_ARRAY(ag_reshard_copy_t);
+    ag_status_t status = ag_expand_copies(train->build, &plan->stages[from_stage].replicas[replica],
+                                          &plan->stages[to_stage].replicas[replica], &copies);
+
+    for (size_t i = 0; i < copies.n_items && status == AG_OK; i++) {
+        const ag_reshard_copy_t *copy = &AG_ITEMS(&copies, ag_reshard_copy_t)[i];
+
+        if ((kind == AG_OP_SEND ? copy->from_rank : copy->to_rank) == rank) {
+            op.peer = (int32_t)(kind == AG_OP_SEND ? copy->to_rank : copy->from_rank);
+            status = ag_program_add_op(train->program, rank, &op, &use, 1);
+        }
+    }
+    ag_array_fini(&copies);
+    return status;
+}
+
+static ag_status_t forward_item(item_t *item)
+{
+    uint32_t stage = item->place.stage;
+    bool last = stage + 1 == item->train->build->plan->n_stages;
+    ag_status_t status =
+        ag_train_take_slot(item->train, item->rank->rank, item->train->micro_batch, &item->slot);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (!last) {
+        item->slot->output = item->rank->out[item->rank->n_inputs % 2];
+    }
+    status = stage == 0 ? simple_part(item, AG_PART_EMBED, item->slot->input, item->slot->input,
+                                      item->slot->input)
+                        : exchange(item, stage - 1, stage, AG_OP_RECV, item->slot->input);
+    for (uint32_t i = 0; i < n_parts(item) && status == AG_OK; i++) {
+        status = forward_part(item, i);
+    }
+    if (status == AG_OK) {
+        status = simple_part(item, AG_PART_ADD, x_of(item, n_parts(item) - 1), item->slot->output,
+                             AG_NO_BUFFER);
+    }
+    return status == AG_OK && !last
+               ? exchange(item, stage, stage + 1, AG_OP_SEND, item->slot->output)
+               : status;
+}
+
+static ag_train_slot_t *slot_of(const ag_train_rank_t *rank, uint16_t micro_batch)
+{
+    ag_train_slot_t *slots = AG_ITEMS(&rank->slots, ag_train_slot_t);
+    size_t i = 0;
+
+    while (!slots[i].is_taken || slots[i].micro_batch != micro_batch) {
+        i++;
+    }
+    return &slots[i];
+}
+
+static ag_status_t backward_item(item_t *item)
+{
+    uint32_t stage = item->place.stage;
+    bool last = stage + 1 == item->train->build->plan->n_stages;
+    ag_status_t status;
+
+    item->slot = slot_of(item->rank, item->train->micro_batch);
+    item->dx = item->rank->dx[item->rank->n_outputs++ % 2];
+    status = last ? head_parts(item) : exchange(item, stage + 1, stage, AG_OP_RECV, item->dx);
+    for (uint32_t i = n_parts(item); i > 0 && status == AG_OK; i--) {
+        status = backward_part(item, i - 1);
+    }
+    if (status == AG_OK) {
+        status = stage == 0 ? embed_backward(item)
+                            : exchange(item, stage, stage - 1, AG_OP_SEND, item->dx);
+    }
+    item->slot->is_taken = false;
+    return status;
+}
+
+/* The most micro-batches that are between their forward and their backward item. */
+static uint32_t most_on_the_way(const ag_array_t *items)
+{
+    uint32_t n = 0, most = 0;
+
+    for (size_t i = 0; i < items->n_items; i++) {
+        bool forward = AG_ITEMS(items, ag_schedule_item_t)[i].work == AG_WORK_FORWARD;
+
+        n += forward ? 1 : UINT32_MAX;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+/* A stage's list on one rank of a replica. */
+static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedule_t *schedule)
+{
+    ag_place_t place = train->build->ranks[rank].place;
+    const ag_array_t *items = &schedule->stages[place.stage];
+    item_t item = {.train = train,
+                   .rank = &train->ranks[rank],
+                   .place = place,
+                   .stage = &train->build->plan->stages[place.stage]};
+    ag_status_t status = ag_train_add_zero(train, rank);
+
+    item.rank->n_slots = most_on_the_way(items);
+    for (size_t i = 0; i < items->n_items && status == AG_OK; i++) {
+        const ag_schedule_item_t *of = &AG_ITEMS(items, ag_schedule_item_t)[i];
+
+        train->chunk = of->chunk;
+        train->micro_batch = (uint16_t)(of->micro_batch + ag_plan_first_micro_batch(
+                                                              train->build->plan, place.replica));
+        item.dx = item.rank->dx[0]; /* that of a forward item is not used */
+        status = of->work == AG_WORK_FORWARD ? forward_item(&item) : backward_item(&item);
+    }
+    train->chunk = train->micro_batch = 0;
+    return status == AG_OK ? ag_train_add_update(train, rank) : status;
+}
+
+ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build)
+{
+    const ag_plan_t *plan = build->plan;
+    const ag_schedule_info_t *info;
+    ag_train_t train = {0};
+    ag_status_t status = ag_schedule_find(plan->train.schedule, &info);
+
+    if (status == AG_OK) {
+        status = ag_train_init(program, build, &train);
+    }
+    for (uint32_t replica = 0; replica < plan->stages[0].n_replicas && status == AG_OK; replica++) {
+        ag_pipeline_shape_t shape = {.stages = plan->n_stages,
+                                     .micro_batches =
+                                         plan->stages[0].replicas[replica].micro_batches,
+                                     .virtual_stages = plan->train.virtual_stages};
+        ag_schedule_t *schedule = NULL;
+
+        status = info->generate(&shape, &schedule);
+        for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
+            if (build->ranks[r].place.replica == replica) {
+                status = expand_rank(&train, r, schedule);
+            }
+        }
+        ag_schedule_destroy(schedule);
+    }
+    program->output_buffer = status == AG_OK ? train.ranks[0].totals : 0;
+    ag_train_fini(&train);
+    return status;
+}

@@ -1,0 +1,185 @@
+/*
+ * Sums over the ranks of a training job: of each bucket of gradients over the replicas, as soon as
+ * its last micro-batch has added to it, behind the arithmetic that is left; and of the totals over
+ * all ranks, before the optimizer reads them.
+ */
+#include <stdlib.h>
+
+#include "parallel/pass/pass.h"
+
+enum { NONE = UINT32_MAX };
+
+/* What each operation adds to. @param last_p  of each buffer the last operation that does. */
+static void find_last(const ag_rank_program_t *rank, uint32_t *last)
+{
+    for (size_t i = 0; i < rank->buffers.n_items; i++) {
+        last[i] = NONE;
+    }
+    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
+        const ag_op_t *o = &ag_rank_ops(rank)[op];
+
+        for (uint32_t i = 0; i < o->n_uses; i++) {
+            if (ag_op_uses(rank, o)[i].mode & AG_USE_ADD) {
+                last[ag_op_uses(rank, o)[i].buffer] = op;
+            }
+        }
+    }
+}
+
+static bool is_part(const ag_rank_program_t *rank, const ag_op_t *op, ag_part_kind_t kind)
+{
+    return op->kind == AG_OP_SEGMENT &&
+           AG_ITEMS(&AG_ITEMS(&rank->segments, ag_segment_t)[op->subject].parts, ag_part_t)[0]
+                   .kind == (uint32_t)kind;
+}
+
+static const ag_op_t *find_part(const ag_rank_program_t *rank, ag_part_kind_t kind)
+{
+    const ag_op_t *op = ag_rank_ops(rank);
+
+    while (!is_part(rank, op, kind)) {
+        op++;
+    }
+    return op;
+}
+
+static ag_use_t *find_use(ag_rank_program_t *rank, const ag_op_t *op, uint32_t buffer)
+{
+    for (uint32_t i = 0; i < op->n_uses; i++) {
+        ag_use_t *use = &AG_ITEMS(&rank->uses, ag_use_t)[op->first_use + i];
+
+        if (use->buffer == buffer) {
+            return use;
+        }
+    }
+    return NULL;
+}
+
+static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group, uint32_t buffer)
+{
+    const ag_buffer_t *summed = &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[buffer];
+    ag_op_t op = {.kind = AG_OP_ALL_REDUCE,
+                  .stream = AG_STREAM_GRAD,
+                  .counter = (uint8_t)summed->counter,
+                  .unit_bytes = summed->unit_bytes,
+                  .subject = group,
+                  .peer = -1,
+                  .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};
+
+    return ag_program_add_op(program, rank, &op, &(ag_use_t){buffer, AG_USE_READ | AG_USE_WRITE},
+                             1);
+}
+
+/* What of a rank is summed over whom. */
+typedef struct sums {
+    uint32_t replicas, all; /* groups; NONE: there is one rank alone */
+    bool *is_bucket;        /* (buffers) */
+    uint32_t *last;         /* (buffers) the last operation that adds to it */
+    uint32_t totals;        /* the buffer */
+} sums_t;
+
+/* Buckets are what the optimizer reads, but for the totals, which TOTALS writes. From here on both
+ * are this rank's part of a sum. */
+static ag_status_t look_at(ag_rank_program_t *rank, sums_t *sums)
+{
+    const ag_op_t *update = find_part(rank, AG_PART_UPDATE), *zero = find_part(rank, AG_PART_ZERO);
+    const ag_op_t *totals = find_part(rank, AG_PART_TOTALS);
+    size_t n = rank->buffers.n_items;
+
+    sums->is_bucket = calloc(n + 1, sizeof(*sums->is_bucket));
+    sums->last = malloc((n + 1) * sizeof(*sums->last));
+    if (sums->is_bucket == NULL || sums->last == NULL) {
+        return ag_fail_nomem("adding sums of gradients", n * sizeof(*sums->last));
+    }
+    find_last(rank, sums->last);
+    for (uint32_t i = 0; i < update->n_uses; i++) {
+        uint32_t buffer = ag_op_uses(rank, update)[i].buffer;
+        ag_use_t *use = find_use(rank, zero, buffer);
+
+        if (use == NULL) {
+            sums->totals = buffer;
+            continue;
+        }
+        sums->is_bucket[buffer] = true;
+        use->mode |= sums->replicas != NONE ? AG_USE_PARTIAL : 0;
+    }
+    if (sums->all != NONE) {
+        find_use(rank, totals, sums->totals)->mode |= AG_USE_PARTIAL;
+    }
+    return AG_OK;
+}
+
+static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sums)
+{
+    ag_array_t before = program->ranks[r].ops;
+    size_t n_buffers = program->ranks[r].buffers.n_items;
+    ag_status_t status = AG_OK;
+
+    program->ranks[r].ops = AG_ARRAY(ag_op_t);
+    for (uint32_t op = 0; op < before.n_items && status == AG_OK; op++) {
+        const ag_op_t *o = &AG_ITEMS(&before, ag_op_t)[op];
+
+        status = ag_array_append(&program->ranks[r].ops, o, 1);
+        for (uint32_t b = 0; b < n_buffers && sums->replicas != NONE && status == AG_OK; b++) {
+            if (sums->is_bucket[b] && sums->last[b] == op) {
+                status = add_sum(program, r, sums->replicas, b);
+            }
+        }
+        if (status == AG_OK && sums->all != NONE &&
+            is_part(&program->ranks[r], o, AG_PART_TOTALS)) {
+            status = add_sum(program, r, sums->all, sums->totals);
+        }
+    }
+    ag_array_fini(&before);
+    return status;
+}
+
+/* The ranks that hold the same in all replicas, or all ranks. */
+static ag_status_t find_groups(ag_program_t *program, const ag_build_t *build, uint32_t rank,
+                               sums_t *sums)
+{
+    const ag_place_t *place = &build->ranks[rank].place;
+    uint32_t *ranks = calloc((size_t)build->n_ranks + 1, sizeof(*ranks)), n = 0;
+    ag_status_t status =
+        ranks == NULL ? ag_fail_nomem("adding sums of gradients", build->n_ranks * 4ull) : AG_OK;
+
+    *sums = (sums_t){.replicas = NONE, .all = NONE};
+    for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
+        const ag_place_t *other = &build->ranks[r].place;
+
+        if (other->stage == place->stage && other->index == place->index) {
+            ranks[n++] = r;
+        }
+    }
+    if (status == AG_OK && n > 1) {
+        status = ag_program_group(program, ranks, n, &sums->replicas);
+    }
+    for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
+        ranks[r] = r;
+    }
+    if (status == AG_OK && build->n_ranks > 1) {
+        status = ag_program_group(program, ranks, build->n_ranks, &sums->all);
+    }
+    free(ranks);
+    return status;
+}
+
+ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint32_t r = 0; r < program->n_ranks && status == AG_OK; r++) {
+        sums_t sums;
+
+        status = find_groups(program, build, r, &sums);
+        if (status == AG_OK) {
+            status = look_at(&program->ranks[r], &sums);
+        }
+        if (status == AG_OK) {
+            status = sum_rank(program, r, &sums);
+        }
+        free(sums.is_bucket);
+        free(sums.last);
+    }
+    return status;
+}

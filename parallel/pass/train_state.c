@@ -1,0 +1,423 @@
+/* What a training program's ranks hold: weights in buckets of gradients, and what micro-batches on
+ * their way leave for their gradients. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "parallel/pass/expand_priv.h"
+
+static ag_status_t add_buffer(ag_train_t *train, uint32_t rank, const char *name,
+                              uint64_t unit_bytes, ag_size_counter_t counter, uint32_t *buffer_p)
+{
+    return ag_program_add_buffer(train->program, rank, name, unit_bytes, counter, buffer_p);
+}
+
+static const ag_stage_t *stage_of(const ag_train_t *train, uint32_t rank)
+{
+    return &train->build->plan->stages[train->build->ranks[rank].place.stage];
+}
+
+static bool is_last(const ag_train_t *train, uint32_t rank)
+{
+    return train->build->ranks[rank].place.stage + 1 == train->build->plan->n_stages;
+}
+
+ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_t *part, uint32_t x,
+                          uint32_t x_out, ag_graph_t *graph)
+{
+    const ag_train_rank_t *of = &train->ranks[rank];
+    ag_block_t block = {.model = train->build->model,
+                        .shard = &train->build->ranks[rank].shard,
+                        .params = &train->build->ranks[rank].params,
+                        .x = (int32_t)x,
+                        .partial = (int32_t)of->partial,
+                        .logits = (int32_t)of->logits,
+                        .trains = true,
+                        .x_out = (int32_t)x_out,
+                        .statistics = (int32_t)of->statistics,
+                        .loss = (int32_t)of->loss};
+
+    switch (part->kind) {
+    case AG_PART_EMBED:
+        return ag_block_embed(&block, graph);
+    case AG_PART_ATTN:
+        return ag_block_attention(&block, part->layer, of->pending, graph);
+    case AG_PART_FFN:
+        return ag_block_ffn(&block, part->layer, graph);
+    case AG_PART_ADD:
+        return ag_block_add(&block, graph);
+    case AG_PART_HEAD:
+        return ag_block_head(&block, graph);
+    default:
+        return ag_block_loss(&block, graph);
+    }
+}
+
+/* Emit a part for its weights alone: those not met before make a bucket. */
+static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, const ag_part_t *parts, size_t n,
+                              const char *name)
+{
+    const ag_params_t *params = &train->build->ranks[rank].params;
+    ag_train_bucket_t bucket = {.first = (uint32_t)params->items.n_items,
+                                .begin_bytes = params->bytes};
+    ag_status_t status = AG_OK;
+    ag_graph_t graph;
+
+    for (size_t i = 0; i < n && status == AG_OK; i++) {
+        ag_graph_init(&graph);
+        status = ag_train_emit(train, rank, &parts[i], 0, 0, &graph);
+        ag_graph_fini(&graph);
+    }
+    bucket.end = (uint32_t)params->items.n_items;
+    if (status != AG_OK || bucket.end == bucket.first) {
+        return status;
+    }
+    status = add_buffer(train, rank, name, params->bytes - bucket.begin_bytes, AG_SIZE_ONE,
+                        &bucket.buffer);
+    return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &bucket, 1) : status;
+}
+
+static ag_status_t add_buckets(ag_train_t *train, uint32_t rank)
+{
+    const ag_stage_t *stage = stage_of(train, rank);
+    ag_status_t status = AG_OK;
+    char name[24];
+
+    if (train->build->ranks[rank].place.stage == 0) {
+        status = add_bucket(train, rank, &(ag_part_t){AG_PART_EMBED, 0}, 1, "g.embed");
+    }
+    for (uint32_t layer = stage->layer_begin; layer < stage->layer_end && status == AG_OK;
+         layer++) {
+        const ag_part_t parts[] = {{AG_PART_ATTN, layer}, {AG_PART_FFN, layer}};
+
+        snprintf(name, sizeof(name), "g%u", layer);
+        status = add_bucket(train, rank, parts, 2, name);
+    }
+    return status == AG_OK && is_last(train, rank)
+               ? add_bucket(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
+               : status;
+}
+
+/* Of one rank, but for its buckets. */
+static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
+{
+    const ag_spec_t *spec = train->build->model->spec;
+    const ag_shard_t *shard = &train->build->ranks[rank].shard;
+    ag_train_rank_t *of = &train->ranks[rank];
+    uint64_t row = spec->hidden * sizeof(float);
+    bool last = is_last(train, rank);
+    const struct {
+        const char *name;
+        uint64_t unit_bytes;
+        ag_size_counter_t counter;
+        bool wanted;
+        uint32_t *buffer_p;
+    } buffers[] = {
+        {"totals", AG_N_TOTALS * sizeof(float), AG_SIZE_ONE, true, &of->totals},
+        {"loss", sizeof(double), AG_SIZE_ONE, true, &of->loss},
+        {"p", row, AG_SIZE_TOKENS, true, &of->partial},
+        {"dn", row, AG_SIZE_TOKENS, true, &of->dn},
+        {"dx0", row, AG_SIZE_TOKENS, true, &of->dx[0]},
+        {"dx1", row, AG_SIZE_TOKENS, true, &of->dx[1]},
+        {"out0", row, AG_SIZE_TOKENS, !last, &of->out[0]},
+        {"out1", row, AG_SIZE_TOKENS, !last, &of->out[1]},
+        {"logits", (shard->vocab_end - shard->vocab_begin) * sizeof(float), AG_SIZE_OUTPUTS, last,
+         &of->logits},
+        {"statistics", AG_LOSS_STATISTICS * shard->n_stage_ranks * sizeof(float), AG_SIZE_OUTPUTS,
+         last, &of->statistics},
+        {"dhead", row, AG_SIZE_OUTPUTS, last, &of->dhead},
+    };
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < sizeof(buffers) / sizeof(*buffers) && status == AG_OK; i++) {
+        if (buffers[i].wanted) {
+            status = add_buffer(train, rank, buffers[i].name, buffers[i].unit_bytes,
+                                buffers[i].counter, buffers[i].buffer_p);
+        }
+    }
+    return status;
+}
+
+ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *train_p)
+{
+    ag_train_t train = {.program = program,
+                        .build = build,
+                        .ranks = calloc((size_t)build->n_ranks + 1, sizeof(*train.ranks))};
+    ag_status_t status = train.ranks == NULL ? ag_fail_nomem("expanding a program",
+                                                             build->n_ranks * sizeof(*train.ranks))
+                                             : AG_OK;
+
+    for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
+        train.ranks[r] = (ag_train_rank_t){.rank = r,
+                                           .slots = AG_ARRAY(ag_train_slot_t),
+                                           .buckets = AG_ARRAY(ag_train_bucket_t),
+                                           .inputs = AG_ARRAY(uint32_t)};
+        status = add_buffers(&train, r);
+        if (status == AG_OK) {
+            status = add_buckets(&train, r);
+        }
+    }
+    if (status != AG_OK) {
+        ag_train_fini(&train);
+        return status;
+    }
+    *train_p = train;
+    return AG_OK;
+}
+
+void ag_train_fini(ag_train_t *train)
+{
+    for (uint32_t r = 0; train->ranks != NULL && r < train->build->n_ranks; r++) {
+        ag_train_rank_t *of = &train->ranks[r];
+
+        for (size_t i = 0; i < of->slots.n_items; i++) {
+            free(AG_ITEMS(&of->slots, ag_train_slot_t)[i].x);
+            free(AG_ITEMS(&of->slots, ag_train_slot_t)[i].kept);
+        }
+        ag_array_fini(&of->slots);
+        ag_array_fini(&of->buckets);
+        ag_array_fini(&of->inputs);
+    }
+    free(train->ranks);
+    *train = (ag_train_t){0};
+}
+
+static ag_status_t add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
+                                  uint32_t number, uint32_t *buffer_p)
+{
+    char name[24];
+
+    snprintf(name, sizeof(name), "%s%u", prefix, number);
+    return add_buffer(train, rank, name, train->build->model->spec->hidden * sizeof(float),
+                      AG_SIZE_TOKENS, buffer_p);
+}
+
+/* The first part of a stage reads its input itself. What a part keeps has its size when it is first
+ * written. */
+static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, uint32_t number,
+                                    ag_train_slot_t *slot)
+{
+    const ag_stage_t *stage = stage_of(train, rank);
+    uint32_t n_parts = 2 * (stage->layer_end - stage->layer_begin);
+    ag_status_t status = AG_OK;
+    char name[24];
+
+    for (uint32_t i = 0; i < n_parts && status == AG_OK; i++) {
+        uint32_t layer = stage->layer_begin + i / 2;
+
+        snprintf(name, sizeof(name), "k%u%c.%u", layer, "af"[i % 2], number);
+        status = add_buffer(train, rank, name, 0, AG_SIZE_ONE, &slot->kept[i]);
+        if (status == AG_OK && i > 0) {
+            snprintf(name, sizeof(name), "x%u%c.", layer, "af"[i % 2]);
+            status = add_row_buffer(train, rank, name, number, &slot->x[i]);
+        }
+    }
+    return status == AG_OK && is_last(train, rank)
+               ? add_row_buffer(train, rank, "head.", number, &slot->output)
+               : status;
+}
+
+static ag_status_t add_slot(ag_train_t *train, uint32_t rank)
+{
+    const ag_stage_t *stage = stage_of(train, rank);
+    uint32_t n_parts = 2 * (stage->layer_end - stage->layer_begin);
+    ag_train_rank_t *of = &train->ranks[rank];
+    ag_train_slot_t slot = {.x = calloc(n_parts + 1, sizeof(*slot.x)),
+                            .kept = calloc(n_parts + 1, sizeof(*slot.kept))};
+    ag_status_t status = slot.x == NULL || slot.kept == NULL
+                             ? ag_fail_nomem("expanding a program", n_parts * sizeof(*slot.x))
+                             : add_part_buffers(train, rank, (uint32_t)of->slots.n_items, &slot);
+
+    if (status == AG_OK) {
+        status = ag_array_append(&of->slots, &slot, 1);
+    }
+    if (status != AG_OK) {
+        free(slot.x);
+        free(slot.kept);
+    }
+    return status;
+}
+
+static bool is_input_taken(const ag_train_rank_t *of, uint32_t buffer)
+{
+    for (size_t i = 0; i < of->slots.n_items; i++) {
+        const ag_train_slot_t *slot = &AG_ITEMS(&of->slots, ag_train_slot_t)[i];
+
+        if (slot->is_taken && slot->input == buffer) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One more than there are slots, in turn: the next comes while the oldest is still in use. */
+static ag_status_t find_input(ag_train_t *train, uint32_t rank, uint32_t *buffer_p)
+{
+    ag_train_rank_t *of = &train->ranks[rank];
+    uint32_t *inputs;
+
+    while (of->inputs.n_items < of->n_slots + 1) {
+        uint32_t buffer;
+        ag_status_t status =
+            add_row_buffer(train, rank, "in", (uint32_t)of->inputs.n_items, &buffer);
+
+        if (status == AG_OK) {
+            status = ag_array_append(&of->inputs, &buffer, 1);
+        }
+        if (status != AG_OK) {
+            return status;
+        }
+    }
+    inputs = AG_ITEMS(&of->inputs, uint32_t);
+    while (is_input_taken(of, inputs[of->n_inputs % (of->n_slots + 1)])) {
+        of->n_inputs++;
+    }
+    *buffer_p = inputs[of->n_inputs++ % (of->n_slots + 1)];
+    return AG_OK;
+}
+
+ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, uint16_t micro_batch,
+                               ag_train_slot_t **slot_p)
+{
+    ag_array_t *slots = &train->ranks[rank].slots;
+    ag_train_slot_t *slot;
+    ag_status_t status = AG_OK;
+    uint32_t i = 0, input = 0;
+
+    while (i < slots->n_items && AG_ITEMS(slots, ag_train_slot_t)[i].is_taken) {
+        i++;
+    }
+    if (i == slots->n_items) {
+        status = add_slot(train, rank);
+    }
+    if (status == AG_OK) {
+        status = find_input(train, rank, &input);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    slot = &AG_ITEMS(slots, ag_train_slot_t)[i];
+    slot->is_taken = true;
+    slot->micro_batch = micro_batch;
+    slot->input = input;
+    *slot_p = slot;
+    return AG_OK;
+}
+
+static ag_status_t keep(void *arg, ag_counter_t counter, uint32_t width, int32_t *buffer_p,
+                        uint64_t *begin_bytes_p)
+{
+    enum { ALIGN_BYTES = 64 };
+    const ag_train_keeper_t *keeper = arg;
+    ag_train_rank_t *of = keeper->rank;
+    ag_program_t *program = keeper->train->program;
+    ag_buffer_t *buffer =
+        &AG_ITEMS(&program->ranks[of->rank].buffers, ag_buffer_t)[of->kept_buffer];
+    uint64_t bytes = width * sizeof(float) * program->bounds[counter];
+
+    *buffer_p = (int32_t)of->kept_buffer;
+    *begin_bytes_p = of->kept_bytes;
+    of->kept_bytes += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    if (of->kept_bytes > buffer->bytes) {
+        buffer->unit_bytes = buffer->bytes = of->kept_bytes;
+    }
+    return AG_OK;
+}
+
+static void find_grad(void *arg, int32_t param, int32_t *buffer_p, uint64_t *begin_bytes_p)
+{
+    const ag_train_keeper_t *keeper = arg;
+    const ag_params_t *params = &keeper->train->build->ranks[keeper->rank->rank].params;
+    const ag_array_t *buckets = &keeper->rank->buckets;
+
+    for (size_t i = 0; i < buckets->n_items; i++) {
+        const ag_train_bucket_t *bucket = &AG_ITEMS(buckets, ag_train_bucket_t)[i];
+
+        if ((uint32_t)param >= bucket->first && (uint32_t)param < bucket->end) {
+            *buffer_p = (int32_t)bucket->buffer;
+            *begin_bytes_p =
+                AG_ITEMS(&params->items, ag_param_t)[param].offset_bytes - bucket->begin_bytes;
+        }
+    }
+}
+
+void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts)
+{
+    opts->params = ag_params_held(&keeper->train->build->ranks[keeper->rank->rank].params);
+    opts->keep = keep;
+    opts->find_grad = find_grad;
+    opts->arg = keeper;
+}
+
+/* A use of a buffer by a node, joined with those before it. */
+static ag_status_t note_use(ag_array_t *uses, uint32_t buffer, uint32_t mode)
+{
+    for (size_t i = 0; i < uses->n_items; i++) {
+        ag_use_t *use = &AG_ITEMS(uses, ag_use_t)[i];
+
+        if (use->buffer != buffer) {
+            continue;
+        }
+        if (mode != AG_USE_READ &&
+            mode != use->mode) { /* what is read was written here, or before */
+            use->mode = (use->mode & ~(uint32_t)AG_USE_ADD) | AG_USE_WRITE;
+        } else if (mode == AG_USE_READ && (use->mode & AG_USE_ADD)) {
+            use->mode &= ~(uint32_t)AG_USE_ADD; /* it is more than added to */
+        }
+        return AG_OK;
+    }
+    return ag_array_append(uses, &(ag_use_t){buffer, mode}, 1);
+}
+
+static ag_status_t note_node(const ag_graph_t *graph, const ag_node_t *node, ag_array_t *uses)
+{
+    const ag_value_t *values = AG_ITEMS(&graph->values, ag_value_t);
+    ag_status_t status = AG_OK;
+
+    for (int i = 0; i < AG_NODE_MAX_IN + 1 + AG_NODE_MAX_MORE && status == AG_OK; i++) {
+        bool is_in = i < AG_NODE_MAX_IN;
+        int32_t value = is_in                 ? node->in[i]
+                        : i == AG_NODE_MAX_IN ? node->out
+                                              : node->more[i - AG_NODE_MAX_IN - 1];
+        uint32_t mode = is_in         ? AG_USE_READ
+                        : !node->adds ? AG_USE_WRITE
+                                      : AG_USE_READ | AG_USE_WRITE | AG_USE_ADD;
+
+        if (value != AG_NO_VALUE && values[value].buffer != AG_INTERNAL) {
+            status = note_use(uses, (uint32_t)values[value].buffer, mode);
+        }
+    }
+    return status;
+}
+
+ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                         ag_graph_t *graph, uint32_t sum)
+{
+    const ag_shard_t *shard = &train->build->ranks[rank].shard;
+    ag_op_t op = {.kind = AG_OP_SEGMENT,
+                  .stream = AG_STREAM_COMPUTE,
+                  .chunk = train->chunk,
+                  .micro_batch = train->micro_batch,
+                  .peer = -1};
+    ag_array_t uses = AG_ARRAY(ag_use_t);
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
+        status = note_node(graph, &AG_ITEMS(&graph->nodes, ag_node_t)[i], &uses);
+    }
+    for (size_t i = 0; i < uses.n_items && shard->n_stage_ranks > 1; i++) {
+        ag_use_t *use = &AG_ITEMS(&uses, ag_use_t)[i];
+
+        use->mode |= use->buffer == sum ? AG_USE_PARTIAL : 0;
+    }
+    if (status == AG_OK) {
+        status = ag_program_add_segment(train->program, rank, part, graph, &op.subject);
+    } else {
+        train->program->free_inside(graph);
+    }
+    if (status == AG_OK) {
+        status = ag_program_add_op(train->program, rank, &op, AG_ITEMS(&uses, ag_use_t),
+                                   (uint32_t)uses.n_items);
+    }
+    ag_array_fini(&uses);
+    return status;
+}

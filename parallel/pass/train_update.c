@@ -1,0 +1,229 @@
+/* What a training program does once a step: gradients begin at zero; their norm and the loss are
+ * added up; the optimizer changes the weights. */
+#include "parallel/pass/expand_priv.h"
+
+static const ag_params_t *params_of(const ag_train_t *train, uint32_t rank)
+{
+    return &train->build->ranks[rank].params;
+}
+
+static ag_status_t add_node(ag_graph_t *graph, const ag_train_t *train, uint32_t rank,
+                            ag_node_kind_t kind, const int32_t in[2], int32_t out, int32_t weight)
+{
+    return ag_graph_add(
+        graph,
+        &(ag_node_t){
+            .kind = kind, .in = {in[0], in[1]}, .out = out, .weight = weight, .bias = AG_NO_PARAM},
+        ag_params_held(params_of(train, rank)));
+}
+
+/* A run of floats in a buffer. */
+static ag_status_t floats_of(ag_graph_t *graph, uint32_t buffer, uint64_t begin_bytes, uint64_t n,
+                             int32_t *value_p)
+{
+    if (n > UINT32_MAX) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "a weight of %llu elements on one rank: split it over more",
+                       (unsigned long long)n);
+    }
+    *value_p = ag_graph_value_at(graph, AG_COUNT_ONE, (uint32_t)n, (int32_t)buffer, begin_bytes);
+    return *value_p < 0 ? ag_fail_nomem("expanding a program", sizeof(ag_value_t)) : AG_OK;
+}
+
+/* A graph of its own, as a segment. */
+static ag_status_t add_segment(const ag_train_t *train, uint32_t rank, ag_part_kind_t kind,
+                               ag_status_t (*write)(const ag_train_t *train, uint32_t rank,
+                                                    ag_graph_t *graph))
+{
+    ag_part_t part = {kind, 0};
+    ag_graph_t *graph;
+    ag_status_t status = ag_expand_graph(&graph);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = write(train, rank, graph);
+    if (status != AG_OK) {
+        train->program->free_inside(graph);
+        return status;
+    }
+    return ag_train_add(train, rank, &part, graph, AG_NO_BUFFER);
+}
+
+static ag_status_t add_zero(const ag_train_t *train, uint32_t rank, ag_graph_t *graph,
+                            uint32_t buffer, uint64_t bytes)
+{
+    const int32_t none[2] = {AG_NO_VALUE, AG_NO_VALUE};
+    int32_t value;
+    ag_status_t status = floats_of(graph, buffer, 0, bytes / sizeof(float), &value);
+
+    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_ZERO, none, value, AG_NO_PARAM)
+                           : status;
+}
+
+static ag_status_t write_zero(const ag_train_t *train, uint32_t rank, ag_graph_t *graph)
+{
+    const ag_train_rank_t *of = &train->ranks[rank];
+    ag_status_t status = add_zero(train, rank, graph, of->loss, sizeof(double));
+
+    for (size_t i = 0; i < of->buckets.n_items && status == AG_OK; i++) {
+        uint32_t buffer = AG_ITEMS(&of->buckets, ag_train_bucket_t)[i].buffer;
+
+        status =
+            add_zero(train, rank, graph, buffer,
+                     AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t)[buffer].bytes);
+    }
+    return status;
+}
+
+ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank)
+{
+    return add_segment(train, rank, AG_PART_ZERO, write_zero);
+}
+
+/* A slice as a run of what it is cut along: rows of a matrix, elements of a vector. */
+typedef struct run {
+    const ag_model_tensor_t *tensor;
+    uint64_t begin, end;
+    uint64_t across_begin, across; /* columns of a matrix */
+} run_t;
+
+static run_t run_of(const ag_params_t *params, uint32_t number)
+{
+    const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[number];
+    const ag_graph_param_t *held = &ag_params_held(params)[number];
+
+    if (param->tensor->n_dims == 1) {
+        return (run_t){param->tensor, param->col_begin, param->col_begin + held->cols, 0, 1};
+    }
+    return (run_t){param->tensor, param->row_begin, param->row_begin + held->rows, param->col_begin,
+                   held->cols};
+}
+
+/* Rows of a weight that earlier ranks of the replica hold too are theirs to count: where this
+ * rank's own begin. */
+static uint64_t first_counted(const ag_train_t *train, uint32_t rank, const run_t *run)
+{
+    uint64_t begin = run->begin;
+
+    for (uint32_t r = 0; r < rank; r++) {
+        const ag_params_t *params = params_of(train, r);
+
+        if (train->build->ranks[r].place.replica != train->build->ranks[rank].place.replica) {
+            continue;
+        }
+        for (uint32_t i = 0; i < params->items.n_items; i++) {
+            run_t other = run_of(params, i);
+
+            if (other.tensor == run->tensor && other.across_begin == run->across_begin &&
+                other.across == run->across && other.begin <= begin && other.end > begin) {
+                begin = other.end < run->end ? other.end : run->end;
+            }
+        }
+    }
+    return begin;
+}
+
+/* Where a weight's gradient begins. */
+static void find_gradient(const ag_train_t *train, uint32_t rank, uint32_t param,
+                          uint32_t *buffer_p, uint64_t *begin_bytes_p)
+{
+    const ag_array_t *buckets = &train->ranks[rank].buckets;
+    const ag_train_bucket_t *bucket = AG_ITEMS(buckets, ag_train_bucket_t);
+
+    while (param >= bucket->end) {
+        bucket++;
+    }
+    *buffer_p = bucket->buffer;
+    *begin_bytes_p = AG_ITEMS(&params_of(train, rank)->items, ag_param_t)[param].offset_bytes -
+                     bucket->begin_bytes;
+}
+
+/* Append the sum of squares of a weight's gradient, as far as it is this rank's to count. */
+static ag_status_t add_squares(const ag_train_t *train, uint32_t rank, uint32_t param,
+                               uint64_t *chunks, ag_graph_t *graph)
+{
+    run_t run = run_of(params_of(train, rank), param);
+    uint64_t counted = first_counted(train, rank, &run);
+    uint64_t n = (run.end - counted) * run.across, begin_bytes, n_chunks = ag_sum_chunks(n);
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out;
+    uint32_t buffer;
+    ag_status_t status;
+
+    if (n == 0 || train->build->ranks[rank].place.replica > 0) {
+        return AG_OK;
+    }
+    find_gradient(train, rank, param, &buffer, &begin_bytes);
+    status = floats_of(graph, buffer,
+                       begin_bytes + (counted - run.begin) * run.across * sizeof(float), n, &in[0]);
+    if (status == AG_OK) {
+        status = floats_of(graph, train->ranks[rank].squares, *chunks * sizeof(double),
+                           n_chunks * sizeof(double) / sizeof(float), &out);
+    }
+    *chunks += n_chunks;
+    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_SUM_SQUARES, in, out, AG_NO_PARAM)
+                           : status;
+}
+
+static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph_t *graph)
+{
+    const ag_train_rank_t *of = &train->ranks[rank];
+    ag_buffer_t *squares =
+        &AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t)[of->squares];
+    uint64_t chunks = 0;
+    int32_t in[2], out;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < params_of(train, rank)->items.n_items && status == AG_OK; i++) {
+        status = add_squares(train, rank, i, &chunks, graph);
+    }
+    squares->unit_bytes = squares->bytes = chunks * sizeof(double);
+    if (status == AG_OK) {
+        status = floats_of(graph, of->loss, 0, sizeof(double) / sizeof(float), &in[0]);
+    }
+    if (status == AG_OK) {
+        status = floats_of(graph, of->squares, 0, chunks * sizeof(double) / sizeof(float), &in[1]);
+    }
+    if (status == AG_OK) {
+        status = floats_of(graph, of->totals, 0, AG_N_TOTALS, &out);
+    }
+    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_TOTALS, in, out, AG_NO_PARAM)
+                           : status;
+}
+
+static ag_status_t write_update(const ag_train_t *train, uint32_t rank, ag_graph_t *graph)
+{
+    const ag_params_t *params = params_of(train, rank);
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < params->items.n_items && status == AG_OK; i++) {
+        const ag_graph_param_t *held = &ag_params_held(params)[i];
+        uint64_t begin_bytes;
+        uint32_t buffer;
+        int32_t in[2];
+
+        if (held->rows * held->cols == 0) {
+            continue;
+        }
+        find_gradient(train, rank, i, &buffer, &begin_bytes);
+        status = floats_of(graph, buffer, begin_bytes, held->rows * held->cols, &in[0]);
+        if (status == AG_OK) {
+            status = floats_of(graph, train->ranks[rank].totals, 0, AG_N_TOTALS, &in[1]);
+        }
+        if (status == AG_OK) {
+            status = add_node(graph, train, rank, AG_NODE_ADAMW, in, AG_NO_VALUE, (int32_t)i);
+        }
+    }
+    return status;
+}
+
+ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank)
+{
+    ag_status_t status = ag_program_add_buffer(train->program, rank, "squares", 0, AG_SIZE_ONE,
+                                               &train->ranks[rank].squares);
+
+    if (status == AG_OK) {
+        status = add_segment(train, rank, AG_PART_TOTALS, write_totals);
+    }
+    return status == AG_OK ? add_segment(train, rank, AG_PART_UPDATE, write_update) : status;
+}

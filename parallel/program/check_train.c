@@ -1,0 +1,146 @@
+/* Of a training program: every micro-batch goes once forward and once back through each part of the
+ * model that a rank has, and the weights change once, behind all of them. */
+#include <stdlib.h>
+
+#include "parallel/program/check_priv.h"
+
+/* What a rank must do of each micro-batch. */
+typedef struct way {
+    ag_place_t place;
+    uint32_t layer_begin, n_layers;
+    bool first, last;    /* stage */
+    uint32_t n_parts;    /* of a micro-batch, forward and back */
+    uint32_t begin, end; /* micro-batches of the replica */
+    uint32_t *done;      /* (end - begin) parts of each so far */
+    uint32_t n_complete; /* micro-batches */
+    uint32_t n_steps;    /* zero, totals, update */
+} way_t;
+
+static const ag_part_kind_t of_head[] = {AG_PART_HEAD, AG_PART_LOSS, AG_PART_HEAD_B,
+                                         AG_PART_HEAD_NORM_B};
+static const ag_part_kind_t of_layer[] = {AG_PART_ATTN, AG_PART_FFN};
+static const ag_part_kind_t of_layer_back[] = {AG_PART_FFN_B, AG_PART_FFN_NORM_B, AG_PART_ATTN_B,
+                                               AG_PART_ATTN_NORM_B};
+static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_UPDATE};
+
+enum { N_OF_HEAD = 4, N_OF_LAYER = 2, N_OF_LAYER_BACK = 4, N_OF_STEP = 3 };
+
+/* A micro-batch's part number i. */
+static ag_part_t nth_part(const way_t *way, uint32_t i)
+{
+    uint32_t n = way->n_layers;
+
+    if (way->first && i == 0) {
+        return (ag_part_t){AG_PART_EMBED, 0};
+    }
+    i -= way->first;
+    if (i < N_OF_LAYER * n) {
+        return (ag_part_t){of_layer[i % N_OF_LAYER], way->layer_begin + i / N_OF_LAYER};
+    }
+    i -= N_OF_LAYER * n;
+    if (i == 0) {
+        return (ag_part_t){AG_PART_ADD, 0};
+    }
+    i--;
+    if (way->last && i < N_OF_HEAD) {
+        return (ag_part_t){of_head[i], 0};
+    }
+    i -= way->last ? N_OF_HEAD : 0;
+    return i < N_OF_LAYER_BACK * n ? (ag_part_t){of_layer_back[i % N_OF_LAYER_BACK],
+                                                 way->layer_begin + n - 1 - i / N_OF_LAYER_BACK}
+                                   : (ag_part_t){AG_PART_EMBED_B, 0};
+}
+
+static bool is_of_step(uint32_t kind)
+{
+    return kind == AG_PART_ZERO || kind == AG_PART_TOTALS || kind == AG_PART_UPDATE;
+}
+
+static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
+{
+    uint32_t *done = NULL;
+    ag_part_t next;
+
+    if (op->half != AG_HALF_BOTH || op->stream != AG_STREAM_COMPUTE) {
+        return false;
+    }
+    if (is_of_step(part->kind)) {
+        bool in_turn = way->n_steps < N_OF_STEP && of_step[way->n_steps] == part->kind &&
+                       (way->n_steps == 0 || way->n_complete == way->end - way->begin);
+
+        way->n_steps++;
+        return in_turn;
+    }
+    if (op->micro_batch < way->begin || op->micro_batch >= way->end || way->n_steps != 1) {
+        return false;
+    }
+    done = &way->done[op->micro_batch - way->begin];
+    next = *done < way->n_parts ? nth_part(way, *done) : (ag_part_t){AG_N_PART_KINDS, 0};
+    if (next.kind != part->kind || next.layer != part->layer) {
+        return false;
+    }
+    way->n_complete += ++*done == way->n_parts;
+    return true;
+}
+
+static ag_status_t fail_missing(const way_t *way, uint32_t rank)
+{
+    for (uint32_t i = 0; i < way->end - way->begin; i++) {
+        if (way->done[i] < way->n_parts) {
+            ag_part_t part = nth_part(way, way->done[i]);
+
+            return ag_fail(AG_ERR_INVALID,
+                           "rank %u: nobody computes %s of layer %u, micro-batch %u", rank,
+                           ag_part_infos[part.kind].name, part.layer, way->begin + i);
+        }
+    }
+    return ag_fail(AG_ERR_INVALID, "rank %u: nobody computes %s", rank,
+                   ag_part_infos[of_step[way->n_steps]].name);
+}
+
+static ag_status_t check_ops(const ag_program_t *program, uint32_t r, way_t *way)
+{
+    const ag_rank_program_t *rank = &program->ranks[r];
+
+    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
+        const ag_op_t *o = &ag_rank_ops(rank)[op];
+        const ag_segment_t *segment;
+
+        if (o->kind != AG_OP_SEGMENT) {
+            continue;
+        }
+        segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
+        for (size_t i = 0; i < segment->parts.n_items; i++) {
+            if (!take_part(way, o, &AG_ITEMS(&segment->parts, ag_part_t)[i])) {
+                return ag_check_fail_at(program, r, op,
+                                        "this part of the model is out of its turn");
+            }
+        }
+    }
+    return way->n_steps == N_OF_STEP ? AG_OK : fail_missing(way, r);
+}
+
+ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank)
+{
+    const ag_stage_t *stage;
+    way_t way = {0};
+    ag_status_t status = ag_mesh_place(plan, rank, &way.place);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    stage = &plan->stages[way.place.stage];
+    way.layer_begin = stage->layer_begin;
+    way.n_layers = stage->layer_end - stage->layer_begin;
+    way.first = way.place.stage == 0;
+    way.last = way.place.stage + 1 == plan->n_stages;
+    way.n_parts = 2 * way.first + (N_OF_LAYER + N_OF_LAYER_BACK) * way.n_layers + 1 +
+                  (way.last ? N_OF_HEAD : 0);
+    way.begin = ag_plan_first_micro_batch(plan, way.place.replica);
+    way.end = way.begin + stage->replicas[way.place.replica].micro_batches;
+    way.done = calloc((size_t)(way.end - way.begin) + 1, sizeof(*way.done));
+    status = way.done == NULL ? ag_fail_nomem("checking a program", sizeof(*way.done))
+                              : check_ops(program, rank, &way);
+    free(way.done);
+    return status;
+}

@@ -1,0 +1,43 @@
+/*
+ * The gradients of a segment: reverse-mode differentiation by a rule for each operator, from the
+ * last node to the first. What a rule reads of the forward run is kept from it, or made again where
+ * that is cheap (norms, gated products): the graph decides by its operators' table.
+ */
+#pragma once
+
+#include "runtime/graph/graph.h"
+
+/* Where the gradient of a buffer of the segment's is. */
+typedef struct ag_backward_grad {
+    int32_t buffer;
+    int32_t grad_buffer; /* of the same shape; several buffers may have one where their gradients
+                            are the same */
+    bool is_given;       /* something stands there before, which is added to */
+} ag_backward_grad_t;
+
+typedef struct ag_backward_opts {
+    const ag_graph_param_t *params;
+    const ag_backward_grad_t *grads; /* (n_grads) of other buffers nobody wants one */
+    uint32_t n_grads;
+    /**
+     * Where a value that rules read is kept; asked once for each.
+     * @param counter, width  of the value, float32.
+     */
+    ag_status_t (*keep)(void *arg, ag_counter_t counter, uint32_t width, int32_t *buffer_p,
+                        uint64_t *begin_bytes_p);
+    /** Where a weight's gradient is, which is added to; buffer AG_INTERNAL: nobody wants it. */
+    void (*find_grad)(void *arg, int32_t param, int32_t *buffer_p, uint64_t *begin_bytes_p);
+    void *arg;
+    int32_t cut_buffer; /* of the gradient of what the first norm makes; AG_INTERNAL: none */
+} ag_backward_opts_t;
+
+/**
+ * Write a segment's gradients. At the first norm's output they are cut: its gradient may be this
+ * rank's part of a sum over ranks, which has to be complete before the norm's own is taken.
+ * @param forward  not compiled yet; values that are kept get their buffers here.
+ * @param first    appended to: all up to the cut. @param second  and from it on; empty where there
+ *                 is no cut.
+ * @return AG_OK, AG_ERR_NOMEM, keep()'s failure; AG_ERR_UNSUPPORTED: an operator without a rule.
+ */
+ag_status_t ag_graph_backward(ag_graph_t *forward, const ag_backward_opts_t *opts,
+                              ag_graph_t *first, ag_graph_t *second);

@@ -1,0 +1,499 @@
+/* The operators of training: shape and work. What they compute is said in runtime/kernel/train.h.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "runtime/graph/graph_priv.h"
+
+static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
+{
+    return ag_graph_get(graph, value)->counter;
+}
+
+static uint32_t width_of(const ag_graph_t *graph, int32_t value)
+{
+    return ag_graph_width(graph, value);
+}
+
+/* Of a further output; NULL: it is not wanted. */
+static float *more_data(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context, int i)
+{
+    return node->more[i] == AG_NO_VALUE ? NULL : ag_run_data(run, context, node->more[i]);
+}
+
+static bool has_shape(const ag_graph_t *graph, int32_t value, ag_counter_t counter, uint64_t width)
+{
+    return counter_of(graph, value) == counter && width_of(graph, value) == width;
+}
+
+/* A weight's gradient: all of it is one row. */
+static bool is_grad_of(const ag_graph_t *graph, int32_t value, const ag_graph_param_t *param)
+{
+    return has_shape(graph, value, AG_COUNT_ONE, param->rows * param->cols);
+}
+
+/* SELF_ATTENTION: q, k, v -> y of q's shape, and (tokens, heads) */
+
+static bool is_attention_sound(const ag_graph_t *graph, const ag_self_attention_t *attention,
+                               int32_t q, int32_t k, int32_t v)
+{
+    uint64_t kv_width = (uint64_t)attention->n_kv_heads * attention->head_dim;
+
+    return has_shape(graph, q, AG_COUNT_TOKENS,
+                     (uint64_t)attention->n_heads * attention->head_dim) &&
+           has_shape(graph, k, AG_COUNT_TOKENS, kv_width) &&
+           has_shape(graph, v, AG_COUNT_TOKENS, kv_width);
+}
+
+bool ag_self_attention_infer(const ag_graph_t *graph, const ag_node_t *node,
+                             const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_self_attention_t *attention = &node->attr.self_attention;
+
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return is_attention_sound(graph, attention, node->in[0], node->in[1], node->in[2]) &&
+           node->more[0] != AG_NO_VALUE &&
+           has_shape(graph, node->more[0], AG_COUNT_TOKENS, attention->n_heads);
+}
+
+static ag_self_attention_t attention_of(const ag_graph_run_t *run, const ag_node_t *node)
+{
+    ag_self_attention_t attention = node->attr.self_attention;
+
+    attention.exact = run->graph->exact;
+    return attention;
+}
+
+void ag_self_attention_run(const ag_graph_run_t *run, const ag_node_t *node,
+                           const ag_kernel_context_t *context)
+{
+    ag_self_attention_t attention = attention_of(run, node);
+
+    ag_kernel_self_attention(
+        context, &attention, ag_run_data(run, context, node->in[0]),
+        ag_run_data(run, context, node->in[1]), ag_run_data(run, context, node->in[2]),
+        ag_run_data(run, context, node->out), more_data(run, node, context, 0));
+}
+
+uint64_t ag_self_attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                                   const ag_graph_param_t *params)
+{
+    ag_self_attention_t attention = node->attr.self_attention;
+
+    (void)params;
+    attention.exact = graph->exact;
+    return ag_self_attention_scratch_bytes(&attention);
+}
+
+/* SELF_ATTENTION_GRAD: dy, y, q, k, v, lse -> dq, dk, dv */
+
+bool ag_self_attention_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                                  const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_self_attention_t *attention = &node->attr.self_attention;
+
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return node->more[0] != AG_NO_VALUE && node->more[1] != AG_NO_VALUE &&
+           is_attention_sound(graph, attention, node->in[2], node->in[3], node->in[4]) &&
+           is_attention_sound(graph, attention, node->out, node->more[0], node->more[1]) &&
+           has_shape(graph, node->in[0], AG_COUNT_TOKENS, width_of(graph, node->in[2])) &&
+           has_shape(graph, node->in[1], AG_COUNT_TOKENS, width_of(graph, node->in[2])) &&
+           has_shape(graph, node->in[5], AG_COUNT_TOKENS, attention->n_heads);
+}
+
+void ag_self_attention_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                                const ag_kernel_context_t *context)
+{
+    ag_self_attention_t attention = attention_of(run, node);
+    ag_self_attention_saved_t saved = {.y = ag_run_data(run, context, node->in[1]),
+                                       .q = ag_run_data(run, context, node->in[2]),
+                                       .k = ag_run_data(run, context, node->in[3]),
+                                       .v = ag_run_data(run, context, node->in[4]),
+                                       .lse = ag_run_data(run, context, node->in[5])};
+
+    ag_kernel_self_attention_grad(
+        context, &attention, &saved, ag_run_data(run, context, node->in[0]),
+        ag_run_data(run, context, node->out), more_data(run, node, context, 0),
+        more_data(run, node, context, 1));
+}
+
+/* LOSS_STATISTICS: logits (outputs, columns held) -> (outputs, parts, statistics) */
+
+static uint64_t statistics_width(const ag_loss_t *loss)
+{
+    return (uint64_t)loss->n_parts * AG_LOSS_STATISTICS;
+}
+
+bool ag_loss_statistics_infer(const ag_graph_t *graph, const ag_node_t *node,
+                              const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_loss_t *loss = &node->attr.loss;
+
+    (void)params;
+    *width_p = (uint32_t)statistics_width(loss);
+    return has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, loss->vocab_end - loss->vocab_begin) &&
+           counter_of(graph, node->out) == AG_COUNT_OUTPUTS && loss->part < loss->n_parts;
+}
+
+void ag_loss_statistics_run(const ag_graph_run_t *run, const ag_node_t *node,
+                            const ag_kernel_context_t *context)
+{
+    ag_kernel_loss_statistics(context, &node->attr.loss, ag_run_data(run, context, node->in[0]),
+                              run->step->targets, ag_run_rows(run, node->in[0]),
+                              ag_run_data(run, context, node->out));
+}
+
+/* LOSS: logits, statistics of all parts -> in the logits' place their gradient; (outputs, 1) */
+
+bool ag_loss_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                   uint32_t *width_p)
+{
+    const ag_loss_t *loss = &node->attr.loss;
+
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return node->out == node->in[0] && node->more[0] != AG_NO_VALUE &&
+           has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, loss->vocab_end - loss->vocab_begin) &&
+           has_shape(graph, node->in[1], AG_COUNT_OUTPUTS, statistics_width(loss)) &&
+           has_shape(graph, node->more[0], AG_COUNT_OUTPUTS, 1);
+}
+
+void ag_loss_run(const ag_graph_run_t *run, const ag_node_t *node,
+                 const ag_kernel_context_t *context)
+{
+    ag_kernel_loss(context, &node->attr.loss, ag_run_data(run, context, node->in[1]),
+                   run->step->targets, ag_run_rows(run, node->in[0]), run->step->update->loss_scale,
+                   ag_run_data(run, context, node->out), more_data(run, node, context, 0));
+}
+
+/* ADD_LOSSES: (outputs, 1) -> a sum in double, added to */
+
+bool ag_add_losses_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = sizeof(double) / sizeof(float);
+    return has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, 1) &&
+           counter_of(graph, node->out) == AG_COUNT_ONE;
+}
+
+void ag_add_losses_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    const float *losses = ag_run_data(run, context, node->in[0]);
+    double *sum = (double *)(void *)ag_run_data(run, context, node->out);
+    uint64_t n_rows = ag_run_rows(run, node->in[0]);
+
+    for (uint64_t i = 0; context->worker->thread == 0 && i < n_rows; i++) {
+        *sum += losses[i];
+    }
+}
+
+/* LINEAR_GRAD: dy (rows, n) -> dx (rows, k) */
+
+bool ag_linear_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params, uint32_t *width_p)
+{
+    *width_p = (uint32_t)params[node->weight].cols;
+    return width_of(graph, node->in[0]) == params[node->weight].rows &&
+           counter_of(graph, node->in[0]) == counter_of(graph, node->out);
+}
+
+void ag_linear_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context)
+{
+    ag_linear_t linear = ag_node_linear(run->params, node);
+
+    ag_kernel_linear_input_grad(context, &linear, ag_run_data(run, context, node->in[0]),
+                                ag_run_rows(run, node->in[0]), run->graph->exact, node->adds,
+                                ag_run_data(run, context, node->out));
+}
+
+/* LINEAR_WEIGHT_GRAD: dy (rows, n), x (rows, k) -> added to dweight, dbias */
+
+bool ag_linear_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                                 const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_graph_param_t *weight = &params[node->weight];
+
+    *width_p = (uint32_t)(weight->rows * weight->cols);
+    return width_of(graph, node->in[0]) == weight->rows &&
+           width_of(graph, node->in[1]) == weight->cols &&
+           counter_of(graph, node->in[0]) == counter_of(graph, node->in[1]) &&
+           counter_of(graph, node->out) == AG_COUNT_ONE &&
+           (node->more[0] == AG_NO_VALUE ||
+            has_shape(graph, node->more[0], AG_COUNT_ONE, weight->rows));
+}
+
+void ag_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                               const ag_kernel_context_t *context)
+{
+    ag_linear_t linear = ag_node_linear(run->params, node);
+
+    ag_kernel_linear_weight_grad(
+        context, &linear, ag_run_data(run, context, node->in[0]),
+        ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]), run->graph->exact,
+        ag_run_data(run, context, node->out), more_data(run, node, context, 0));
+}
+
+uint64_t ag_train_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                                 const ag_graph_param_t *params)
+{
+    (void)graph;
+    (void)node;
+    (void)params;
+    return ag_train_linear_scratch_bytes();
+}
+
+/* NORM_GRAD: dy, x -> dx, and (rows, statistics) */
+
+static ag_norm_t norm_of(const ag_graph_run_t *run, const ag_node_t *node)
+{
+    return (ag_norm_t){.kind = node->attr.norm.kind,
+                       .width = width_of(run->graph, node->in[0]),
+                       .eps = node->attr.norm.eps,
+                       .weight = run->params[node->weight].data};
+}
+
+bool ag_norm_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                        const ag_graph_param_t *params, uint32_t *width_p)
+{
+    ag_counter_t counter = counter_of(graph, node->in[0]);
+
+    *width_p = width_of(graph, node->in[0]);
+    return params[node->weight].cols == *width_p &&
+           has_shape(graph, node->in[1], counter, *width_p) && node->more[0] != AG_NO_VALUE &&
+           has_shape(graph, node->more[0], counter, AG_NORM_STATISTICS) &&
+           counter_of(graph, node->out) == counter;
+}
+
+void ag_norm_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                      const ag_kernel_context_t *context)
+{
+    ag_norm_t norm = norm_of(run, node);
+
+    ag_kernel_norm_grad(context, &norm, ag_run_data(run, context, node->in[0]),
+                        ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+                        node->adds, ag_run_data(run, context, node->out),
+                        more_data(run, node, context, 0));
+}
+
+/* NORM_WEIGHT_GRAD: dy, x, statistics -> added to dweight, dbias */
+
+bool ag_norm_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                               const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_graph_param_t *weight = &params[node->weight];
+    ag_counter_t counter = counter_of(graph, node->in[0]);
+
+    *width_p = (uint32_t)weight->cols;
+    return has_shape(graph, node->in[0], counter, weight->cols) &&
+           has_shape(graph, node->in[1], counter, weight->cols) &&
+           has_shape(graph, node->in[2], counter, AG_NORM_STATISTICS) &&
+           counter_of(graph, node->out) == AG_COUNT_ONE &&
+           (node->more[0] == AG_NO_VALUE ||
+            has_shape(graph, node->more[0], AG_COUNT_ONE, weight->cols));
+}
+
+void ag_norm_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                             const ag_kernel_context_t *context)
+{
+    ag_norm_t norm = norm_of(run, node);
+
+    ag_kernel_norm_weight_grad(context, &norm, ag_run_data(run, context, node->in[0]),
+                               ag_run_data(run, context, node->in[1]),
+                               ag_run_data(run, context, node->in[2]),
+                               ag_run_rows(run, node->in[0]), ag_run_data(run, context, node->out),
+                               more_data(run, node, context, 0));
+}
+
+/* ROPE_GRAD: angles; in place, as ROPE */
+
+void ag_rope_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                      const ag_kernel_context_t *context)
+{
+    ag_kernel_rope_grad(context, &node->attr.rope, ag_run_data(run, context, node->in[1]),
+                        ag_run_data(run, context, node->out), width_of(run->graph, node->out));
+}
+
+/* GLU_GRAD: dy, gate, up -> dgate, dup */
+
+bool ag_glu_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                       const ag_graph_param_t *params, uint32_t *width_p)
+{
+    ag_counter_t counter = counter_of(graph, node->in[0]);
+
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return has_shape(graph, node->in[1], counter, *width_p) &&
+           has_shape(graph, node->in[2], counter, *width_p) && node->more[0] != AG_NO_VALUE &&
+           has_shape(graph, node->more[0], counter, *width_p);
+}
+
+void ag_glu_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                     const ag_kernel_context_t *context)
+{
+    ag_kernel_glu_grad(context, node->attr.act, ag_run_data(run, context, node->in[0]),
+                       ag_run_data(run, context, node->in[1]),
+                       ag_run_data(run, context, node->in[2]), ag_run_rows(run, node->in[0]),
+                       width_of(run->graph, node->in[0]), 0, ag_run_data(run, context, node->out),
+                       more_data(run, node, context, 0));
+}
+
+/* EMBED_WEIGHT_GRAD: dy (tokens, width) -> added to dtable */
+
+bool ag_embed_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                                const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_graph_param_t *table = &params[node->weight];
+
+    *width_p = (uint32_t)(table->rows * table->cols);
+    return has_shape(graph, node->in[0], AG_COUNT_TOKENS, table->cols) &&
+           is_grad_of(graph, node->out, table);
+}
+
+void ag_embed_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                              const ag_kernel_context_t *context)
+{
+    const ag_graph_param_t *table = &run->params[node->weight];
+    ag_embed_t embed = {.vocab_begin = node->attr.embed.vocab_begin,
+                        .vocab_end = node->attr.embed.vocab_begin + table->rows,
+                        .width = table->cols,
+                        .scale = node->attr.embed.scale};
+
+    ag_kernel_embed_grad(context, &embed, ag_run_data(run, context, node->in[0]),
+                         ag_run_data(run, context, node->out));
+}
+
+/* SELECT_GRAD: dy (outputs, width) -> (tokens, width) */
+
+bool ag_select_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return counter_of(graph, node->in[0]) == AG_COUNT_OUTPUTS &&
+           counter_of(graph, node->out) == AG_COUNT_TOKENS;
+}
+
+void ag_select_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context)
+{
+    ag_kernel_select_rows_grad(context, ag_run_data(run, context, node->in[0]),
+                               width_of(run->graph, node->in[0]),
+                               ag_run_data(run, context, node->out));
+}
+
+/* ZERO: nothing but its output */
+
+bool ag_zero_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                   uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->out);
+    return true;
+}
+
+void ag_zero_run(const ag_graph_run_t *run, const ag_node_t *node,
+                 const ag_kernel_context_t *context)
+{
+    enum { PIECE_FLOATS = 4096 };
+    uint64_t n = ag_run_rows(run, node->out) * width_of(run->graph, node->out), begin, end;
+
+    ag_worker_share(context->worker, n, PIECE_FLOATS, &begin, &end);
+    if (end > begin) {
+        memset(ag_run_data(run, context, node->out) + begin, 0, (end - begin) * sizeof(float));
+    }
+}
+
+/* SUM_SQUARES: (1, n) -> doubles, one for each chunk */
+
+bool ag_sum_squares_infer(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p =
+        (uint32_t)(ag_sum_chunks(width_of(graph, node->in[0])) * sizeof(double) / sizeof(float));
+    return counter_of(graph, node->in[0]) == AG_COUNT_ONE &&
+           counter_of(graph, node->out) == AG_COUNT_ONE;
+}
+
+void ag_sum_squares_run(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context)
+{
+    ag_kernel_sum_squares(context, ag_run_data(run, context, node->in[0]),
+                          width_of(run->graph, node->in[0]),
+                          (double *)(void *)ag_run_data(run, context, node->out));
+}
+
+/* TOTALS: a sum of losses, sums of squares (doubles) -> both as float, this rank's */
+
+bool ag_totals_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                     uint32_t *width_p)
+{
+    (void)params;
+    *width_p = AG_N_TOTALS;
+    return has_shape(graph, node->in[0], AG_COUNT_ONE, sizeof(double) / sizeof(float)) &&
+           counter_of(graph, node->in[1]) == AG_COUNT_ONE &&
+           counter_of(graph, node->out) == AG_COUNT_ONE;
+}
+
+void ag_totals_run(const ag_graph_run_t *run, const ag_node_t *node,
+                   const ag_kernel_context_t *context)
+{
+    const double *loss = (const double *)(const void *)ag_run_data(run, context, node->in[0]);
+    const double *squares = (const double *)(const void *)ag_run_data(run, context, node->in[1]);
+    float *totals = ag_run_data(run, context, node->out);
+
+    if (context->worker->thread == 0) {
+        totals[AG_TOTAL_LOSS] = (float)*loss;
+        totals[AG_TOTAL_SQUARES] = (float)ag_add_sums(squares, width_of(run->graph, node->in[1]) *
+                                                                   sizeof(float) / sizeof(double));
+    }
+}
+
+/* ADAMW: a weight's gradient, totals of all ranks -> the weight and its moments change */
+
+bool ag_adamw_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                    uint32_t *width_p)
+{
+    *width_p = 0;
+    return is_grad_of(graph, node->in[0], &params[node->weight]) &&
+           has_shape(graph, node->in[1], AG_COUNT_ONE, AG_N_TOTALS);
+}
+
+/* What gradients are multiplied by, as torch.nn.utils.clip_grad_norm_() does. */
+static float clip_factor(const ag_update_t *update, float squares)
+{
+    double factor = update->clip_norm / (sqrt((double)squares) + 1e-6);
+
+    return update->clip_norm > 0 && factor < 1 ? (float)factor : 1;
+}
+
+/* A step whose gradients are no numbers changes nothing. */
+void ag_adamw_run(const ag_graph_run_t *run, const ag_node_t *node,
+                  const ag_kernel_context_t *context)
+{
+    const ag_graph_param_t *param = &run->params[node->weight];
+    const ag_update_t *update = run->step->update;
+    const float *totals = ag_run_data(run, context, node->in[1]);
+    ag_adamw_t adamw = {
+        .lr = update->learning_rate,
+        .beta1 = update->beta1,
+        .beta2 = update->beta2,
+        .eps = update->eps,
+        .weight_decay = param->decays ? update->weight_decay : 0,
+        .correction1 = (float)(1 - pow(update->beta1, (double)update->number)),
+        .correction2 = (float)(1 - pow(update->beta2, (double)update->number)),
+        .gradient_factor = clip_factor(update, totals[AG_TOTAL_SQUARES]),
+    };
+
+    if (isfinite(totals[AG_TOTAL_SQUARES]) && isfinite(totals[AG_TOTAL_LOSS])) {
+        ag_kernel_adamw(context, &adamw, param->rows * param->cols,
+                        ag_run_data(run, context, node->in[0]), param->trained, param->moments[0],
+                        param->moments[1]);
+    }
+}

@@ -1,0 +1,141 @@
+/* The rules of reverse-mode differentiation, one for each operator that training uses. */
+#include "runtime/graph/backward_priv.h"
+
+/* y = x * w^T + b: dx = dy * w, dw = dy^T * x, db = sums of dy's columns */
+void ag_linear_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    int32_t dweight = ag_backward_param(backward, node->weight);
+    int32_t dbias = ag_backward_param(backward, node->bias);
+    ag_node_t grad = ag_backward_node(node, AG_NODE_LINEAR_GRAD);
+    ag_node_t weight = ag_backward_node(node, AG_NODE_LINEAR_WEIGHT_GRAD);
+
+    weight.in[0] = grad.in[0] = ag_backward_grad(backward, node->out);
+    if (dweight != AG_NO_VALUE) {
+        weight.in[1] = ag_backward_read(backward, node->in[0]);
+        weight.out = dweight;
+        weight.more[0] = dbias;
+        weight.adds = true;
+        ag_backward_add(backward, &weight);
+    }
+    if (ag_backward_wants(backward, node->in[0])) {
+        grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
+        ag_backward_add(backward, &grad);
+    }
+}
+
+/* Of each row: train.h; its weight's is a sum over the rows. */
+void ag_norm_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    int32_t dweight = ag_backward_param(backward, node->weight);
+    const ag_value_t *x = ag_graph_get(backward->forward, node->in[0]);
+    ag_node_t grad = ag_backward_node(node, AG_NODE_NORM_GRAD);
+    ag_node_t weight = ag_backward_node(node, AG_NODE_NORM_WEIGHT_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.more[0] = ag_backward_value(backward, x->counter, AG_NORM_STATISTICS);
+    grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
+    ag_backward_add(backward, &grad);
+    if (dweight != AG_NO_VALUE) {
+        weight.in[0] = grad.in[0];
+        weight.in[1] = grad.in[1];
+        weight.in[2] = grad.more[0];
+        weight.out = dweight;
+        weight.more[0] = ag_backward_param(backward, node->bias);
+        weight.adds = true;
+        ag_backward_add(backward, &weight);
+    }
+}
+
+/* y = a + b: both have y's */
+void ag_add_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    int32_t dy = ag_backward_grad(backward, node->out);
+
+    for (int i = 0; i < 2; i++) {
+        bool adds;
+        int32_t grad;
+
+        if (!ag_backward_wants(backward, node->in[i])) {
+            continue;
+        }
+        grad = ag_backward_target(backward, node->in[i], &adds);
+        if (grad == dy) {
+            continue; /* it stands there */
+        }
+        ag_backward_add(backward, &(ag_node_t){.kind = adds ? AG_NODE_ADD : AG_NODE_COLUMNS,
+                                               .layer = node->layer,
+                                               .in = {adds ? grad : dy, adds ? dy : AG_NO_VALUE},
+                                               .out = grad,
+                                               .weight = AG_NO_PARAM,
+                                               .bias = AG_NO_PARAM});
+    }
+}
+
+/* A rotation's inverse, in place as the rotation was. */
+void ag_rope_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_ROPE_GRAD);
+
+    grad.in[0] = grad.out = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[1]);
+    ag_backward_add(backward, &grad);
+}
+
+void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_SELF_ATTENTION_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->out);
+    for (int i = 0; i < 3; i++) {
+        grad.in[2 + i] = ag_backward_read(backward, node->in[i]);
+    }
+    grad.in[5] = ag_backward_read(backward, node->more[0]);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    grad.more[0] = ag_backward_fresh(backward, node->in[1]);
+    grad.more[1] = ag_backward_fresh(backward, node->in[2]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+    ag_backward_settle(backward, node->in[1], grad.more[0]);
+    ag_backward_settle(backward, node->in[2], grad.more[1]);
+}
+
+/* y = act(gate) * up */
+void ag_glu_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_GLU_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.in[2] = ag_backward_read(backward, node->in[1]);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    grad.more[0] = ag_backward_fresh(backward, node->in[1]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+    ag_backward_settle(backward, node->in[1], grad.more[0]);
+}
+
+void ag_embed_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    int32_t dtable = ag_backward_param(backward, node->weight);
+    ag_node_t grad = ag_backward_node(node, AG_NODE_EMBED_WEIGHT_GRAD);
+
+    if (dtable != AG_NO_VALUE) {
+        grad.in[0] = ag_backward_grad(backward, node->out);
+        grad.out = dtable;
+        grad.adds = true;
+        ag_backward_add(backward, &grad);
+    }
+}
+
+/* Rows that were not taken have none. */
+void ag_select_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_SELECT_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+}
