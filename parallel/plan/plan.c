@@ -97,6 +97,11 @@ uint32_t ag_plan_micro_batches(const ag_plan_t *plan)
     return ag_plan_first_micro_batch(plan, plan->stages[0].n_replicas);
 }
 
+uint32_t ag_plan_steps(const ag_plan_t *plan)
+{
+    return plan->train.sequence_tokens > 0 ? ag_plan_micro_batches(plan) : plan->n_stages;
+}
+
 uint32_t ag_plan_slots(const ag_plan_t *plan)
 {
     return plan->train.sequence_tokens > 0 ? 1 : plan->n_stages;

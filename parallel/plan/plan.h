@@ -128,7 +128,11 @@ uint32_t ag_plan_micro_batches(const ag_plan_t *plan);
 /** The first of a replica's. */
 uint32_t ag_plan_first_micro_batch(const ag_plan_t *plan, uint32_t replica);
 
-/** Steps that are in flight at once, each in a slot of activation memory: one for each stage. */
+/** Steps that are on their way along the ranks at once: of training, one for each micro-batch. */
+uint32_t ag_plan_steps(const ag_plan_t *plan);
+
+/** Runs of a program that are in flight at once, each in a slot of activation memory: one for each
+ * stage; of training one. */
 uint32_t ag_plan_slots(const ag_plan_t *plan);
 
 /** Sequences that a step may have: the plan's, shared out over the steps in flight. */

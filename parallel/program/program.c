@@ -80,6 +80,19 @@ ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_
     return AG_OK;
 }
 
+bool ag_program_trains(const ag_program_t *program)
+{
+    const ag_rank_program_t *rank = &program->ranks[0];
+    const ag_op_t *first = ag_rank_ops(rank);
+    const ag_array_t *parts;
+
+    if (rank->ops.n_items == 0 || first->kind != AG_OP_SEGMENT) {
+        return false;
+    }
+    parts = &AG_ITEMS(&rank->segments, ag_segment_t)[first->subject].parts;
+    return parts->n_items > 0 && AG_ITEMS(parts, ag_part_t)[0].kind == AG_PART_ZERO;
+}
+
 static void free_segment(const ag_program_t *program, ag_segment_t *segment)
 {
     ag_array_fini(&segment->parts);

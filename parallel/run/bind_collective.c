@@ -11,6 +11,7 @@ typedef struct all_reduce_task {
     ag_staged_t staged;
     const ag_op_t *op;
     ag_group_t *group;
+    bool trains;     /* then there is no company: all rows are chosen by */
     uint64_t offset; /* of the buffer in its slot */
     unsigned char *device, *host;
     uint64_t n; /* floats */
@@ -20,7 +21,7 @@ typedef struct all_reduce_task {
 static ag_status_t take_out(void *arg, const ag_run_t *run)
 {
     all_reduce_task_t *task = arg;
-    uint64_t n_rows = ((const ag_step_t *)run->step)->counts[task->op->counter];
+    uint64_t n_rows = ag_run_step(run, task->op)->counts[task->op->counter];
     uint64_t bytes = task->op->unit_bytes * ag_half_rows(task->op->half, n_rows);
 
     task->n = bytes / sizeof(float);
@@ -38,7 +39,7 @@ static ag_status_t test(void *arg)
 static ag_status_t post(void *arg, const ag_run_t *run)
 {
     all_reduce_task_t *task = arg;
-    const ag_step_t *step = run->step;
+    uint64_t n_sequences = ag_run_step(run, task->op)->counts[AG_COUNT_SEQUENCES];
     ag_transfer_shape_t shape = ag_group_shape(task->group);
     ag_status_t status;
 
@@ -47,14 +48,14 @@ static ag_status_t post(void *arg, const ag_run_t *run)
     }
     shape.collective = AG_ALL_REDUCE;
     shape.element_bytes = sizeof(float);
-    shape.n = task->n / step->counts[AG_COUNT_SEQUENCES];
+    shape.n = task->n / (task->trains ? 1 : n_sequences);
     shape.algorithm = ag_transfer_choose(&shape);
     shape.n = task->n;
-    status =
-        ag_group_post(task->group, &shape,
-                      &(ag_collective_memory_t){.buffer = task->host,
-                                                .staging = task->staged.job->staging.messages.base},
-                      &task->request);
+    status = ag_group_post(
+        task->group, &shape,
+        &(ag_collective_memory_t){.buffer = task->host,
+                                  .staging = ag_job_staging(task->staged.job, task->op->stream)},
+        &task->request);
     return status == AG_OK ? test(arg) : status;
 }
 
@@ -82,6 +83,7 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
     *task = (all_reduce_task_t){.staged = {.job = job, .stream = o->stream, .stages = stages},
                                 .op = o,
                                 .group = job->groups[o->subject],
+                                .trains = ag_program_trains(program),
                                 .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
     bound->args[op] = task;
     bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].traced[o->half],

@@ -64,7 +64,7 @@ static ag_status_t post(void *arg, const ag_run_t *run)
     ag_status_t status;
 
     (void)run;
-    task->memory.staging = task->staged.job->staging.messages.base;
+    task->memory.staging = ag_job_staging(task->staged.job, AG_STREAM_TENSOR);
     task->shape.algorithm = ag_transfer_choose(&task->shape);
     status = ag_group_post(task->group, &task->shape, &task->memory, &task->request);
     return status == AG_OK ? test(arg) : status;
@@ -73,7 +73,7 @@ static ag_status_t post(void *arg, const ag_run_t *run)
 static ag_status_t take_share(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_step_t *step = run->step;
+    const ag_step_t *step = ag_run_step(run, task->op);
     uint64_t unit = task->op->unit_bytes, begin, end;
     uint32_t mine = my_shard(task->staged.job)->stage_index;
 

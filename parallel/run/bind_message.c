@@ -16,7 +16,7 @@ typedef struct message_task {
 static ag_status_t take_out(void *arg, const ag_run_t *run)
 {
     message_task_t *task = arg;
-    const ag_step_t *step = run->step;
+    const ag_step_t *step = ag_run_step(run, task->op);
 
     task->bytes = task->op->unit_bytes * step->counts[task->op->counter];
     task->device = ag_job_slot(task->staged.job, run->slot) + task->offset;

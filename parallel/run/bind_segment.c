@@ -6,6 +6,7 @@
 
 typedef struct segment_task {
     ag_staged_t staged;
+    const ag_op_t *op;
     bool has_received;
     uint64_t received_offset; /* of how many rows came from each rank for each expert held here */
     uint64_t received_bytes;
@@ -69,7 +70,7 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
 {
     segment_task_t *task = arg;
     const ag_job_t *job = task->staged.job;
-    const ag_step_t *rows = rows_of(task, run->step);
+    const ag_step_t *rows = rows_of(task, ag_run_step(run, task->op));
     ag_status_t status;
 
     if (rows->counts[AG_COUNT_TOKENS] == 0) { /* one row has but one half */
@@ -103,6 +104,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     }
     *task = (segment_task_t){
         .staged = {.job = job, .stream = o->stream, .stages = stages},
+        .op = o,
         .half = o->half,
         .run = {.graph = segment->inside,
                 .params = ag_params_held(&job->opts.build->ranks[job->rank].params),

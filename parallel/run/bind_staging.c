@@ -117,6 +117,8 @@ static void share_out(ag_job_t *job, bool staged)
     unsigned char *at = staging->messages.base;
 
     at += ag_memory_staged(programs, job->rank);
+    staging->of_gradients = at;
+    at += ag_memory_staged_gradients(programs, job->rank);
     staging->all_counts = (uint64_t *)(void *)at;
     at += ag_memory_all_counts(programs, job->rank);
     staging->numbers = (uint32_t *)(void *)at;
@@ -126,6 +128,11 @@ static void share_out(ag_job_t *job, bool staged)
         at += ag_memory_place(programs, job->rank, stream);
     }
     staging->logits = (float *)(void *)at;
+}
+
+void *ag_job_staging(const ag_job_t *job, uint32_t stream)
+{
+    return stream == AG_STREAM_GRAD ? job->staging.of_gradients : job->staging.messages.base;
 }
 
 ag_status_t ag_staging_init(ag_job_t *job)

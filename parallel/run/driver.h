@@ -16,9 +16,9 @@ typedef struct ag_answer {
     const int32_t *prompt; /* (n_prompt) ids below the vocabulary; borrowed */
     size_t n_prompt;       /* at least one */
     uint64_t stream;       /* of the sampler's seed: the number of the prompt */
-    ag_array_t tokens;     /* out: int32_t; the caller's to make, empty, and to release. An end token
-                              is not among them, unless ignored */
-    ag_stop_t stop;        /* out: also where there was no turn for it: INTERRUPTED */
+    ag_array_t tokens; /* out: int32_t; the caller's to make, empty, and to release. An end token
+                          is not among them, unless ignored */
+    ag_stop_t stop;    /* out: also where there was no turn for it: INTERRUPTED */
 } ag_answer_t;
 
 /* What ag_generate() tells its caller; each may be NULL. */

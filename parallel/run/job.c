@@ -10,6 +10,11 @@ static void poll_streams(void *arg)
     ag_execution_poll(arg);
 }
 
+static bool trains(const ag_job_t *job)
+{
+    return job->opts.build->plan->train.sequence_tokens > 0;
+}
+
 /* Weights are touched by the threads that load them, scratch by the thread that uses it (shares
  * would follow the threads' speeds, its slices do not), all else a share each. */
 static ag_status_t take_memory(ag_job_t *job)
@@ -26,7 +31,10 @@ static ag_status_t take_memory(ag_job_t *job)
     job->slot_bytes = ag_memory_slot(programs, job->rank);
     status = device->ops->alloc(device, "weights", build->ranks[job->rank].params.bytes, 0,
                                 &job->weights);
-    if (status == AG_OK) {
+    if (status == AG_OK && trains(job)) {
+        status = device->ops->alloc(device, "moments", 2 * build->ranks[job->rank].params.bytes,
+                                    SHARE_BYTES, &job->moments);
+    } else if (status == AG_OK) {
         status = device->ops->alloc(device, "kv cache", ag_memory_kv(build, job->rank), SHARE_BYTES,
                                     &job->kv_memory);
     }
@@ -41,11 +49,19 @@ static ag_status_t take_memory(ag_job_t *job)
     return status == AG_OK ? ag_staging_init(job) : status;
 }
 
+/* What layers have besides weights: a cache, or moments and no cache. */
 static ag_status_t make_kv(ag_job_t *job)
 {
     const ag_plan_t *plan = job->opts.build->plan;
     const ag_stage_t *stage = &plan->stages[job->opts.build->ranks[job->rank].place.stage];
 
+    if (trains(job)) {
+        ag_job_bind_moments(job);
+        job->micro_batches = calloc(ag_plan_steps(plan), sizeof(*job->micro_batches));
+        return job->micro_batches != NULL
+                   ? AG_OK
+                   : ag_fail_nomem("making a job", ag_plan_steps(plan) * sizeof(ag_step_t));
+    }
     job->kv = calloc((size_t)(stage->layer_end - stage->layer_begin) + 1, sizeof(*job->kv));
     if (job->kv == NULL) {
         return ag_fail_nomem("making a KV cache", sizeof(*job->kv));
@@ -159,6 +175,10 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     job->opts.isa = opts->isa != NULL ? opts->isa : ag_isa_best();
     job->rank = (uint32_t)opts->net->rank;
     status = ag_stop_init(job);
+    if (status == AG_OK && trains(job) && !ag_device_is_host(opts->device)) {
+        status = ag_fail(AG_ERR_UNSUPPORTED, "%s: training runs on the CPU alone so far",
+                         opts->device->ops->name);
+    }
     if (status == AG_OK) {
         status = take_memory(job);
     }
@@ -188,7 +208,7 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
 
 void ag_job_destroy(ag_job_t *job)
 {
-    ag_region_t *regions[4];
+    ag_region_t *regions[5];
 
     if (job == NULL) {
         return;
@@ -206,6 +226,7 @@ void ag_job_destroy(ag_job_t *job)
     }
     free(job->groups);
     free(job->kv);
+    free(job->micro_batches);
     ag_wire_fini(&job->wire);
     free(job->stops);
     ag_execution_destroy(job->execution);
@@ -214,7 +235,8 @@ void ag_job_destroy(ag_job_t *job)
     regions[1] = &job->kv_memory;
     regions[2] = &job->activations;
     regions[3] = &job->thread_scratch;
-    for (int i = 0; i < 4; i++) {
+    regions[4] = &job->moments;
+    for (int i = 0; i < 5; i++) {
         job->opts.device->ops->free(job->opts.device, regions[i]);
     }
     free(job);
@@ -361,8 +383,15 @@ static ag_status_t have_step(void *arg)
 static ag_status_t follow_step(ag_job_t *job)
 {
     uint32_t class;
-    ag_status_t status = ag_stop_say(job, false);
+    ag_status_t status = AG_OK;
 
+    if (trains(job) && !ag_job_has_step(job)) {
+        return AG_OK;
+    }
+    status = ag_stop_say(job, false);
+    if (status == AG_OK && trains(job)) {
+        return ag_job_post_train(job);
+    }
     if (status == AG_OK) {
         status = ag_job_choose(job, ag_wire_step(&job->wire), &class);
     }

@@ -109,6 +109,15 @@ ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p);
 /** Rank 0, while nothing is in flight: ag_job_post(), ag_job_wait(). */
 ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logits_p);
 
+/**
+ * Rank 0 of a job that trains, while nothing is in flight: forward and backward through the model,
+ * and the optimizer.
+ * @param steps   (micro-batches of the plan) with targets and one update; copied.
+ * @param totals  out: of all ranks. The weights stay what they are where one is no number.
+ * @return AG_OK; else the job is broken.
+ */
+ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_N_TOTALS]);
+
 /** Rank 0: has any rank been asked to stop? A failure leaves the job broken. */
 ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
 

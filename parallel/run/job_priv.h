@@ -10,7 +10,8 @@ enum { AG_STREAM_JOB = AG_N_STREAMS };
 /* What the host has of bytes that travel; all but the first three where it may not touch the
  * device's memory. */
 typedef struct ag_staging {
-    ag_region_t messages; /* begins with what collectives stage */
+    ag_region_t messages; /* begins with what collectives stage, then those of gradients */
+    void *of_gradients;
     uint64_t *all_counts; /* (ranks, ranks) of the experts' group, where rows may go by host */
     uint32_t *numbers;    /* (n_slots, ranks, places) of rows, there */
     ag_region_t steps;
@@ -46,7 +47,8 @@ struct ag_job {
     ag_bound_t *bound[AG_MAX_CLASSES]; /* (n_slots) of each class */
     uint32_t n_slots;
     uint64_t slot_bytes; /* of the activations */
-    ag_region_t weights, kv_memory, activations, thread_scratch;
+    ag_region_t weights, moments, kv_memory, activations, thread_scratch;
+    ag_step_t *micro_batches; /* training: of the step that runs */
     ag_staging_t staging;
     uint64_t thread_scratch_stride;
     ag_kv_t *kv; /* (layers of the stage) */
@@ -65,6 +67,15 @@ struct ag_job {
     bool stopped;              /* rank 0: all have said their last */
     bool broken;               /* a step failed, or the net between steps */
 };
+
+/** What an operation works on: its micro-batch of the run's steps. */
+static inline const ag_step_t *ag_run_step(const ag_run_t *run, const ag_op_t *op)
+{
+    return (const ag_step_t *)run->step + op->micro_batch;
+}
+
+/** Memory that the collectives of a stream stage in. */
+void *ag_job_staging(const ag_job_t *job, uint32_t stream);
 
 /** Attach a task to each operation, for runs in one slot. One function per kind, each in a file of
  * its own. */
@@ -87,6 +98,16 @@ const uint32_t *ag_programs_hosts(const ag_programs_t *programs, uint32_t group)
 
 /** Has any of a group's hosts several of its ranks, and there are several hosts? */
 bool ag_programs_may_go_by_host(const ag_programs_t *programs, uint32_t group);
+
+/** Training: each weight's place, and that of its moments. */
+void ag_job_bind_moments(ag_job_t *job);
+
+/** Training: has the wire all micro-batches of a step? Then run them. */
+bool ag_job_has_step(const ag_job_t *job);
+ag_status_t ag_job_post_train(ag_job_t *job);
+
+/** @return AG_OK; AG_ERR_INVALID: a step is larger than a class. */
+ag_status_t ag_job_fits(const ag_job_t *job, const ag_step_t *step, uint32_t class);
 
 /** Where a slot's activations begin. */
 unsigned char *ag_job_slot(const ag_job_t *job, uint32_t slot);

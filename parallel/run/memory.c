@@ -7,7 +7,9 @@
 
 uint64_t ag_memory_kv_blocks(const ag_plan_t *plan)
 {
-    return (uint64_t)plan->n_sequences * ag_kv_blocks(plan->context_tokens);
+    return plan->train.sequence_tokens > 0
+               ? 0
+               : (uint64_t)plan->n_sequences * ag_kv_blocks(plan->context_tokens);
 }
 
 uint32_t ag_job_kv_blocks(const ag_plan_t *plan)
@@ -60,7 +62,8 @@ static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *pro
                           const ag_op_t *op)
 {
     const ag_program_group_t *group = &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
-    uint64_t n_sequences = program->bounds[AG_SIZE_SEQUENCES], n_bytes;
+    uint64_t n_sequences = ag_program_trains(program) ? 1 : program->bounds[AG_SIZE_SEQUENCES];
+    uint64_t n_bytes;
     ag_transfer_shape_t shape = {.n_ranks = group->n_ranks,
                                  .hosts = ag_programs_hosts(programs, op->subject)};
     uint32_t index = 0;
@@ -111,9 +114,27 @@ static uint64_t most_of(const ag_programs_t *programs, uint32_t rank,
     return ag_memory_placed(bytes);
 }
 
+/* Sums of gradients run beside the others. */
+static uint64_t staged_by_gradients(const ag_programs_t *programs, const ag_program_t *program,
+                                    uint32_t rank, const ag_op_t *op)
+{
+    return op->stream == AG_STREAM_GRAD ? staged_by(programs, program, rank, op) : 0;
+}
+
+static uint64_t staged_by_others(const ag_programs_t *programs, const ag_program_t *program,
+                                 uint32_t rank, const ag_op_t *op)
+{
+    return op->stream != AG_STREAM_GRAD ? staged_by(programs, program, rank, op) : 0;
+}
+
 uint64_t ag_memory_staged(const ag_programs_t *programs, uint32_t rank)
 {
-    return most_of(programs, rank, staged_by);
+    return ag_memory_placed(most_of(programs, rank, staged_by_others));
+}
+
+uint64_t ag_memory_staged_gradients(const ag_programs_t *programs, uint32_t rank)
+{
+    return ag_memory_placed(most_of(programs, rank, staged_by_gradients));
 }
 
 /* Of an operation that exchanges numbers, where rows may go by host; else 0. */
@@ -203,7 +224,8 @@ uint64_t ag_memory_logits(const ag_programs_t *programs, uint32_t rank)
 uint64_t ag_memory_messages(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
                             bool staged)
 {
-    uint64_t bytes = ag_memory_staged(programs, rank) + ag_memory_all_counts(programs, rank) +
+    uint64_t bytes = ag_memory_staged(programs, rank) + ag_memory_staged_gradients(programs, rank) +
+                     ag_memory_all_counts(programs, rank) +
                      ag_plan_slots(build->plan) * ag_memory_numbers(programs, rank);
 
     if (staged) {
@@ -251,7 +273,8 @@ size_t ag_memory_step_ints(const ag_plan_t *plan, const ag_programs_t *programs)
 static uint64_t steps_of(const ag_plan_t *plan, const ag_programs_t *programs, uint32_t rank)
 {
     return ag_wire_bytes(plan, rank, ag_memory_step_ints(plan, programs)) +
-           (rank == 0 ? ag_generate_bytes(plan) : 0);
+           (rank == 0 && plan->train.sequence_tokens == 0 ? ag_generate_bytes(plan) : 0) +
+           (plan->train.sequence_tokens > 0 ? ag_plan_steps(plan) * sizeof(ag_step_t) : 0);
 }
 
 ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *programs,
@@ -264,7 +287,11 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
     memory.parts[memory.n_parts++] =                                                               \
         (ag_memory_part_t){.name = part, .bytes = n_bytes, .is_region = region}
     PART("weights", params->bytes, true);
-    PART("kv cache", ag_memory_kv(build, rank), true);
+    if (build->plan->train.sequence_tokens > 0) {
+        PART("moments", 2 * params->bytes, true);
+    } else {
+        PART("kv cache", ag_memory_kv(build, rank), true);
+    }
     PART("activations", ag_plan_slots(build->plan) * ag_memory_slot(programs, rank), true);
     PART("kernel scratch", n_threads * ag_memory_thread_scratch(programs, rank), true);
     PART("messages", ag_memory_messages(build, programs, rank, staged), true);

@@ -6,6 +6,21 @@
 #include "parallel/run/job_priv.h"
 #include "parallel/run/memory_priv.h"
 
+/* The one program of training: each token may be a document by itself, and have a target. */
+static ag_status_t create_train(ag_build_t *build, bool check, ag_programs_t *programs_p)
+{
+    uint64_t n = build->plan->batch_tokens;
+    uint64_t bounds[AG_N_SIZE_COUNTERS] = {
+        [AG_SIZE_ONE] = 1, [AG_SIZE_TOKENS] = n, [AG_SIZE_OUTPUTS] = n, [AG_SIZE_SEQUENCES] = n};
+    ag_programs_t programs = {.n = 1};
+    ag_status_t status = ag_build_program(build, bounds, check, &programs.programs[0]);
+
+    if (status == AG_OK) {
+        *programs_p = programs;
+    }
+    return status;
+}
+
 ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
                                ag_programs_t *programs_p)
 {
@@ -18,6 +33,9 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
     uint64_t rows[AG_MAX_CLASSES] = {n, undivided, most};
     ag_programs_t programs = {0};
 
+    if (plan->train.sequence_tokens > 0) {
+        return create_train(build, check, programs_p);
+    }
     if (ag_memory_kv_blocks(plan) > INT32_MAX) { /* as block tables count them */
         return ag_fail(AG_ERR_INVALID,
                        "the KV cache of %u sequences of %u tokens has more blocks than can be "
@@ -146,6 +164,19 @@ static bool has_rows_alone(const ag_step_t *step)
     return true;
 }
 
+ag_status_t ag_job_fits(const ag_job_t *job, const ag_step_t *step, uint32_t class)
+{
+    if (!fits(step, job->opts.programs->programs[class]->bounds)) {
+        return ag_fail(AG_ERR_INVALID,
+                       "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
+                       "class of programs",
+                       (unsigned long long)step->counts[AG_COUNT_TOKENS],
+                       (unsigned long long)step->counts[AG_COUNT_OUTPUTS],
+                       (unsigned long long)step->counts[AG_COUNT_SEQUENCES]);
+    }
+    return AG_OK;
+}
+
 /* What a sequence's rows run with must not depend on what else is in the step: then they have the
  * same bits alone. */
 ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, uint32_t *class_p)
@@ -153,18 +184,15 @@ ag_status_t ag_job_choose(const ag_job_t *job, const ag_step_t *step, uint32_t *
     uint32_t n_blocks = ag_kv_blocks(job->opts.build->plan->context_tokens);
     const ag_programs_t *programs = job->opts.programs;
     uint32_t chosen = has_rows_alone(step) || programs->n == 1 ? 0 : 1;
+    ag_status_t status;
 
     while (chosen > 0 && chosen + 1 < programs->n &&
            !fits(step, programs->programs[chosen]->bounds)) {
         chosen++;
     }
-    if (!fits(step, programs->programs[chosen]->bounds)) {
-        return ag_fail(AG_ERR_INVALID,
-                       "a step of %llu tokens, %llu outputs and %llu sequences is larger than any "
-                       "class of programs",
-                       (unsigned long long)step->counts[AG_COUNT_TOKENS],
-                       (unsigned long long)step->counts[AG_COUNT_OUTPUTS],
-                       (unsigned long long)step->counts[AG_COUNT_SEQUENCES]);
+    status = ag_job_fits(job, step, chosen);
+    if (status != AG_OK) {
+        return status;
     }
     n_blocks = n_blocks < step->table_stride ? n_blocks : step->table_stride;
     if (ag_wire_blocks(step) > n_blocks) {

@@ -9,6 +9,10 @@
 
 size_t ag_wire_ints(const ag_plan_t *plan, const uint64_t *bounds)
 {
+    if (plan->train.sequence_tokens > 0) { /* targets, and no cache */
+        return (size_t)(2 * bounds[AG_COUNT_TOKENS] + 2 * bounds[AG_COUNT_OUTPUTS] +
+                        bounds[AG_COUNT_SEQUENCES] + 1);
+    }
     return (size_t)(2 * bounds[AG_COUNT_TOKENS] + bounds[AG_COUNT_OUTPUTS] +
                     bounds[AG_COUNT_SEQUENCES] * (1 + ag_kv_blocks(plan->context_tokens)) + 1);
 }
@@ -19,9 +23,9 @@ typedef struct wire_array {
     size_t n;
 } wire_array_t;
 
-enum { N_ARRAYS = 5 };
+enum { N_ARRAYS = 6 };
 
-static void list_arrays(ag_step_t *step, wire_array_t arrays[N_ARRAYS])
+static void list_arrays(ag_step_t *step, bool trains, wire_array_t arrays[N_ARRAYS])
 {
     uint64_t tokens = step->counts[AG_COUNT_TOKENS], sequences = step->counts[AG_COUNT_SEQUENCES];
 
@@ -29,7 +33,8 @@ static void list_arrays(ag_step_t *step, wire_array_t arrays[N_ARRAYS])
     arrays[1] = (wire_array_t){&step->positions, tokens};
     arrays[2] = (wire_array_t){&step->row_begin, sequences + 1};
     arrays[3] = (wire_array_t){&step->outputs, step->counts[AG_COUNT_OUTPUTS]};
-    arrays[4] = (wire_array_t){&step->block_tables, sequences * step->table_stride};
+    arrays[4] = (wire_array_t){&step->targets, trains ? step->counts[AG_COUNT_OUTPUTS] : 0};
+    arrays[5] = (wire_array_t){&step->block_tables, sequences * step->table_stride};
 }
 
 uint32_t ag_wire_blocks(const ag_step_t *step)
@@ -142,12 +147,12 @@ uint64_t ag_wire_bytes(const ag_plan_t *plan, uint32_t rank, size_t n_ints)
     uint32_t n = find_stand(plan, rank, &stand) == AG_OK ? count_children(plan, rank, &stand) : 0;
 
     return ((uint64_t)n + 1) * sizeof(int) +
-           ag_plan_slots(plan) * (sizeof(ag_wire_slot_t) + slot_bytes(n, n_ints));
+           ag_plan_steps(plan) * (sizeof(ag_wire_slot_t) + slot_bytes(n, n_ints));
 }
 
 ag_status_t ag_wire_init(ag_net_t *net, const ag_plan_t *plan, size_t n_ints, ag_wire_t *wire_p)
 {
-    ag_wire_t wire = {.net = net, .n_slots = ag_plan_slots(plan), .n_ints = n_ints};
+    ag_wire_t wire = {.net = net, .n_slots = ag_plan_steps(plan), .n_ints = n_ints};
     stand_t stand;
     ag_status_t status = find_stand(plan, (uint32_t)net->rank, &stand);
     uint32_t n_children;
@@ -256,7 +261,8 @@ static void bind_step(ag_wire_slot_t *slot)
 
     memcpy(slot->step.counts, slot->head.counts, sizeof(slot->head.counts));
     slot->step.table_stride = slot->head.table_stride;
-    list_arrays(&slot->step, arrays);
+    list_arrays(&slot->step, slot->head.trains, arrays);
+    slot->step.update = slot->head.trains ? &slot->head.update : NULL;
     for (int i = 0; i < N_ARRAYS; i++) {
         *arrays[i].ints = ints;
         ints += arrays[i].n;
@@ -271,8 +277,12 @@ static void write_arrays(const ag_step_t *step, ag_wire_slot_t *slot)
     int32_t *dst = slot->ints;
 
     memcpy(slot->head.counts, step->counts, sizeof(slot->head.counts));
-    slot->head.table_stride = ag_wire_blocks(step);
-    list_arrays(&copy, arrays);
+    slot->head.table_stride = step->update != NULL ? 0 : ag_wire_blocks(step);
+    slot->head.trains = step->update != NULL;
+    if (slot->head.trains) {
+        slot->head.update = *step->update;
+    }
+    list_arrays(&copy, slot->head.trains, arrays);
     for (int i = 0; i < N_ARRAYS - 1; i++) {
         if (arrays[i].n > 0) {
             memcpy(dst, *arrays[i].ints, arrays[i].n * sizeof(int32_t));
@@ -371,7 +381,7 @@ void ag_wire_move_step(ag_step_t *step, const int32_t *from, const int32_t *to)
 {
     wire_array_t arrays[N_ARRAYS];
 
-    list_arrays(step, arrays);
+    list_arrays(step, step->update != NULL, arrays);
     for (int i = 0; i < N_ARRAYS; i++) {
         if (*arrays[i].ints != NULL) {
             *arrays[i].ints = to + (*arrays[i].ints - from);

@@ -13,6 +13,8 @@ typedef struct ag_wire_head {
     uint64_t counts[AG_N_COUNTERS]; /* all zero: stop */
     uint32_t table_stride;
     uint32_t n_ints; /* of the arrays that follow */
+    bool trains;     /* then there are targets, and this is the update */
+    ag_update_t update;
 } ag_wire_head_t;
 
 /* A step, held as long as it is in flight. */

@@ -1,0 +1,84 @@
+/* A job that trains: a run is all micro-batches of a step, each described on the wire. */
+#include <string.h>
+
+#include "parallel/run/job_priv.h"
+
+/* Weights of two or more dimensions that are no bias. */
+static bool decays(const ag_model_tensor_t *tensor)
+{
+    static const char bias[] = "bias";
+    size_t n = strlen(tensor->name), n_bias = sizeof(bias) - 1;
+
+    return tensor->n_dims >= 2 && (n < n_bias || strcmp(tensor->name + n - n_bias, bias) != 0);
+}
+
+void ag_job_bind_moments(ag_job_t *job)
+{
+    ag_params_t *params = &job->opts.build->ranks[job->rank].params;
+
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+        ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+        unsigned char *moments = (unsigned char *)job->moments.base + param->offset_bytes;
+
+        held->trained = (float *)(void *)((unsigned char *)job->weights.base + param->offset_bytes);
+        held->moments[0] = (float *)(void *)moments;
+        held->moments[1] = (float *)(void *)(moments + params->bytes);
+        held->decays = decays(param->tensor);
+    }
+}
+
+static ag_status_t slot_is_free(void *arg)
+{
+    return ag_wire_is_free(&((ag_job_t *)arg)->wire);
+}
+
+bool ag_job_has_step(const ag_job_t *job)
+{
+    return job->wire.n_steps % job->wire.n_slots == 0;
+}
+
+ag_status_t ag_job_post_train(ag_job_t *job)
+{
+    const ag_bound_t *bound = &job->bound[0][0];
+
+    for (uint32_t i = 0; i < job->wire.n_slots; i++) {
+        const ag_step_t *step = &job->wire.slots[i].step;
+        ag_status_t status = ag_job_fits(job, step, 0);
+
+        if (status == AG_OK && step->update == NULL) {
+            status = ag_fail(AG_ERR_INVALID, "a step of training without its update");
+        }
+        if (status != AG_OK) {
+            return status;
+        }
+        job->micro_batches[i] = *step;
+    }
+    return ag_execution_post(job->execution, &bound->dag, bound->tasks,
+                             &(ag_run_t){.step = job->micro_batches});
+}
+
+ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_N_TOTALS])
+{
+    const ag_bound_t *bound = &job->bound[0][0];
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < job->wire.n_slots && status == AG_OK; i++) {
+        status = ag_execution_wait(job->execution, slot_is_free, job);
+        if (status == AG_OK) {
+            status = ag_wire_post(&job->wire, &steps[i]);
+        }
+    }
+    if (status == AG_OK) {
+        status = ag_job_post_train(job);
+    }
+    if (status == AG_OK) {
+        status = ag_execution_finish(job->execution, ag_execution_n_posted(job->execution));
+    }
+    job->broken |= status != AG_OK;
+    if (status == AG_OK) {
+        memcpy(totals, ag_job_slot(job, 0) + bound->offsets[bound->program->output_buffer],
+               AG_N_TOTALS * sizeof(*totals));
+    }
+    return status;
+}
