@@ -55,11 +55,12 @@ static ag_use_t *find_use(ag_rank_program_t *rank, const ag_op_t *op, uint32_t b
     return NULL;
 }
 
-static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group, uint32_t buffer)
+static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group, ag_stream_t stream,
+                           uint32_t buffer)
 {
     const ag_buffer_t *summed = &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[buffer];
     ag_op_t op = {.kind = AG_OP_ALL_REDUCE,
-                  .stream = AG_STREAM_GRAD,
+                  .stream = (uint8_t)stream,
                   .counter = (uint8_t)summed->counter,
                   .unit_bytes = summed->unit_bytes,
                   .subject = group,
@@ -73,6 +74,7 @@ static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group,
 /* What of a rank is summed over whom. */
 typedef struct sums {
     uint32_t replicas, all; /* groups; NONE: there is one rank alone */
+    ag_stream_t of_all;     /* that of the group's other sums, if there are any */
     bool *is_bucket;        /* (buffers) */
     uint32_t *last;         /* (buffers) the last operation that adds to it */
     uint32_t totals;        /* the buffer */
@@ -122,12 +124,12 @@ static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sum
         status = ag_array_append(&program->ranks[r].ops, o, 1);
         for (uint32_t b = 0; b < n_buffers && sums->replicas != NONE && status == AG_OK; b++) {
             if (sums->is_bucket[b] && sums->last[b] == op) {
-                status = add_sum(program, r, sums->replicas, b);
+                status = add_sum(program, r, sums->replicas, AG_STREAM_GRAD, b);
             }
         }
         if (status == AG_OK && sums->all != NONE &&
             is_part(&program->ranks[r], o, AG_PART_TOTALS)) {
-            status = add_sum(program, r, sums->all, sums->totals);
+            status = add_sum(program, r, sums->all, sums->of_all, sums->totals);
         }
     }
     ag_array_fini(&before);
@@ -143,7 +145,11 @@ static ag_status_t find_groups(ag_program_t *program, const ag_build_t *build, u
     ag_status_t status =
         ranks == NULL ? ag_fail_nomem("adding sums of gradients", build->n_ranks * 4ull) : AG_OK;
 
-    *sums = (sums_t){.replicas = NONE, .all = NONE};
+    *sums = (sums_t){.replicas = NONE,
+                     .all = NONE,
+                     .of_all = build->plan->n_stages == 1 && build->plan->stages[0].n_replicas == 1
+                                   ? AG_STREAM_TENSOR
+                                   : AG_STREAM_GRAD};
     for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
         const ag_place_t *other = &build->ranks[r].place;
 

@@ -184,6 +184,9 @@ static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph
     if (status == AG_OK) {
         status = floats_of(graph, of->squares, 0, chunks * sizeof(double) / sizeof(float), &in[1]);
     }
+    if (status == AG_OK && chunks == 0) { /* others count all that this rank has */
+        status = add_zero(train, rank, graph, of->squares, 0);
+    }
     if (status == AG_OK) {
         status = floats_of(graph, of->totals, 0, AG_N_TOTALS, &out);
     }

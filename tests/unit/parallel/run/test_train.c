@@ -1,0 +1,165 @@
+/* Training the tiny models in one process, against PyTorch's losses and norms of gradients. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rank.h"
+#include "runtime/base/json.h"
+#include "runtime/file/npy.h"
+
+enum { N_STEPS = 20, N_ROWS = 2, ROW_TOKENS = 32 };
+
+/* What all ranks of a job share; rank 0 leaves its totals here. */
+typedef struct train {
+    const char *model; /* below AG_TEST_DATA */
+    ag_plan_opts_t opts;
+    int32_t *stream;
+    uint32_t n_steps;
+    double losses[N_STEPS], norms[N_STEPS];
+} train_t;
+
+/* The micro-batches of a step, and what their arrays lie in. */
+typedef struct batch {
+    ag_update_t update;
+    ag_step_t steps[N_ROWS];
+    int32_t tokens[N_ROWS * ROW_TOKENS], positions[N_ROWS * ROW_TOKENS];
+    int32_t targets[N_ROWS * ROW_TOKENS], outputs[N_ROWS * ROW_TOKENS];
+    int32_t row_begin[N_ROWS][N_ROWS + 1];
+} batch_t;
+
+static void fill_batch(const train_t *train, uint32_t number, uint32_t rows_each, batch_t *batch)
+{
+    const int32_t *from = train->stream + (size_t)number * N_ROWS * ROW_TOKENS;
+    uint32_t n_each = rows_each * ROW_TOKENS;
+
+    batch->update = (ag_update_t){.number = number + 1,
+                                  .loss_scale = 1.0f / (N_ROWS * ROW_TOKENS),
+                                  .learning_rate = 1e-3f,
+                                  .beta1 = 0.9f,
+                                  .beta2 = 0.95f,
+                                  .eps = 1e-8f,
+                                  .weight_decay = 0.1f,
+                                  .clip_norm = 1};
+    for (uint32_t i = 0; i < N_ROWS * ROW_TOKENS; i++) {
+        batch->tokens[i] = from[i];
+        batch->targets[i] = from[i + 1];
+        batch->positions[i] = (int32_t)(i % ROW_TOKENS);
+        batch->outputs[i] = (int32_t)(i % n_each);
+    }
+    for (uint32_t m = 0; m < N_ROWS / rows_each; m++) {
+        for (uint32_t r = 0; r <= rows_each; r++) {
+            batch->row_begin[m][r] = (int32_t)(r * ROW_TOKENS);
+        }
+        batch->steps[m] = (ag_step_t){.counts = {[AG_COUNT_ONE] = 1,
+                                                 [AG_COUNT_TOKENS] = n_each,
+                                                 [AG_COUNT_OUTPUTS] = n_each,
+                                                 [AG_COUNT_SEQUENCES] = rows_each},
+                                      .tokens = batch->tokens + (size_t)m * n_each,
+                                      .positions = batch->positions + (size_t)m * n_each,
+                                      .targets = batch->targets + (size_t)m * n_each,
+                                      .outputs = batch->outputs + (size_t)m * n_each,
+                                      .row_begin = batch->row_begin[m],
+                                      .update = &batch->update};
+    }
+}
+
+static ag_status_t drive(train_t *train, const ag_rank_t *rank)
+{
+    ag_status_t status = AG_OK;
+    batch_t batch;
+
+    for (uint32_t i = 0; i < train->n_steps && status == AG_OK; i++) {
+        float totals[AG_N_TOTALS];
+
+        fill_batch(train, i, rank->plan->train.micro_batch_size, &batch);
+        status = ag_job_train(rank->job, batch.steps, totals);
+        train->losses[i] = (double)totals[AG_TOTAL_LOSS] / (N_ROWS * ROW_TOKENS);
+        train->norms[i] = sqrt((double)totals[AG_TOTAL_SQUARES]);
+    }
+    cr_expect_eq(ag_job_stop(rank->job), AG_OK);
+    return status;
+}
+
+static ag_status_t run_rank(ag_turn_t *turn)
+{
+    train_t *train = turn->arg;
+    ag_rank_t rank = {0};
+    char path[256];
+    ag_status_t status;
+
+    snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA, train->model);
+    status = ag_rank_open(turn, &(ag_rank_opts_t){.model = path, .plan = &train->opts}, &rank);
+    if (status == AG_OK) {
+        status = turn->net->rank == 0 ? drive(train, &rank) : ag_job_follow(rank.job);
+    }
+    if (status != AG_OK) {
+        printf("rank %d: %s\n", turn->net->rank, ag_error());
+    }
+    cr_expect_eq(ag_rank_close(&rank), 0, "memory is given back");
+    return status;
+}
+
+/* @param bound  of a loss's and a norm's difference from the reference's, in parts of it. */
+static void check_curve(const char *model, ag_plan_opts_t opts, uint32_t n_ranks, double bound,
+                        const char *what)
+{
+    train_t train = {.model = model, .opts = opts, .n_steps = N_STEPS};
+    ag_status_t statuses[16];
+    double worst_loss = 0, worst_norm = 0;
+    ag_json_t *golden;
+    char path[256];
+    size_t n;
+
+    train.opts.sequence_tokens = ROW_TOKENS;
+    train.opts.global_batch_size = N_ROWS;
+    train.opts.compute = AG_COMPUTE_F32;
+    snprintf(path, sizeof(path), "%s%s/golden.json", AG_TEST_DATA, model);
+    cr_assert_eq(ag_json_read(path, &golden), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/train_stream.npy", &train.stream, &n), AG_OK);
+    ag_turns_run(n_ranks, 1, run_rank, &train, statuses);
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        cr_assert_eq(statuses[r], AG_OK, "%s: rank %u", what, r);
+    }
+    for (uint32_t i = 0; i < N_STEPS; i++) {
+        double loss = ag_json_number(ag_json_at(ag_json_get(golden, "train_losses"), i), NAN);
+        double norm =
+            ag_json_number(ag_json_at(ag_json_get(golden, "train_grad_norms_preclip"), i), NAN);
+
+        worst_loss = fmax(worst_loss, fabs(train.losses[i] - loss) / loss);
+        worst_norm = fmax(worst_norm, fabs(train.norms[i] - norm) / norm);
+    }
+    printf("%s: losses within %.2g, norms within %.2g\n", what, worst_loss, worst_norm);
+    cr_expect_leq(worst_loss, bound, "%s: losses differ by %g", what, worst_loss);
+    cr_expect_leq(worst_norm, 10 * bound, "%s: norms differ by %g", what, worst_norm);
+    ag_json_destroy(golden);
+    free(train.stream);
+}
+
+Test(train, one_rank_follows_pytorchs_curve)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.micro_batch_size = 2}, 1, 2e-5, "a batch");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.micro_batch_size = 1}, 1, 2e-5, "micro-batches");
+}
+
+Test(train, stages_follow_it_in_any_order_of_their_work)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 2, .schedule = "1f1b"}, 2, 2e-5, "pp 2, 1f1b");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 2, .schedule = "gpipe"}, 2, 2e-5,
+                "pp 2, gpipe");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 3, .micro_batch_size = 2}, 3, 2e-5,
+                "pp 3, one micro-batch");
+}
+
+Test(train, replicas_follow_it)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.dp = 2}, 2, 2e-5, "dp 2");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.dp = 2, .pp = 2}, 4, 2e-5, "dp 2, pp 2");
+}
+
+Test(train, ranks_of_a_layer_follow_it)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "6,3"}, 2, 2e-5, "tp 2, 6:3");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.tp = "3", .pp = 2}, 6, 2e-5, "tp 3, pp 2");
+}
