@@ -156,7 +156,7 @@ static const struct {
      "the line ends"},
     {RANKS("output z"), "line 4", "a buffer of this rank", "\"z\""},
     {RANKS("1 compute SEGMENT add mb0 - - -"), "line 4", "number from 0 to 0", "\"1\""},
-    {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, out, in, collect)",
+    {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, out, in, collect, grad)",
      "\"copy\""},
     {RANKS("0 out GATHER add mb0 - - -"), "line 4",
      "(SEGMENT, SEND, RECV, ALL_REDUCE, ALL_GATHER, ALL_TO_ALL)", "\"GATHER\""},
