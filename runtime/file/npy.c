@@ -231,31 +231,39 @@ static ag_status_t check_size(const ag_input_t *input, const ag_npy_header_t *he
                    (unsigned long long)header->n_elements, (unsigned long long)element_bytes);
 }
 
+/* What ids may be stored as, below int32's largest. */
+typedef struct id_type {
+    char descr[MAX_DESCR_BYTES];
+    size_t n_bytes;
+} id_type_t;
+
+static const id_type_t id_types[] = {{"<i4", 4}, {"<i8", 8}, {"<u2", 2}, {"<u4", 4}};
+
 struct ag_npy_ids {
     ag_input_t input; /* its window is not used any more */
     char *path;
     uint64_t data_bytes; /* where the data begin */
     uint64_t n_ids;
-    size_t id_bytes;
+    const id_type_t *type;
 };
 
 /* What the file holds, from its header. */
 static ag_status_t check_ids(ag_npy_ids_t *ids, const ag_npy_header_t *header)
 {
-    if (strcmp(header->descr, "<i4") == 0) {
-        ids->id_bytes = sizeof(int32_t);
-    } else if (strcmp(header->descr, "<i8") == 0) {
-        ids->id_bytes = sizeof(int64_t);
+    for (size_t i = 0; i < sizeof(id_types) / sizeof(*id_types); i++) {
+        if (strcmp(header->descr, id_types[i].descr) == 0) {
+            ids->type = &id_types[i];
+        }
     }
-    if (ids->id_bytes == 0 || header->n_dims != 1) {
+    if (ids->type == NULL || header->n_dims != 1) {
         return ag_fail(AG_ERR_FORMAT,
-                       "%s holds %u-dimensional '%s'; token ids are one-dimensional int32 ('<i4') "
-                       "or int64 ('<i8')",
+                       "%s holds %u-dimensional '%s'; token ids are one-dimensional int32 "
+                       "('<i4'), int64 ('<i8'), uint16 ('<u2') or uint32 ('<u4')",
                        ids->path, header->n_dims, header->descr);
     }
     ids->n_ids = header->n_elements;
     ids->data_bytes = ids->input.at_bytes;
-    return check_size(&ids->input, header, ids->id_bytes);
+    return check_size(&ids->input, header, ids->type->n_bytes);
 }
 
 ag_status_t ag_npy_ids_open(const char *path, ag_npy_ids_t **ids_p)
@@ -298,34 +306,47 @@ uint64_t ag_npy_ids_count(const ag_npy_ids_t *ids)
     return ids->n_ids;
 }
 
+/* @param slice  (n) ids as they are stored. @param first  number of the first, for errors. */
+static ag_status_t convert_ids(const ag_npy_ids_t *ids, const unsigned char *slice, uint64_t first,
+                               size_t n, int32_t *dst)
+{
+    size_t id_bytes = ids->type->n_bytes;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t id = 0;
+
+        memcpy(&id, slice + i * id_bytes, id_bytes);
+        if ((int64_t)id < INT32_MIN || (int64_t)id > INT32_MAX) {
+            return ag_fail(AG_ERR_FORMAT, "%s: element %llu, %lld, is no token id", ids->path,
+                           (unsigned long long)(first + i), (long long)id);
+        }
+        dst[i] = (int32_t)(int64_t)id;
+    }
+    return AG_OK;
+}
+
 ag_status_t ag_npy_ids_read(const ag_npy_ids_t *ids, uint64_t first, size_t n, int32_t *dst)
 {
     static const char part[] = "token ids";
-    uint64_t offset_bytes = ids->data_bytes + first * ids->id_bytes;
-    int64_t slice[SLICE_IDS];
+    size_t id_bytes = ids->type->n_bytes;
+    unsigned char slice[SLICE_IDS * sizeof(int64_t)];
+    ag_status_t status = AG_OK;
 
-    if (ids->id_bytes == sizeof(*dst)) {
-        return ag_file_pread(ids->input.fd, ids->path, part, offset_bytes, n * sizeof(*dst), dst);
+    if (ids->type == &id_types[0]) { /* as they stand */
+        return ag_file_pread(ids->input.fd, ids->path, part, ids->data_bytes + first * id_bytes,
+                             n * sizeof(*dst), dst);
     }
-    for (size_t done = 0; done < n;) {
+    for (size_t done = 0; done < n && status == AG_OK; done += SLICE_IDS) {
         size_t n_slice = n - done < SLICE_IDS ? n - done : SLICE_IDS;
-        ag_status_t status =
-            ag_file_pread(ids->input.fd, ids->path, part, offset_bytes + done * sizeof(*slice),
-                          n_slice * sizeof(*slice), slice);
 
-        if (status != AG_OK) {
-            return status;
+        status =
+            ag_file_pread(ids->input.fd, ids->path, part,
+                          ids->data_bytes + (first + done) * id_bytes, n_slice * id_bytes, slice);
+        if (status == AG_OK) {
+            status = convert_ids(ids, slice, first + done, n_slice, dst + done);
         }
-        for (size_t i = 0; i < n_slice; i++) {
-            if (slice[i] < INT32_MIN || slice[i] > INT32_MAX) {
-                return ag_fail(AG_ERR_FORMAT, "%s: element %llu, %lld, is no token id", ids->path,
-                               (unsigned long long)(first + done + i), (long long)slice[i]);
-            }
-            dst[done + i] = (int32_t)slice[i];
-        }
-        done += n_slice;
     }
-    return AG_OK;
+    return status;
 }
 
 void ag_npy_ids_close(ag_npy_ids_t *ids)

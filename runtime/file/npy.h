@@ -4,7 +4,7 @@
 #include "runtime/tensor/tensor.h"
 
 /**
- * Read a one-dimensional int32 or int64 array of token ids.
+ * Read a one-dimensional array of token ids: int32, int64, uint16 or uint32.
  * @param ids_p  out: free() it.
  * @return AG_OK, AG_ERR_IO, AG_ERR_FORMAT (also ids that do not fit int32).
  */

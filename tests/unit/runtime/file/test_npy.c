@@ -58,22 +58,43 @@ static ag_status_t try_f32(const char *dict, size_t n_data_bytes, uint32_t *n_di
     return status;
 }
 
+Test(npy, unsigned_ids_are_never_taken_for_negative_ones)
+{
+    ag_array_t narrow = AG_ARRAY(unsigned char), wide = AG_ARRAY(unsigned char);
+    int32_t *ids;
+    size_t n_ids;
+
+    put_npy(&narrow, 1, "{'descr': '<u2', 'fortran_order': False, 'shape': (1,), }");
+    put_u16(&narrow, 65535);
+    cr_assert_eq(read_ids(&narrow, &ids, &n_ids), AG_OK, "%s", ag_error());
+    cr_expect_eq(ids[0], 65535);
+    free(ids);
+    put_npy(&wide, 1, "{'descr': '<u4', 'fortran_order': False, 'shape': (1,), }");
+    put_u32(&wide, UINT32_MAX);
+    cr_expect_eq(read_ids(&wide, &ids, &n_ids), AG_ERR_FORMAT);
+    cr_expect(error_says("element 0, 4294967295, is no token id", NULL), "%s", ag_error());
+    ag_array_fini(&narrow);
+    ag_array_fini(&wide);
+}
+
 Test(npy, parts_of_ids_are_those_of_the_whole)
 {
     static const char *const dicts[] = {
         "{'descr': '<i4', 'fortran_order': False, 'shape': (9001,), }",
-        "{'descr': '<i8', 'fortran_order': False, 'shape': (9001,), }"};
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (9001,), }",
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (9001,), }",
+        "{'descr': '<u4', 'fortran_order': False, 'shape': (9001,), }"};
+    static const size_t id_bytes[] = {4, 8, 2, 4};
 
-    for (int wide = 0; wide < 2; wide++) {
+    for (int type = 0; type < 4; type++) {
         ag_array_t bytes = AG_ARRAY(unsigned char);
         memory_file_t file;
         ag_npy_ids_t *ids;
         int32_t part[5000];
 
-        put_npy(&bytes, 1, dicts[wide]);
+        put_npy(&bytes, 1, dicts[type]);
         for (uint32_t i = 0; i < 9001; i++) {
-            put_u32(&bytes, i);
-            put_zeros(&bytes, wide ? 4 : 0);
+            put(&bytes, &(uint64_t){i}, id_bytes[type]);
         }
         memory_file_open(&file, &bytes);
         cr_assert_eq(ag_npy_ids_open(file.path, &ids), AG_OK, "%s", ag_error());
