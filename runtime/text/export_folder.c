@@ -46,8 +46,9 @@ static ag_status_t copy_file(const char *from, const char *name, ag_folder_t *fo
     snprintf(path, sizeof(path), "%s/%s", from, name);
     file = fopen(path, "rb");
     if (file == NULL) {
-        return errno == ENOENT ? AG_OK
-                               : ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
+        return errno == ENOENT || errno == ENOTDIR /* the model is a config.json alone */
+                   ? AG_OK
+                   : ag_fail(AG_ERR_IO, "opening %s: %s", path, strerror(errno));
     }
     status = ag_folder_add(folder, name, &aside);
     if (status == AG_OK) {

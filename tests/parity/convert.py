@@ -1,12 +1,25 @@
 """One model in other files: what the ecosystem's converters would write, for the tests of reading."""
 import json
 import os
+import shutil
 import struct
 
 import numpy as np
 
 GGUF_TYPES = {"f32": (0, 1), "q4_0": (2, 32), "q8_0": (8, 32)}  # number, block
 U32, F32, STRING, ARRAY, I32 = 4, 6, 8, 9, 5
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
+
+
+def lend(name, folder):
+    """A tiny model or a variant as a folder that may be changed, with the tokenizer and weights that others share."""
+    tiny = os.path.join(DATA, "tiny", name)
+    shutil.copytree(tiny if os.path.isdir(tiny) else os.path.join(DATA, "variants", name), folder)
+    if not os.path.exists(os.path.join(folder, "tokenizer.json")):
+        shutil.copy(os.path.join(DATA, "tiny", "llama", "tokenizer.json"), folder)
+    if name.startswith("rope_") and name != "rope_default":
+        shutil.copy(os.path.join(DATA, "variants", "rope_default", "model.safetensors"), folder)
+    return folder
 
 
 def read_safetensors(path):

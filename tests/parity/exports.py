@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 import convert
 from harness import DATA, TINY, expect, expect_close, generate, logits, main, one_line, run, smollm2
 
-MIXTRAL = os.path.join(DATA, "tiny", "mixtral")
 VARIANTS = os.path.join(DATA, "variants")
 EXACT = ["--compute", "f32"]
 IDS = np.load(os.path.join(VARIANTS, "seq100.npy"))
@@ -21,17 +20,6 @@ FOLDERS = ["rope_default", "rope_llama3", "rope_linear", "rope_yarn", "bias", "h
 FILES = ["gguf_f32_bias", "gguf_f16_llama3", "gguf_f16_linear", "gguf_q8_0", "gguf_q4_0", "gguf_q4_1", "gguf_q5_0",
          "gguf_k"]
 BLOCKS = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
-
-
-def lend(name, folder):
-    """A variant, or the tiny Mixtral, as a folder with a tokenizer."""
-    source = MIXTRAL if name == "mixtral" else TINY if name == "llama" else os.path.join(VARIANTS, name)
-    shutil.copytree(source, folder)
-    if not os.path.exists(os.path.join(folder, "tokenizer.json")):
-        shutil.copy(os.path.join(TINY, "tokenizer.json"), folder)
-    if name.startswith("rope_") and name != "rope_default":
-        shutil.copy(os.path.join(VARIANTS, "rope_default", "model.safetensors"), folder)
-    return folder
 
 
 def to(form, source, target, *options):
@@ -62,7 +50,7 @@ def there_and_back():
     """Folder to GGUF to folder: the same tensors to the byte, the same settings."""
     for name in ["llama", "mixtral"] + FOLDERS:
         with tempfile.TemporaryDirectory() as place:
-            source = lend(name, os.path.join(place, "source"))
+            source = convert.lend(name, os.path.join(place, "source"))
             file, back = os.path.join(place, "there.gguf"), os.path.join(place, "back")
             wanted = read_folder(source)
             wide = any(kind != "F32" for kind, _, _ in wanted.values())
@@ -85,7 +73,7 @@ def same_logits():
         with tempfile.TemporaryDirectory() as place:
             is_file = name in FILES
             source = (os.path.join(VARIANTS, name, "model.gguf") if is_file
-                      else lend(name, os.path.join(place, "source")))
+                      else convert.lend(name, os.path.join(place, "source")))
             wanted = logits(source, IDS, place, EXACT)
             for form, target in (("gguf", "a.gguf"), ("hf", "b")):
                 target = os.path.join(place, target)
@@ -100,7 +88,7 @@ def gguf_as_others_write_it():
     """Names, order of rows and settings are those of llama.cpp's converter, as convert.py does it."""
     for name in ("llama", "mixtral"):
         with tempfile.TemporaryDirectory() as place:
-            source = lend(name, os.path.join(place, "source"))
+            source = convert.lend(name, os.path.join(place, "source"))
             file = os.path.join(place, "m.gguf")
             to("gguf", source, file, "--type", "f32")
             with open(os.path.join(source, "config.json")) as json_file:

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""By hand, for it needs PyTorch: transformers loads what `argosy convert` writes and computes the same.
+
+pip install torch transformers==5.24.0 numpy==2.4.6; run with ARGOSY and ARGOSY_SMOLLM2 set as in README.md. Each line
+is the largest difference between transformers' logits of the folder and the reference, or argosy's own logits.
+"""
+import os
+import sys
+import tempfile
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import convert
+from harness import DATA, expect, expect_close, logits, run, smollm2
+
+VARIANTS = os.path.join(DATA, "variants")
+IDS = np.load(os.path.join(VARIANTS, "seq100.npy"))
+
+
+def theirs(folder, ids):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                 experts_implementation="eager")
+    with torch.no_grad():
+        return model(torch.tensor(np.asarray(ids, np.int64))[None]).logits[0].numpy()
+
+
+def check(name):
+    with tempfile.TemporaryDirectory() as place:
+        file, folder = os.path.join(place, "m.gguf"), os.path.join(place, "folder")
+        source = os.path.join(VARIANTS, name, "model.gguf")
+        if not os.path.exists(source):  # by way of a file: the settings must come from the spec, not from a config.json
+            source = convert.lend(name, os.path.join(place, "source"))
+            run(["convert", source, "--to", "gguf", file])
+        run(["convert", file if os.path.exists(file) else source, "--to", "hf", folder])
+        expect_close(theirs(folder, IDS), logits(source, IDS, place, ["--compute", "f32"]), 2e-5, name)
+
+
+def main():
+    torch.set_num_threads(2)
+    variants = [name for name in sorted(os.listdir(VARIANTS)) if os.path.isdir(os.path.join(VARIANTS, name))]
+    for name in ["llama", "mixtral"] + variants:
+        if name != "rope_yarn_factor":  # which no GGUF file can say
+            check(name)
+    with tempfile.TemporaryDirectory() as folder:
+        run(["convert", smollm2(), "--to", "hf", folder])
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        messages = [{"role": "user", "content": "Why is the sky blue?"}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        expect(text.endswith("<|im_start|>assistant\n"), text)
+        ids = tokenizer(text)["input_ids"]
+        expect_close(theirs(folder, ids), logits(smollm2(), ids, folder, ["--compute", "f32"]), 2e-3, "SmolLM2")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
