@@ -7,7 +7,10 @@
 #include "runtime/data/dataset_priv.h"
 #include "runtime/data/files_priv.h"
 
-enum { MOST_SEQ_LENGTH = 1 << 24 };
+enum {
+    MOST_SEQ_LENGTH = 1 << 24,
+    ROWS_VERSION = 1, /* raised where the same data give other rows, or in another order */
+};
 
 /* Are the files there, and all ids or all text? */
 static ag_status_t check_files(const ag_dataset_opts_t *opts, bool *are_ids_p)
@@ -115,6 +118,7 @@ static ag_status_t open_text(ag_dataset_t *dataset, const ag_dataset_opts_t *opt
 static uint64_t fingerprint(const ag_dataset_t *dataset, uint64_t content)
 {
     const uint64_t words[] = {
+        ROWS_VERSION,
         content,
         dataset->ids == NULL ? ag_tokenizer_fingerprint(dataset->tokenizer) : 0,
         dataset->seq_length,

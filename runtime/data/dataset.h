@@ -127,10 +127,11 @@ size_t ag_data_documents(const int32_t *positions, size_t n, int32_t *row_begin)
 /**
  * Append one row as text to be looked at: a line of its own says what each document is; what has no
  * loss stands between AG_DATA_MASK_BEGIN and AG_DATA_MASK_END.
+ * @param most  so many documents of it; 0: all.
  * @param text  char items; ids where the dataset has no tokenizer.
  * @return as ag_dataset_read().
  */
-ag_status_t ag_dataset_show(const ag_dataset_t *dataset, ag_data_position_t position,
+ag_status_t ag_dataset_show(const ag_dataset_t *dataset, ag_data_position_t position, size_t most,
                             ag_array_t *text);
 
 #define AG_DATA_MASK_BEGIN "\xe2\x9f\xa6" /* U+27E6 */

@@ -5,11 +5,12 @@
 #include "runtime/base/philox.h"
 #include "runtime/data/order_priv.h"
 
-enum { N_ROUNDS = 6, LEAST_HALF_BITS = 3 };
+enum { N_ROUNDS = 6, LEAST_HALF_BITS = 3, KEY = 0x64617461 };
 
 static uint64_t permute(const ag_order_t *order, uint64_t index)
 {
-    const uint32_t key[2] = {(uint32_t)order->seed, (uint32_t)(order->seed >> 32)};
+    /* not the key that weights are drawn with from the same seed */
+    const uint32_t key[2] = {(uint32_t)order->seed, (uint32_t)(order->seed >> 32) ^ KEY};
     uint32_t mask = (uint32_t)((1ull << order->half_bits) - 1);
     uint32_t left = (uint32_t)(index >> order->half_bits), right = (uint32_t)index & mask;
 

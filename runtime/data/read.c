@@ -235,7 +235,7 @@ static ag_status_t show_piece(const ag_dataset_t *dataset, size_t number, int32_
     return status == AG_OK ? append(text, "\n") : status;
 }
 
-ag_status_t ag_dataset_show(const ag_dataset_t *dataset, ag_data_position_t position,
+ag_status_t ag_dataset_show(const ag_dataset_t *dataset, ag_data_position_t position, size_t most,
                             ag_array_t *text)
 {
     const uint32_t *pieces;
@@ -261,6 +261,7 @@ ag_status_t ag_dataset_show(const ag_dataset_t *dataset, ag_data_position_t posi
         return status;
     }
     n_pieces = ag_data_row_pieces(dataset, row, &pieces);
+    n_pieces = most > 0 && most < n_pieces ? most : n_pieces;
     for (size_t i = 0; i < n_pieces && status == AG_OK; i++) {
         const ag_data_piece_t *piece = AG_ITEMS(&dataset->pieces, ag_data_piece_t) + pieces[i];
 

@@ -123,7 +123,7 @@ static uint64_t read_rows(const ag_dataset_t *dataset, uint32_t length, const ag
         check_row(rows->tokens + i * length, rows->targets + i * length,
                   rows->positions + i * length, length, rows->n_tokens[i], rows->n_targets[i]);
     }
-    expect(ag_dataset_show(dataset, ag_dataset_start(dataset), &text) == AG_OK);
+    expect(ag_dataset_show(dataset, ag_dataset_start(dataset), 0, &text) == AG_OK);
     ag_array_fini(&text);
     return n;
 }

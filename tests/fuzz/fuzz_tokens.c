@@ -59,7 +59,7 @@ static void use_rows(ag_dataset_t *dataset)
             expect(numbers[0][i] >= 0 && numbers[0][i] < VOCAB);
             expect(numbers[1][i] >= -1 && numbers[1][i] < VOCAB);
         }
-        expect(ag_dataset_show(dataset, ag_dataset_start(dataset), &text) == AG_OK);
+        expect(ag_dataset_show(dataset, ag_dataset_start(dataset), 0, &text) == AG_OK);
     }
     ag_array_fini(&text);
 }

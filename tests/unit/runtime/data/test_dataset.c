@@ -456,7 +456,7 @@ Test(dataset, a_text_file_is_one_document_and_files_come_in_order)
     counts = ag_dataset_counts(dataset);
     cr_expect_eq(counts.documents, 4);
     cr_expect_eq(counts.rows, 1);
-    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), &text), AG_OK);
+    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), 0, &text), AG_OK);
     cr_assert_eq(ag_array_append(&text, "", 1), AG_OK);
     for (int i = 0; i < 4; i++) {
         static const char *const bodies[] = {"First", "Second", "Third", "Fourth"};
@@ -467,6 +467,11 @@ Test(dataset, a_text_file_is_one_document_and_files_come_in_order)
         cr_expect_not_null(strstr(text.items, shown), "%s", AG_ITEMS(&text, char));
     }
     cr_expect_not_null(strstr(text.items, "document 4: "));
+    text.n_items = 0;
+    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), 2, &text), AG_OK);
+    cr_assert_eq(ag_array_append(&text, "", 1), AG_OK);
+    cr_expect_not_null(strstr(text.items, "document 2: "));
+    cr_expect_null(strstr(text.items, "document 3: "));
     ag_array_fini(&text);
     ag_dataset_close(dataset);
     room_close(&room);
@@ -486,7 +491,7 @@ Test(dataset, a_shown_sample_has_its_prompt_marked)
                                 "{'role':'assistant','content':'Ho'}]}"),
                      256);
     dataset = open_data(&opts);
-    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), &text), AG_OK);
+    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), 0, &text), AG_OK);
     cr_assert_eq(ag_array_append(&text, "", 1), AG_OK);
     cr_expect_not_null(strstr(text.items,
                               "\n" AG_DATA_MASK_BEGIN "<|im_start|>user\nHi<|im_end|>\n"

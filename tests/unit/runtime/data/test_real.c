@@ -68,7 +68,7 @@ Test(real, of_a_dialogue_the_answers_are_learned)
                                 "{'role':'assistant','content':'Red.'}]}"),
                      128);
     dataset = open_data(&opts);
-    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), &text), AG_OK);
+    cr_assert_eq(ag_dataset_show(dataset, ag_dataset_start(dataset), 0, &text), AG_OK);
     cr_assert_eq(ag_array_append(&text, "", 1), AG_OK);
     cr_expect_str_eq(
         text.items,
