@@ -80,7 +80,7 @@ static ag_status_t print_plan(const ag_options_t *options, const ag_model_t *mod
     return ag_write_out("", 0);
 }
 
-static ag_status_t convert(const ag_options_t *options, const ag_model_t *model)
+static ag_status_t convert(const ag_options_t *options, const ag_model_t *model, uint32_t n_threads)
 {
     ag_cancel_t cancel = {.is_asked = ag_session_is_cancelled};
     ag_clock_t clock = ag_clock_monotonic();
@@ -97,8 +97,13 @@ static ag_status_t convert(const ag_options_t *options, const ag_model_t *model)
     if (options->dry_run) {
         return print_plan(options, model, &opts);
     }
+    status = ag_team_create(&(ag_team_opts_t){.n_threads = n_threads}, &opts.team);
+    if (status != AG_OK) {
+        return status;
+    }
     status = opts.gguf ? ag_export_gguf(model, NULL, &opts, options->output)
                        : ag_export_hf(model, NULL, &opts, options->output);
+    ag_team_destroy(opts.team);
     if (shown >= 0) {
         fputs("\r                          \r", stderr);
     }
@@ -120,7 +125,8 @@ ag_status_t ag_command_convert(ag_session_t *session)
     }
     if (status == AG_OK) {
         ag_session_catch_signals();
-        status = convert(options, model);
+        status = convert(options, model,
+                         options->threads > 0 ? options->threads : ag_host_threads(&session->host));
         ag_model_close(model);
     }
     return status;

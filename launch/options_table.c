@@ -69,7 +69,7 @@ const ag_option_t ag_option_table[] = {
     {"--overlap-tokens", "N", IS(TEXT), PLAN(overlap_tokens), PLANS, "N rows go in two halves; 0: never [128]"},
     {"--max-memory", "2G[,1G..]", IS(TEXT), PLAN(max_memory), PLANS, "bytes per rank [all free]"},
     {"--compute", "auto|f32", IS(COMPUTE), PLAN(compute), PLANS, "f32: exact; auto: fast [auto]"},
-    {"--threads", "N", IS(FEW), AT(threads), PLANS | B_LIMITS | RATES, "per rank [its share of cores]"},
+    {"--threads", "N", IS(FEW), AT(threads), PLANS | CONV | B_LIMITS | RATES, "per rank [its share of cores]"},
     {"--isa", "NAME", IS(TEXT), AT(isa), RUN | VERIFY | B_MODEL, "base, avx2 or avx512 [the best of all ranks]"},
     {"--dir", "D", IS(FILE), AT(dir), B_LIMITS, "measure the disk of this folder, too"},
     {"--plan", "F", IS(FILE), AT(plan_file), PLANS, "take the plan from a file of argosy plan"},

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "runtime/base/cancel.h"
+#include "runtime/base/team.h"
 #include "runtime/file/folder.h"
 #include "runtime/file/gguf_metadata.h"
 #include "runtime/model/weights.h"
@@ -31,6 +32,7 @@ typedef struct ag_export_opts {
     bool keeps_types; /* each weight in the source's type, where such files have it; else float32 */
     ag_dtype_t dtype; /* otherwise; GGUF files have vectors and routers in float32 all the same */
     uint64_t shard_bytes;      /* of a folder's files, but for a larger tensor; 0: 5 GB */
+    ag_team_t *team;           /* packs rows; NULL: the caller alone. The bytes are the same */
     const ag_cancel_t *cancel; /* looked at between blocks of rows; may be NULL */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes); /* or NULL */
     void *progress_arg;

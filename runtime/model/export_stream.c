@@ -3,18 +3,20 @@
  *
  *     for each tensor of the file, for each weight in it
  *         for each block of rows, whole heads
- *             read them; where the type changes: unpack, look whether it can be held, pack
+ *             read them; where the type changes, each thread its share: unpack, look whether it
+ *                 can be held, pack
  *             write them in the file's order
  *
  * Where the type stays the bytes do: rows may move, their encoding is along them.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "runtime/model/export_priv.h"
 #include "runtime/model/transform.h"
 
-enum { BLOCK_BYTES = 4 << 20 };
+enum { BLOCK_BYTES = 4 << 20, LARGEST_F16 = 65504 };
 
 typedef struct stream {
     ag_export_t *export;
@@ -28,44 +30,79 @@ typedef struct stream {
     float *values;
 } stream_t;
 
-static ag_status_t check_values(const stream_t *stream, uint64_t begin, uint64_t n)
+/* The first value of some rows that the type cannot hold; NULL: none is. Scales are float16. */
+static const float *beyond_type(const stream_t *stream, const float *values, uint64_t n)
 {
-    const float largest = stream->tensor->dtype == AG_F32 || stream->tensor->dtype == AG_BF16
-                              ? INFINITY
-                              : 65504; /* float16's, which scales are, too */
-
-    for (uint64_t i = 0; i < n * stream->n_cols && isfinite(largest); i++) {
-        if (!(fabsf(stream->values[i]) <= largest)) {
-            return ag_fail(AG_ERR_FORMAT,
-                           "tensor %s holds %g in row %llu, which type %s cannot: bf16 and f32 can",
-                           stream->tensor->name, (double)stream->values[i],
-                           (unsigned long long)(begin + i / stream->n_cols),
-                           ag_dtype_info(stream->tensor->dtype)->name);
+    if (stream->tensor->dtype == AG_F32 || stream->tensor->dtype == AG_BF16) {
+        return NULL;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        if (!(fabsf(values[i]) <= LARGEST_F16)) {
+            return &values[i];
         }
     }
-    return AG_OK;
+    return NULL;
+}
+
+/* A block that all threads convert, each its share of the rows. */
+typedef struct conversion {
+    const stream_t *stream;
+    uint64_t n_rows;
+    _Atomic(const float *) bad; /* the value that comes first of those found */
+} conversion_t;
+
+static void convert_share(void *arg, const ag_worker_t *worker)
+{
+    conversion_t *conversion = arg;
+    const stream_t *stream = conversion->stream;
+    const ag_dtype_info_t *from = ag_dtype_info(stream->from);
+    const ag_dtype_info_t *to = ag_dtype_info(stream->tensor->dtype);
+    uint64_t begin, end, n_values;
+    const float *bad, *known = NULL;
+    float *values;
+
+    ag_worker_share(worker, conversion->n_rows, 1, &begin, &end);
+    values = stream->values + begin * stream->n_cols;
+    n_values = (end - begin) * stream->n_cols;
+    from->unpack(stream->rows + ag_dtype_bytes(stream->from, begin * stream->n_cols), values,
+                 n_values / from->block_elements);
+    bad = beyond_type(stream, values, n_values);
+    while (bad != NULL && (known == NULL || bad < known) &&
+           !atomic_compare_exchange_weak(&conversion->bad, &known, bad)) {
+    }
+    if (bad == NULL) {
+        to->pack(values,
+                 stream->packed + ag_dtype_bytes(stream->tensor->dtype, begin * stream->n_cols),
+                 n_values / to->block_elements);
+    }
 }
 
 /* The block in the file's type; its rows as they came. */
 static ag_status_t convert_block(const stream_t *stream, uint64_t begin, uint64_t n,
                                  const unsigned char **block_p)
 {
-    const ag_dtype_info_t *from = ag_dtype_info(stream->from);
-    const ag_dtype_info_t *to = ag_dtype_info(stream->tensor->dtype);
-    uint64_t n_values = n * stream->n_cols;
-    ag_status_t status;
+    conversion_t conversion = {.stream = stream, .n_rows = n};
+    const float *bad;
 
     *block_p = stream->rows;
-    if (from == to) {
+    if (stream->from == stream->tensor->dtype) {
         return AG_OK;
     }
-    from->unpack(stream->rows, stream->values, n_values / from->block_elements);
-    status = check_values(stream, begin, n);
-    if (status == AG_OK) {
-        to->pack(stream->values, stream->packed, n_values / to->block_elements);
-        *block_p = stream->packed;
+    *block_p = stream->packed;
+    if (stream->export->opts.team != NULL) {
+        ag_team_run(stream->export->opts.team, convert_share, &conversion);
+    } else {
+        convert_share(&conversion, &(ag_worker_t){.n_threads = 1});
     }
-    return status;
+    bad = atomic_load(&conversion.bad);
+    if (bad == NULL) {
+        return AG_OK;
+    }
+    return ag_fail(AG_ERR_FORMAT,
+                   "tensor %s holds %g in row %llu, which type %s cannot: bf16 and f32 can",
+                   stream->tensor->name, (double)*bad,
+                   (unsigned long long)(begin + (uint64_t)(bad - stream->values) / stream->n_cols),
+                   ag_dtype_info(stream->tensor->dtype)->name);
 }
 
 /* Rows of a matrix, or elements of a vector, in the order of the file. */

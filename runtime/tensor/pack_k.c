@@ -15,22 +15,37 @@
 
 enum { GUESSES = 20 };
 
-static float clamp(float value, float least, float most)
+/* To the nearest whole number in [least, most], without a call: sums with 1.5 x 2^23 have no
+ * fraction. What is no number becomes least. */
+static inline float to_whole(float value, float least, float most)
 {
-    return value >= most ? most : value >= least ? value : least;
+    value = value > least ? value : least;
+    value = value < most ? value : most;
+    return value + 0x1.8p23f - 0x1.8p23f;
+}
+
+/* Sums of float32 in a fixed number of parts, which vectors hold. */
+enum { LANES = 8 };
+
+static float sum_of(const float *parts)
+{
+    return ((parts[0] + parts[4]) + (parts[2] + parts[6])) +
+           ((parts[1] + parts[5]) + (parts[3] + parts[7]));
 }
 
 static float error_of(const float *src, int n, float scale, float base, float least, float most)
 {
-    float inverse = scale == 0 ? 0 : 1 / scale, error = 0;
+    float inverse = scale == 0 ? 0 : 1 / scale, error[LANES] = {0};
 
-    for (int i = 0; i < n; i++) {
-        float q = clamp(rintf((src[i] - base) * inverse), least, most);
-        float off = src[i] - (scale * q + base);
+    for (int i = 0; i < n; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            float q = to_whole((src[i + k] - base) * inverse, least, most);
+            float off = src[i + k] - (scale * q + base);
 
-        error += off * off;
+            error[k] += off * off;
+        }
     }
-    return error;
+    return sum_of(error);
 }
 
 /* Of a grid from -32 to 31 around zero. @return the scale; either sign. */
@@ -47,18 +62,17 @@ static float seek_scale(const float *src, int n)
     }
     for (int guess = -GUESSES / 2; guess <= GUESSES / 2; guess++) {
         float inverse = -(32 + 0.1f * (float)guess) / extreme;
-        float dot = 0, squares = 0, scale, error;
+        float dots[LANES] = {0}, squares[LANES] = {0}, scale, error;
 
-        for (int i = 0; i < n; i++) {
-            float q = clamp(rintf(src[i] * inverse), -32, 31);
+        for (int i = 0; i < n; i += LANES) {
+            for (int k = 0; k < LANES; k++) {
+                float q = to_whole(src[i + k] * inverse, -32, 31);
 
-            dot += src[i] * q;
-            squares += q * q;
+                dots[k] += src[i + k] * q;
+                squares[k] += q * q;
+            }
         }
-        if (!(squares > 0) || !isfinite(dot)) {
-            continue;
-        }
-        scale = dot / squares;
+        scale = sum_of(dots) / sum_of(squares);
         error = error_of(src, n, scale, 0, -32, 31);
         if (error < best_error) {
             best = scale;
@@ -100,12 +114,12 @@ void ag_pack_q6_k(const float *restrict src, void *restrict blocks, size_t n_blo
         d = ag_load_half(dst + 208);
         inverse = d == 0 ? 0 : 1 / d;
         for (int j = 0; j < 16; j++) {
-            float steps = clamp(rintf(scales[j] * inverse), -128, 127), scale = d * steps;
+            float steps = to_whole(scales[j] * inverse, -128, 127), scale = d * steps;
             float part_inverse = scale == 0 ? 0 : 1 / scale;
 
             dst[192 + j] = (uint8_t)(int8_t)steps;
             for (int i = 0; i < 16; i++) {
-                float grid = clamp(rintf(src[16 * j + i] * part_inverse), -32, 31);
+                float grid = to_whole(src[16 * j + i] * part_inverse, -32, 31);
 
                 q[16 * j + i] = (uint8_t)(grid + 32);
             }
@@ -117,14 +131,20 @@ void ag_pack_q6_k(const float *restrict src, void *restrict blocks, size_t n_blo
 /* Least squares of scale * q + base over the values' places on a grid. */
 static void fit_line(const float *src, const float *q, int n, float *scale_p, float *base_p)
 {
-    float sum = 0, sum_q = 0, squares = 0, dot = 0, det;
+    float parts[4][LANES] = {0}, sum, sum_q, squares, dot, det;
 
-    for (int i = 0; i < n; i++) {
-        sum += src[i];
-        sum_q += q[i];
-        squares += q[i] * q[i];
-        dot += q[i] * src[i];
+    for (int i = 0; i < n; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            parts[0][k] += src[i + k];
+            parts[1][k] += q[i + k];
+            parts[2][k] += q[i + k] * q[i + k];
+            parts[3][k] += q[i + k] * src[i + k];
+        }
     }
+    sum = sum_of(parts[0]);
+    sum_q = sum_of(parts[1]);
+    squares = sum_of(parts[2]);
+    dot = sum_of(parts[3]);
     det = (float)n * squares - sum_q * sum_q;
     if (det > 0) {
         *scale_p = ((float)n * dot - sum * sum_q) / det;
@@ -155,7 +175,7 @@ static void seek_line(const float *src, int n, float *best_scale_p, float *best_
         float inverse = (14 + 0.1f * (float)guess) / (high - low), q[32], scale, base, error;
 
         for (int i = 0; i < n; i++) {
-            q[i] = clamp(rintf((src[i] - low) * inverse), 0, 15);
+            q[i] = to_whole((src[i] - low) * inverse, 0, 15);
         }
         fit_line(src, q, n, &scale, &base);
         error = scale > 0 && isfinite(base) ? error_of(src, n, scale, base, 0, 15) : INFINITY;
@@ -199,15 +219,15 @@ void ag_pack_q4_k(const float *restrict src, void *restrict blocks, size_t n_blo
         d = ag_load_half(dst);
         dmin = ag_load_half(dst + 2);
         for (int j = 0; j < 8; j++) {
-            float steps = d == 0 ? 0 : clamp(rintf(scales[j] / d), 0, 63), scale = d * steps;
-            float min_steps = dmin == 0 ? 0 : clamp(rintf(-bases[j] / dmin), 0, 63);
+            float steps = d == 0 ? 0 : to_whole(scales[j] / d, 0, 63), scale = d * steps;
+            float min_steps = dmin == 0 ? 0 : to_whole(-bases[j] / dmin, 0, 63);
             float min = dmin * min_steps;
 
             store_scale_min(dst + 4, j, (uint8_t)steps, (uint8_t)min_steps);
             for (int i = 0; i < 32; i++) {
                 float x = src[32 * j + i] + min;
 
-                q[32 * j + i] = scale == 0 ? 0 : (uint8_t)clamp(rintf(x / scale), 0, 15);
+                q[32 * j + i] = scale == 0 ? 0 : (uint8_t)to_whole(x / scale, 0, 15);
             }
         }
         for (int i = 0; i < 128; i++) { /* 32 low nibbles, then the next 32 values in the high */
