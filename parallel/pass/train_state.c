@@ -184,7 +184,7 @@ void ag_train_fini(ag_train_t *train)
 static ag_status_t add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
                                   uint32_t number, uint32_t *buffer_p)
 {
-    char name[24];
+    char name[48];
 
     snprintf(name, sizeof(name), "%s%u", prefix, number);
     return add_buffer(train, rank, name, train->build->model->spec->hidden * sizeof(float),

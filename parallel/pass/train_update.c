@@ -54,7 +54,7 @@ static ag_status_t add_zero(const ag_train_t *train, uint32_t rank, ag_graph_t *
                             uint32_t buffer, uint64_t bytes)
 {
     const int32_t none[2] = {AG_NO_VALUE, AG_NO_VALUE};
-    int32_t value;
+    int32_t value = AG_NO_VALUE;
     ag_status_t status = floats_of(graph, buffer, 0, bytes / sizeof(float), &value);
 
     return status == AG_OK ? add_node(graph, train, rank, AG_NODE_ZERO, none, value, AG_NO_PARAM)
@@ -146,7 +146,7 @@ static ag_status_t add_squares(const ag_train_t *train, uint32_t rank, uint32_t 
     run_t run = run_of(params_of(train, rank), param);
     uint64_t counted = first_counted(train, rank, &run);
     uint64_t n = (run.end - counted) * run.across, begin_bytes, n_chunks = ag_sum_chunks(n);
-    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out;
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out = AG_NO_VALUE;
     uint32_t buffer;
     ag_status_t status;
 
@@ -171,7 +171,7 @@ static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph
     ag_buffer_t *squares =
         &AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t)[of->squares];
     uint64_t chunks = 0;
-    int32_t in[2], out;
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out = AG_NO_VALUE;
     ag_status_t status = AG_OK;
 
     for (uint32_t i = 0; i < params_of(train, rank)->items.n_items && status == AG_OK; i++) {
@@ -203,7 +203,7 @@ static ag_status_t write_update(const ag_train_t *train, uint32_t rank, ag_graph
         const ag_graph_param_t *held = &ag_params_held(params)[i];
         uint64_t begin_bytes;
         uint32_t buffer;
-        int32_t in[2];
+        int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE};
 
         if (held->rows * held->cols == 0) {
             continue;
