@@ -17,18 +17,18 @@
 enum { AG_SAVED_NAME_BYTES = 128, AG_MOST_KEPT = 64 };
 
 /* A rectangle of a tensor that a rank holds. */
-typedef struct ag_slice {
+typedef struct ag_saved_slice {
     ag_range_t rows, cols; /* of the whole tensor; both empty where nothing is held */
     float *data;           /* (rows, cols) of the slice; borrowed */
     uint64_t stride;       /* floats from row to row, at least cols */
-} ag_slice_t;
+} ag_saved_slice_t;
 
 /* A named tensor, and what this rank holds of it; other ranks may hold the same, or nothing. */
 typedef struct ag_saved_tensor {
     const char *name;    /* unique; ASCII, below AG_SAVED_NAME_BYTES; borrowed, as all here */
     uint64_t rows, cols; /* of the whole; a vector is one row; experts are rows behind each other */
     uint32_t n_slices;   /* that this rank holds, disjoint; 0: it need not be listed at all */
-    const ag_slice_t *slices; /* (n_slices) */
+    const ag_saved_slice_t *slices; /* (n_slices) */
 } ag_saved_tensor_t;
 
 enum { AG_FLAT_SLICES = 3 };
@@ -41,7 +41,7 @@ enum { AG_FLAT_SLICES = 3 };
  * @return their number.
  */
 uint32_t ag_flat_slices(ag_range_t rows, ag_range_t cols, ag_range_t flat, float *data,
-                        ag_slice_t slices[AG_FLAT_SLICES]);
+                        ag_saved_slice_t slices[AG_FLAT_SLICES]);
 
 /* ---- writing ---- */
 

@@ -4,7 +4,7 @@
 #include "parallel/run/checkpoint_priv.h"
 
 uint32_t ag_flat_slices(ag_range_t rows, ag_range_t cols, ag_range_t flat, float *data,
-                        ag_slice_t slices[AG_FLAT_SLICES])
+                        ag_saved_slice_t slices[AG_FLAT_SLICES])
 {
     uint64_t width = cols.end - cols.begin;
     uint32_t n = 0;
@@ -14,7 +14,7 @@ uint32_t ag_flat_slices(ag_range_t rows, ag_range_t cols, ag_range_t flat, float
         uint64_t n_rows = col == 0 && left >= width ? left / width : 1;
         uint64_t n_cols = left < width - col ? left : width - col;
 
-        slices[n] = (ag_slice_t){
+        slices[n] = (ag_saved_slice_t){
             .rows = {rows.begin + row, rows.begin + row + n_rows},
             .cols = {cols.begin + col, cols.begin + col + n_cols},
             .data = data + (at - flat.begin),
@@ -46,7 +46,7 @@ static bool is_within(ag_range_t range, uint64_t extent)
 /* @param item  where it stands in the lists. */
 static ag_status_t list_slice(const ag_saved_tensor_t *tensor, ag_held_t item, ag_array_t *held)
 {
-    const ag_slice_t *slice = &tensor->slices[item.slice];
+    const ag_saved_slice_t *slice = &tensor->slices[item.slice];
 
     item.rows = tensor->rows;
     item.cols = tensor->cols;

@@ -396,8 +396,8 @@ static int by_place(const void *a, const void *b)
     return (x->part.piece > y->part.piece) - (x->part.piece < y->part.piece);
 }
 
-static ag_status_t find_slice(const ag_manifest_t *manifest, size_t tensor, const ag_slice_t *slice,
-                              ag_array_t *wants)
+static ag_status_t find_slice(const ag_manifest_t *manifest, size_t tensor,
+                              const ag_saved_slice_t *slice, ag_array_t *wants)
 {
     ag_array_t parts = AG_ARRAY(ag_part_t);
     ag_rect_t rect = {slice->rows, slice->cols};
@@ -496,7 +496,7 @@ ag_status_t ag_checkpoint_read_rows(ag_checkpoint_t *checkpoint, size_t tensor, 
                                     float *dst)
 {
     const ag_stored_tensor_t *stored = &tensors_of(checkpoint)[tensor];
-    ag_slice_t slice = {
+    ag_saved_slice_t slice = {
         .rows = rows, .cols = {0, stored->cols}, .data = dst, .stride = stored->cols};
 
     return ag_checkpoint_load(checkpoint,

@@ -37,7 +37,7 @@ static ag_status_t init_writer(ag_saver_t *saver, const ag_saver_opts_t *opts,
     for (size_t i = 0; i < saver->manifest.pieces.n_items; i++) {
         const ag_piece_t *piece = &ag_saver_pieces(saver)[i];
         const ag_held_t *from = &held[sources[i]];
-        const ag_slice_t *slice;
+        const ag_saved_slice_t *slice;
 
         if (piece->file != (uint32_t)saver->net->rank) {
             continue;

@@ -67,7 +67,7 @@ static ag_range_t share_of(uint64_t seed, uint64_t *at, uint64_t extent, uint32_
 
 /* What the index-th of n holders holds. @return the number of slices; their data is an offset. */
 static uint32_t lay_out(layout_kind_t kind, uint64_t seed, uint64_t *at, ag_range_t rows,
-                        ag_range_t cols, uint32_t n, uint32_t index, ag_slice_t *slices)
+                        ag_range_t cols, uint32_t n, uint32_t index, ag_saved_slice_t *slices)
 {
     ag_range_t share;
 
@@ -95,14 +95,14 @@ static uint32_t lay_out(layout_kind_t kind, uint64_t seed, uint64_t *at, ag_rang
     default:
         break;
     }
-    slices[0] = (ag_slice_t){.rows = rows, .cols = cols};
+    slices[0] = (ag_saved_slice_t){.rows = rows, .cols = cols};
     return rows.begin < rows.end && cols.begin < cols.end;
 }
 
 /* Give the slices data of exactly their size, and rows that are further apart than they need. */
 static void allot(holding_t *holding, uint32_t i, uint64_t pad)
 {
-    ag_slice_t *slices = holding->slices[i];
+    ag_saved_slice_t *slices = holding->slices[i];
     uint64_t n = 0, at = 0;
 
     for (uint32_t s = 0; s < holding->tensors[i].n_slices; s++) {
@@ -170,7 +170,7 @@ static void visit(const holding_t *holding, uint64_t time, ag_saver_t *saver, vi
 {
     for (uint32_t i = 0; i < holding->world->n_tensors; i++) {
         for (uint32_t s = 0; s < holding->tensors[i].n_slices; s++) {
-            const ag_slice_t *slice = &holding->slices[i][s];
+            const ag_saved_slice_t *slice = &holding->slices[i][s];
             uint64_t width = slice->cols.end - slice->cols.begin;
 
             for (uint64_t r = slice->rows.begin; r < slice->rows.end; r++) {

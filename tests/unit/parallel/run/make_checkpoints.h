@@ -29,7 +29,7 @@ typedef struct world {
 typedef struct holding {
     const world_t *world;
     ag_saved_tensor_t tensors[MOST_WORLD_TENSORS];
-    ag_slice_t slices[MOST_WORLD_TENSORS][AG_FLAT_SLICES];
+    ag_saved_slice_t slices[MOST_WORLD_TENSORS][AG_FLAT_SLICES];
     float *data[MOST_WORLD_TENSORS]; /* exactly as much as is held */
 } holding_t;
 

@@ -225,14 +225,14 @@ Test(checkpoint, one_of_the_same_step_takes_the_place_of_the_other_when_it_is_co
 
 typedef struct wrong {
     const world_t *world;
-    void (*spoil)(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice);
+    void (*spoil)(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice);
 } wrong_t;
 
 static ag_status_t create_spoilt(ag_turn_t *turn)
 {
     const wrong_t *wrong = turn->arg;
     float data[12] = {0};
-    ag_slice_t slice = {{0, 3}, {0, 4}, data, 4};
+    ag_saved_slice_t slice = {{0, 3}, {0, 4}, data, 4};
     ag_saved_tensor_t tensor = {"weight", 3, 4, 1, &slice};
     ag_saver_opts_t opts = {.dir = wrong->world->dir, .spec_hash = "0", .is_stepped = true};
     ag_saver_t *saver = NULL;
@@ -244,31 +244,31 @@ static ag_status_t create_spoilt(ag_turn_t *turn)
     return status;
 }
 
-static void leave_a_gap(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice)
+static void leave_a_gap(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice)
 {
     (void)tensor;
     slice->cols = rank == 0 ? (ag_range_t){0, 1} : (ag_range_t){2, 4};
 }
 
-static void hold_nothing_of_a_row(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice)
+static void hold_nothing_of_a_row(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice)
 {
     (void)tensor;
     slice->rows = rank == 0 ? (ag_range_t){0, 1} : (ag_range_t){2, 3};
 }
 
-static void differ(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice)
+static void differ(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice)
 {
     (void)slice;
     tensor->rows = rank == 0 ? 3 : 4;
 }
 
-static void reach_outside(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice)
+static void reach_outside(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice)
 {
     (void)tensor;
     slice->rows.end += rank == 1;
 }
 
-static void have_no_data(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice)
+static void have_no_data(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice)
 {
     (void)tensor;
     slice->data = rank == 1 ? NULL : slice->data;
@@ -277,7 +277,7 @@ static void have_no_data(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice)
 Test(checkpoint, ranks_that_do_not_agree_on_what_there_is_are_told_so)
 {
     static const struct {
-        void (*spoil)(int rank, ag_saved_tensor_t *tensor, ag_slice_t *slice);
+        void (*spoil)(int rank, ag_saved_tensor_t *tensor, ag_saved_slice_t *slice);
         const char *error;
     } cases[] = {
         {leave_a_gap, "saving weight: no rank holds all of its row 0"},

@@ -404,7 +404,7 @@ Test(checkpoint_faults, a_tensor_that_is_not_there_or_of_another_shape_is_named)
 {
     ag_checkpoint_t *checkpoint;
     float number;
-    ag_slice_t slice = {{0, 1}, {0, 1}, &number, 1};
+    ag_saved_slice_t slice = {{0, 1}, {0, 1}, &number, 1};
     ag_saved_tensor_t tensor = {"other", 1, 1, 1, &slice};
     world_t world;
 

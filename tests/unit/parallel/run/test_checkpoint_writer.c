@@ -111,7 +111,7 @@ static void *train(void *arg)
     const holding_t *holding = &trainer->alone->holding;
 
     for (uint32_t i = 0; i < holding->world->n_tensors; i++) {
-        const ag_slice_t *slice = &holding->slices[i][0];
+        const ag_saved_slice_t *slice = &holding->slices[i][0];
         uint64_t width = slice->cols.end;
 
         for (uint64_t r = trainer->index; r < slice->rows.end; r += N_THREADS) {
