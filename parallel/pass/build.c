@@ -294,6 +294,8 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build, bool che
     CHECK(AG_CHECK_SUMMED, "tensor");
     status = status == AG_OK ? ag_pass_expert(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "expert");
+    status = status == AG_OK && trains ? ag_pass_share(program, build) : status;
+    CHECK(AG_CHECK_EXCHANGED, "share");
     status = status == AG_OK && trains ? ag_pass_reduce(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "reduce");
     status = status == AG_OK ? ag_pass_fuse(program, plan) : status;

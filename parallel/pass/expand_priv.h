@@ -1,5 +1,6 @@
 #pragma once
 
+#include "parallel/pass/holdings_priv.h"
 #include "parallel/pass/pass.h"
 #include "runtime/graph/backward.h"
 
@@ -56,6 +57,7 @@ typedef struct ag_train {
     ag_program_t *program;
     ag_build_t *build;
     ag_train_rank_t *ranks; /* (n_ranks) */
+    ag_holdings_t holdings;
     uint16_t chunk, micro_batch;
 } ag_train_t;
 

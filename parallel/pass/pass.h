@@ -19,6 +19,9 @@ ag_status_t ag_pass_tensor(ag_program_t *program, const ag_plan_t *plan);
  * rank's sums to all. */
 ag_status_t ag_pass_expert(ag_program_t *program, const ag_build_t *build);
 
+/** Training: sum gradients of what several ranks of a replica hold, and use for other work each. */
+ag_status_t ag_pass_share(ag_program_t *program, ag_build_t *build);
+
 /** Training: sum gradients over the replicas, and the totals over all ranks. */
 ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build);
 

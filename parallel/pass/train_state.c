@@ -156,6 +156,9 @@ ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *
             status = add_buckets(&train, r);
         }
     }
+    if (status == AG_OK) {
+        status = ag_holdings_init(build, &train.holdings);
+    }
     if (status != AG_OK) {
         ag_train_fini(&train);
         return status;
@@ -177,6 +180,7 @@ void ag_train_fini(ag_train_t *train)
         ag_array_fini(&of->buckets);
         ag_array_fini(&of->inputs);
     }
+    ag_holdings_fini(&train->holdings);
     free(train->ranks);
     *train = (ag_train_t){0};
 }

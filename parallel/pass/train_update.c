@@ -81,44 +81,18 @@ ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank)
     return add_segment(train, rank, AG_PART_ZERO, write_zero);
 }
 
-/* A slice as a run of what it is cut along: rows of a matrix, elements of a vector. */
-typedef struct run {
-    const ag_model_tensor_t *tensor;
-    uint64_t begin, end;
-    uint64_t across_begin, across; /* columns of a matrix */
-} run_t;
-
-static run_t run_of(const ag_params_t *params, uint32_t number)
-{
-    const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[number];
-    const ag_graph_param_t *held = &ag_params_held(params)[number];
-
-    if (param->tensor->n_dims == 1) {
-        return (run_t){param->tensor, param->col_begin, param->col_begin + held->cols, 0, 1};
-    }
-    return (run_t){param->tensor, param->row_begin, param->row_begin + held->rows, param->col_begin,
-                   held->cols};
-}
-
 /* Rows of a weight that earlier ranks of the replica hold too are theirs to count: where this
  * rank's own begin. */
-static uint64_t first_counted(const ag_train_t *train, uint32_t rank, const run_t *run)
+static uint64_t first_counted(const ag_train_t *train, const ag_holding_t *of)
 {
-    uint64_t begin = run->begin;
+    uint64_t begin = of->begin;
+    size_t n;
+    const ag_holding_t *others = ag_holdings_find(&train->holdings, of->tensor, &n);
 
-    for (uint32_t r = 0; r < rank; r++) {
-        const ag_params_t *params = params_of(train, r);
-
-        if (train->build->ranks[r].place.replica != train->build->ranks[rank].place.replica) {
-            continue;
-        }
-        for (uint32_t i = 0; i < params->items.n_items; i++) {
-            run_t other = run_of(params, i);
-
-            if (other.tensor == run->tensor && other.across_begin == run->across_begin &&
-                other.across == run->across && other.begin <= begin && other.end > begin) {
-                begin = other.end < run->end ? other.end : run->end;
-            }
+    for (size_t i = 0; i < n && others[i].rank < of->rank; i++) {
+        if (ag_holdings_meet(train->build, of, &others[i]) && others[i].begin <= begin &&
+            others[i].end > begin) {
+            begin = others[i].end < of->end ? others[i].end : of->end;
         }
     }
     return begin;
@@ -143,8 +117,8 @@ static void find_gradient(const ag_train_t *train, uint32_t rank, uint32_t param
 static ag_status_t add_squares(const ag_train_t *train, uint32_t rank, uint32_t param,
                                uint64_t *chunks, ag_graph_t *graph)
 {
-    run_t run = run_of(params_of(train, rank), param);
-    uint64_t counted = first_counted(train, rank, &run);
+    ag_holding_t run = ag_holding_of(train->build, rank, param);
+    uint64_t counted = first_counted(train, &run);
     uint64_t n = (run.end - counted) * run.across, begin_bytes, n_chunks = ag_sum_chunks(n);
     int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out = AG_NO_VALUE;
     uint32_t buffer;

@@ -53,7 +53,8 @@ static ag_part_t nth_part(const way_t *way, uint32_t i)
 
 static bool is_of_step(uint32_t kind)
 {
-    return kind == AG_PART_ZERO || kind == AG_PART_TOTALS || kind == AG_PART_UPDATE;
+    return kind == AG_PART_ZERO || kind == AG_PART_SHARE || kind == AG_PART_SHARED ||
+           kind == AG_PART_TOTALS || kind == AG_PART_UPDATE;
 }
 
 static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
@@ -65,9 +66,13 @@ static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
         return false;
     }
     if (is_of_step(part->kind)) {
-        bool in_turn = way->n_steps < N_OF_STEP && of_step[way->n_steps] == part->kind &&
-                       (way->n_steps == 0 || way->n_complete == way->end - way->begin);
+        bool in_turn, complete = way->n_complete == way->end - way->begin;
 
+        if (part->kind == AG_PART_SHARE || part->kind == AG_PART_SHARED) {
+            return way->n_steps == 1 && complete;
+        }
+        in_turn = way->n_steps < N_OF_STEP && of_step[way->n_steps] == part->kind &&
+                  (way->n_steps == 0 || complete);
         way->n_steps++;
         return in_turn;
     }

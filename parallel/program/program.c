@@ -46,6 +46,8 @@ const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
     [AG_PART_ATTN_NORM_B] = {NAMED("attn_nb"), true},
     [AG_PART_EMBED_B] = {NAMED("embed_b"), false},
     [AG_PART_ZERO] = {NAMED("zero"), false},
+    [AG_PART_SHARE] = {NAMED("share"), false},
+    [AG_PART_SHARED] = {NAMED("shared"), false},
     [AG_PART_TOTALS] = {NAMED("totals"), false},
     [AG_PART_UPDATE] = {NAMED("update"), false},
 };

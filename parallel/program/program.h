@@ -162,7 +162,9 @@ typedef enum ag_part_kind {
     AG_PART_ATTN_B,
     AG_PART_ATTN_NORM_B,
     AG_PART_EMBED_B,
-    AG_PART_ZERO,   /* gradients begin anew */
+    AG_PART_ZERO,  /* gradients begin anew */
+    AG_PART_SHARE, /* what other ranks have a part of, too; and their sums */
+    AG_PART_SHARED,
     AG_PART_TOTALS, /* this rank's part of the loss, and of the gradients' norm */
     AG_PART_UPDATE, /* the optimizer */
     AG_N_PART_KINDS,

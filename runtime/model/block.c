@@ -44,13 +44,32 @@ static int32_t partial_value(emit_t *emit)
     return value(emit, AG_COUNT_TOKENS, spec_of(emit)->hidden, emit->block->partial);
 }
 
+/* May ranks that hold the same rows each use them for other work? Query heads of one KV head, and a
+ * table that is the head, too. */
+static bool are_parts(const emit_t *emit, ag_role_t role)
+{
+    switch (role) {
+    case AG_ROLE_K:
+    case AG_ROLE_V:
+    case AG_ROLE_K_BIAS:
+    case AG_ROLE_V_BIAS:
+        return emit->block->shard->n_ranks > 1;
+    case AG_ROLE_EMBED:
+        return spec_of(emit)->tied;
+    default:
+        return false;
+    }
+}
+
 static int32_t param(emit_t *emit, ag_role_t role, uint32_t layer, const ag_slice_t *slice)
 {
+    ag_slice_t asked = *slice;
     int32_t number = AG_NO_PARAM;
 
+    asked.grads_are_parts = are_parts(emit, role);
     if (emit->status == AG_OK) {
         emit->status =
-            ag_params_add(emit->block->params, emit->block->model, role, layer, slice, &number);
+            ag_params_add(emit->block->params, emit->block->model, role, layer, &asked, &number);
     }
     return number;
 }

@@ -86,7 +86,9 @@ static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
 ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_t role,
                           uint32_t layer, const ag_slice_t *slice, int32_t *param_p)
 {
-    ag_param_t param = {.row_begin = slice->row_begin, .col_begin = slice->col_begin};
+    ag_param_t param = {.row_begin = slice->row_begin,
+                        .col_begin = slice->col_begin,
+                        .grads_are_parts = slice->grads_are_parts};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
     ag_weight_t weight = {.role = role,
                           .layer = layer,

@@ -11,7 +11,8 @@ typedef struct ag_param {
     ag_transform_t transform;
     uint32_t head_dim;             /* of the transform */
     uint64_t row_begin, col_begin; /* of the slice */
-    uint64_t offset_bytes;         /* in the rank's weight region */
+    bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */
+    uint64_t offset_bytes; /* in the rank's weight region */
 } ag_param_t;
 
 typedef struct ag_params {
@@ -35,6 +36,7 @@ typedef struct ag_slice {
     uint64_t row_begin, row_end, col_begin, col_end;
     uint32_t expert;   /* whose it is; 0 where there are none */
     bool is_looked_up; /* rows of it are taken: no linear layer multiplies by it, or another asks */
+    bool grads_are_parts; /* training: ranks that hold the same rows use them for other work each */
 } ag_slice_t;
 
 /**

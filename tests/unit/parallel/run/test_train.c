@@ -163,3 +163,11 @@ Test(train, ranks_of_a_layer_follow_it)
     check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "6,3"}, 2, 2e-5, "tp 2, 6:3");
     check_curve("/tiny/llama", (ag_plan_opts_t){.tp = "3", .pp = 2}, 6, 2e-5, "tp 3, pp 2");
 }
+
+Test(train, ranks_that_share_a_head_of_keys_follow_it)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "5,4"}, 2, 2e-5, "tp 2, 5:4");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.tp = "7"}, 7, 2e-5, "tp 7");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "5,4", .dp = 2, .pp = 2}, 8, 2e-5,
+                "tp 2, 5:4, dp 2, pp 2");
+}
