@@ -14,7 +14,7 @@ enum {
 
 static bool is_space(char c)
 {
-    return c == ' ' || c == '\n';
+    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 static bool is_inside(char c)

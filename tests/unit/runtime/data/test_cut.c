@@ -60,7 +60,7 @@ static void check_tokenizer(const char *name, size_t n)
     room_close(&room);
 }
 
-static const char *const tokenizers[] = {"gpt2", "llama3", "prefix", "smollm", "removed"};
+static const char *const tokenizers[] = {"gpt2", "llama3", "prefix", "smollm", "removed", "splits"};
 
 Test(cut, a_real_text_in_parts)
 {

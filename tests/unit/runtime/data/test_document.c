@@ -112,6 +112,32 @@ Test(document, of_a_sample_the_completion_is_learned)
     line_close(&line);
 }
 
+/* Where the tokenizer puts a space before texts, a completion is no text of its own. */
+Test(document, no_space_is_put_before_a_completion)
+{
+    ag_array_t whole, answer;
+    line_t line;
+
+    room_open_file(&line.room, AG_TEST_DATA "/tokenizer/prefix/tokenizer.json");
+    line.chat = NULL;
+    line.rules = (ag_doc_rules_t){.tokenizer = line.room.tokenizer, .vocab_size = 1000};
+    ag_doc_output_init(&line.output);
+    cr_assert_eq(line_add(&line, "{'prompt':'a.','completion':'b'}"), AG_OK, "%s", ag_error());
+    cr_assert_eq(line_add(&line, "{'prompt':'','completion':'b'}"), AG_OK, "%s", ag_error());
+    whole = ids_of(line.room.tokenizer, "a.b");
+    answer = ids_of(line.room.tokenizer, "b");
+    cr_assert_eq(line.output.ids.n_items, whole.n_items + answer.n_items);
+    for (size_t i = 0; i < whole.n_items; i++) {
+        cr_expect_eq(ag_data_id(AG_ITEMS(&line.output.ids, int32_t)[i]),
+                     AG_ITEMS(&whole, int32_t)[i]);
+    }
+    cr_expect_arr_eq(AG_ITEMS(&line.output.ids, int32_t) + whole.n_items, answer.items,
+                     answer.n_items * sizeof(int32_t));
+    ag_array_fini(&whole);
+    ag_array_fini(&answer);
+    line_close(&line);
+}
+
 #define USER(text) "<|im_start|>user\n" text "<|im_end|>\n"
 #define ANSWER "<|im_start|>assistant\n"
 

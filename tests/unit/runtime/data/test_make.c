@@ -74,6 +74,30 @@ Test(make, a_long_text_is_its_tokens_for_any_number_of_threads)
     room_close(&room);
 }
 
+/* A tokenizer that puts a space before a text: not before each part of it. */
+Test(make, parts_of_a_text_get_no_space_in_front)
+{
+    enum { BYTES = 400 * 1000, ROWS = 20, LENGTH = 1024 };
+    char *text = make_text(BYTES, '\n');
+    ag_dataset_opts_t opts;
+    ag_dataset_counts_t counts;
+    ag_array_t ids;
+    batch_t batch;
+    room_t room;
+
+    room_open_file(&room, AG_TEST_DATA "/tokenizer/prefix/tokenizer.json");
+    opts = room_opts(&room, room_write(&room, "long.txt", text, BYTES), LENGTH);
+    opts.order = AG_DATA_IN_ORDER;
+    ids = ids_of(room.tokenizer, text);
+    read_first(&opts, ROWS, &batch, &counts);
+    cr_expect_eq(counts.tokens, ids.n_items); /* it names no EOS */
+    cr_expect_arr_eq(batch.rows.tokens, ids.items, ROWS * LENGTH * 4);
+    batch_close(&batch);
+    ag_array_fini(&ids);
+    free(text);
+    room_close(&room);
+}
+
 /* Lines of any length, some longer than a block, in the order of the file. */
 Test(make, lines_keep_their_order_for_any_number_of_threads)
 {
@@ -170,6 +194,32 @@ Test(make, it_stops_when_asked_to)
     opts = room_opts(&room, path, 32);
     opts.cancel = &cancel;
     expect_fails(&opts, AG_ERR_INTERRUPTED, "train_stream.npy");
+    room_close(&room);
+}
+
+/* Asked whether to stop, somebody writes to the file. */
+static bool append_to(void *arg)
+{
+    FILE *file = fopen(arg, "ab");
+
+    fputs("\n{\"text\":\"more\"}", file);
+    fclose(file);
+    return false;
+}
+
+Test(make, a_file_that_grows_while_it_is_read_is_told)
+{
+    char path[512];
+    const ag_cancel_t cancel = {.is_asked = append_to, .arg = path};
+    ag_dataset_opts_t opts;
+    room_t room;
+
+    room_open(&room, NULL, false);
+    snprintf(path, sizeof(path), "%s", room_lines(&room, "d.jsonl", "{'text':'a'}"));
+    opts = room_opts(&room, path, 8);
+    opts.cancel = &cancel;
+    expect_fails(&opts, AG_ERR_IO, "d.jsonl was changed while it was read: start again");
+    cr_expect_eq(room_caches(&room, NULL), 0);
     room_close(&room);
 }
 
