@@ -39,6 +39,7 @@ typedef struct cluster_case {
     bool is_lazy;     /* its plan runs on devices that defer their work, one rank on the CPU */
     bool is_repeated; /* in another order, for the same bits */
     bool has_death;
+    bool has_prompts; /* that are answered alone and at once */
 } cluster_case_t;
 
 /**

@@ -286,6 +286,35 @@ static bool try_collective(check_t *check)
                     check->c.n_ranks, trial.complaint);
 }
 
+/* What a prompt gets does not depend on those beside it. */
+static bool answer_prompts(check_t *check)
+{
+    const cluster_case_t *c = &check->c;
+    prompts_t prompts;
+    run_t run = {.c = c,
+                 .work = &check->work,
+                 .prompts = &prompts,
+                 .plan_json = c->plan_json,
+                 .lazy = devices_of(check)};
+    int other;
+
+    prompts_draw(c, &prompts);
+    play(check, &run, &(ag_turns_opts_t){.n_ranks = c->n_ranks, .seed = c->order});
+    if (!all_ended_well(check, "answering prompts", c->n_ranks, &run)) {
+        return false;
+    }
+    tally_add(check->tally, "prompts answered at once", 1);
+    tally_add(check->tally, "prompt that waits for another's end",
+              prompts.n > c->work.n_sequences ? prompts.n - c->work.n_sequences : 0);
+    tally_add(check->tally, "prompts that decode in one step", prompts.n_rows > prompts.n_steps);
+    tally_add(check->tally, "prompts answered by draws", prompts.sampling.temperature > 0);
+    other = prompts_compare(&prompts);
+    return other < 0 ||
+           complain(check, "prompt %d of %u gets %u tokens in company, others than the %u alone",
+                    other, prompts.n, prompts.together[other].n_tokens,
+                    prompts.alone[other].n_tokens);
+}
+
 static bool check_job(check_t *check)
 {
     const cluster_case_t *c = &check->c;
@@ -294,7 +323,7 @@ static bool check_job(check_t *check)
            run_all(check, "on all ranks", c->plan_json, c->n_ranks, c->order, devices_of(check),
                    check->all) &&
            compare(check) && (!c->has_death || c->n_ranks == 1 || let_die(check)) &&
-           (!c->is_repeated || repeat(check));
+           (!c->is_repeated || repeat(check)) && (!c->has_prompts || answer_prompts(check));
 }
 
 bool check_case(uint64_t number, const char *folder, tally_t *tally, figures_t *figures,

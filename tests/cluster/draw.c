@@ -238,7 +238,7 @@ static void draw_hosts(dice_t *dice, cluster_case_t *c)
 
 ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
 {
-    dice_t dice = {.seed = number};
+    dice_t dice = {.seed = number}, prompts = {.seed = number + 55555555};
     ag_status_t status;
 
     memset(c, 0, sizeof(*c));
@@ -251,6 +251,7 @@ ag_status_t case_make(uint64_t number, const char *folder, cluster_case_t *c)
     c->has_budget = dice_one_in(&dice, 2);
     c->is_repeated = dice_one_in(&dice, 4);
     c->has_death = dice_one_in(&dice, 4);
+    c->has_prompts = dice_one_in(&prompts, 4);
     status = model_write(&c->model, folder, c->path);
     if (status == AG_OK) {
         status = draw_plans(&dice, c);
@@ -275,9 +276,10 @@ void case_print(const cluster_case_t *c, FILE *file)
     fprintf(file, "case %llu\n", (unsigned long long)c->number);
     model_print(&c->model, file);
     fprintf(file, "plan: %s\n", c->plan_json != NULL ? c->plan_json : "none");
-    fprintf(file, "order: %llu%s%s%s%s%s\n", (unsigned long long)c->order,
+    fprintf(file, "order: %llu%s%s%s%s%s%s\n", (unsigned long long)c->order,
             c->is_lazy ? ", lazy devices" : "", c->is_repeated ? ", and another" : "",
-            c->has_death ? ", then a death" : "", c->last_outputs_only ? ", last outputs only" : "",
+            c->has_death ? ", then a death" : "", c->has_prompts ? ", then prompts" : "",
+            c->last_outputs_only ? ", last outputs only" : "",
             c->has_budget ? ", on the foretold budget" : "");
     fprintf(file, "hosts:");
     for (uint32_t r = 0; r < c->n_ranks; r++) {

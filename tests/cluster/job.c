@@ -206,6 +206,13 @@ static ag_status_t drive(const ag_rank_t *rank, run_t *run)
     return status == AG_OK ? ag_job_stop(job) : status;
 }
 
+static ag_status_t answer(ag_job_t *job, prompts_t *prompts)
+{
+    ag_status_t status = prompts_answer(job, prompts);
+
+    return status == AG_OK ? ag_job_stop(job) : status;
+}
+
 ag_status_t run_rank(ag_turn_t *turn)
 {
     run_t *run = turn->arg;
@@ -221,7 +228,9 @@ ag_status_t run_rank(ag_turn_t *turn)
 
     status = ag_agree(turn->net, &turn->idle, status, NULL);
     if (status == AG_OK) {
-        status = turn->net->rank == 0 ? drive(&rank, run) : ag_job_follow(rank.job);
+        status = turn->net->rank != 0   ? ag_job_follow(rank.job)
+                 : run->prompts != NULL ? answer(rank.job, run->prompts)
+                                        : drive(&rank, run);
         run->router_gap = turn->net->rank == 0 ? ag_job_router_gap(rank.job) : run->router_gap;
     }
     run->left_bytes += ag_rank_close(&rank);

@@ -1,7 +1,7 @@
 /* A case's job, on one rank and on all of its plan's. */
 #pragma once
 
-#include "case.h"
+#include "prompts.h"
 
 /* One run of the work. */
 typedef struct run {
@@ -9,6 +9,7 @@ typedef struct run {
     work_t *work;
     const char *plan_json;             /* NULL: one rank */
     const ag_device_lazy_opts_t *lazy; /* NULL: the CPU */
+    prompts_t *prompts;                /* to be answered in the work's place; NULL: the work */
     float *logits;                     /* out: (work->n_outputs, vocabulary) */
     bool chooses;     /* the likeliest tokens become the work's; else those that are there count */
     uint64_t n_ahead; /* out: steps that were posted behind another under way */

@@ -92,6 +92,10 @@ static const char *const musts[] = {
     "order changed, same bits",
     "lazy devices",
     "lazy devices, the CPU's bits",
+    "prompts answered at once",
+    "prompt that waits for another's end",
+    "prompts that decode in one step",
+    "prompts answered by draws",
     "death",
     "death told",
 };
