@@ -1,15 +1,17 @@
 /*
  * Dense products in blocks at fixed places, whatever the number of threads:
  *
- *     for each block of up to 1536 of k
+ *     for each block of up to 1536 of k, of float32 768
  *         for each two of my blocks of up to 256 rows: bring a's (rows, k) into a dense form
  *             for each of my blocks of columns: bring b's (k, columns) into it too
- *                 for each of the two: tile (rows, columns) = a * b by oneDNN, then into c
+ *                 for each of the two: c's (rows, columns) = a * b by oneDNN
  *
  * "Into a form" is to round to bfloat16, and for exact products to copy what does not lie densely.
- * A block of a stays in L2 while b passes, b is read once for 512 rows. Threads take blocks of rows
- * or of columns, by which they are shared out more evenly. 2 * m * n * k operations at the peak of
- * the type; c is moved once for every 1536 of k.
+ * Up to 1536 columns are one block: b is brought into form once for a block of k, and oneDNN writes
+ * to c, or adds to it, in place. More of them are cut: the product goes to a tile and from there to
+ * c, and b is read once for 512 rows. Threads take blocks of rows or of columns, by which they are
+ * shared out more evenly. 2 * m * n * k operations at the peak of the type; c is moved once for
+ * every block of k.
  */
 #include "runtime/kernel/product_priv.h"
 
@@ -18,11 +20,14 @@
 #include "runtime/kernel/isa_priv.h"
 
 enum {
-    MOST_ROWS = 256, /* of a tile */
-    MOST_COLUMNS = 128,
-    MOST_K = 1536,
-    ROW_BLOCKS = 2, /* for which b is brought into form once */
-    UNIT = 32,      /* rows and k of a tile are multiples of it, zeros behind: fewer shapes */
+    MOST_ROWS = 256, /* of a block */
+    MOST_K_BYTES = 3072,
+    WHOLE_COLUMNS = 1536,      /* so many are one block .. */
+    MOST_COLUMNS = 256,        /* .. of more, so many are */
+    MOST_B_BYTES = 2560 << 10, /* of a block of b */
+    ROW_BLOCKS = 2,            /* for which a cut b is brought into form once */
+    UNIT = 16,                 /* blocks are multiples of it */
+    ROWS_AHEAD = 4,
 };
 
 /* How one side is cut: blocks of `size`, the last may be less. */
@@ -35,15 +40,17 @@ static uint64_t round_up(uint64_t n, uint64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* Blocks of nearly one size, `even`: of an even number where there is work for two threads. */
-static cut_t cut_evenly(uint64_t n, uint64_t most, uint64_t unit, bool even)
+/* Blocks of nearly one size. @param n_least  so many blocks, or a multiple, of not much less than
+ * half of `most` there should be: there is work for so many threads then */
+static cut_t cut_evenly(uint64_t n, uint64_t most, uint64_t n_least)
 {
     cut_t cut = {.n = n, .n_blocks = (n + most - 1) / most};
 
-    if (even && n >= 4 * unit) {
-        cut.n_blocks += cut.n_blocks % 2;
+    while (n_least > 1 && n < n_least * most / 2) {
+        n_least /= 2;
     }
-    cut.size = cut.n_blocks == 0 ? 0 : round_up((n + cut.n_blocks - 1) / cut.n_blocks, unit);
+    cut.n_blocks = round_up(cut.n_blocks, n_least);
+    cut.size = cut.n_blocks == 0 ? 0 : round_up((n + cut.n_blocks - 1) / cut.n_blocks, UNIT);
     cut.n_blocks = cut.n_blocks == 0 ? 0 : (n + cut.size - 1) / cut.size;
     return cut;
 }
@@ -63,6 +70,7 @@ typedef struct work {
     ag_gemm_kind_t kind;
     unsigned char *a[ROW_BLOCKS], *b; /* scratch of the forms */
     float *tile;
+    bool in_place; /* all columns are one block: rows of c lie densely */
 } work_t;
 
 /* A block in the form that is multiplied by. */
@@ -78,6 +86,14 @@ static void put_row(const work_t *work, const float *src, uint64_t n, uint64_t n
            (n_padded - n) * ag_product_element_bytes(work->kind));
 }
 
+/* Parts of rows lie too far apart for the machine to call them near by itself. */
+static void call(const float *src, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i += 16) {
+        __builtin_prefetch(src + i);
+    }
+}
+
 /* Rows and columns of src, whose rows are `stride` wide, and zeros behind to fill `block`. */
 static void put_block(const work_t *work, const float *src, uint64_t stride, uint64_t n_rows,
                       uint64_t n_columns, unsigned char *dst, block_t *block)
@@ -90,6 +106,9 @@ static void put_block(const work_t *work, const float *src, uint64_t stride, uin
         return;
     }
     for (uint64_t i = 0; i < n_rows; i++) {
+        if (i + ROWS_AHEAD < n_rows) {
+            call(src + (i + ROWS_AHEAD) * stride, n_columns);
+        }
         put_row(work, src + i * stride, n_columns, block->columns, dst + i * row_bytes);
     }
     memset(dst + n_rows * row_bytes, 0, (block->rows - n_rows) * row_bytes);
@@ -155,10 +174,21 @@ static void store_tile(const work_t *work, uint64_t k, uint64_t row, uint64_t co
     }
 }
 
-static void run_tile(const work_t *work, const block_t *a, const block_t *b, uint64_t k,
-                     uint64_t row, uint64_t column)
+static void add_bias(const ag_product_t *product, uint64_t n_rows, float *c)
+{
+    for (uint64_t i = 0; i < n_rows; i++) {
+        for (uint64_t j = 0; j < product->n; j++) {
+            c[i * product->n + j] += product->bias[j];
+        }
+    }
+}
+
+static void run_block(const work_t *work, const block_t *a, const block_t *b, uint64_t k,
+                      uint64_t row, uint64_t column)
 {
     const ag_product_t *product = work->product;
+    uint64_t n_rows = block_size(&work->rows, row);
+    float *c = product->c + row * work->rows.size * product->n;
     ag_gemm_form_t form = {.kind = work->kind,
                            .a_by_columns = product->a_by_columns,
                            .b_by_columns = product->b_by_columns,
@@ -166,8 +196,16 @@ static void run_tile(const work_t *work, const block_t *a, const block_t *b, uin
                            .n = product->b_by_columns ? b->rows : b->columns,
                            .k = product->a_by_columns ? a->rows : a->columns};
 
-    ag_product_multiply(work->context, &form, a->data, b->data, work->tile);
-    store_tile(work, k, row, column);
+    if (work->in_place && form.m == n_rows) {
+        form.add = product->add || k > 0;
+        ag_product_multiply(work->context, &form, a->data, b->data, c);
+        if (k == 0 && product->bias != NULL) {
+            add_bias(product, n_rows, c);
+        }
+    } else { /* c has no place for the rows that fill up the block */
+        ag_product_multiply(work->context, &form, a->data, b->data, work->tile);
+        store_tile(work, k, row, column);
+    }
     ag_kernel_yield(work->context);
 }
 
@@ -178,17 +216,22 @@ typedef struct region {
 
 static void run_region(work_t *work, const region_t *region, uint64_t k)
 {
+    uint64_t at_hand = UINT64_MAX; /* which block of columns b is of */
+    block_t a[ROW_BLOCKS], b;
+
     for (uint64_t row = region->row_begin; row < region->row_end; row += ROW_BLOCKS) {
         uint64_t n = region->row_end - row < ROW_BLOCKS ? region->row_end - row : ROW_BLOCKS;
-        block_t a[ROW_BLOCKS], b;
 
         for (uint64_t i = 0; i < n; i++) {
             put_a(work, k, row + i, work->a[i], &a[i]);
         }
         for (uint64_t column = region->column_begin; column < region->column_end; column++) {
-            put_b(work, k, column, &b);
+            if (column != at_hand) {
+                put_b(work, k, column, &b);
+                at_hand = column;
+            }
             for (uint64_t i = 0; i < n; i++) {
-                run_tile(work, &a[i], &b, k, row + i, column);
+                run_block(work, &a[i], &b, k, row + i, column);
             }
         }
     }
@@ -220,7 +263,7 @@ static region_t share_out(const work_t *work)
 
 static size_t split_scratch(unsigned char *at, work_t *work)
 {
-    size_t a = MOST_ROWS * MOST_K * sizeof(float), b = MOST_COLUMNS * MOST_K * sizeof(float);
+    size_t a = MOST_ROWS * MOST_K_BYTES, b = MOST_B_BYTES;
 
     if (at != NULL) {
         for (int i = 0; i < ROW_BLOCKS; i++) {
@@ -229,7 +272,7 @@ static size_t split_scratch(unsigned char *at, work_t *work)
         work->b = at + ROW_BLOCKS * a;
         work->tile = (float *)(void *)(work->b + b);
     }
-    return ROW_BLOCKS * a + b + MOST_ROWS * MOST_COLUMNS * sizeof(float);
+    return ROW_BLOCKS * a + b + MOST_ROWS * WHOLE_COLUMNS * sizeof(float);
 }
 
 size_t ag_product_scratch_bytes(void)
@@ -250,14 +293,24 @@ static void run_empty(const ag_kernel_context_t *context, const ag_product_t *pr
     }
 }
 
+static void cut(const ag_product_t *product, work_t *work)
+{
+    size_t bytes = ag_product_element_bytes(work->kind);
+    uint64_t most_k = MOST_K_BYTES / bytes;
+
+    work->in_place = product->n <= WHOLE_COLUMNS;
+    if (work->in_place && MOST_B_BYTES / bytes / product->n < most_k) {
+        most_k = MOST_B_BYTES / bytes / product->n / UNIT * UNIT;
+    }
+    work->rows = cut_evenly(product->m, MOST_ROWS, 4);
+    work->columns = cut_evenly(product->n, work->in_place ? WHOLE_COLUMNS : MOST_COLUMNS, 1);
+    work->k = cut_evenly(product->k, most_k, 1);
+}
+
 void ag_product_run(const ag_kernel_context_t *context, const ag_product_t *product)
 {
-    work_t work = {.context = context,
-                   .product = product,
-                   .kind = ag_product_kind(context, product->exact),
-                   .rows = cut_evenly(product->m, MOST_ROWS, UNIT, true),
-                   .columns = cut_evenly(product->n, MOST_COLUMNS, 64, false),
-                   .k = cut_evenly(product->k, MOST_K, UNIT, false)};
+    work_t work = {
+        .context = context, .product = product, .kind = ag_product_kind(context, product->exact)};
     region_t mine;
 
     if (product->m == 0 || product->n == 0) {
@@ -267,6 +320,7 @@ void ag_product_run(const ag_kernel_context_t *context, const ag_product_t *prod
         run_empty(context, product);
         return;
     }
+    cut(product, &work);
     split_scratch(context->scratch, &work);
     mine = share_out(&work);
     for (uint64_t k = 0; k < work.k.n_blocks; k++) {

@@ -273,16 +273,18 @@ AG_INLINE ag_vec_f_t ag_vec_load_f16(const void *halves)
 #endif
 }
 
-/** Rounded to AG_VEC_LANES bfloat16, to even between two; no NaN becomes a number. */
+/** Rounded to AG_VEC_LANES bfloat16, to even between two; no NaN becomes a number. AVX-512 makes
+ * zeros of numbers below 2^-126. */
 AG_INLINE void ag_vec_store_bf16(uint16_t *halves, ag_vec_f_t v)
 {
+#if defined(__AVX512BF16__)
+    _mm256_storeu_si256((__m256i *)(void *)halves, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
     ag_vec_u_t bits = (ag_vec_u_t)v, rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
     ag_vec_u_t is_nan = (ag_vec_u_t)((bits & 0x7fffffffu) > 0x7f800000u);
 
     rounded = (is_nan & (bits >> 16 | 0x40u)) | (~is_nan & rounded);
-#if defined(__AVX512F__)
-    _mm256_storeu_si256((__m256i *)(void *)halves, _mm512_cvtepi32_epi16((__m512i)rounded));
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
     __m256i words = _mm256_packus_epi32((__m256i)rounded, (__m256i)rounded);
 
     _mm_storeu_si128((__m128i *)(void *)halves,
@@ -291,6 +293,7 @@ AG_INLINE void ag_vec_store_bf16(uint16_t *halves, ag_vec_f_t v)
     for (int i = 0; i < AG_VEC_LANES; i++) {
         halves[i] = (uint16_t)rounded[i];
     }
+#endif
 #endif
 }
 
