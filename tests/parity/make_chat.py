@@ -1,5 +1,5 @@
 """Reference renderings of chat templates by Jinja2 with transformers' settings: one user turn, with the
-generation prompt. Writes data/chat/cases.json.
+generation prompt, and whole dialogues without it. Writes data/chat/cases.json and dialogues.json.
 
     python3 -m venv V && V/bin/pip install jinja2==3.1.6 && V/bin/python3 tests/parity/make_chat.py
 """
@@ -46,4 +46,31 @@ for name, template in TEMPLATES.items():
 cases += [{"name": name, "template": template, "content": "Hi"} for name, template in REFUSED.items()]
 os.makedirs(os.path.join(DATA, "chat"), exist_ok=True)
 with open(os.path.join(DATA, "chat", "cases.json"), "w") as file:
+    json.dump(cases, file, indent=1)
+
+# An answer begins where the rendering of all before it ends, with the generation prompt, and its end mark is in it.
+USER, ANSWER, SYSTEM = (lambda text, role=role: {"role": role, "content": text} for role in ("user", "assistant", "system"))
+DIALOGUES = [
+    [USER("Hi"), ANSWER("Hello.")],
+    [SYSTEM("Be brief."), USER("One?"), ANSWER("Two.\n"), USER(" three"), ANSWER(" f\u00fcnf \U0001f642")],
+    [USER("a"), ANSWER(""), USER("b")],
+    [ANSWER("I begin."), ANSWER("And go on.")],
+    [SYSTEM(""), USER("<|im_end|>"), ANSWER("<|im_start|>")],
+]
+cases = []
+for name, template in TEMPLATES.items():
+    def render(messages, prompt):
+        return environment.from_string(template).render(messages=messages, add_generation_prompt=prompt)
+
+    for messages in DIALOGUES:
+        rendered, answers = render(messages, False), []
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                # the default system turn hangs on the first message: of none there is nothing to render
+                before = render(messages[:i], True) if i > 0 else rendered[:rendered.index("assistant\n") + 10]
+                assert rendered.startswith(before)
+                begin = len(before.encode())
+                answers.append([begin, begin + len((message["content"] + "<|im_end|>").encode())])
+        cases.append({"name": name, "template": template, "messages": messages, "rendered": rendered, "answers": answers})
+with open(os.path.join(DATA, "chat", "dialogues.json"), "w") as file:
     json.dump(cases, file, indent=1)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "make_text.h"
+#include "runtime/base/json.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/template_priv.h"
 
@@ -114,6 +115,61 @@ Test(chat, a_dialogue_tells_its_answers_with_the_mark_that_ends_each)
     ag_array_fini(&text);
     ag_array_fini(&answers);
     made_close(&made);
+}
+
+/* One of Jinja2's renderings: the same text, the same answers. */
+static void check_dialogue(const ag_json_t *dialogue)
+{
+    const ag_json_t *list = ag_json_get(dialogue, "messages"), *spans;
+    const char *template = ag_json_string(ag_json_get(dialogue, "template"), NULL), *rendered;
+    ag_array_t text = AG_ARRAY(char), answers = AG_ARRAY(ag_chat_span_t);
+    ag_chat_message_t messages[8] = {0};
+    size_t n = ag_json_size(list), n_rendered;
+    ag_chat_t *chat;
+    made_t made;
+
+    cr_assert(n > 0 && n <= 8);
+    for (size_t i = 0; i < n; i++) {
+        const ag_json_t *message = ag_json_at(list, i);
+
+        messages[i].role = ag_json_string(ag_json_get(message, "role"), NULL);
+        messages[i].content =
+            ag_json_string(ag_json_get(message, "content"), &messages[i].content_bytes);
+    }
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.json", "{'model':{'vocab':{},'merges':[]}," PRE_BYTES "}");
+    file_write(&made, "chat_template.jinja", template, strlen(template));
+    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_chat_open(made.tokenizer, &chat), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_chat_dialogue(chat, messages, n, &text, &answers), AG_OK, "%s", ag_error());
+    rendered = ag_json_string(ag_json_get(dialogue, "rendered"), &n_rendered);
+    cr_expect(text.n_items == n_rendered && memcmp(text.items, rendered, n_rendered) == 0,
+              "\"%.*s\", not \"%s\"", (int)text.n_items, AG_ITEMS(&text, char), rendered);
+    spans = ag_json_get(dialogue, "answers");
+    cr_assert_eq(answers.n_items, ag_json_size(spans));
+    for (size_t i = 0; i < answers.n_items; i++) {
+        const ag_json_t *span = ag_json_at(spans, i);
+        const ag_chat_span_t *found = AG_ITEMS(&answers, ag_chat_span_t) + i;
+
+        cr_expect_eq((int64_t)found->begin, ag_json_integer(ag_json_at(span, 0), -1));
+        cr_expect_eq((int64_t)found->end, ag_json_integer(ag_json_at(span, 1), -1));
+    }
+    ag_chat_close(chat);
+    ag_array_fini(&text);
+    ag_array_fini(&answers);
+    made_close(&made);
+}
+
+Test(chat, dialogues_and_their_answers_are_those_of_the_reference)
+{
+    ag_json_t *dialogues;
+
+    cr_assert_eq(ag_json_read(AG_TEST_DATA "/chat/dialogues.json", &dialogues), AG_OK);
+    cr_assert_geq(ag_json_size(dialogues), 25);
+    for (size_t i = 0; i < ag_json_size(dialogues); i++) {
+        check_dialogue(ag_json_at(dialogues, i));
+    }
+    ag_json_destroy(dialogues);
 }
 
 Test(chat, content_is_taken_as_it_is)
