@@ -13,6 +13,13 @@
  */
 ag_status_t ag_tokenizer_to_folder(const ag_model_files_t *files, ag_folder_t *folder);
 
+/**
+ * tokenizer.json of what a GGUF file says.
+ * @param json_p  out: to be destroyed.
+ * @return as ag_tokenizer_open().
+ */
+ag_status_t ag_tokenizer_to_json(const ag_model_files_t *files, ag_json_t **json_p);
+
 /** The special ids that a GGUF file names, as config.json has them; a folder's own has its own. */
 void ag_tokenizer_to_config(const ag_model_files_t *files, ag_json_t *config);
 

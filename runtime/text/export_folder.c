@@ -376,20 +376,45 @@ static ag_json_t *make_generation(const ag_model_files_t *files)
     return json;
 }
 
-static ag_status_t write_gguf_tokenizer(const ag_model_files_t *files, ag_folder_t *folder)
+/* @param tokenizer_p  out: to be closed; it holds the chat template. */
+static ag_status_t open_tokens(const ag_model_files_t *files, tokens_t *tokens,
+                               ag_tokenizer_t **tokenizer_p)
 {
     const ag_gguf_t *gguf = ag_model_files_gguf(files);
+    ag_status_t status = ag_tokenizer_open(files, tokenizer_p);
+
+    if (status == AG_OK) {
+        *tokens = (tokens_t){.gguf = gguf,
+                             .tokenizer = *tokenizer_p,
+                             .texts = ag_gguf_get(gguf, "tokenizer.ggml.tokens"),
+                             .types = ag_gguf_get(gguf, "tokenizer.ggml.token_type"),
+                             .merges = ag_gguf_get(gguf, "tokenizer.ggml.merges")};
+    }
+    return status;
+}
+
+ag_status_t ag_tokenizer_to_json(const ag_model_files_t *files, ag_json_t **json_p)
+{
     ag_tokenizer_t *tokenizer;
-    tokens_t tokens = {.gguf = gguf,
-                       .texts = ag_gguf_get(gguf, "tokenizer.ggml.tokens"),
-                       .types = ag_gguf_get(gguf, "tokenizer.ggml.token_type"),
-                       .merges = ag_gguf_get(gguf, "tokenizer.ggml.merges")};
-    ag_status_t status = ag_tokenizer_open(files, &tokenizer);
+    tokens_t tokens;
+    ag_status_t status = open_tokens(files, &tokens, &tokenizer);
+
+    if (status == AG_OK) {
+        *json_p = make_tokenizer(&tokens);
+        ag_tokenizer_close(tokenizer);
+    }
+    return status;
+}
+
+static ag_status_t write_gguf_tokenizer(const ag_model_files_t *files, ag_folder_t *folder)
+{
+    ag_tokenizer_t *tokenizer;
+    tokens_t tokens;
+    ag_status_t status = open_tokens(files, &tokens, &tokenizer);
 
     if (status != AG_OK) {
         return status;
     }
-    tokens.tokenizer = tokenizer;
     status = ag_folder_add_json(folder, "tokenizer.json", make_tokenizer(&tokens));
     if (status == AG_OK) {
         status = ag_folder_add_json(folder, "tokenizer_config.json", make_config(&tokens));

@@ -1,7 +1,8 @@
 /*
  * Tokenizers: a GGUF file, whose own bytes are the text to encode too; or a line that is
  * tokenizer.json, a line that is tokenizer_config.json, and the rest is text. Ids must be the
- * tokenizer's, and what they decode to must come out of a stream the same however it is cut.
+ * tokenizer's, and what they decode to must come out of a stream the same however it is cut. Each
+ * kind is written as the other, too, and read again.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "memory_file.h"
 
+#include "runtime/text/export.h"
 #include "runtime/text/stream.h"
 #include "runtime/text/tokenizer.h"
 
@@ -127,6 +129,71 @@ static const char *next_line(const char **at_p, const char *end, size_t *n_bytes
     return line;
 }
 
+/* What was written must be read: the vocabulary is as long as it was. */
+static void read_again(const void *bytes, size_t n_bytes, uint32_t n_vocab, const char *text,
+                       size_t n_text)
+{
+    char path[MEMORY_PATH_BYTES];
+    int fd = memory_file(bytes, n_bytes, path);
+    ag_model_files_t *model;
+    ag_tokenizer_t *tokenizer;
+
+    expect(ag_model_files_open(path, &model) == AG_OK);
+    expect(ag_tokenizer_open(model, &tokenizer) == AG_OK);
+    expect(ag_tokenizer_size(tokenizer) == n_vocab);
+    use_tokenizer(tokenizer, text, n_text);
+    ag_tokenizer_close(tokenizer);
+    ag_model_files_close(model);
+    close(fd);
+}
+
+/* A GGUF file without tensors of what the folder says. */
+static void try_as_gguf(const ag_tokenizer_t *from, const char *text, size_t n_text)
+{
+    ag_gguf_metadata_t metadata = AG_GGUF_METADATA;
+    uint32_t version = 3, n_vocab = ag_tokenizer_size(from);
+    uint64_t counts[2] = {0};
+    ag_array_t file = AG_ARRAY(char);
+
+    if (ag_tokenizer_to_gguf(files, n_vocab, &metadata) != AG_OK) {
+        expect_one_line();
+        ag_gguf_metadata_fini(&metadata);
+        return;
+    }
+    counts[1] = metadata.n_entries;
+    expect(ag_array_append(&file, "GGUF", 4) == AG_OK &&
+           ag_array_append(&file, (char *)&version, sizeof(version)) == AG_OK &&
+           ag_array_append(&file, (char *)counts, sizeof(counts)) == AG_OK &&
+           ag_array_append(&file, metadata.bytes.items, metadata.bytes.n_items) == AG_OK);
+    read_again(file.items, file.n_items, n_vocab, text, n_text);
+    ag_array_fini(&file);
+    ag_gguf_metadata_fini(&metadata);
+}
+
+/* tokenizer.json of what a GGUF file says, in the folder. */
+static void try_as_json(const ag_model_files_t *model, const char *text, size_t n_text)
+{
+    ag_json_t *json;
+    ag_tokenizer_t *tokenizer;
+    char *bytes;
+
+    expect(ag_tokenizer_to_json(model, &json) == AG_OK);
+    expect(ag_json_text(json, AG_JSON_LINE, &bytes) == AG_OK);
+    if (files == NULL) {
+        make_folder();
+    }
+    write_file("tokenizer.json", bytes, strlen(bytes));
+    write_file("tokenizer_config.json", "{}", 2);
+    if (ag_tokenizer_open(files, &tokenizer) == AG_OK) {
+        use_tokenizer(tokenizer, text, n_text);
+        ag_tokenizer_close(tokenizer);
+    } else {
+        expect_one_line();
+    }
+    free(bytes);
+    ag_json_destroy(json);
+}
+
 static void try_gguf(const uint8_t *bytes, size_t n_bytes)
 {
     char path[MEMORY_PATH_BYTES];
@@ -137,6 +204,7 @@ static void try_gguf(const uint8_t *bytes, size_t n_bytes)
     if (ag_model_files_open(path, &model) == AG_OK) {
         if (ag_tokenizer_open(model, &tokenizer) == AG_OK) {
             use_tokenizer(tokenizer, (const char *)bytes, n_bytes);
+            try_as_json(model, (const char *)bytes, n_bytes);
             ag_tokenizer_close(tokenizer);
         } else {
             expect_one_line();
@@ -161,6 +229,7 @@ static void try_folder(const char *bytes, size_t n_bytes)
     write_file("tokenizer_config.json", n_config > 0 ? config : "{}", n_config > 0 ? n_config : 2);
     if (ag_tokenizer_open(files, &tokenizer) == AG_OK) {
         use_tokenizer(tokenizer, at, (size_t)(end - at));
+        try_as_gguf(tokenizer, at, (size_t)(end - at));
         ag_tokenizer_close(tokenizer);
     } else {
         expect_one_line();
