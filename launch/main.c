@@ -45,7 +45,7 @@ static ag_status_t answer_alone(ag_session_t *session)
         return AG_OK;
     }
     if (options->help) {
-        ag_options_help(options->command, stdout);
+        ag_options_help(options->command, options->help_of, stdout);
         return ag_write_out("", 0);
     }
     if (options->version) {

@@ -301,7 +301,8 @@ static ag_status_t parse_command(parser_t *parser)
     }
     if (ag_option_begins_commands(word) &&
         (strcmp(second, "--help") == 0 || strcmp(second, "-h") == 0)) {
-        parser->at = 2; /* the help of no command, which lists them all */
+        parser->options->help_of = word;
+        parser->at = 2;
         return AG_OK;
     }
     return ag_option_fail_command(word);

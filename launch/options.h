@@ -28,7 +28,9 @@ enum { AG_MAX_STOPS = 16 };
  * argv. */
 typedef struct ag_options {
     ag_command_t command;
-    bool help; /* print the command's help and leave */
+    bool help;           /* print the command's help and leave */
+    const char *help_of; /* with it: of all commands that begin with this word; NULL: of one, or of
+                            the program */
     bool version;
     const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
     const char *plan_file, *against, *trace, *isa, *dir;
@@ -59,5 +61,8 @@ bool ag_command_measures(ag_command_t command);
 /** As it is spelled on the command line. */
 const char *ag_options_command_name(ag_command_t command);
 
-/** The help of a command, or of the program for AG_COMMAND_NONE. */
-void ag_options_help(ag_command_t command, FILE *file);
+/**
+ * The help of a command, or of the program for AG_COMMAND_NONE.
+ * @param first  of AG_COMMAND_NONE: only the commands of two words with this as their first; NULL.
+ */
+void ag_options_help(ag_command_t command, const char *first, FILE *file);

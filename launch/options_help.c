@@ -10,19 +10,47 @@ bool ag_option_is_of(const ag_option_t *option, ag_command_t command)
     return (option->commands & 1u << command) != 0;
 }
 
-void ag_options_help(ag_command_t command, FILE *file)
+static bool is_first_word(const char *word, ag_command_t command)
 {
-    if (command == AG_COMMAND_NONE) {
+    size_t n_chars = strlen(word);
+
+    return n_chars > 0 && strncmp(ag_command_names[command].name, word, n_chars) == 0 &&
+           ag_command_names[command].name[n_chars] == ' ';
+}
+
+/* @param first  NULL: all commands. */
+static void list_commands(const char *first, FILE *file)
+{
+    for (int c = 1; c < AG_N_COMMANDS; c++) {
+        if (ag_command_names[c].help != NULL &&
+            (first == NULL || is_first_word(first, (ag_command_t)c))) {
+            fprintf(file, "  %-13s %s\n", ag_command_names[c].name, ag_command_names[c].help);
+        }
+    }
+}
+
+static void help_of_several(const char *first, FILE *file)
+{
+    if (first != NULL) {
+        fprintf(file, "argosy %s COMMAND [OPTION]..., one of\n\n", first);
+    } else {
         fprintf(file, "argosy: one language model across the machines you have\n\n"
                       "  argosy COMMAND [OPTION]...          on one machine\n"
                       "  mpirun -n 2 argosy COMMAND --tp 2   on several ranks\n\n");
-        for (int c = 1; c < AG_N_COMMANDS; c++) {
-            if (ag_command_names[c].help != NULL) {
-                fprintf(file, "  %-13s %s\n", ag_command_names[c].name, ag_command_names[c].help);
-            }
-        }
+    }
+    list_commands(first, file);
+    if (first != NULL) {
+        fprintf(file, "\nargosy %s COMMAND --help lists its options.\n", first);
+    } else {
         fprintf(file, "\nargosy COMMAND --help lists its options, argosy --version tells the "
                       "version.\n");
+    }
+}
+
+void ag_options_help(ag_command_t command, const char *first, FILE *file)
+{
+    if (command == AG_COMMAND_NONE) {
+        help_of_several(first, file);
         return;
     }
     fprintf(file, "argosy %s: %s\n\n", ag_command_names[command].name,
@@ -171,14 +199,6 @@ ag_status_t ag_option_fail_foreign(ag_command_t command, const ag_option_t *opti
 const char *ag_options_command_name(ag_command_t command)
 {
     return command < AG_N_COMMANDS ? ag_command_names[command].name : "?";
-}
-
-static bool is_first_word(const char *word, ag_command_t command)
-{
-    size_t n_chars = strlen(word);
-
-    return n_chars > 0 && strncmp(ag_command_names[command].name, word, n_chars) == 0 &&
-           ag_command_names[command].name[n_chars] == ' ';
 }
 
 bool ag_option_begins_commands(const char *word)
