@@ -40,6 +40,9 @@ typedef struct ag_train_rank {
     uint32_t partial;   /* p */
     uint32_t dx[2], dn; /* gradients of the residual stream, and of a norm's output */
     uint32_t out[2];    /* of a stage that hands on */
+    /* Where layers are computed again, of one at a time: what the feed-forward part reads, and what
+     * the gradients of each part do. */
+    uint32_t x_again, kept_again[2];
     uint32_t logits, statistics, dhead; /* of the last stage */
     uint32_t loss, squares, totals;
     uint32_t n_slots;     /* micro-batches on their way, at most */

@@ -79,10 +79,17 @@ static ag_status_t add(const item_t *item, ag_part_kind_t kind, uint32_t layer, 
     return ag_train_add(item->train, item->rank->rank, &part, added, sum);
 }
 
-/* What a layer's part keeps lies each time where it lay the first time. */
-static ag_status_t differentiate(const item_t *item, uint32_t number, graphs_t *graphs)
+static bool computes_again(const item_t *item)
 {
-    uint32_t before = x_of(item, number > 0 ? number - 1 : 0), x = x_of(item, number);
+    return item->train->build->plan->train.recompute;
+}
+
+/* What a layer's part keeps lies each time where it lay the first time.
+ * @param pending  p has yet to be added to what the part reads. */
+static ag_status_t differentiate(const item_t *item, uint32_t number, bool pending,
+                                 graphs_t *graphs)
+{
+    uint32_t x = x_of(item, number), before = pending ? x_of(item, number - 1) : x;
     ag_part_t part = part_of(item, number);
     const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, true},
                                         {(int32_t)before, (int32_t)item->dx, false},
@@ -94,7 +101,7 @@ static ag_status_t differentiate(const item_t *item, uint32_t number, graphs_t *
     ag_train_bind(&keeper, &opts);
     item->rank->kept_buffer = item->slot->kept[number];
     item->rank->kept_bytes = 0;
-    item->rank->pending = number > 0;
+    item->rank->pending = pending;
     if (status == AG_OK) {
         status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs->forward);
     }
@@ -106,11 +113,41 @@ static ag_status_t differentiate(const item_t *item, uint32_t number, graphs_t *
 static ag_status_t forward_part(const item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
+    uint32_t x = x_of(item, number), before = number > 0 ? x_of(item, number - 1) : x;
     graphs_t graphs = {0};
-    ag_status_t status = differentiate(item, number, &graphs);
+    ag_status_t status;
 
+    if (computes_again(item)) {
+        item->rank->pending = number > 0;
+        status = ag_expand_graph(&graphs.forward);
+        if (status == AG_OK) {
+            status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs.forward);
+        }
+    } else {
+        status = differentiate(item, number, number > 0, &graphs);
+    }
     if (status == AG_OK) {
         status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
+    }
+    free_graphs(item, &graphs);
+    return status;
+}
+
+/* A part once more, from what was kept of the layer: attention reads that itself, and nobody reads
+ * what the feed-forward part makes. */
+static ag_status_t forward_again(const item_t *item, uint32_t number)
+{
+    ag_part_t part = part_of(item, number);
+    bool is_ffn = part.kind == AG_PART_FFN;
+    graphs_t graphs = {0};
+    ag_status_t status = differentiate(item, number, is_ffn, &graphs);
+
+    if (status == AG_OK && is_ffn) {
+        status = ag_graph_drop(graphs.forward, (int32_t)item->rank->partial);
+    }
+    if (status == AG_OK) {
+        status = add(item, part.kind, part.layer, &graphs.forward,
+                     is_ffn ? AG_NO_BUFFER : item->rank->partial);
     }
     free_graphs(item, &graphs);
     return status;
@@ -120,8 +157,9 @@ static ag_status_t backward_part(const item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
     bool is_attn = part.kind == AG_PART_ATTN;
+    bool pending = number > 0 && (!is_attn || !computes_again(item));
     graphs_t graphs = {0};
-    ag_status_t status = differentiate(item, number, &graphs);
+    ag_status_t status = differentiate(item, number, pending, &graphs);
 
     if (status == AG_OK) {
         status = add(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer, &graphs.first,
@@ -132,6 +170,20 @@ static ag_status_t backward_part(const item_t *item, uint32_t number)
                      &graphs.second, AG_NO_BUFFER);
     }
     free_graphs(item, &graphs);
+    return status;
+}
+
+/* @param number  of the layer's first part. */
+static ag_status_t backward_layer(const item_t *item, uint32_t number)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < 2 && computes_again(item) && status == AG_OK; i++) {
+        status = forward_again(item, number + i);
+    }
+    for (uint32_t i = 2; i > 0 && status == AG_OK; i--) {
+        status = backward_part(item, number + i - 1);
+    }
     return status;
 }
 
@@ -285,8 +337,8 @@ static ag_status_t backward_item(item_t *item)
     item->slot = slot_of(item->rank, item->train->micro_batch);
     item->dx = item->rank->dx[item->rank->n_outputs++ % 2];
     status = last ? head_parts(item) : exchange(item, stage + 1, stage, AG_OP_RECV, item->dx);
-    for (uint32_t i = n_parts(item); i > 0 && status == AG_OK; i--) {
-        status = backward_part(item, i - 1);
+    for (uint32_t i = n_parts(item); i > 0 && status == AG_OK; i -= 2) {
+        status = backward_layer(item, i - 2);
     }
     if (status == AG_OK) {
         status = stage == 0 ? embed_backward(item)

@@ -104,7 +104,7 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
     ag_train_rank_t *of = &train->ranks[rank];
     uint64_t row = spec->hidden * sizeof(float);
-    bool last = is_last(train, rank);
+    bool last = is_last(train, rank), again = train->build->plan->train.recompute;
     const struct {
         const char *name;
         uint64_t unit_bytes;
@@ -125,6 +125,9 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
         {"statistics", AG_LOSS_STATISTICS * shard->n_stage_ranks * sizeof(float), AG_SIZE_OUTPUTS,
          last, &of->statistics},
         {"dhead", row, AG_SIZE_OUTPUTS, last, &of->dhead},
+        {"xf", row, AG_SIZE_TOKENS, again, &of->x_again},
+        {"ka", 0, AG_SIZE_ONE, again, &of->kept_again[0]},
+        {"kf", 0, AG_SIZE_ONE, again, &of->kept_again[1]},
     };
     ag_status_t status = AG_OK;
 
@@ -202,15 +205,21 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, uint32_t n
 {
     const ag_stage_t *stage = stage_of(train, rank);
     uint32_t n_parts = 2 * (stage->layer_end - stage->layer_begin);
+    bool again = train->build->plan->train.recompute;
     ag_status_t status = AG_OK;
     char name[24];
 
     for (uint32_t i = 0; i < n_parts && status == AG_OK; i++) {
         uint32_t layer = stage->layer_begin + i / 2;
 
-        snprintf(name, sizeof(name), "k%u%c.%u", layer, "af"[i % 2], number);
-        status = add_buffer(train, rank, name, 0, AG_SIZE_ONE, &slot->kept[i]);
-        if (status == AG_OK && i > 0) {
+        if (again) { /* only a layer's input is the slot's */
+            slot->kept[i] = train->ranks[rank].kept_again[i % 2];
+            slot->x[i] = train->ranks[rank].x_again;
+        } else {
+            snprintf(name, sizeof(name), "k%u%c.%u", layer, "af"[i % 2], number);
+            status = add_buffer(train, rank, name, 0, AG_SIZE_ONE, &slot->kept[i]);
+        }
+        if (status == AG_OK && i > 0 && (i % 2 == 0 || !again)) {
             snprintf(name, sizeof(name), "x%u%c.", layer, "af"[i % 2]);
             status = add_row_buffer(train, rank, name, number, &slot->x[i]);
         }

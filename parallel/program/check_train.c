@@ -9,6 +9,7 @@ typedef struct way {
     ag_place_t place;
     uint32_t layer_begin, n_layers;
     bool first, last;    /* stage */
+    bool again;          /* a layer is computed again before its gradients */
     uint32_t n_parts;    /* of a micro-batch, forward and back */
     uint32_t begin, end; /* micro-batches of the replica */
     uint32_t *done;      /* (end - begin) parts of each so far */
@@ -19,16 +20,23 @@ typedef struct way {
 static const ag_part_kind_t of_head[] = {AG_PART_HEAD, AG_PART_LOSS, AG_PART_HEAD_B,
                                          AG_PART_HEAD_NORM_B};
 static const ag_part_kind_t of_layer[] = {AG_PART_ATTN, AG_PART_FFN};
-static const ag_part_kind_t of_layer_back[] = {AG_PART_FFN_B, AG_PART_FFN_NORM_B, AG_PART_ATTN_B,
-                                               AG_PART_ATTN_NORM_B};
+static const ag_part_kind_t of_layer_back[] = {AG_PART_ATTN,   AG_PART_FFN,
+                                               AG_PART_FFN_B,  AG_PART_FFN_NORM_B,
+                                               AG_PART_ATTN_B, AG_PART_ATTN_NORM_B};
 static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_UPDATE};
 
-enum { N_OF_HEAD = 4, N_OF_LAYER = 2, N_OF_LAYER_BACK = 4, N_OF_STEP = 3 };
+enum { N_OF_HEAD = 4, N_OF_LAYER = 2, N_OF_LAYER_BACK = 6, N_OF_STEP = 3 };
+
+/* Parts of a layer on the way back; the first two only where it is computed again. */
+static uint32_t back_of_layer(const way_t *way)
+{
+    return way->again ? N_OF_LAYER_BACK : N_OF_LAYER_BACK - N_OF_LAYER;
+}
 
 /* A micro-batch's part number i. */
 static ag_part_t nth_part(const way_t *way, uint32_t i)
 {
-    uint32_t n = way->n_layers;
+    uint32_t n = way->n_layers, n_back;
 
     if (way->first && i == 0) {
         return (ag_part_t){AG_PART_EMBED, 0};
@@ -46,9 +54,12 @@ static ag_part_t nth_part(const way_t *way, uint32_t i)
         return (ag_part_t){of_head[i], 0};
     }
     i -= way->last ? N_OF_HEAD : 0;
-    return i < N_OF_LAYER_BACK * n ? (ag_part_t){of_layer_back[i % N_OF_LAYER_BACK],
-                                                 way->layer_begin + n - 1 - i / N_OF_LAYER_BACK}
-                                   : (ag_part_t){AG_PART_EMBED_B, 0};
+    n_back = back_of_layer(way);
+    if (i < n_back * n) {
+        return (ag_part_t){of_layer_back[N_OF_LAYER_BACK - n_back + i % n_back],
+                           way->layer_begin + n - 1 - i / n_back};
+    }
+    return (ag_part_t){AG_PART_EMBED_B, 0};
 }
 
 static bool is_of_step(uint32_t kind)
@@ -138,8 +149,9 @@ ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *p
     way.layer_begin = stage->layer_begin;
     way.n_layers = stage->layer_end - stage->layer_begin;
     way.first = way.place.stage == 0;
+    way.again = plan->train.recompute;
     way.last = way.place.stage + 1 == plan->n_stages;
-    way.n_parts = 2 * way.first + (N_OF_LAYER + N_OF_LAYER_BACK) * way.n_layers + 1 +
+    way.n_parts = 2 * way.first + (N_OF_LAYER + back_of_layer(&way)) * way.n_layers + 1 +
                   (way.last ? N_OF_HEAD : 0);
     way.begin = ag_plan_first_micro_batch(plan, way.place.replica);
     way.end = way.begin + stage->replicas[way.place.replica].micro_batches;

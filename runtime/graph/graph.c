@@ -148,6 +148,59 @@ static ag_status_t append_node(ag_graph_t *graph, const ag_graph_t *next, int32_
     return status == AG_OK ? ag_array_append(&graph->nodes, &node, 1) : status;
 }
 
+/* Is anything that a node makes read by those that stay, or seen from outside? */
+static bool is_wanted(const ag_graph_t *graph, const ag_node_t *node, int32_t buffer,
+                      const bool *is_read)
+{
+    bool wanted = !ag_node_ops[node->kind].makes_value;
+
+    for (int i = AG_NODE_MAX_IN; i < AG_NODE_MAX_TOUCHED; i++) {
+        int32_t value = ag_node_touched(node, i);
+
+        if (value != AG_NO_VALUE) {
+            int32_t of = ag_graph_get(graph, value)->buffer;
+
+            wanted |= is_read[value] || (of != AG_INTERNAL && of != buffer);
+        }
+    }
+    return wanted;
+}
+
+ag_status_t ag_graph_drop(ag_graph_t *graph, int32_t buffer)
+{
+    ag_node_t *nodes = AG_ITEMS(&graph->nodes, ag_node_t);
+    ag_array_t read = AG_ARRAY(bool);
+    size_t n = graph->nodes.n_items, first_kept = n;
+    ag_status_t status = ag_array_append(&read, NULL, graph->values.n_items);
+    bool *is_read = AG_ITEMS(&read, bool);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    for (size_t v = 0; v < graph->values.n_items; v++) {
+        is_read[v] = false;
+    }
+    for (size_t i = n; i > 0; i--) { /* those that stay move to the end */
+        ag_node_t node = nodes[i - 1];
+
+        if (!is_wanted(graph, &node, buffer, is_read)) {
+            continue;
+        }
+        for (int j = 0; j < AG_NODE_MAX_IN; j++) {
+            if (node.in[j] != AG_NO_VALUE) {
+                is_read[node.in[j]] = true;
+            }
+        }
+        nodes[--first_kept] = node;
+    }
+    if (first_kept > 0) {
+        memmove(nodes, nodes + first_kept, (n - first_kept) * sizeof(*nodes));
+    }
+    graph->nodes.n_items = n - first_kept;
+    ag_array_fini(&read);
+    return AG_OK;
+}
+
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
 {
     ag_array_t map = AG_ARRAY(int32_t); /* next's value -> graph's */

@@ -166,6 +166,9 @@ int32_t ag_graph_value_at(ag_graph_t *graph, ag_counter_t counter, uint32_t widt
  */
 ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params);
 
+/** Take out what only leads to a buffer that nobody reads. @return AG_OK, AG_ERR_NOMEM. */
+ag_status_t ag_graph_drop(ag_graph_t *graph, int32_t buffer);
+
 /** Append next's nodes to graph; values of the same buffer become one, and so do the same angles.
  */
 ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next);

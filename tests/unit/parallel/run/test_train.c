@@ -145,7 +145,8 @@ Test(train, one_rank_follows_pytorchs_curve)
 
 Test(train, stages_follow_it_in_any_order_of_their_work)
 {
-    check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 2, .schedule = "1f1b"}, 2, 2e-5, "pp 2, 1f1b");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 2, .schedule = "1f1b"}, 2, 2e-5,
+                "pp 2, 1f1b");
     check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 2, .schedule = "gpipe"}, 2, 2e-5,
                 "pp 2, gpipe");
     check_curve("/tiny/llama", (ag_plan_opts_t){.pp = 3, .micro_batch_size = 2}, 3, 2e-5,
@@ -170,4 +171,11 @@ Test(train, ranks_that_share_a_head_of_keys_follow_it)
     check_curve("/tiny/llama", (ag_plan_opts_t){.tp = "7"}, 7, 2e-5, "tp 7");
     check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "5,4", .dp = 2, .pp = 2}, 8, 2e-5,
                 "tp 2, 5:4, dp 2, pp 2");
+}
+
+Test(train, layers_that_are_computed_again_follow_it)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.recompute = true}, 1, 2e-5, "recompute");
+    check_curve("/tiny/llama", (ag_plan_opts_t){.recompute = true, .tensor_split = "5,4", .pp = 2},
+                4, 2e-5, "recompute, tp 2, pp 2");
 }
