@@ -54,7 +54,8 @@ typedef struct ag_saver_opts {
     uint32_t keep;         /* complete checkpoints that stay; 0 = 2, at most AG_MOST_KEPT */
     /*
      * Memory for copies of what is to be overwritten before it is written; 0 = as much as this rank
-     * writes. With less, an update waits for the disk.
+     * writes, taken at once. With less, taken when it is needed, an update waits for the disk: 1 is
+     * right for a run that saves at its end alone.
      */
     uint64_t snapshot_bytes;
     /* No thread: ag_saver_test() writes a piece a call. For clusters simulated on one thread. */
