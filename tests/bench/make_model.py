@@ -4,10 +4,12 @@
     $P tests/bench/make_model.py --shape tinyllama --type q4_0
     $P tests/bench/make_model.py --shape smollm2 --type bf16 --folder
     $P tests/bench/make_model.py --type q8_0 --hidden 448 --heads 7 --kv-heads 1 --ffn 1219
+    $P tests/bench/make_model.py --type q6_k --layers 8 --experts 8 --experts-used 2
 
 Prints the path, under build/models/bench, and makes nothing that is there already. One tensor at a
-time is in memory. q4_k is llama.cpp's Q4_K_M, with Q6_K where that has it: made of q8_0 by its own
-quantizer.
+time is in memory. q4_k is llama.cpp's Q4_K_M, with Q6_K where that has it, q6_k its Q6_K: both made
+of q8_0 by its own quantizer. With experts the model is a Mixtral, --ffn is the width of each; its
+Q4_K_M has Q5_K too.
 """
 import argparse
 import dataclasses
@@ -30,8 +32,8 @@ SPREAD = 0.02  # of the weights: what comes out of a layer stays as large as wha
 CHUNK = 1 << 24  # values in memory as float32 at a time
 SPECIAL = ["<pad>", "<s>", "</s>"]
 NUMPY_TYPES = {"f32": ("F32", 4), "f16": ("F16", 2), "bf16": ("BF16", 2)}  # of safetensors, bytes
-GGUF_TYPES = "q8_0 q4_0 q4_1 q5_0 q4_k bf16 f16 f32".split()
-Q4_K_M = 15  # LLAMA_FTYPE_MOSTLY_Q4_K_M
+GGUF_TYPES = "q8_0 q4_0 q4_1 q5_0 q4_k q6_k bf16 f16 f32".split()
+QUANTIZED = {"q4_k": 15, "q6_k": 18}  # LLAMA_FTYPE_MOSTLY_Q4_K_M, LLAMA_FTYPE_MOSTLY_Q6_K
 
 
 @dataclasses.dataclass
@@ -47,6 +49,8 @@ class Shape:
     tied: bool
     rope_base: float = 10000.0
     head_dim: int = 0
+    experts: int = 0  # 0: none
+    experts_used: int = 0
 
 
 SHAPES = {
@@ -55,7 +59,24 @@ SHAPES = {
 }
 
 
-def tensors(shape):
+def feed_forward(shape, is_folder):
+    """Yield (Hugging Face name, GGUF name, dimensions) of a layer's feed-forward part."""
+    parts = (("gate", "w1", (shape.ffn, shape.hidden)), ("up", "w3", (shape.ffn, shape.hidden)),
+             ("down", "w2", (shape.hidden, shape.ffn)))
+    if shape.experts == 0:
+        for part, _, dims in parts:
+            yield f"mlp.{part}_proj", f"ffn_{part}", dims
+        return
+    yield "block_sparse_moe.gate", "ffn_gate_inp", (shape.experts, shape.hidden)
+    for part, theirs, dims in parts:
+        if is_folder:
+            for expert in range(shape.experts):
+                yield f"block_sparse_moe.experts.{expert}.{theirs}", None, dims
+        else:
+            yield f"block_sparse_moe.experts.{theirs}", f"ffn_{part}_exps", (shape.experts, *dims)
+
+
+def tensors(shape, is_folder):
     """Yield (Hugging Face name, GGUF name, dimensions), in the order of the file."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     yield "model.embed_tokens", "token_embd", (shape.vocab, shape.hidden)
@@ -67,9 +88,7 @@ def tensors(shape):
                 ("self_attn.v_proj", "attn_v", (kv, shape.hidden)),
                 ("self_attn.o_proj", "attn_output", (shape.hidden, q)),
                 ("post_attention_layernorm", "ffn_norm", (shape.hidden,)),
-                ("mlp.gate_proj", "ffn_gate", (shape.ffn, shape.hidden)),
-                ("mlp.up_proj", "ffn_up", (shape.ffn, shape.hidden)),
-                ("mlp.down_proj", "ffn_down", (shape.hidden, shape.ffn))):
+                *feed_forward(shape, is_folder)):
             yield f"model.layers.{layer}.{theirs}", f"blk.{layer}.{ggufs}", dims
     yield "model.norm", "output_norm", (shape.hidden,)
     if not shape.tied:
@@ -82,10 +101,11 @@ def chunks(name, dims):
         yield np.ones(dims, np.float32)
         return
     draw = np.random.default_rng(zlib.crc32(name.encode()))
-    rows = max(1, CHUNK // dims[1])
-    for first in range(0, dims[0], rows):
-        n = min(rows, dims[0] - first)
-        yield draw.standard_normal((n, dims[1]), np.float32) * np.float32(SPREAD)
+    n_rows, n_columns = int(np.prod(dims[:-1])), dims[-1]
+    rows = max(1, CHUNK // n_columns)
+    for first in range(0, n_rows, rows):
+        n = min(rows, n_rows - first)
+        yield draw.standard_normal((n, n_columns), np.float32) * np.float32(SPREAD)
 
 
 def as_bytes(values, kind):
@@ -143,9 +163,10 @@ def write_tokenizer_json(shape, path):
 
 
 def write_config(shape, kind, path):
-    """config.json of transformers' LlamaForCausalLM."""
+    """config.json of transformers' LlamaForCausalLM, or of MixtralForCausalLM."""
+    name = "Mixtral" if shape.experts > 0 else "Llama"
     content = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "architectures": [f"{name}ForCausalLM"], "model_type": name.lower(), "hidden_act": "silu",
         "dtype": {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[kind],
         "attention_bias": False, "mlp_bias": False, "bos_token_id": 1, "eos_token_id": 2,
         "pad_token_id": 0, "vocab_size": shape.vocab, "hidden_size": shape.hidden,
@@ -155,6 +176,8 @@ def write_config(shape, kind, path):
         "max_position_embeddings": shape.context, "rms_norm_eps": 1e-5,
         "rope_parameters": {"rope_theta": shape.rope_base, "rope_type": "default"},
         "tie_word_embeddings": shape.tied}
+    if shape.experts > 0:
+        content.update(num_local_experts=shape.experts, num_experts_per_tok=shape.experts_used)
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
 
@@ -166,25 +189,26 @@ def write_folder(shape, kind, folder):
     os.makedirs(folder)
     write_config(shape, kind, os.path.join(folder, "config.json"))
     write_tokenizer_json(shape, os.path.join(folder, "tokenizer.json"))
-    for key, _, dims in tensors(shape):
+    for key, _, dims in tensors(shape, True):
         begin, end = end, end + size * int(np.prod(dims))
         header[f"{key}.weight"] = {"dtype": name, "shape": list(dims), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(os.path.join(folder, "model.safetensors"), "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for key, _, dims in tensors(shape):
+        for key, _, dims in tensors(shape, True):
             for values in chunks(key, dims):
                 file.write(as_bytes(values, kind))
 
 
-def gguf_type(gguf, kind, dims):
-    """A tensor's type: norms are F32; rows that blocks do not divide are F16, as with llama.cpp."""
+def gguf_type(gguf, kind, name, dims):
+    """A tensor's type as with llama.cpp: norms and routers are F32; rows that blocks do not divide
+    are F16."""
     wanted = gguf.GGMLQuantizationType[kind.upper()]
-    if len(dims) == 1:
+    if len(dims) == 1 or name.endswith("ffn_gate_inp"):
         return gguf.GGMLQuantizationType.F32
     block = gguf.GGML_QUANT_SIZES[wanted][0]
-    return wanted if dims[1] % block == 0 else gguf.GGMLQuantizationType.F16
+    return wanted if dims[-1] % block == 0 else gguf.GGMLQuantizationType.F16
 
 
 def add_gguf_keys(gguf, writer, shape):
@@ -204,6 +228,9 @@ def add_gguf_keys(gguf, writer, shape):
     writer.add_rope_freq_base(shape.rope_base)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(shape.vocab)
+    if shape.experts > 0:
+        writer.add_expert_count(shape.experts)
+        writer.add_expert_used_count(shape.experts_used)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens + [f"[PAD{i}]" for i in range(unused)])
@@ -220,30 +247,30 @@ def write_gguf(shape, kind, path):
     import gguf
     writer = gguf.GGUFWriter(path, "llama")
     add_gguf_keys(gguf, writer, shape)
-    for _, name, dims in tensors(shape):
-        dtype = gguf_type(gguf, kind, dims)
+    for _, name, dims in tensors(shape, False):
+        dtype = gguf_type(gguf, kind, name, dims)
         byte_dims = gguf.quant_shape_to_byte_shape(dims, dtype)
         writer.add_tensor_info(f"{name}.weight", byte_dims, np.dtype(np.uint8),
                                int(np.prod(byte_dims)), dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for key, name, dims in tensors(shape):
-        dtype = gguf_type(gguf, kind, dims)
+    for key, name, dims in tensors(shape, False):
+        dtype = gguf_type(gguf, kind, name, dims)
         parts = [gguf.quants.quantize(values, dtype).view(np.uint8) for values in chunks(key, dims)]
         writer.write_tensor_data(np.concatenate(parts))
     writer.close()
 
 
-def quantize_k(source, path):
-    """llama.cpp's own Q4_K_M of another GGUF file."""
+def quantize_k(source, kind, path):
+    """llama.cpp's own quantization of another GGUF file, to a type of QUANTIZED."""
     import ctypes
 
     import llama_cpp
     quiet = llama_cpp.llama_log_callback(lambda *_: None)
     llama_cpp.llama_log_set(quiet, None)
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = Q4_K_M
+    params.ftype = QUANTIZED[kind]
     params.nthread = len(os.sched_getaffinity(0))
     params.allow_requantize = True
     if llama_cpp.llama_model_quantize(source.encode(), path.encode(), ctypes.byref(params)) != 0:
@@ -269,11 +296,11 @@ def make(shape, name, kind, is_folder):
     path = os.path.join(OUT, f"{name}-{kind}" + ("" if is_folder else ".gguf"))
     if is_folder:
         return complete(path, lambda aside: write_folder(shape, kind, aside))
-    if kind != "q4_k":
+    if kind not in QUANTIZED:
         return complete(path, lambda aside: write_gguf(shape, kind, aside))
     if not os.path.exists(path):
         source = make(shape, name, "q8_0", False)
-        complete(path, lambda aside: quantize_k(source, aside))
+        complete(path, lambda aside: quantize_k(source, kind, aside))
     return path
 
 
@@ -285,7 +312,8 @@ def parse(arguments):
     parser.add_argument("--type", choices=GGUF_TYPES, default="q8_0", help="[q8_0]")
     parser.add_argument("--folder", action="store_true", help="a Hugging Face folder")
     parser.add_argument("--tied", type=int, choices=(0, 1), help="1: the head is the embedding")
-    for field in ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "context"):
+    for field in ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "context",
+                  "experts", "experts_used"):
         parser.add_argument("--" + field.replace("_", "-"), type=int, metavar="N",
                             help="[the shape's]")
     options = parser.parse_args(arguments)
@@ -296,6 +324,8 @@ def parse(arguments):
     shape = dataclasses.replace(SHAPES[options.shape], **changes)
     if min(shape.layers, shape.hidden, shape.ffn, shape.heads, shape.kv_heads, shape.context) < 1:
         parser.error("every size is at least 1")
+    if shape.experts < 0 or not min(shape.experts, 1) <= shape.experts_used <= shape.experts:
+        parser.error("--experts N and --experts-used of them, both or neither")
     if shape.heads % shape.kv_heads != 0:
         parser.error(f"--kv-heads {shape.kv_heads} does not divide --heads {shape.heads}")
     if shape.head_dim == 0 and shape.hidden % shape.heads == 0:
