@@ -1,0 +1,37 @@
+/* What emits a block's nodes into a segment: block.c, and block_experts.c for layers of experts. */
+#pragma once
+
+#include "runtime/model/block.h"
+
+/* What a block's emission carries along: the first failure ends it. */
+typedef struct ag_emit {
+    const ag_block_t *block;
+    ag_graph_t *graph;
+    int32_t x; /* the buffer that has the residual stream now */
+    ag_status_t status;
+} ag_emit_t;
+
+ag_emit_t ag_emit_begin(const ag_block_t *block, ag_graph_t *graph);
+const ag_spec_t *ag_emit_spec(const ag_emit_t *emit);
+
+/* Values: of any kind, internal ones (tokens, width), the residual stream, this rank's part of what
+ * is to be added to it. */
+int32_t ag_emit_value(ag_emit_t *emit, ag_counter_t counter, uint32_t width, int32_t buffer);
+int32_t ag_emit_internal(ag_emit_t *emit, uint32_t width);
+int32_t ag_emit_x(ag_emit_t *emit);
+int32_t ag_emit_partial(ag_emit_t *emit);
+
+/** A weight's slice, and rows [begin, end) of a (rows, cols) one. @return a param's number. */
+int32_t ag_emit_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, const ag_slice_t *slice);
+int32_t ag_emit_rows_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
+                           uint64_t begin, uint64_t end, uint64_t cols);
+
+void ag_emit_node(ag_emit_t *emit, const ag_node_t *node);
+void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, int32_t bias,
+                    int32_t y);
+void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, int32_t x, int32_t y);
+/** x += partial; in training into x_out, which is x then. */
+void ag_emit_partial_to_x(ag_emit_t *emit);
+
+/** ag_block_ffn() of a layer whose experts one rank holds. */
+ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer);
