@@ -86,7 +86,8 @@ static ag_status_t add_op(const ag_build_t *build, const ag_program_t *program, 
 {
     double unit_bytes = (double)op->unit_bytes / (op->half == AG_HALF_BOTH ? 1 : 2);
     const ag_program_group_t *group;
-    uint32_t i = 0;
+    const ag_program_shares_t *shares = ag_op_shares(program, op);
+    uint32_t i = 0, next;
 
     if (op->kind == AG_OP_SEND) {
         return add(links, rank, (uint32_t)op->peer, op, op->counter, unit_bytes);
@@ -104,10 +105,14 @@ static ag_status_t add_op(const ag_build_t *build, const ag_program_t *program, 
     if (op->kind == AG_OP_ALL_TO_ALL) {
         return add_exchange(build, group, i, op, links);
     }
-    if (op->kind == AG_OP_ALL_GATHER) { /* its own */
+    next = (i + 1) % group->n_ranks;
+    if (shares != NULL) {
+        unit_bytes =
+            (double)shares->floats[op->kind == AG_OP_ALL_GATHER ? i : next] * (double)sizeof(float);
+    } else if (op->kind == AG_OP_ALL_GATHER) {
         unit_bytes /= group->n_ranks;
     }
-    return add(links, rank, group->ranks[(i + 1) % group->n_ranks], op, op->counter, unit_bytes);
+    return add(links, rank, group->ranks[next], op, op->counter, unit_bytes);
 }
 
 ag_status_t ag_links_of(const ag_build_t *build, const ag_program_t *program, ag_array_t *links)

@@ -17,7 +17,8 @@ typedef struct ag_link {
 /**
  * Every link that has something to carry, in one order on all ranks. Of a sum each rank sends its
  * neighbour all once at the least: just that where it is sent directly, 2 (n - 1) / n of it around
- * a ring of n ranks (Patarasuk and Yuan 2009); of what is gathered, its own. Rows go straight to
+ * a ring of n ranks (Patarasuk and Yuan 2009); of what is gathered, its own; of what is
+ * summed in shares, the neighbour's. Rows go straight to
  * their experts, which a step's rows choose all alike in the mean.
  * @param build  that the program was made with.
  * @param links  ag_link_t items are appended.

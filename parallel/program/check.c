@@ -163,13 +163,17 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
 typedef enum content { UNWRITTEN, WHOLE, PARTIAL, SHARE } content_t;
 
 /* What is wrong with reading a buffer of this content; NULL: nothing. */
-static const char *fault_of_read(uint8_t kind, content_t content, ag_check_stage_t stage)
+static const char *fault_of_read(uint8_t kind, uint32_t mode, content_t content,
+                                 ag_check_stage_t stage)
 {
-    if (kind == AG_OP_ALL_REDUCE) {
+    if (kind == AG_OP_ALL_REDUCE || kind == AG_OP_REDUCE_SCATTER) {
         return content == PARTIAL ? NULL : "sums what is no partial sum";
     }
     if (kind == AG_OP_ALL_GATHER) {
-        return content == SHARE ? NULL : "gathers what are no rows of several ranks";
+        return content == SHARE ? NULL : "gathers what are no shares of several ranks";
+    }
+    if (mode & AG_USE_SHARE) {
+        return content == SHARE ? NULL : "reads a share of what is not shared out";
     }
     if (content == UNWRITTEN && stage >= AG_CHECK_EXCHANGED) {
         return "reads a buffer that nothing has written";
@@ -178,7 +182,7 @@ static const char *fault_of_read(uint8_t kind, content_t content, ag_check_stage
         return "reads a partial sum that was not summed";
     }
     return content == SHARE && stage >= AG_CHECK_EXCHANGED
-               ? "reads rows of several ranks that were not gathered"
+               ? "reads shares of several ranks that were not gathered"
                : NULL;
 }
 
@@ -186,7 +190,8 @@ static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t o
                              const ag_use_t *use, ag_check_stage_t stage, content_t *content)
 {
     uint8_t kind = ag_rank_ops(&program->ranks[r])[op].kind;
-    const char *fault = use->mode & AG_USE_READ ? fault_of_read(kind, *content, stage) : NULL;
+    const char *fault =
+        use->mode & AG_USE_READ ? fault_of_read(kind, use->mode, *content, stage) : NULL;
 
     if (use->mode & AG_USE_ADD) { /* which parts of a sum may be, as long as nobody sums them */
         return *content == WHOLE || *content == PARTIAL
@@ -202,7 +207,7 @@ static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t o
     return AG_OK;
 }
 
-static ag_status_t check_contents(const ag_program_t *program, uint32_t r, ag_check_stage_t stage)
+ag_status_t ag_check_contents(const ag_program_t *program, uint32_t r, ag_check_stage_t stage)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
     const ag_buffer_t *buffers = AG_ITEMS(&rank->buffers, ag_buffer_t);
@@ -244,7 +249,7 @@ static ag_status_t check_rank(const ag_program_t *program, const ag_plan_t *plan
                                                  : check_parts(program, plan, rank);
     }
     if (status == AG_OK) {
-        status = check_contents(program, rank, stage);
+        status = ag_check_contents(program, rank, stage);
     }
     return status;
 }

@@ -127,6 +127,23 @@ static bool is_half_sound(const ag_rank_program_t *rank, const ag_op_t *op)
     return op->half == AG_HALF_BOTH || ag_op_infos[op->kind].has_halves;
 }
 
+/* A buffer of one size, of which each rank of the group has a share, and all of them all of it. */
+static bool are_shares_sound(const ag_program_t *program, const ag_op_t *op)
+{
+    const ag_program_shares_t *shares = ag_op_shares(program, op);
+    uint64_t n = 0;
+
+    if (shares == NULL) {
+        return op->kind != AG_OP_REDUCE_SCATTER;
+    }
+    for (uint32_t i = 0; i < shares->n_ranks; i++) {
+        n += shares->floats[i];
+    }
+    return (op->kind == AG_OP_REDUCE_SCATTER || op->kind == AG_OP_ALL_GATHER) &&
+           shares->n_ranks == AG_ITEMS(&program->groups, ag_program_group_t)[op->subject].n_ranks &&
+           op->counter == AG_SIZE_ONE && op->unit_bytes == n * sizeof(float);
+}
+
 static bool is_member(const ag_program_group_t *group, uint32_t rank)
 {
     for (uint32_t i = 0; i < group->n_ranks; i++) {
@@ -145,7 +162,8 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
     if (o->kind >= AG_N_OP_KINDS || o->stream >= AG_N_STREAMS || o->counter >= AG_N_SIZE_COUNTERS ||
         o->half >= AG_N_HALVES || (uint64_t)o->first_use + o->n_uses > rank->uses.n_items ||
         (uint64_t)o->first_dep + o->n_deps > rank->deps.n_items || !are_uses_sound(rank, o) ||
-        !are_deps_sound(rank, o) || !has_subject(program, rank, o)) {
+        !are_deps_sound(rank, o) || !has_subject(program, rank, o) ||
+        o->shares > program->shares.n_items) {
         return ag_fail(AG_ERR_INVALID, "rank %u: operation %u names what is not there", r, op);
     }
     if (!is_half_sound(rank, o)) {
@@ -165,6 +183,9 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
         if (o->channel != group->channel || !is_member(group, r)) {
             return ag_check_fail_at(program, r, op, "the group's channel is another, or its ranks");
         }
+    }
+    if (!are_shares_sound(program, o)) {
+        return ag_check_fail_at(program, r, op, "the ranks' shares do not make up what it moves");
     }
     return moves_its_buffers(rank, o)
                ? AG_OK

@@ -15,6 +15,10 @@ ag_status_t ag_check_replicas(const ag_program_t *program, const ag_plan_t *plan
 /** A training program's parts of the model, each micro-batch forward and back. */
 ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank);
 
+/** What a rank's buffers hold, whole, a part of a sum or a share, is what is read of them; forms
+ * are sound. */
+ag_status_t ag_check_contents(const ag_program_t *program, uint32_t rank, ag_check_stage_t stage);
+
 /** AG_ERR_INVALID: what, and the line at fault, an operation's or a buffer's. */
 ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
                              const char *what);

@@ -71,7 +71,7 @@ static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a,
     char first[LINE_BYTES], second[LINE_BYTES];
 
     if (x->unit_bytes == y->unit_bytes && x->counter == y->counter &&
-        x->micro_batch == y->micro_batch && x->half == y->half) {
+        x->micro_batch == y->micro_batch && x->half == y->half && x->shares == y->shares) {
         return AG_OK;
     }
     return ag_fail(AG_ERR_INVALID, "ranks %u and %u disagree on what they exchange:\n%s\n%s",

@@ -278,6 +278,27 @@ static void read_segment(parser_t *parser, ag_op_t *op)
     }
 }
 
+/* "shares 3,0,5": floats, of each rank of the group */
+static void read_shares(parser_t *parser, uint32_t n_ranks, ag_op_t *op)
+{
+    ag_array_t floats = AG_ARRAY(uint64_t);
+
+    for (uint32_t i = 0; i < n_ranks && is_well(parser); i++) {
+        uint64_t n;
+
+        if (i > 0) {
+            ag_words_expect(&parser->words, ",");
+        }
+        n = ag_words_number(&parser->words, "a rank's share", 0, MOST_UNIT_BYTES / sizeof(float));
+        keep(parser, ag_array_append(&floats, &n, 1));
+    }
+    if (is_well(parser)) {
+        keep(parser, ag_program_share_out(parser->program, AG_ITEMS(&floats, uint64_t), n_ranks,
+                                          &op->shares));
+    }
+    ag_array_fini(&floats);
+}
+
 static void read_collective(parser_t *parser, ag_op_t *op)
 {
     ag_array_t ranks = AG_ARRAY(uint32_t);
@@ -291,6 +312,9 @@ static void read_collective(parser_t *parser, ag_op_t *op)
         ag_words_fail(&parser->words, "a group that stands above");
     }
     op->channel = group != NULL ? group->channel : 0;
+    if (group != NULL && ag_words_take(&parser->words, "shares")) {
+        read_shares(parser, group->n_ranks, op);
+    }
     ag_array_fini(&ranks);
 }
 
@@ -368,7 +392,7 @@ static uint32_t read_uses(parser_t *parser, ag_use_t uses[AG_MAX_USES])
 
         if ((mode & AG_USE_WRITE) && ag_words_take(&parser->words, "+")) {
             mode |= AG_USE_PARTIAL;
-        } else if ((mode & AG_USE_WRITE) && ag_words_take(&parser->words, "/")) {
+        } else if (ag_words_take(&parser->words, "/")) {
             mode |= AG_USE_SHARE;
         } else if (mode == (AG_USE_READ | AG_USE_WRITE) && ag_words_take(&parser->words, "&")) {
             mode |= AG_USE_ADD;

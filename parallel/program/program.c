@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { R = AG_USE_READ, W = AG_USE_WRITE };
+enum { R = AG_USE_READ, W = AG_USE_WRITE, S = AG_USE_SHARE };
 
 /* A name, and how it is called in a trace. */
 #define NAMED(name)                                                                                \
@@ -18,6 +18,7 @@ const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
     [AG_OP_SEND] = {NAMED("SEND"), true, false, false, 1, 1, {R}},
     [AG_OP_RECV] = {NAMED("RECV"), true, false, false, 1, 1, {W}},
     [AG_OP_ALL_REDUCE] = {NAMED("ALL_REDUCE"), false, true, true, 1, 1, {R | W}},
+    [AG_OP_REDUCE_SCATTER] = {NAMED("REDUCE_SCATTER"), false, true, false, 1, 1, {R | W | S}},
     [AG_OP_ALL_GATHER] = {NAMED("ALL_GATHER"), false, true, false, 1, 1, {R | W}},
     [AG_OP_ALL_TO_ALL] = {NAMED("ALL_TO_ALL"), false, true, false, 2, 4, {R, W, R, R}},
 };
@@ -70,6 +71,7 @@ ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_
     program->n_ranks = n_ranks;
     program->free_inside = free_inside;
     program->groups = AG_ARRAY(ag_program_group_t);
+    program->shares = AG_ARRAY(ag_program_shares_t);
     memcpy(program->bounds, bounds, sizeof(program->bounds));
     for (uint32_t r = 0; r < n_ranks; r++) {
         program->ranks[r] = (ag_rank_program_t){.ops = AG_ARRAY(ag_op_t),
@@ -124,6 +126,10 @@ void ag_program_destroy(ag_program_t *program)
         free(AG_ITEMS(&program->groups, ag_program_group_t)[i].ranks);
     }
     ag_array_fini(&program->groups);
+    for (size_t i = 0; i < program->shares.n_items; i++) {
+        free(AG_ITEMS(&program->shares, ag_program_shares_t)[i].floats);
+    }
+    ag_array_fini(&program->shares);
     free(program->ranks);
     free(program);
 }
@@ -226,6 +232,43 @@ ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint3
         free(group.ranks);
     }
     return status;
+}
+
+ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, uint32_t n_ranks,
+                                 uint16_t *shares_p)
+{
+    ag_program_shares_t shares = {.n_ranks = n_ranks};
+    size_t bytes = n_ranks * sizeof(*floats), n = program->shares.n_items;
+    ag_status_t status;
+
+    for (size_t i = 0; i < n; i++) {
+        const ag_program_shares_t *known = &AG_ITEMS(&program->shares, ag_program_shares_t)[i];
+
+        if (known->n_ranks == n_ranks && memcmp(known->floats, floats, bytes) == 0) {
+            *shares_p = (uint16_t)(i + 1);
+            return AG_OK;
+        }
+    }
+    if (n == UINT16_MAX) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "buffers shared out in more than %d ways", UINT16_MAX);
+    }
+    shares.floats = malloc(bytes + 1);
+    if (shares.floats == NULL) {
+        return ag_fail_nomem("sharing a buffer out", bytes);
+    }
+    memcpy(shares.floats, floats, bytes);
+    status = ag_array_append(&program->shares, &shares, 1);
+    if (status != AG_OK) {
+        free(shares.floats);
+        return status;
+    }
+    *shares_p = (uint16_t)(n + 1);
+    return AG_OK;
+}
+
+const ag_program_shares_t *ag_op_shares(const ag_program_t *program, const ag_op_t *op)
+{
+    return op->shares > 0 ? &AG_ITEMS(&program->shares, ag_program_shares_t)[op->shares - 1] : NULL;
 }
 
 ag_status_t ag_program_dag(const ag_program_t *program, uint32_t rank, ag_dag_t *dag_p)

@@ -12,8 +12,10 @@ typedef enum ag_op_kind {
     AG_OP_SEND,
     AG_OP_RECV,
     AG_OP_ALL_REDUCE,
-    AG_OP_ALL_GATHER, /* each rank's rows of the step, the same everywhere, to all */
-    AG_OP_ALL_TO_ALL, /* numbers of rows for each rank, or those rows */
+    AG_OP_REDUCE_SCATTER, /* each rank's share of a sum, to that rank */
+    AG_OP_ALL_GATHER,     /* each rank's rows of the step, the same everywhere, or its share, to all
+                           */
+    AG_OP_ALL_TO_ALL,     /* numbers of rows for each rank, or those rows */
     AG_N_OP_KINDS,
 } ag_op_kind_t;
 
@@ -54,15 +56,16 @@ enum {
     AG_USE_READ = 1,
     AG_USE_WRITE = 2,
     AG_USE_PARTIAL = 4, /* with WRITE: what is written is this rank's part of a sum */
-    AG_USE_SHARE = 8,   /* with WRITE: what is written are this rank's rows of all */
+    AG_USE_SHARE = 8,   /* what is read or written is this rank's share: its rows, or its floats */
     AG_USE_ADD = 16,    /* with READ and WRITE: added to what stands there, which stays what it is,
                            whole or a part of a sum */
 };
 
-/** Some of the above; a part of a sum or a share only with write, and not both. */
+/** Some of the above; a part of a sum only with write, and no share. */
 static inline bool ag_use_mode_is_sound(uint32_t mode)
 {
-    return mode == AG_USE_READ || mode == (AG_USE_READ | AG_USE_WRITE | AG_USE_ADD) ||
+    return mode == AG_USE_READ || mode == (AG_USE_READ | AG_USE_SHARE) ||
+           mode == (AG_USE_READ | AG_USE_WRITE | AG_USE_ADD) ||
            ((mode & AG_USE_WRITE) && mode < (AG_USE_PARTIAL | AG_USE_SHARE));
 }
 
@@ -124,7 +127,7 @@ typedef struct ag_op {
     uint32_t first_dep;  /* in the rank's deps; filled by linking */
     uint32_t n_deps;
     uint16_t n_uses;
-    uint8_t reserved[2];
+    uint16_t shares; /* REDUCE_SCATTER, ALL_GATHER: the program's, from 1; 0: rows of the step */
 } ag_op_t;
 
 _Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes to a side table");
@@ -195,6 +198,12 @@ typedef struct ag_program_group {
     uint32_t channel;
 } ag_program_group_t;
 
+/* How many floats of a buffer are each rank's, one after the other. */
+typedef struct ag_program_shares {
+    uint32_t n_ranks;
+    uint64_t *floats; /* (n_ranks) in the order of the group */
+} ag_program_shares_t;
+
 typedef struct ag_rank_program {
     ag_array_t ops;        /* ag_op_t in program order */
     ag_array_t uses;       /* ag_use_t */
@@ -210,6 +219,7 @@ typedef struct ag_program {
     uint32_t n_ranks;
     ag_rank_program_t *ranks;
     ag_array_t groups; /* ag_program_group_t */
+    ag_array_t shares; /* ag_program_shares_t */
     void (*free_inside)(void *inside);
 } ag_program_t;
 
@@ -239,6 +249,13 @@ ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_
 /** The group of these ranks, added on first asking, with a channel of its own. */
 ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
                              uint32_t *group_p);
+
+/** These shares of a group's ranks, added on first asking. @param shares_p  out: for ag_op_t. */
+ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, uint32_t n_ranks,
+                                 uint16_t *shares_p);
+
+/** An operation's shares; NULL: it has none. */
+const ag_program_shares_t *ag_op_shares(const ag_program_t *program, const ag_op_t *op);
 
 /** Add a use to an operation that is already there. */
 ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op,

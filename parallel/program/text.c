@@ -41,6 +41,14 @@ static void put_group(const ag_program_group_t *group, FILE *file, int *n_chars)
     put(file, n_chars, "}");
 }
 
+static void put_shares(const ag_program_shares_t *shares, FILE *file, int *n_chars)
+{
+    for (uint32_t i = 0; shares != NULL && i < shares->n_ranks; i++) {
+        put(file, n_chars, "%s%llu", i == 0 ? " shares " : ",",
+            (unsigned long long)shares->floats[i]);
+    }
+}
+
 /* How many parts from this one on are of its layer. */
 static size_t run_of_layer(const ag_part_t *parts, size_t n_parts)
 {
@@ -108,6 +116,7 @@ static void put_what(const ag_program_t *program, const ag_rank_program_t *rank,
 
         put(file, &n_chars, " ");
         put_group(group, file, &n_chars);
+        put_shares(ag_op_shares(program, op), file, &n_chars);
         usual_channel = group->channel;
     }
     put(file, &n_chars, " mb%u%s", op->micro_batch,

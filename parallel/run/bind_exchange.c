@@ -322,7 +322,9 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
 ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op)
 {
-    return bind_task(job, program, bound, op, gather_stages);
+    return ag_rank_ops(&program->ranks[job->rank])[op].shares > 0
+               ? ag_bind_shares(job, program, bound, op)
+               : bind_task(job, program, bound, op, gather_stages);
 }
 
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,

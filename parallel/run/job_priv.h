@@ -90,6 +90,8 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
                                uint32_t op);
 ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op);
+ag_status_t ag_bind_shares(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                           uint32_t op);
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op);
 

@@ -55,15 +55,54 @@ uint64_t ag_memory_thread_scratch(const ag_programs_t *programs, uint32_t rank)
     return (bytes + 4095) / 4096 * 4096; /* threads do not share a page */
 }
 
-/* Elements that a collective stages at most: an all-reduce by the algorithm that the rows of a
- * sequence choose; of an exchange a rank sends its bound in the mean. All else moves bytes from
- * place to place. */
+static bool is_of_numbers(const ag_op_t *op)
+{
+    return op->kind == AG_OP_ALL_TO_ALL && op->counter == AG_SIZE_ONE;
+}
+
+static uint64_t staged_by_sum(const ag_transfer_shape_t *of_group, uint32_t index, uint64_t n,
+                              uint64_t n_sequences)
+{
+    ag_transfer_shape_t shape = *of_group;
+
+    shape.collective = AG_ALL_REDUCE;
+    shape.element_bytes = sizeof(float);
+    shape.n = (n + n_sequences - 1) / n_sequences;
+    return n_sequences * ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
+}
+
+static uint64_t staged_by_shares(const ag_transfer_shape_t *of_group, uint32_t index,
+                                 const ag_program_shares_t *shares, uint64_t n)
+{
+    ag_transfer_shape_t shape = *of_group;
+
+    shape.collective = AG_REDUCE_SCATTER;
+    shape.element_bytes = sizeof(float);
+    shape.n = n;
+    shape.counts = shares->floats;
+    shape.algorithm = ag_transfer_choose(&shape);
+    return ag_transfer_stage_elements(&shape, index) * sizeof(float);
+}
+
+/* A rank sends its bound in the mean. */
+static uint64_t staged_by_rows(const ag_transfer_shape_t *of_group, uint32_t index,
+                               uint64_t row_bytes, uint64_t n)
+{
+    ag_transfer_shape_t shape = *of_group;
+
+    shape.collective = AG_ALL_TO_ALL;
+    shape.element_bytes = (uint32_t)row_bytes;
+    shape.n = n;
+    return ag_transfer_most_stage_elements(&shape, index) * row_bytes;
+}
+
+/* Bytes that a collective stages at most: an all-reduce by the algorithm that the rows of a
+ * sequence choose. All but these move bytes from place to place. */
 static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *program, uint32_t rank,
                           const ag_op_t *op)
 {
     const ag_program_group_t *group = &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
     uint64_t n_sequences = ag_program_trains(program) ? 1 : program->bounds[AG_SIZE_SEQUENCES];
-    uint64_t n_bytes;
     ag_transfer_shape_t shape = {.n_ranks = group->n_ranks,
                                  .hosts = ag_programs_hosts(programs, op->subject)};
     uint32_t index = 0;
@@ -71,22 +110,22 @@ static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *pro
     while (group->ranks[index] != rank) {
         index++;
     }
-    if (op->kind == AG_OP_ALL_REDUCE) {
-        n_bytes = op->unit_bytes * ag_half_rows(op->half, program->bounds[op->counter]);
-        shape.collective = AG_ALL_REDUCE;
-        shape.element_bytes = sizeof(float);
-        shape.n = (n_bytes / sizeof(float) + n_sequences - 1) / n_sequences;
-        return n_sequences * ag_transfer_most_stage_elements(&shape, index) * sizeof(float);
+    switch (op->kind) {
+    case AG_OP_ALL_REDUCE:
+        return staged_by_sum(&shape, index,
+                             op->unit_bytes * ag_half_rows(op->half, program->bounds[op->counter]) /
+                                 sizeof(float),
+                             n_sequences);
+    case AG_OP_REDUCE_SCATTER:
+        return staged_by_shares(&shape, index, ag_op_shares(program, op),
+                                op->unit_bytes / sizeof(float));
+    case AG_OP_ALL_TO_ALL:
+        return is_of_numbers(op)
+                   ? 0
+                   : staged_by_rows(&shape, index, op->unit_bytes, program->bounds[AG_SIZE_SENT]);
+    default:
+        return 0;
     }
-    shape.collective = AG_ALL_TO_ALL;
-    shape.element_bytes = op->unit_bytes;
-    shape.n = program->bounds[AG_SIZE_SENT];
-    return ag_transfer_most_stage_elements(&shape, index) * op->unit_bytes;
-}
-
-static bool is_of_numbers(const ag_op_t *op)
-{
-    return op->kind == AG_OP_ALL_TO_ALL && op->counter == AG_SIZE_ONE;
 }
 
 /* What collectives of a rank need at most, each by itself. */
@@ -104,7 +143,7 @@ static uint64_t most_of(const ag_programs_t *programs, uint32_t rank,
         for (uint32_t op = 0; op < r->ops.n_items; op++) {
             const ag_op_t *o = &ag_rank_ops(r)[op];
 
-            if (o->kind == AG_OP_ALL_REDUCE || o->kind == AG_OP_ALL_TO_ALL) {
+            if (ag_op_infos[o->kind].is_collective) {
                 uint64_t most = bytes_of(programs, program, rank, o);
 
                 bytes = most > bytes ? most : bytes;

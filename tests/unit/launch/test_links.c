@@ -15,7 +15,8 @@ static void add_op(ag_program_t *program, uint32_t rank, const ag_op_t *op)
     cr_assert_eq(ag_program_add_op(program, rank, op, &(ag_use_t){buffer, AG_USE_READ}, 1), AG_OK);
 }
 
-/* Ranks 0 to 2 gather 60 bytes a token and sum 100 a token; rank 1 sends rank 3 two messages. */
+/* Ranks 0 to 2 sum 6 floats in shares of 1, 2 and 3, and gather them, gather 60 bytes a token and
+ * sum 100 a token; rank 1 sends rank 3 two messages. */
 Test(links, carry_what_messages_and_sums_bring_them)
 {
     const uint64_t bounds[AG_N_SIZE_COUNTERS] = {1, 8, 8, 1};
@@ -23,9 +24,11 @@ Test(links, carry_what_messages_and_sums_bring_them)
     ag_array_t links = AG_ARRAY(ag_link_t);
     ag_program_t *program;
     uint32_t group;
+    uint16_t shares;
 
     cr_assert_eq(ag_program_create(4, bounds, NULL, &program), AG_OK);
     cr_assert_eq(ag_program_group(program, (uint32_t[]){0, 1, 2}, 3, &group), AG_OK);
+    cr_assert_eq(ag_program_share_out(program, (uint64_t[]){1, 2, 3}, 3, &shares), AG_OK);
     for (uint32_t r = 0; r < 3; r++) {
         add_op(program, r,
                &(ag_op_t){.kind = AG_OP_ALL_REDUCE,
@@ -39,6 +42,15 @@ Test(links, carry_what_messages_and_sums_bring_them)
                           .subject = group,
                           .unit_bytes = 60,
                           .peer = -1});
+        for (int k = 0; k < 2; k++) {
+            add_op(program, r,
+                   &(ag_op_t){.kind = k == 0 ? AG_OP_REDUCE_SCATTER : AG_OP_ALL_GATHER,
+                              .counter = AG_SIZE_ONE,
+                              .subject = group,
+                              .unit_bytes = 24,
+                              .shares = shares,
+                              .peer = -1});
+        }
     }
     add_op(program, 1,
            &(ag_op_t){.kind = AG_OP_SEND, .counter = AG_SIZE_TOKENS, .unit_bytes = 7, .peer = 3});
@@ -56,8 +68,9 @@ Test(links, carry_what_messages_and_sums_bring_them)
                                1e-9);
         } else {
             cr_expect_eq(link->to, (link->from + 1) % 3);
-            cr_expect_float_eq(ag_link_seconds(link, counts), 2 * 0.5 + 4 * (100 + 60 / 3) / 10.0,
-                               1e-9);
+            cr_expect_float_eq(
+                ag_link_seconds(link, counts),
+                4 * 0.5 + (4 * (100 + 60 / 3) + 4 * (1 + link->to + 1 + link->from)) / 10.0, 1e-9);
         }
     }
     ag_array_fini(&links);

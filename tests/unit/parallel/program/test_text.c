@@ -159,7 +159,7 @@ static const struct {
     {RANKS("0 copy SEGMENT add mb0 - - -"), "line 4", "(compute, tensor, out, in, collect, grad)",
      "\"copy\""},
     {RANKS("0 out GATHER add mb0 - - -"), "line 4",
-     "(SEGMENT, SEND, RECV, ALL_REDUCE, ALL_GATHER, ALL_TO_ALL)", "\"GATHER\""},
+     "(SEGMENT, SEND, RECV, ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, ALL_TO_ALL)", "\"GATHER\""},
     {RANKS("0 compute SEGMENT mb0 - - -"), "line 4", "a part of the model", "\"mb0\""},
     {RANKS("0 compute SEGMENT attn mb0 - - -"), "line 4", "\"L\"", "\"mb0\""},
     {RANKS("0 compute SEGMENT attn+head L1 mb0 - - -"), "line 4", "a part of one layer", "\"L1\""},

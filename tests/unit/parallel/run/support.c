@@ -166,3 +166,65 @@ bool run_work(work_t *work, uint32_t n_ranks, uint64_t seed, const char *what)
     cr_assert_eq(work->n_rows, work->n_ids, "%s: %lu rows", what, (unsigned long)work->n_rows);
     return true;
 }
+
+/* Uneven shares of so many floats, which draw none in some places. */
+static void draw_shares(uint64_t seed, uint64_t n, uint64_t *floats, uint32_t n_ranks)
+{
+    for (uint32_t r = 0; r + 1 < n_ranks; r++) {
+        double drawn = ag_philox_uniform(seed, r, 0);
+
+        floats[r] = drawn < 0.2 ? 0 : (uint64_t)(drawn * (double)n);
+        n -= floats[r];
+    }
+    floats[n_ranks - 1] = n;
+}
+
+/* An operation that comes right after another one, and that others wait for in its place. */
+static void insert_after(ag_rank_program_t *rank, uint32_t at, const ag_op_t *op,
+                         const ag_use_t *use)
+{
+    ag_op_t added = *op;
+    uint32_t *deps = AG_ITEMS(&rank->deps, uint32_t);
+
+    for (size_t i = 0; i < rank->deps.n_items; i++) {
+        deps[i] += deps[i] >= at;
+    }
+    added.first_use = (uint32_t)rank->uses.n_items;
+    added.n_deps = 0;
+    cr_assert_eq(ag_array_append(&rank->uses, use, 1), AG_OK);
+    cr_assert_eq(ag_array_append(&rank->ops, NULL, 1), AG_OK);
+    memmove(&ag_rank_ops(rank)[at + 2], &ag_rank_ops(rank)[at + 1],
+            (rank->ops.n_items - at - 2) * sizeof(ag_op_t));
+    ag_rank_ops(rank)[at + 1] = added;
+}
+
+void sum_in_shares(void *arg, ag_programs_t *programs)
+{
+    ag_program_t *program = programs->programs[0];
+    unsigned *n_met_p = arg;
+
+    for (uint32_t r = 0; r < program->n_ranks; r++) {
+        ag_rank_program_t *rank = &program->ranks[r];
+        uint32_t n = 0; /* of the rank's */
+
+        for (uint32_t i = 0; i < rank->ops.n_items; i++) {
+            ag_op_t *op = &ag_rank_ops(rank)[i], gather;
+            ag_use_t *use = &AG_ITEMS(&rank->uses, ag_use_t)[op->first_use], gathered = *use;
+            uint64_t floats[16];
+            uint32_t n_ranks;
+
+            if (op->kind != AG_OP_ALL_REDUCE || program->bounds[op->counter] != 1) {
+                continue;
+            }
+            n_ranks = AG_ITEMS(&program->groups, ag_program_group_t)[op->subject].n_ranks;
+            draw_shares(op->subject * 1000 + n++, op->unit_bytes / sizeof(float), floats, n_ranks);
+            cr_assert_eq(ag_program_share_out(program, floats, n_ranks, &op->shares), AG_OK);
+            op->kind = AG_OP_REDUCE_SCATTER;
+            use->mode |= AG_USE_SHARE;
+            gather = *op;
+            gather.kind = AG_OP_ALL_GATHER;
+            insert_after(rank, i++, &gather, &gathered);
+        }
+        *n_met_p += n;
+    }
+}

@@ -47,3 +47,10 @@ void draw_experts(uint64_t seed, draw_t *draw);
  * @return false where the shares leave a rank nothing: all ranks refuse them alike.
  */
 bool run_work(work_t *work, uint32_t n_ranks, uint64_t seed, const char *what);
+
+/**
+ * A work_t's change: each sum of what has one size, of gradients or of single rows, is taken in
+ * uneven shares, some of them empty, which are gathered then.
+ * @param arg  unsigned: plus how many there are.
+ */
+void sum_in_shares(void *arg, ag_programs_t *programs);

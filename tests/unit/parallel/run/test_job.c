@@ -60,6 +60,37 @@ Test(job, any_split_of_experts_gives_one_ranks_logits, .timeout = 300)
 }
 
 /* The least of the 66 gaps that transformers' router logits have for seq33, in golden data. */
+/* Small sums are added in the order of the ranks either way. */
+Test(job, sums_in_uneven_shares_that_are_gathered_are_the_same_sums)
+{
+    static const char *const degrees[] = {"2", "3,2", "4"};
+    static const uint32_t n_ranks[] = {2, 5, 4};
+    static work_t whole, shared;
+    int32_t *ids;
+    size_t n_ids;
+
+    cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/seq33.npy", &ids, &n_ids), AG_OK);
+    for (size_t i = 0; i < sizeof(degrees) / sizeof(degrees[0]); i++) {
+        unsigned n_met = 0;
+
+        whole = (work_t){.opts = {.tp = degrees[i],
+                                  .pp = i == 1 ? 2 : 1,
+                                  .batch_tokens = 1,
+                                  .compute = AG_COMPUTE_F32},
+                         .ids = ids,
+                         .n_ids = MOST_IDS};
+        shared = whole;
+        shared.change = sum_in_shares;
+        shared.change_arg = &n_met;
+        cr_assert(run_work(&whole, n_ranks[i], 1, "sums"));
+        cr_assert(run_work(&shared, n_ranks[i], 2, "sums in shares"));
+        cr_expect_gt(n_met, 0);
+        cr_expect_eq(memcmp(whole.logits, shared.logits, sizeof(whole.logits)), 0, "tp %s",
+                     degrees[i]);
+    }
+    free(ids);
+}
+
 Test(job, the_routers_least_gap_is_the_references)
 {
     static work_t work;

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rank.h"
+#include "parallel/program/check.h"
 #include "runtime/base/json.h"
 #include "runtime/file/npy.h"
+#include "support.h"
 
 enum { N_STEPS = 20, N_ROWS = 2, ROW_TOKENS = 32 };
 
@@ -17,6 +18,7 @@ typedef struct train {
     ag_plan_opts_t opts;
     int32_t *stream;
     uint32_t n_steps;
+    bool by_shares; /* gradients are summed in shares, and these gathered */
     double losses[N_STEPS], norms[N_STEPS];
 } train_t;
 
@@ -87,10 +89,21 @@ static ag_status_t run_rank(ag_turn_t *turn)
     train_t *train = turn->arg;
     ag_rank_t rank = {0};
     char path[256];
+    unsigned n_met = 0;
     ag_status_t status;
 
     snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA, train->model);
-    status = ag_rank_open(turn, &(ag_rank_opts_t){.model = path, .plan = &train->opts}, &rank);
+    status = ag_rank_open(turn,
+                          &(ag_rank_opts_t){.model = path,
+                                            .plan = &train->opts,
+                                            .change = train->by_shares ? sum_in_shares : NULL,
+                                            .change_arg = &n_met},
+                          &rank);
+    if (status == AG_OK && train->by_shares) {
+        cr_expect_gt(n_met, 0);
+        status = ag_program_check(rank.programs.programs[0], rank.plan, AG_CHECK_PLACED,
+                                  "summing in shares");
+    }
     if (status == AG_OK) {
         status = turn->net->rank == 0 ? drive(train, &rank) : ag_job_follow(rank.job);
     }
@@ -101,27 +114,34 @@ static ag_status_t run_rank(ag_turn_t *turn)
     return status;
 }
 
+static void run_all(train_t *train, uint32_t n_ranks, const char *what)
+{
+    ag_status_t statuses[16];
+    size_t n;
+
+    train->opts.sequence_tokens = ROW_TOKENS;
+    train->opts.global_batch_size = N_ROWS;
+    train->opts.compute = AG_COMPUTE_F32;
+    cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/train_stream.npy", &train->stream, &n), AG_OK);
+    ag_turns_run(n_ranks, 1, run_rank, train, statuses);
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        cr_assert_eq(statuses[r], AG_OK, "%s: rank %u", what, r);
+    }
+    free(train->stream);
+}
+
 /* @param bound  of a loss's and a norm's difference from the reference's, in parts of it. */
 static void check_curve(const char *model, ag_plan_opts_t opts, uint32_t n_ranks, double bound,
                         const char *what)
 {
     train_t train = {.model = model, .opts = opts, .n_steps = N_STEPS};
-    ag_status_t statuses[16];
     double worst_loss = 0, worst_norm = 0;
     ag_json_t *golden;
     char path[256];
-    size_t n;
 
-    train.opts.sequence_tokens = ROW_TOKENS;
-    train.opts.global_batch_size = N_ROWS;
-    train.opts.compute = AG_COMPUTE_F32;
     snprintf(path, sizeof(path), "%s%s/golden.json", AG_TEST_DATA, model);
     cr_assert_eq(ag_json_read(path, &golden), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/train_stream.npy", &train.stream, &n), AG_OK);
-    ag_turns_run(n_ranks, 1, run_rank, &train, statuses);
-    for (uint32_t r = 0; r < n_ranks; r++) {
-        cr_assert_eq(statuses[r], AG_OK, "%s: rank %u", what, r);
-    }
+    run_all(&train, n_ranks, what);
     for (uint32_t i = 0; i < N_STEPS; i++) {
         double loss = ag_json_number(ag_json_at(ag_json_get(golden, "train_losses"), i), NAN);
         double norm =
@@ -134,7 +154,6 @@ static void check_curve(const char *model, ag_plan_opts_t opts, uint32_t n_ranks
     cr_expect_leq(worst_loss, bound, "%s: losses differ by %g", what, worst_loss);
     cr_expect_leq(worst_norm, 10 * bound, "%s: norms differ by %g", what, worst_norm);
     ag_json_destroy(golden);
-    free(train.stream);
 }
 
 Test(train, one_rank_follows_pytorchs_curve)
@@ -178,4 +197,21 @@ Test(train, layers_that_are_computed_again_follow_it)
     check_curve("/tiny/llama", (ag_plan_opts_t){.recompute = true}, 1, 2e-5, "recompute");
     check_curve("/tiny/llama", (ag_plan_opts_t){.recompute = true, .tensor_split = "5,4", .pp = 2},
                 4, 2e-5, "recompute, tp 2, pp 2");
+}
+
+/* Of two replicas: a sum of two has one order. */
+Test(train, gradients_summed_in_uneven_shares_have_the_same_bits)
+{
+    static const ag_plan_opts_t opts[] = {{.dp = 2}, {.dp = 2, .pp = 2}, {.dp = 2, .tp = "2"}};
+    static const uint32_t n_ranks[] = {2, 4, 4};
+
+    for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
+        train_t whole = {.model = "/tiny/llama", .opts = opts[i], .n_steps = 5}, shared = whole;
+
+        shared.by_shares = true;
+        run_all(&whole, n_ranks[i], "sums");
+        run_all(&shared, n_ranks[i], "sums in shares");
+        cr_expect_eq(memcmp(whole.losses, shared.losses, sizeof(whole.losses)), 0, "plan %zu", i);
+        cr_expect_eq(memcmp(whole.norms, shared.norms, sizeof(whole.norms)), 0, "plan %zu", i);
+    }
 }
