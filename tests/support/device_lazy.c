@@ -11,7 +11,7 @@
 /* What memory of the host holds at first: as a float it is huge, as a number of rows too. */
 enum { NOTHING = 0x7f };
 
-enum { MOST_HASTE = 3 };
+enum { MOST_HASTE = 3, MOST_ASLEEP = 60 };
 
 typedef enum work_kind { LAUNCH, COPY, WAIT } work_kind_t;
 
@@ -39,8 +39,9 @@ typedef struct lazy_device {
     stream_t streams[AG_DEVICE_STREAMS];
     ag_array_t regions; /* ag_region_t, the device's own */
     uint64_t n_draws, n_waits;
-    uint32_t held;  /* the stream that comes last just now */
-    uint32_t haste; /* how much a query does at most just now; 0: next to nothing */
+    uint32_t haste;    /* how much a query does at most just now */
+    uint32_t asleep;   /* bits: streams that do nothing, */
+    uint32_t n_asleep; /* for so many calls */
 } lazy_device_t;
 
 static lazy_device_t *lazy_of(ag_device_t *device)
@@ -94,22 +95,17 @@ static bool can_go_on(lazy_device_t *lazy, stream_t *stream)
     return false;
 }
 
-/* Any stream that can go on, the one that is held only if no other can. */
+/* Any stream that is awake and can go on; NULL: there is none. */
 static stream_t *pick(lazy_device_t *lazy)
 {
-    stream_t *able[AG_DEVICE_STREAMS], *held = NULL;
+    stream_t *able[AG_DEVICE_STREAMS];
     uint32_t n_able = 0;
 
     for (uint32_t s = 0; s < AG_DEVICE_STREAMS; s++) {
-        stream_t *stream = &lazy->streams[s];
-
-        if (can_go_on(lazy, stream)) {
-            held = s == lazy->held ? stream : held;
-            able[n_able] = stream;
-            n_able += s != lazy->held;
-        }
+        able[n_able] = &lazy->streams[s];
+        n_able += can_go_on(lazy, &lazy->streams[s]) && !(lazy->asleep >> s & 1);
     }
-    return n_able > 0 ? able[draw(lazy, n_able)] : held;
+    return n_able > 0 ? able[draw(lazy, n_able)] : NULL;
 }
 
 static void do_work(lazy_device_t *lazy, stream_t *stream)
@@ -134,21 +130,34 @@ static void say_work(const lazy_device_t *lazy)
     }
 }
 
+/* All streams sleep for a while, or some, or none. */
 static void change_mood(lazy_device_t *lazy)
 {
-    lazy->held = draw(lazy, AG_DEVICE_STREAMS);
-    lazy->haste = draw(lazy, MOST_HASTE + 1);
+    uint32_t some = draw(lazy, 1u << AG_DEVICE_STREAMS);
+
+    lazy->haste = 1 + draw(lazy, MOST_HASTE);
+    lazy->n_asleep = draw(lazy, MOST_ASLEEP);
+    lazy->asleep = draw(lazy, 4) == 0 ? ~0u : some & draw(lazy, 1u << AG_DEVICE_STREAMS);
+    if (lazy->opts.late != 0) {
+        lazy->n_asleep = MOST_ASLEEP;
+        lazy->asleep = lazy->opts.late;
+    }
 }
 
 /* A call does nothing, or some work: one that queues more seldom anything, but in a hurry. */
 static void go_on(lazy_device_t *lazy, bool queues)
 {
-    bool slow = lazy->haste == 0 || (queues && lazy->haste < MOST_HASTE);
-    uint32_t n = slow ? draw(lazy, 8) == 0 : draw(lazy, lazy->haste + 1);
+    uint32_t n =
+        queues && lazy->haste < MOST_HASTE ? draw(lazy, 8) == 0 : draw(lazy, lazy->haste + 1);
     stream_t *stream;
 
-    if (draw(lazy, 16) == 0) {
-        change_mood(lazy);
+    if (lazy->n_asleep > 0) {
+        lazy->n_asleep--;
+    } else {
+        lazy->asleep = 0;
+        if (draw(lazy, lazy->opts.late != 0 ? 2 : 16) == 0) {
+            change_mood(lazy);
+        }
     }
     for (; n > 0 && (stream = pick(lazy)) != NULL; n--) {
         do_work(lazy, stream);
@@ -311,7 +320,9 @@ static ag_status_t lazy_query(ag_device_t *device, ag_mark_t mark)
     if (is_done(lazy, mark) || forgets(lazy)) {
         return AG_OK;
     }
-    say_work(lazy);
+    if (pick(lazy) != NULL) { /* else others go on as far as they can */
+        say_work(lazy);
+    }
     return AG_PENDING;
 }
 
@@ -341,6 +352,9 @@ ag_status_t ag_device_lazy_open(ag_team_t *team, ag_ledger_t *ledger,
     lazy->team = team;
     lazy->opts = opts != NULL ? *opts : (ag_device_lazy_opts_t){0};
     lazy->regions = AG_ARRAY(ag_region_t);
+    if (lazy->opts.late == 0 && draw(lazy, 2) == 0) {
+        lazy->opts.late = 1u << draw(lazy, AG_DEVICE_STREAMS / 2); /* the others are seldom used */
+    }
     change_mood(lazy);
     for (uint32_t s = 0; s < AG_DEVICE_STREAMS; s++) {
         lazy->streams[s].works = AG_ARRAY(work_t);

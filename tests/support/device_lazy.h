@@ -16,6 +16,9 @@ typedef struct ag_device_lazy_opts {
      */
     void (*on_work)(void *arg);
     void *arg;
+    /* Bits: streams that are always late: each has as little done as may be. 0: any one is, or
+     * none. */
+    uint32_t late;
     /* The so-manieth time, from 1, that something has to wait, it does not: a stream for another,
      * or the host for a stream. 0: never. */
     uint64_t forgotten;

@@ -19,17 +19,25 @@ static ag_status_t keep_logits(void *arg, const float *logits, uint64_t n_rows)
 }
 
 /* All tests run on lazy devices once more. */
-static const ag_device_lazy_opts_t *device_of(const work_t *work)
+static const ag_device_lazy_opts_t *device_of(const work_t *work, int rank,
+                                              ag_device_lazy_opts_t *lazy)
 {
-    static const ag_device_lazy_opts_t lazy = {.seed = 7};
     const char *name = getenv("ARGOSY_DEVICE");
 
-    return work->lazy != NULL || name == NULL || strcmp(name, "lazy") != 0 ? work->lazy : &lazy;
+    if (work->lazy == NULL && (name == NULL || strcmp(name, "lazy") != 0)) {
+        return NULL;
+    }
+    *lazy = work->lazy != NULL ? *work->lazy : (ag_device_lazy_opts_t){.seed = 7};
+    if (rank != work->lazy_rank) {
+        lazy->forgotten = lazy->late = 0;
+    }
+    return lazy;
 }
 
 ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank)
 {
     const work_t *work = turn->arg;
+    ag_device_lazy_opts_t lazy;
     char path[256];
 
     snprintf(path, sizeof(path), "%s%s", AG_TEST_DATA,
@@ -37,7 +45,7 @@ ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank)
     return ag_rank_open(turn,
                         &(ag_rank_opts_t){.model = path,
                                           .plan = &work->opts,
-                                          .lazy = device_of(work),
+                                          .lazy = device_of(work, turn->net->rank, &lazy),
                                           .clock = work->clock,
                                           .cancel = work->cancel,
                                           .change = work->change,

@@ -19,6 +19,7 @@ typedef struct work {
     uint64_t n_rows;                   /* of the logits */
     float router_gap;                  /* rank 0's */
     const ag_device_lazy_opts_t *lazy; /* NULL: what the whole test runs on */
+    int lazy_rank;                     /* whose device it is that forgets, or is late */
     ag_clock_t clock;                  /* none: the cluster's */
     ag_cancel_t cancel;                /* of all ranks */
 } work_t;
