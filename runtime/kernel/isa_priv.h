@@ -48,6 +48,11 @@ typedef struct ag_exps {
     float scale, shift, factor;
 } ag_exps_t;
 
+/* p = exp(score * scale - lse), ds = p * (dp - mean) * scale: attention, backwards. */
+typedef struct ag_slopes {
+    float scale, lse, mean;
+} ag_slopes_t;
+
 struct ag_isa {
     const char *name;
     bool (*supported)(void);
@@ -62,6 +67,13 @@ struct ag_isa {
     float (*largest)(const float *x, uint64_t n); /* -infinity of none; a NaN may be lost */
     /** y = exp(x * scale - shift) * factor, and their sum; y may be x, or NULL: the sum alone. */
     float (*exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y);
+    /** The same rounded to bfloat16; the sum is of what was not. */
+    float (*exps_bf16)(const ag_exps_t *args, const float *x, uint64_t n, uint16_t *y);
+    /** p may be scores, ds may be dp. */
+    void (*slopes)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,
+                   float *p, float *ds);
+    void (*slopes_bf16)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,
+                        uint16_t *p, uint16_t *ds);
     void (*adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,
                   float *v);
     void (*to_bf16)(const float *x, uint64_t n, uint16_t *y);

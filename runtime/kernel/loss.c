@@ -28,7 +28,8 @@ void ag_kernel_loss_statistics(const ag_kernel_context_t *context, const ag_loss
 
         memset(statistics + i * width, 0, width * sizeof(float));
         mine[0] = ag_span_largest(context->isa, row, n);
-        mine[1] = ag_span_exps(context->isa, &(ag_exps_t){1, mine[0], 1}, row, n, NULL);
+        mine[1] =
+            ag_span_exps(context->isa, AG_GEMM_F32, &(ag_exps_t){1, mine[0], 1}, row, n, NULL);
         mine[2] = targets[i] >= 0 && at >= 0 && at < (int64_t)n ? row[at] : 0.0f;
         ag_kernel_yield(context);
     }
@@ -75,8 +76,8 @@ void ag_kernel_loss(const ag_kernel_context_t *context, const ag_loss_t *loss,
             memset(logits + i * n, 0, n * sizeof(float));
             continue;
         }
-        ag_span_exps(context->isa, &(ag_exps_t){1, (float)lse, scale}, logits + i * n, n,
-                     logits + i * n);
+        ag_span_exps(context->isa, AG_GEMM_F32, &(ag_exps_t){1, (float)lse, scale}, logits + i * n,
+                     n, logits + i * n);
         if (at >= 0 && at < (int64_t)n) {
             logits[i * n + (uint64_t)at] -= scale;
         }

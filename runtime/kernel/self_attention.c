@@ -26,12 +26,11 @@ static size_t split_scratch(const ag_self_attention_t *attention, unsigned char 
     size_t keys = AG_SELF_KEYS * (size_t)attention->head_dim * sizeof(float);
     size_t pairs = AG_SELF_QUERIES * AG_SELF_KEYS * sizeof(float);
     size_t rows = AG_SELF_QUERIES * sizeof(float);
-    size_t sizes[12] = {heads, heads, keys,  keys,  pairs, pairs,
-                        pairs, pairs, heads, heads, rows,  rows};
-    void *parts[12];
+    size_t sizes[11] = {heads, heads, keys, keys, pairs, pairs, pairs, pairs, heads, rows, rows};
+    void *parts[11];
     size_t n_bytes = 0;
 
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 11; i++) {
         parts[i] = at == NULL ? NULL : at + n_bytes;
         n_bytes += ag_align_up(sizes[i]);
     }
@@ -45,9 +44,8 @@ static size_t split_scratch(const ag_self_attention_t *attention, unsigned char 
                                        .scores = parts[6],
                                        .dp = parts[7],
                                        .sums = parts[8],
-                                       .sums2 = parts[9],
-                                       .largest = parts[10],
-                                       .total = parts[11]};
+                                       .largest = parts[9],
+                                       .total = parts[10]};
     }
     return n_bytes;
 }
@@ -80,16 +78,34 @@ bool ag_self_next_heads(const ag_self_attention_t *attention, uint32_t end, ag_s
     return true;
 }
 
-/* The next KV head and all its query heads, which may be none. */
-static bool next_kv_head(const ag_self_attention_t *attention, bool is_first, ag_self_tile_t *tile)
+void ag_self_find_heads(const ag_self_attention_t *attention, uint32_t kv_head,
+                        ag_self_tile_t *tile)
 {
-    tile->kv_head = is_first ? 0 : tile->kv_head + 1;
-    tile->head_begin = tile->head_end;
-    while (tile->head_end < attention->n_heads &&
-           attention->kv_head[tile->head_end] == tile->kv_head) {
-        tile->head_end++;
+    uint32_t h = 0;
+
+    while (h < attention->n_heads && attention->kv_head[h] < kv_head) {
+        h++;
     }
-    return tile->kv_head < attention->n_kv_heads;
+    tile->kv_head = kv_head;
+    tile->head_begin = h;
+    while (h < attention->n_heads && attention->kv_head[h] == kv_head) {
+        h++;
+    }
+    tile->head_end = h;
+}
+
+/* The tile's heads are the next of the tile before: of a KV head all, or some. */
+static bool next_heads(const ag_self_work_t *work, bool by_kv_head, uint32_t *kv_head,
+                       ag_self_tile_t *tile)
+{
+    if (!by_kv_head) {
+        return ag_self_next_heads(work->attention, work->attention->n_heads, tile);
+    }
+    if (*kv_head == work->attention->n_kv_heads) {
+        return false;
+    }
+    ag_self_find_heads(work->attention, (*kv_head)++, tile);
+    return true;
 }
 
 /* To and fro: 0 1 2 2 1 0 0 1 2 .. */
@@ -122,7 +138,6 @@ void ag_self_for_tiles(const ag_self_work_t *work, bool last_is_costly, bool by_
                                   void *arg),
                        void *arg)
 {
-    const ag_self_attention_t *attention = work->attention;
     const ag_step_t *step = work->context->step;
     uint64_t n_sequences = step->counts[AG_COUNT_SEQUENCES], cost = 0, number = 0;
 
@@ -132,16 +147,14 @@ void ag_self_for_tiles(const ag_self_work_t *work, bool last_is_costly, bool by_
     while (cost-- > 0) {
         for (uint64_t s = 0; s < n_sequences; s++) {
             uint64_t n = count_tiles(step, s);
+            uint32_t kv_head = 0;
             ag_self_tile_t tile;
 
             if (cost >= n) {
                 continue;
             }
             place_tile(step, s, last_is_costly ? cost : n - 1 - cost, &tile);
-            for (bool first = true;
-                 by_kv_head ? next_kv_head(attention, first, &tile)
-                            : ag_self_next_heads(attention, attention->n_heads, &tile);
-                 first = false) {
+            while (next_heads(work, by_kv_head, &kv_head, &tile)) {
                 if (is_mine(work->context->worker, number++)) {
                     fn(work, &tile, arg);
                     ag_kernel_yield(work->context);
@@ -181,25 +194,30 @@ static void weigh(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64
 {
     const ag_self_scratch_t *scratch = &work->scratch;
     uint32_t head_dim = work->attention->head_dim;
+    float scale = work->attention->scale;
 
     for (uint64_t i = 0; i < n_queries; i++) {
         float *row = scratch->scores + i * n_keys, *sums = scratch->sums + i * head_dim;
+        float was = scratch->largest[i], now, change = 1;
         uint64_t seen = ag_self_seen(tile, i, key, n_keys);
-        float was = scratch->largest[i], now, scale = work->attention->scale;
+        unsigned char *weights = ag_self_pairs_row(work, scratch->p, i, n_keys);
 
-        memset(row + seen, 0, (n_keys - seen) * sizeof(float));
+        ag_self_clear_behind(work, weights, seen, n_keys);
         if (seen == 0) {
             continue;
         }
         now = scale * ag_span_largest(work->context->isa, row, seen);
         now = now > was ? now : was;
-        scratch->largest[i] = now;
-        scratch->total[i] =
-            scratch->total[i] * expf(was - now) +
-            ag_span_exps(work->context->isa, &(ag_exps_t){scale, now, 1}, row, seen, row);
-        for (uint32_t d = 0; now > was && d < head_dim; d++) {
-            sums[d] *= expf(was - now);
+        if (now > was) {
+            change = expf(was - now);
+            for (uint32_t d = 0; d < head_dim; d++) {
+                sums[d] *= change;
+            }
         }
+        scratch->largest[i] = now;
+        scratch->total[i] = scratch->total[i] * change +
+                            ag_span_exps(work->context->isa, work->kind,
+                                         &(ag_exps_t){scale, now, 1}, row, seen, weights);
     }
 }
 
@@ -255,8 +273,6 @@ static void run_tile(const ag_self_work_t *work, const ag_self_tile_t *tile, voi
             (ag_gemm_form_t){.m = n_queries, .n = n_keys, .k = head_dim, .b_by_columns = true},
             scratch->q, scratch->k, scratch->scores);
         weigh(work, tile, n_queries, key, n_keys);
-        ag_product_convert(work->context, work->kind, scratch->scores, n_queries * n_keys,
-                           scratch->p);
         ag_self_multiply(work,
                          (ag_gemm_form_t){.m = n_queries, .n = head_dim, .k = n_keys, .add = true},
                          scratch->p, scratch->v, scratch->sums);

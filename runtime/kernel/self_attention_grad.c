@@ -1,19 +1,21 @@
 /*
  * The gradient of attention of rows among themselves (Dao et al. 2022): weights are computed again
- * from the logarithm of their sum, in two walks, so that no two threads add to one place.
+ * from the logarithm of their sum.
  *
  *     D = rowsum(dy * y), p = exp(scale * q * k^T - lse), ds = p * (dy * v^T - D) * scale
+ *     dq += ds * k, dk += ds^T * q, dv += p^T * dy
  *
- *     for each of my tiles of queries, for each 128 keys up to its last row: dq += ds * k
- *     for each of my tiles of keys, for its query heads and 64 rows from its first on:
- *                                                          dv += p^T * dy, dk += ds^T * q
+ *     for each sequence and KV head, for each of its tiles of queries (64 rows of up to 4 heads)
+ *         for each 64 keys up to its last row: these products
  *
- * 14 * head_dim operations for each pair of row and key.
+ * A thread takes sequences and KV heads, 10 * head_dim operations for each pair of row and key;
+ * dk and dv are added to where they go. Where those cannot be shared out evenly, it takes tiles of
+ * queries and sums up dq, then tiles of keys and sums up dk and dv: 14 * head_dim operations, the
+ * same products added in the same order, so that the bits do not depend on it.
  */
 #include "runtime/kernel/self_attention_priv.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "runtime/kernel/spans_priv.h"
 
@@ -47,113 +49,233 @@ static void load_queries(const ag_self_work_t *work, const ag_self_tile_t *tile,
     }
 }
 
-static void load_keys(const ag_self_work_t *work, const ag_self_tile_t *tile,
-                      const backward_t *backward, uint64_t begin, uint64_t end, uint64_t n_keys)
+/* A tile of keys from `begin` on. @return its end */
+static uint64_t load_keys(const ag_self_work_t *work, const ag_self_tile_t *tile,
+                          const backward_t *backward, uint64_t begin)
 {
     uint32_t n_kv_heads = work->attention->n_kv_heads;
+    uint64_t end =
+        begin + AG_SELF_ROWS < tile->sequence_end ? begin + AG_SELF_ROWS : tile->sequence_end;
 
     ag_self_load(work, backward->saved->k, n_kv_heads, tile->kv_head, tile->kv_head + 1, begin, end,
-                 n_keys, work->scratch.k);
+                 AG_SELF_ROWS, work->scratch.k);
     ag_self_load(work, backward->saved->v, n_kv_heads, tile->kv_head, tile->kv_head + 1, begin, end,
-                 n_keys, work->scratch.v);
+                 AG_SELF_ROWS, work->scratch.v);
+    return end;
 }
 
-/* p and ds of a tile's queries and some keys, both loaded, in the form that is multiplied. */
-static void find_slopes(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t key,
-                        uint64_t n_keys)
+static uint64_t count_queries(const ag_self_tile_t *tile)
+{
+    return (uint64_t)AG_SELF_ROWS * (tile->head_end - tile->head_begin);
+}
+
+/* p and ds of a tile's queries and the keys from `key` on, both loaded. */
+static void find_slopes(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t key)
 {
     const ag_self_scratch_t *scratch = &work->scratch;
-    uint64_t n_queries = (uint64_t)AG_SELF_ROWS * (tile->head_end - tile->head_begin);
+    uint64_t n_queries = count_queries(tile);
     ag_gemm_form_t form = {
-        .m = n_queries, .n = n_keys, .k = work->attention->head_dim, .b_by_columns = true};
+        .m = n_queries, .n = AG_SELF_ROWS, .k = work->attention->head_dim, .b_by_columns = true};
 
     ag_self_multiply(work, form, scratch->q, scratch->k, scratch->scores);
     ag_self_multiply(work, form, scratch->dy, scratch->v, scratch->dp);
     for (uint64_t i = 0; i < n_queries; i++) {
-        uint64_t seen = ag_self_seen(tile, i, key, n_keys);
-        float *p = scratch->scores + i * n_keys, *ds = scratch->dp + i * n_keys;
-        float scale = work->attention->scale;
+        uint64_t seen = ag_self_seen(tile, i, key, AG_SELF_ROWS);
+        unsigned char *p = ag_self_pairs_row(work, scratch->p, i, AG_SELF_ROWS);
+        unsigned char *ds = ag_self_pairs_row(work, scratch->ds, i, AG_SELF_ROWS);
 
-        ag_span_exps(work->context->isa, &(ag_exps_t){scale, scratch->largest[i], 1}, p, seen, p);
-        for (uint64_t j = 0; j < seen; j++) {
-            ds[j] = p[j] * (ds[j] - scratch->total[i]) * scale;
-        }
-        memset(p + seen, 0, (n_keys - seen) * sizeof(float));
-        memset(ds + seen, 0, (n_keys - seen) * sizeof(float));
+        ag_self_clear_behind(work, p, seen, AG_SELF_ROWS);
+        ag_self_clear_behind(work, ds, seen, AG_SELF_ROWS);
+        ag_span_slopes(
+            work->context->isa, work->kind,
+            &(ag_slopes_t){work->attention->scale, scratch->largest[i], scratch->total[i]},
+            scratch->scores + i * AG_SELF_ROWS, scratch->dp + i * AG_SELF_ROWS, seen, p, ds);
     }
-    ag_product_convert(work->context, work->kind, scratch->scores, n_queries * n_keys, scratch->p);
-    ag_product_convert(work->context, work->kind, scratch->dp, n_queries * n_keys, scratch->ds);
 }
 
-/* Sums of a tile to rows begin to end - 1 of one head. */
+/* A product for rows begin to end - 1 of one head to where it goes. @param add  or it is the first
+ */
 static void put_sums(const ag_self_work_t *work, const float *sums, uint64_t begin, uint64_t end,
-                     uint32_t n_heads, uint32_t head, float *dst)
+                     uint32_t n_heads, uint32_t head, bool add, float *dst)
 {
     uint32_t head_dim = work->attention->head_dim;
 
     for (uint64_t row = begin; row < end; row++) {
-        memcpy(dst + (row * n_heads + head) * head_dim, sums + (row - begin) * head_dim,
-               head_dim * sizeof(float));
+        const float *from = sums + (row - begin) * head_dim;
+        float *to = dst + (row * n_heads + head) * head_dim;
+
+        for (uint32_t d = 0; d < head_dim; d++) {
+            to[d] = add ? to[d] + from[d] : from[d];
+        }
+    }
+}
+
+/* dq of a tile's queries: what the keys from `key` on, at hand, add. */
+static void add_to_queries(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t key,
+                           const backward_t *backward)
+{
+    const ag_self_scratch_t *scratch = &work->scratch;
+    uint32_t head_dim = work->attention->head_dim;
+
+    ag_self_multiply(work,
+                     (ag_gemm_form_t){.m = count_queries(tile), .n = head_dim, .k = AG_SELF_ROWS},
+                     scratch->ds, scratch->k, scratch->sums);
+    for (uint32_t h = tile->head_begin; h < tile->head_end; h++) {
+        put_sums(work, scratch->sums + (uint64_t)(h - tile->head_begin) * AG_SELF_ROWS * head_dim,
+                 tile->begin, tile->end, work->attention->n_heads, h, key > tile->sequence_begin,
+                 backward->dq);
+    }
+}
+
+/* dk and dv of the keys from `key` on: what a tile's queries, at hand, add. The first to do so
+ * stands at the same rows, of the KV head's first query head. */
+static void add_to_keys(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t key,
+                        uint64_t end, bool is_first, const backward_t *backward)
+{
+    const ag_self_scratch_t *scratch = &work->scratch;
+    uint32_t head_dim = work->attention->head_dim, n_kv_heads = work->attention->n_kv_heads;
+    ag_gemm_form_t form = {
+        .m = AG_SELF_ROWS, .n = head_dim, .k = count_queries(tile), .a_by_columns = true};
+
+    ag_self_multiply(work, form, scratch->p, scratch->dy, scratch->sums);
+    put_sums(work, scratch->sums, key, end, n_kv_heads, tile->kv_head, !is_first, backward->dv);
+    ag_self_multiply(work, form, scratch->ds, scratch->q, scratch->sums);
+    put_sums(work, scratch->sums, key, end, n_kv_heads, tile->kv_head, !is_first, backward->dk);
+}
+
+/* Keys of a KV head that no query head uses. */
+static void clear_keys(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t begin,
+                       uint64_t end, const backward_t *backward)
+{
+    uint32_t head_dim = work->attention->head_dim, n_kv_heads = work->attention->n_kv_heads;
+
+    for (uint64_t row = begin; row < end; row++) {
+        uint64_t at = (row * n_kv_heads + tile->kv_head) * head_dim;
+
+        memset(backward->dk + at, 0, head_dim * sizeof(float));
+        memset(backward->dv + at, 0, head_dim * sizeof(float));
+    }
+}
+
+/* The tile of queries from `begin` on. */
+static ag_self_tile_t queries_from(const ag_self_tile_t *tile, uint64_t begin)
+{
+    ag_self_tile_t queries = *tile;
+
+    queries.begin = begin;
+    queries.end =
+        begin + AG_SELF_ROWS < tile->sequence_end ? begin + AG_SELF_ROWS : tile->sequence_end;
+    queries.head_end = tile->head_begin;
+    return queries;
+}
+
+/* All of a sequence and KV head. */
+static void run_whole(const ag_self_work_t *work, const ag_self_tile_t *tile,
+                      const backward_t *backward)
+{
+    if (tile->head_begin == tile->head_end) {
+        clear_keys(work, tile, tile->sequence_begin, tile->sequence_end, backward);
+        return;
+    }
+    for (uint64_t at = tile->sequence_begin; at < tile->sequence_end; at += AG_SELF_ROWS) {
+        ag_self_tile_t queries = queries_from(tile, at);
+
+        while (ag_self_next_heads(work->attention, tile->head_end, &queries)) {
+            load_queries(work, &queries, backward);
+            for (uint64_t key = tile->sequence_begin; key <= at; key += AG_SELF_ROWS) {
+                uint64_t end = load_keys(work, tile, backward, key);
+
+                find_slopes(work, &queries, key);
+                add_to_queries(work, &queries, key, backward);
+                add_to_keys(work, &queries, key, end,
+                            key == at && queries.head_begin == tile->head_begin, backward);
+            }
+            ag_kernel_yield(work->context);
+        }
     }
 }
 
 static void run_queries(const ag_self_work_t *work, const ag_self_tile_t *tile, void *arg)
 {
     const backward_t *backward = arg;
-    const ag_self_scratch_t *scratch = &work->scratch;
-    uint32_t head_dim = work->attention->head_dim;
-    uint64_t n_queries = (uint64_t)AG_SELF_ROWS * (tile->head_end - tile->head_begin), n_keys;
 
     load_queries(work, tile, backward);
-    memset(scratch->sums, 0, n_queries * head_dim * sizeof(float));
-    for (uint64_t key = tile->sequence_begin; key < tile->end; key += n_keys) {
-        uint64_t end = tile->end - key < AG_SELF_KEYS ? tile->end : key + AG_SELF_KEYS;
-
-        n_keys = end - key > AG_SELF_ROWS ? AG_SELF_KEYS : AG_SELF_ROWS;
-        load_keys(work, tile, backward, key, end, n_keys);
-        find_slopes(work, tile, key, n_keys);
-        ag_self_multiply(work,
-                         (ag_gemm_form_t){.m = n_queries, .n = head_dim, .k = n_keys, .add = true},
-                         scratch->ds, scratch->k, scratch->sums);
-    }
-    for (uint32_t h = tile->head_begin; h < tile->head_end; h++) {
-        put_sums(work, scratch->sums + (uint64_t)(h - tile->head_begin) * AG_SELF_ROWS * head_dim,
-                 tile->begin, tile->end, work->attention->n_heads, h, backward->dq);
+    for (uint64_t key = tile->sequence_begin; key < tile->end; key += AG_SELF_ROWS) {
+        load_keys(work, tile, backward, key);
+        find_slopes(work, tile, key);
+        add_to_queries(work, tile, key, backward);
     }
 }
 
 static void run_keys(const ag_self_work_t *work, const ag_self_tile_t *tile, void *arg)
 {
     const backward_t *backward = arg;
-    const ag_self_scratch_t *scratch = &work->scratch;
-    uint32_t head_dim = work->attention->head_dim, n_kv_heads = work->attention->n_kv_heads;
-    ag_self_tile_t queries = *tile;
 
-    load_keys(work, tile, backward, tile->begin, tile->end, AG_SELF_ROWS);
-    memset(scratch->sums, 0, (size_t)AG_SELF_ROWS * head_dim * sizeof(float));
-    memset(scratch->sums2, 0, (size_t)AG_SELF_ROWS * head_dim * sizeof(float));
-    for (queries.head_end = tile->head_begin;
-         ag_self_next_heads(work->attention, tile->head_end, &queries);) {
-        ag_gemm_form_t form = {.m = AG_SELF_ROWS,
-                               .n = head_dim,
-                               .k =
-                                   (uint64_t)AG_SELF_ROWS * (queries.head_end - queries.head_begin),
-                               .a_by_columns = true,
-                               .add = true};
+    if (tile->head_begin == tile->head_end) {
+        clear_keys(work, tile, tile->begin, tile->end, backward);
+        return;
+    }
+    load_keys(work, tile, backward, tile->begin);
+    for (uint64_t at = tile->begin; at < tile->sequence_end; at += AG_SELF_ROWS) {
+        ag_self_tile_t queries = queries_from(tile, at);
 
-        for (queries.begin = tile->begin; queries.begin < tile->sequence_end;
-             queries.begin = queries.end) {
-            queries.end = queries.begin + AG_SELF_ROWS < tile->sequence_end
-                              ? queries.begin + AG_SELF_ROWS
-                              : tile->sequence_end;
+        while (ag_self_next_heads(work->attention, tile->head_end, &queries)) {
             load_queries(work, &queries, backward);
-            find_slopes(work, &queries, tile->begin, AG_SELF_ROWS);
-            ag_self_multiply(work, form, scratch->p, scratch->dy, scratch->sums);
-            ag_self_multiply(work, form, scratch->ds, scratch->q, scratch->sums2);
+            find_slopes(work, &queries, tile->begin);
+            add_to_keys(work, &queries, tile->begin, tile->end,
+                        at == tile->begin && queries.head_begin == tile->head_begin, backward);
         }
     }
-    put_sums(work, scratch->sums, tile->begin, tile->end, n_kv_heads, tile->kv_head, backward->dv);
-    put_sums(work, scratch->sums2, tile->begin, tile->end, n_kv_heads, tile->kv_head, backward->dk);
+}
+
+/* What a sequence costs of a KV head: its pairs of rows. */
+static uint64_t cost_of(const ag_step_t *step, uint64_t sequence)
+{
+    uint64_t n = (uint64_t)(step->row_begin[sequence + 1] - step->row_begin[sequence]);
+
+    return n * n;
+}
+
+/* Whether sequences and KV heads share out so evenly that the slowest thread has less to do than by
+ * tiles, which take 7 products where these take 5. */
+static bool is_even(const ag_self_work_t *work, uint64_t all)
+{
+    const ag_step_t *step = work->context->step;
+    uint64_t n_threads = work->context->worker->n_threads, before = 0, load = 0, most = 0, last = 0;
+
+    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        uint64_t cost = cost_of(step, s);
+
+        for (uint32_t h = 0; h < work->attention->n_kv_heads && cost > 0; h++) {
+            uint64_t thread = (before + cost / 2) * n_threads / all;
+
+            load = thread == last ? load + cost : cost;
+            most = load > most ? load : most;
+            last = thread;
+            before += cost;
+        }
+    }
+    return most * n_threads * 5 <= all * 7;
+}
+
+static void run_wholes(const ag_self_work_t *work, uint64_t all, const backward_t *backward)
+{
+    const ag_step_t *step = work->context->step;
+    uint64_t before = 0, begin, end;
+
+    ag_worker_share(work->context->worker, all, 1, &begin, &end);
+    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+        ag_self_tile_t tile = {.sequence_begin = (uint64_t)step->row_begin[s],
+                               .sequence_end = (uint64_t)step->row_begin[s + 1]};
+        uint64_t cost = cost_of(step, s);
+
+        for (uint32_t h = 0; h < work->attention->n_kv_heads; h++, before += cost) {
+            if (before + cost / 2 >= begin && before + cost / 2 < end) {
+                ag_self_find_heads(work->attention, h, &tile);
+                run_whole(work, &tile, backward);
+            }
+        }
+    }
 }
 
 void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
@@ -162,9 +284,17 @@ void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
                                    float *dq, float *dk, float *dv)
 {
     backward_t backward = {.saved = saved, .dy = dy, .dq = dq, .dk = dk, .dv = dv};
+    uint64_t all = 0;
     ag_self_work_t work;
 
     ag_self_work_init(context, attention, &work);
+    for (uint64_t s = 0; s < context->step->counts[AG_COUNT_SEQUENCES]; s++) {
+        all += cost_of(context->step, s) * attention->n_kv_heads;
+    }
+    if (all > 0 && is_even(&work, all)) {
+        run_wholes(&work, all, &backward);
+        return;
+    }
     ag_self_for_tiles(&work, true, false, run_queries, &backward);
     ag_self_for_tiles(&work, false, true, run_keys, &backward);
 }

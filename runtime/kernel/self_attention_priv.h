@@ -1,6 +1,8 @@
 /* What attention without a cache and its gradient share. */
 #pragma once
 
+#include <string.h>
+
 #include "runtime/kernel/product_priv.h"
 #include "runtime/kernel/train.h"
 
@@ -25,7 +27,7 @@ typedef struct ag_self_scratch {
     void *k, *v;            /* (keys, head_dim) */
     void *p, *ds;           /* (queries, keys) */
     float *scores, *dp;     /* (queries, keys) */
-    float *sums, *sums2;    /* (queries, head_dim) */
+    float *sums;            /* (queries, head_dim) */
     float *largest, *total; /* (queries) */
 } ag_self_scratch_t;
 
@@ -54,6 +56,10 @@ void ag_self_for_tiles(const ag_self_work_t *work, bool last_is_costly, bool by_
  * are any */
 bool ag_self_next_heads(const ag_self_attention_t *attention, uint32_t end, ag_self_tile_t *tile);
 
+/** The tile's KV head and all its query heads, which may be none. */
+void ag_self_find_heads(const ag_self_attention_t *attention, uint32_t kv_head,
+                        ag_self_tile_t *tile);
+
 /** Rows begin to end - 1 of some heads of x (tokens, n_heads * head_dim), each head's filled up
  * with zeros to n_padded rows. */
 void ag_self_load(const ag_self_work_t *work, const float *x, uint32_t n_heads, uint32_t head_begin,
@@ -70,4 +76,20 @@ static inline uint64_t ag_self_seen(const ag_self_tile_t *tile, uint64_t i, uint
     uint64_t row = tile->begin + i % AG_SELF_ROWS;
 
     return row >= tile->end || row < key ? 0 : row - key + 1 < n_keys ? row - key + 1 : n_keys;
+}
+
+/** Row i of (queries, n_keys) in the form that is multiplied. */
+static inline unsigned char *ag_self_pairs_row(const ag_self_work_t *work, void *pairs, uint64_t i,
+                                               uint64_t n_keys)
+{
+    return (unsigned char *)pairs + i * n_keys * ag_product_element_bytes(work->kind);
+}
+
+/** Zeros for the keys that a row does not see. */
+static inline void ag_self_clear_behind(const ag_self_work_t *work, unsigned char *row,
+                                        uint64_t seen, uint64_t n_keys)
+{
+    size_t bytes = ag_product_element_bytes(work->kind);
+
+    memset(row + seen * bytes, 0, (n_keys - seen) * bytes);
 }

@@ -15,20 +15,50 @@ float ag_span_largest(const ag_isa_t *isa, const float *x, uint64_t n)
     return most;
 }
 
-float ag_span_exps(const ag_isa_t *isa, const ag_exps_t *args, const float *x, uint64_t n, float *y)
+/* One element to a form. */
+static void put(ag_gemm_kind_t kind, float value, uint64_t i, void *y)
+{
+    if (kind == AG_GEMM_BF16) {
+        ((uint16_t *)y)[i] = ag_f32_to_bf16(value);
+    } else {
+        ((float *)y)[i] = value;
+    }
+}
+
+float ag_span_exps(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_exps_t *args, const float *x,
+                   uint64_t n, void *y)
 {
     double sum = 0;
 
     if (isa != NULL) {
-        return isa->exps(args, x, n, y);
+        return kind == AG_GEMM_BF16 ? isa->exps_bf16(args, x, n, y) : isa->exps(args, x, n, y);
     }
     for (uint64_t i = 0; i < n; i++) {
         float e = expf(x[i] * args->scale - args->shift) * args->factor;
 
         sum += (double)e;
         if (y != NULL) {
-            y[i] = e;
+            put(kind, e, i, y);
         }
     }
     return (float)sum;
+}
+
+void ag_span_slopes(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_slopes_t *args,
+                    const float *scores, const float *dp, uint64_t n, void *p, void *ds)
+{
+    if (isa != NULL && kind == AG_GEMM_BF16) {
+        isa->slopes_bf16(args, scores, dp, n, p, ds);
+        return;
+    }
+    if (isa != NULL) {
+        isa->slopes(args, scores, dp, n, p, ds);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        float weight = expf(scores[i] * args->scale - args->lse);
+
+        put(kind, weight * (dp[i] - args->mean) * args->scale, i, ds);
+        put(kind, weight, i, p);
+    }
 }

@@ -6,6 +6,11 @@
 /** -infinity of none; a NaN may be lost, but not by ag_span_exps(). */
 float ag_span_largest(const ag_isa_t *isa, const float *x, uint64_t n);
 
-/** y = exp(x * scale - shift) * factor, and their sum; y may be x, or NULL: the sum alone. */
-float ag_span_exps(const ag_isa_t *isa, const ag_exps_t *args, const float *x, uint64_t n,
-                   float *y);
+/** y = exp(x * scale - shift) * factor in the form that products of a kind take, and their sum
+ * unrounded; y may be x in its own form, or NULL: the sum alone. */
+float ag_span_exps(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_exps_t *args, const float *x,
+                   uint64_t n, void *y);
+
+/** p = exp(score * scale - lse), ds = p * (dp - mean) * scale, in that form. */
+void ag_span_slopes(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_slopes_t *args,
+                    const float *scores, const float *dp, uint64_t n, void *p, void *ds);

@@ -49,6 +49,9 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
     .sum_squares = AG_ISA_FN(ag_sum_squares),
     .largest = AG_ISA_FN(ag_largest),
     .exps = AG_ISA_FN(ag_exps),
+    .exps_bf16 = AG_ISA_FN(ag_exps_bf16),
+    .slopes = AG_ISA_FN(ag_slopes),
+    .slopes_bf16 = AG_ISA_FN(ag_slopes_bf16),
     .adamw = AG_ISA_FN(ag_adamw),
     .to_bf16 = AG_ISA_FN(ag_to_bf16),
 };

@@ -81,33 +81,87 @@ float AG_ISA_FN(ag_largest)(const float *x, uint64_t n)
     return most;
 }
 
-float AG_ISA_FN(ag_exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y)
+AG_INLINE void store_bf16(uint16_t *y, uint64_t n, ag_vec_f_t v)
+{
+    uint16_t rest[AG_VEC_LANES];
+
+    if (n >= AG_VEC_LANES) {
+        ag_vec_store_bf16(y, v);
+    } else {
+        ag_vec_store_bf16(rest, v);
+        memcpy(y, rest, n * sizeof(uint16_t));
+    }
+}
+
+/* The first n lanes, zeros behind. */
+AG_INLINE ag_vec_f_t first_lanes(ag_vec_f_t v, uint64_t n)
+{
+    float rest[AG_VEC_LANES];
+
+    ag_vec_store_f(rest, v);
+    return load_rest(rest, n);
+}
+
+AG_INLINE float exps(const ag_exps_t *args, const float *x, uint64_t n, float *y, uint16_t *halves)
 {
     ag_vec_f_t scale = ag_vec_splat_f(args->scale), shift = ag_vec_splat_f(-args->shift);
-    ag_vec_f_t factor = ag_vec_splat_f(args->factor), sum = ag_vec_splat_f(0);
-    uint64_t i = 0;
+    ag_vec_f_t sum = ag_vec_splat_f(0);
 
-    for (; i + AG_VEC_LANES <= n; i += AG_VEC_LANES) {
-        ag_vec_f_t e = factor * ag_vec_exp(ag_vec_fma(ag_vec_load_f(x + i), scale, shift));
+    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
+        ag_vec_f_t e = ag_vec_exp(ag_vec_fma(load(x + i, n - i), scale, shift)) * args->factor;
 
-        sum += e;
+        sum += n - i < AG_VEC_LANES ? first_lanes(e, n - i) : e;
         if (y != NULL) {
-            ag_vec_store_f(y + i, e);
+            store(y + i, n - i, e);
         }
-    }
-    if (i < n) {
-        float rest[AG_VEC_LANES];
-
-        ag_vec_store_f(rest,
-                       factor * ag_vec_exp(ag_vec_fma(load_rest(x + i, n - i), scale, shift)));
-        for (uint64_t j = 0; j < n - i; j++) {
-            sum[0] += rest[j];
-        }
-        if (y != NULL) {
-            memcpy(y + i, rest, (n - i) * sizeof(float));
+        if (halves != NULL) {
+            store_bf16(halves + i, n - i, e);
         }
     }
     return ag_vec_sum(sum);
+}
+
+float AG_ISA_FN(ag_exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y)
+{
+    return exps(args, x, n, y, NULL);
+}
+
+float AG_ISA_FN(ag_exps_bf16)(const ag_exps_t *args, const float *x, uint64_t n, uint16_t *y)
+{
+    return exps(args, x, n, NULL, y);
+}
+
+AG_INLINE void slopes(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t i,
+                      uint64_t n, ag_vec_f_t *p, ag_vec_f_t *ds)
+{
+    ag_vec_f_t scale = ag_vec_splat_f(args->scale), shift = ag_vec_splat_f(-args->lse);
+
+    *p = ag_vec_exp(ag_vec_fma(load(scores + i, n - i), scale, shift));
+    *ds = *p * (load(dp + i, n - i) - args->mean) * scale;
+}
+
+void AG_ISA_FN(ag_slopes)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,
+                          float *p, float *ds)
+{
+    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
+        ag_vec_f_t weights, grads;
+
+        slopes(args, scores, dp, i, n, &weights, &grads);
+        store(p + i, n - i, weights);
+        store(ds + i, n - i, grads);
+    }
+}
+
+void AG_ISA_FN(ag_slopes_bf16)(const ag_slopes_t *args, const float *scores, const float *dp,
+                               uint64_t n, uint16_t *p, uint16_t *ds)
+{
+    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
+        ag_vec_f_t weights, grads;
+
+        slopes(args, scores, dp, i, n, &weights, &grads);
+        store_bf16(p + i, n - i, weights);
+        store_bf16(ds + i, n - i, grads);
+    }
 }
 
 void AG_ISA_FN(ag_adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,

@@ -211,8 +211,12 @@ AG_INLINE int32_t ag_vec_sum_i(ag_vec_i_t v)
 #endif
 }
 
+/** Halves are added until one is left. */
 AG_INLINE float ag_vec_sum(ag_vec_f_t v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
     float sums[AG_VEC_LANES];
 
     memcpy(sums, &v, sizeof(sums));
@@ -222,6 +226,7 @@ AG_INLINE float ag_vec_sum(ag_vec_f_t v)
         }
     }
     return sums[0];
+#endif
 }
 
 /** Integers in [-128, 127] as bytes. */
