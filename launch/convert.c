@@ -43,13 +43,21 @@ static ag_status_t check_output(const ag_options_t *options)
                             options->output);
 }
 
+typedef struct progress {
+    bool is_watched; /* standard error is a terminal */
+    int shown;       /* percent; -1: nothing yet */
+    uint64_t bytes;
+} progress_t;
+
 /* One line that is written over, where somebody looks. */
 static void show_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
-    int *shown = arg, percent = (int)(100 * done_bytes / (all_bytes + 1));
+    progress_t *progress = arg;
+    int percent = (int)(100 * done_bytes / (all_bytes + 1));
 
-    if (percent > *shown) {
-        *shown = percent;
+    progress->bytes = all_bytes;
+    if (progress->is_watched && percent > progress->shown) {
+        progress->shown = percent;
         fprintf(stderr, "\r%3d%% of %.1f MiB", percent, (double)all_bytes / 1048576.0);
     }
 }
@@ -85,13 +93,13 @@ static ag_status_t convert(const ag_options_t *options, const ag_model_t *model,
     ag_cancel_t cancel = {.is_asked = ag_session_is_cancelled};
     ag_clock_t clock = ag_clock_monotonic();
     uint64_t begin_ns = ag_clock_now_ns(&clock);
-    int shown = -1;
+    progress_t progress = {.is_watched = isatty(STDERR_FILENO), .shown = -1};
     ag_export_opts_t opts = {.gguf = is_gguf(options),
                              .keeps_types = !options->type_given,
                              .dtype = options->type,
                              .cancel = &cancel,
-                             .progress = isatty(STDERR_FILENO) ? show_progress : NULL,
-                             .progress_arg = &shown};
+                             .progress = show_progress,
+                             .progress_arg = &progress};
     ag_status_t status;
 
     if (options->dry_run) {
@@ -104,11 +112,12 @@ static ag_status_t convert(const ag_options_t *options, const ag_model_t *model,
     status = opts.gguf ? ag_export_gguf(model, NULL, &opts, options->output)
                        : ag_export_hf(model, NULL, &opts, options->output);
     ag_team_destroy(opts.team);
-    if (shown >= 0) {
+    if (progress.shown >= 0) {
         fputs("\r                          \r", stderr);
     }
     if (status == AG_OK) {
-        fprintf(stderr, "wrote %s in %.1f s\n", options->output,
+        fprintf(stderr, "wrote %s, %.1f MiB of weights, in %.1f s\n", options->output,
+                (double)progress.bytes / 1048576.0,
                 (double)(ag_clock_now_ns(&clock) - begin_ns) * 1e-9);
     }
     return status;
