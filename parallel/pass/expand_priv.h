@@ -16,10 +16,10 @@ ag_status_t ag_expand_graph(ag_graph_t **graph_p);
 
 enum { AG_NO_BUFFER = UINT32_MAX };
 
-/* What one micro-batch on its way leaves for its gradients, on one rank: by number of the layer in
- * the stage. */
+/* What one micro-batch on its way leaves for its gradients, of one chunk on one rank: by number of
+ * the layer in the chunk. */
 typedef struct ag_train_slot {
-    uint32_t input;       /* the stage's */
+    uint32_t input;       /* the chunk's */
     uint32_t output;      /* the residual stream behind the last layer: the head's, or handed on */
     uint32_t *x;          /* (2 * layers) the residual stream that attention, and the feed-forward
                              part, read; AG_NO_BUFFER: not there yet */
@@ -35,22 +35,33 @@ typedef struct ag_train_bucket {
     uint64_t begin_bytes; /* of the first in the rank's weights */
 } ag_train_bucket_t;
 
+/* A chunk of the model on one rank. */
+typedef struct ag_train_chunk {
+    uint16_t number; /* in model order */
+    bool first, last;
+    ag_layers_t layers;
+    uint32_t dx[2];     /* gradients of the residual stream, in turn */
+    uint32_t out[2];    /* what is handed on, in turn */
+    uint32_t n_slots;   /* micro-batches on their way, at most */
+    ag_array_t slots;   /* ag_train_slot_t */
+    ag_array_t inputs;  /* uint32_t buffers that the chunk's input comes to, in turn */
+    uint32_t n_inputs;  /* items so far: forward, */
+    uint32_t n_outputs; /* and backward */
+} ag_train_chunk_t;
+
 typedef struct ag_train_rank {
     uint32_t rank;
-    uint32_t partial;   /* p */
-    uint32_t dx[2], dn; /* gradients of the residual stream, and of a norm's output */
-    uint32_t out[2];    /* of a stage that hands on */
+    uint32_t partial; /* p */
+    uint32_t dn;      /* the gradient of a norm's output */
     /* Where layers are computed again, of one at a time: what the feed-forward part reads, and what
      * the gradients of each part do. */
     uint32_t x_again, kept_again[2];
     uint32_t logits, statistics, dhead; /* of the last stage */
     uint32_t loss, squares, totals;
-    uint32_t n_slots;     /* micro-batches on their way, at most */
-    ag_array_t slots;     /* ag_train_slot_t */
-    ag_array_t buckets;   /* ag_train_bucket_t */
-    uint32_t n_inputs;    /* items so far: forward, */
-    uint32_t n_outputs;   /* and backward */
-    ag_array_t inputs;    /* uint32_t buffers that the stage's input comes to, in turn */
+    uint32_t n_chunks;
+    ag_train_chunk_t *chunks; /* (n_chunks) */
+    ag_array_t buckets;       /* ag_train_bucket_t */
+    uint32_t n_input_names;
     bool pending;         /* p holds what has yet to be added */
     uint32_t kept_buffer; /* of the part that is being written, and how much is in use of it */
     uint64_t kept_bytes;
@@ -69,8 +80,8 @@ ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *
 void ag_train_fini(ag_train_t *train);
 
 /** A slot that no micro-batch has, with an input for it. */
-ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, uint16_t micro_batch,
-                               ag_train_slot_t **slot_p);
+ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk,
+                               uint16_t micro_batch, ag_train_slot_t **slot_p);
 
 /** Emit a part's forward graph. @param x, x_out  buffers of the residual stream. */
 ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_t *part, uint32_t x,

@@ -19,8 +19,7 @@
 typedef struct item {
     ag_train_t *train;
     ag_train_rank_t *rank;
-    ag_place_t place;
-    const ag_stage_t *stage;
+    ag_train_chunk_t *chunk;
     ag_train_slot_t *slot;
     uint32_t dx; /* the buffer of the residual stream's gradient */
 } item_t;
@@ -53,14 +52,14 @@ static ag_status_t make_graphs(graphs_t *graphs)
 
 static uint32_t n_parts(const item_t *item)
 {
-    return 2 * (item->stage->layer_end - item->stage->layer_begin);
+    return 2 * (item->chunk->layers.end - item->chunk->layers.begin);
 }
 
-/* Of a stage's parts, attention and feed-forward part of each layer in turn. */
+/* Of a chunk's parts, attention and feed-forward part of each layer in turn. */
 static ag_part_t part_of(const item_t *item, uint32_t number)
 {
     return (ag_part_t){number % 2 == 0 ? AG_PART_ATTN : AG_PART_FFN,
-                       item->stage->layer_begin + number / 2};
+                       item->chunk->layers.begin + number / 2};
 }
 
 /* What a part's norm reads: the residual stream, with p added where there is any. */
@@ -257,13 +256,13 @@ static ag_status_t embed_backward(const item_t *item)
     return end_backward(item, AG_PART_EMBED, item->slot->input, &grad, 1, AG_INTERNAL);
 }
 
-/* This rank's messages with a neighbouring stage, of the same replica. */
-static ag_status_t exchange(const item_t *item, uint32_t from_stage, uint32_t to_stage,
+/* This rank's messages from one chunk to the next, or back, of the same replica. */
+static ag_status_t exchange(const item_t *item, uint32_t from_chunk, uint32_t to_chunk,
                             ag_op_kind_t kind, uint32_t buffer)
 {
     const ag_train_t *train = item->train;
     const ag_plan_t *plan = train->build->plan;
-    uint32_t rank = item->rank->rank, replica = item->place.replica;
+    uint32_t rank = item->rank->rank, replica = train->build->ranks[rank].place.replica;
     const ag_buffer_t *moved = &AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t)[buffer];
     ag_use_t use = {buffer, kind == AG_OP_SEND ? AG_USE_READ : AG_USE_WRITE};
     ag_op_t op = {.kind = (uint8_t)kind,
@@ -272,10 +271,11 @@ static ag_status_t exchange(const item_t *item, uint32_t from_stage, uint32_t to
                   .chunk = train->chunk,
                   .micro_batch = train->micro_batch,
                   .unit_bytes = moved->unit_bytes,
-                  .channel = AG_LINK_CHANNEL};
+                  .channel = from_chunk < to_chunk ? AG_LINK_CHANNEL : AG_BACK_CHANNEL};
     ag_array_t copies = AG_ARRAY(ag_reshard_copy_t);
-    ag_status_t status = ag_expand_copies(train->build, &plan->stages[from_stage].replicas[replica],
-                                          &plan->stages[to_stage].replicas[replica], &copies);
+    ag_status_t status =
+        ag_expand_copies(train->build, &plan->stages[from_chunk % plan->n_stages].replicas[replica],
+                         &plan->stages[to_chunk % plan->n_stages].replicas[replica], &copies);
 
     for (size_t i = 0; i < copies.n_items && status == AG_OK; i++) {
         const ag_reshard_copy_t *copy = &AG_ITEMS(&copies, ag_reshard_copy_t)[i];
@@ -291,20 +291,20 @@ static ag_status_t exchange(const item_t *item, uint32_t from_stage, uint32_t to
 
 static ag_status_t forward_item(item_t *item)
 {
-    uint32_t stage = item->place.stage;
-    bool last = stage + 1 == item->train->build->plan->n_stages;
-    ag_status_t status =
-        ag_train_take_slot(item->train, item->rank->rank, item->train->micro_batch, &item->slot);
+    ag_train_chunk_t *chunk = item->chunk;
+    ag_status_t status = ag_train_take_slot(item->train, item->rank->rank, chunk,
+                                            item->train->micro_batch, &item->slot);
 
     if (status != AG_OK) {
         return status;
     }
-    if (!last) {
-        item->slot->output = item->rank->out[item->rank->n_inputs % 2];
+    if (!chunk->last) {
+        item->slot->output = chunk->out[chunk->n_inputs % 2];
     }
-    status = stage == 0 ? simple_part(item, AG_PART_EMBED, item->slot->input, item->slot->input,
-                                      item->slot->input)
-                        : exchange(item, stage - 1, stage, AG_OP_RECV, item->slot->input);
+    status = chunk->first
+                 ? simple_part(item, AG_PART_EMBED, item->slot->input, item->slot->input,
+                               item->slot->input)
+                 : exchange(item, chunk->number - 1u, chunk->number, AG_OP_RECV, item->slot->input);
     for (uint32_t i = 0; i < n_parts(item) && status == AG_OK; i++) {
         status = forward_part(item, i);
     }
@@ -312,14 +312,14 @@ static ag_status_t forward_item(item_t *item)
         status = simple_part(item, AG_PART_ADD, x_of(item, n_parts(item) - 1), item->slot->output,
                              AG_NO_BUFFER);
     }
-    return status == AG_OK && !last
-               ? exchange(item, stage, stage + 1, AG_OP_SEND, item->slot->output)
+    return status == AG_OK && !chunk->last
+               ? exchange(item, chunk->number, chunk->number + 1u, AG_OP_SEND, item->slot->output)
                : status;
 }
 
-static ag_train_slot_t *slot_of(const ag_train_rank_t *rank, uint16_t micro_batch)
+static ag_train_slot_t *slot_of(const ag_train_chunk_t *chunk, uint16_t micro_batch)
 {
-    ag_train_slot_t *slots = AG_ITEMS(&rank->slots, ag_train_slot_t);
+    ag_train_slot_t *slots = AG_ITEMS(&chunk->slots, ag_train_slot_t);
     size_t i = 0;
 
     while (!slots[i].is_taken || slots[i].micro_batch != micro_batch) {
@@ -330,33 +330,34 @@ static ag_train_slot_t *slot_of(const ag_train_rank_t *rank, uint16_t micro_batc
 
 static ag_status_t backward_item(item_t *item)
 {
-    uint32_t stage = item->place.stage;
-    bool last = stage + 1 == item->train->build->plan->n_stages;
+    ag_train_chunk_t *chunk = item->chunk;
     ag_status_t status;
 
-    item->slot = slot_of(item->rank, item->train->micro_batch);
-    item->dx = item->rank->dx[item->rank->n_outputs++ % 2];
-    status = last ? head_parts(item) : exchange(item, stage + 1, stage, AG_OP_RECV, item->dx);
+    item->slot = slot_of(chunk, item->train->micro_batch);
+    item->dx = chunk->dx[chunk->n_outputs++ % 2];
+    status = chunk->last ? head_parts(item)
+                         : exchange(item, chunk->number + 1u, chunk->number, AG_OP_RECV, item->dx);
     for (uint32_t i = n_parts(item); i > 0 && status == AG_OK; i -= 2) {
         status = backward_layer(item, i - 2);
     }
     if (status == AG_OK) {
-        status = stage == 0 ? embed_backward(item)
-                            : exchange(item, stage, stage - 1, AG_OP_SEND, item->dx);
+        status = chunk->first
+                     ? embed_backward(item)
+                     : exchange(item, chunk->number, chunk->number - 1u, AG_OP_SEND, item->dx);
     }
     item->slot->is_taken = false;
     return status;
 }
 
-/* The most micro-batches that are between their forward and their backward item. */
-static uint32_t most_on_the_way(const ag_array_t *items)
+/* The most micro-batches that are between their forward and their backward item of a chunk. */
+static uint32_t most_on_the_way(const ag_array_t *items, uint32_t chunk)
 {
     uint32_t n = 0, most = 0;
 
     for (size_t i = 0; i < items->n_items; i++) {
-        bool forward = AG_ITEMS(items, ag_schedule_item_t)[i].work == AG_WORK_FORWARD;
+        const ag_schedule_item_t *item = &AG_ITEMS(items, ag_schedule_item_t)[i];
 
-        n += forward ? 1 : UINT32_MAX;
+        n += item->chunk != chunk ? 0 : item->work == AG_WORK_FORWARD ? 1 : UINT32_MAX;
         most = n > most ? n : most;
     }
     return most;
@@ -365,22 +366,23 @@ static uint32_t most_on_the_way(const ag_array_t *items)
 /* A stage's list on one rank of a replica. */
 static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedule_t *schedule)
 {
+    const ag_plan_t *plan = train->build->plan;
     ag_place_t place = train->build->ranks[rank].place;
     const ag_array_t *items = &schedule->stages[place.stage];
-    item_t item = {.train = train,
-                   .rank = &train->ranks[rank],
-                   .place = place,
-                   .stage = &train->build->plan->stages[place.stage]};
+    item_t item = {.train = train, .rank = &train->ranks[rank]};
     ag_status_t status = ag_train_add_zero(train, rank);
 
-    item.rank->n_slots = most_on_the_way(items);
+    for (uint32_t i = 0; i < item.rank->n_chunks; i++) {
+        item.rank->chunks[i].n_slots = most_on_the_way(items, item.rank->chunks[i].number);
+    }
     for (size_t i = 0; i < items->n_items && status == AG_OK; i++) {
         const ag_schedule_item_t *of = &AG_ITEMS(items, ag_schedule_item_t)[i];
 
+        item.chunk = &item.rank->chunks[of->chunk / plan->n_stages];
+        item.dx = item.chunk->dx[0]; /* that of a forward item is not used */
         train->chunk = of->chunk;
-        train->micro_batch = (uint16_t)(of->micro_batch + ag_plan_first_micro_batch(
-                                                              train->build->plan, place.replica));
-        item.dx = item.rank->dx[0]; /* that of a forward item is not used */
+        train->micro_batch =
+            (uint16_t)(of->micro_batch + ag_plan_first_micro_batch(plan, place.replica));
         status = of->work == AG_WORK_FORWARD ? forward_item(&item) : backward_item(&item);
     }
     train->chunk = train->micro_batch = 0;

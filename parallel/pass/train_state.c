@@ -11,11 +11,6 @@ static ag_status_t add_buffer(ag_train_t *train, uint32_t rank, const char *name
     return ag_program_add_buffer(train->program, rank, name, unit_bytes, counter, buffer_p);
 }
 
-static const ag_stage_t *stage_of(const ag_train_t *train, uint32_t rank)
-{
-    return &train->build->plan->stages[train->build->ranks[rank].place.stage];
-}
-
 static bool is_last(const ag_train_t *train, uint32_t rank)
 {
     return train->build->ranks[rank].place.stage + 1 == train->build->plan->n_stages;
@@ -76,23 +71,22 @@ static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, const ag_part_t 
     return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &bucket, 1) : status;
 }
 
-static ag_status_t add_buckets(ag_train_t *train, uint32_t rank)
+static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_chunk_t *chunk)
 {
-    const ag_stage_t *stage = stage_of(train, rank);
     ag_status_t status = AG_OK;
     char name[24];
 
-    if (train->build->ranks[rank].place.stage == 0) {
+    if (chunk->first) {
         status = add_bucket(train, rank, &(ag_part_t){AG_PART_EMBED, 0}, 1, "g.embed");
     }
-    for (uint32_t layer = stage->layer_begin; layer < stage->layer_end && status == AG_OK;
+    for (uint32_t layer = chunk->layers.begin; layer < chunk->layers.end && status == AG_OK;
          layer++) {
         const ag_part_t parts[] = {{AG_PART_ATTN, layer}, {AG_PART_FFN, layer}};
 
         snprintf(name, sizeof(name), "g%u", layer);
         status = add_bucket(train, rank, parts, 2, name);
     }
-    return status == AG_OK && is_last(train, rank)
+    return status == AG_OK && chunk->last
                ? add_bucket(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
                : status;
 }
@@ -116,10 +110,6 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
         {"loss", sizeof(double), AG_SIZE_ONE, true, &of->loss},
         {"p", row, AG_SIZE_TOKENS, true, &of->partial},
         {"dn", row, AG_SIZE_TOKENS, true, &of->dn},
-        {"dx0", row, AG_SIZE_TOKENS, true, &of->dx[0]},
-        {"dx1", row, AG_SIZE_TOKENS, true, &of->dx[1]},
-        {"out0", row, AG_SIZE_TOKENS, !last, &of->out[0]},
-        {"out1", row, AG_SIZE_TOKENS, !last, &of->out[1]},
         {"logits", (shard->vocab_end - shard->vocab_begin) * sizeof(float), AG_SIZE_OUTPUTS, last,
          &of->logits},
         {"statistics", AG_LOSS_STATISTICS * shard->n_stage_ranks * sizeof(float), AG_SIZE_OUTPUTS,
@@ -140,6 +130,58 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     return status;
 }
 
+static ag_status_t add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
+                                  uint32_t number, uint32_t *buffer_p)
+{
+    char name[48];
+
+    snprintf(name, sizeof(name), "%s%u", prefix, number);
+    return add_buffer(train, rank, name, train->build->model->spec->hidden * sizeof(float),
+                      AG_SIZE_TOKENS, buffer_p);
+}
+
+/* What a chunk hands on, and the gradients that come and go; its buckets. */
+static ag_status_t init_chunk(ag_train_t *train, uint32_t rank, uint32_t number)
+{
+    const ag_plan_t *plan = train->build->plan;
+    uint32_t chunk = number * plan->n_stages + train->build->ranks[rank].place.stage;
+    ag_train_chunk_t *of = &train->ranks[rank].chunks[number];
+    ag_status_t status = AG_OK;
+
+    *of = (ag_train_chunk_t){.number = (uint16_t)chunk,
+                             .first = chunk == 0,
+                             .last = chunk + 1 == ag_plan_chunks(plan) * plan->n_stages,
+                             .layers = ag_plan_layers(plan, chunk),
+                             .slots = AG_ARRAY(ag_train_slot_t),
+                             .inputs = AG_ARRAY(uint32_t)};
+    for (uint32_t i = 0; i < 2 && status == AG_OK; i++) {
+        status = add_row_buffer(train, rank, "dx", 2 * number + i, &of->dx[i]);
+        if (status == AG_OK && !of->last) {
+            status = add_row_buffer(train, rank, "out", 2 * number + i, &of->out[i]);
+        }
+    }
+    return status == AG_OK ? add_buckets(train, rank, of) : status;
+}
+
+static ag_status_t init_rank(ag_train_t *train, uint32_t rank)
+{
+    ag_train_rank_t *of = &train->ranks[rank];
+    uint32_t n = ag_plan_chunks(train->build->plan);
+    ag_status_t status;
+
+    *of = (ag_train_rank_t){.rank = rank, .buckets = AG_ARRAY(ag_train_bucket_t)};
+    of->chunks = calloc(n, sizeof(*of->chunks));
+    if (of->chunks == NULL) {
+        return ag_fail_nomem("expanding a program", n * sizeof(*of->chunks));
+    }
+    of->n_chunks = n;
+    status = add_buffers(train, rank);
+    for (uint32_t i = 0; i < n && status == AG_OK; i++) {
+        status = init_chunk(train, rank, i);
+    }
+    return status;
+}
+
 ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *train_p)
 {
     ag_train_t train = {.program = program,
@@ -150,14 +192,7 @@ ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *
                                              : AG_OK;
 
     for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
-        train.ranks[r] = (ag_train_rank_t){.rank = r,
-                                           .slots = AG_ARRAY(ag_train_slot_t),
-                                           .buckets = AG_ARRAY(ag_train_bucket_t),
-                                           .inputs = AG_ARRAY(uint32_t)};
-        status = add_buffers(&train, r);
-        if (status == AG_OK) {
-            status = add_buckets(&train, r);
-        }
+        status = init_rank(&train, r);
     }
     if (status == AG_OK) {
         status = ag_holdings_init(build, &train.holdings);
@@ -170,47 +205,45 @@ ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *
     return AG_OK;
 }
 
+static void fini_chunk(ag_train_chunk_t *chunk)
+{
+    for (size_t i = 0; i < chunk->slots.n_items; i++) {
+        free(AG_ITEMS(&chunk->slots, ag_train_slot_t)[i].x);
+        free(AG_ITEMS(&chunk->slots, ag_train_slot_t)[i].kept);
+    }
+    ag_array_fini(&chunk->slots);
+    ag_array_fini(&chunk->inputs);
+}
+
 void ag_train_fini(ag_train_t *train)
 {
     for (uint32_t r = 0; train->ranks != NULL && r < train->build->n_ranks; r++) {
         ag_train_rank_t *of = &train->ranks[r];
 
-        for (size_t i = 0; i < of->slots.n_items; i++) {
-            free(AG_ITEMS(&of->slots, ag_train_slot_t)[i].x);
-            free(AG_ITEMS(&of->slots, ag_train_slot_t)[i].kept);
+        for (uint32_t c = 0; c < of->n_chunks; c++) {
+            fini_chunk(&of->chunks[c]);
         }
-        ag_array_fini(&of->slots);
+        free(of->chunks);
         ag_array_fini(&of->buckets);
-        ag_array_fini(&of->inputs);
     }
     ag_holdings_fini(&train->holdings);
     free(train->ranks);
     *train = (ag_train_t){0};
 }
 
-static ag_status_t add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
-                                  uint32_t number, uint32_t *buffer_p)
-{
-    char name[48];
-
-    snprintf(name, sizeof(name), "%s%u", prefix, number);
-    return add_buffer(train, rank, name, train->build->model->spec->hidden * sizeof(float),
-                      AG_SIZE_TOKENS, buffer_p);
-}
-
-/* The first part of a stage reads its input itself. What a part keeps has its size when it is first
+/* The first part of a chunk reads its input itself. What a part keeps has its size when it is first
  * written. */
-static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, uint32_t number,
+static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_train_chunk_t *chunk,
                                     ag_train_slot_t *slot)
 {
-    const ag_stage_t *stage = stage_of(train, rank);
-    uint32_t n_parts = 2 * (stage->layer_end - stage->layer_begin);
+    uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
+    uint32_t number = (uint32_t)chunk->slots.n_items;
     bool again = train->build->plan->train.recompute;
     ag_status_t status = AG_OK;
     char name[24];
 
     for (uint32_t i = 0; i < n_parts && status == AG_OK; i++) {
-        uint32_t layer = stage->layer_begin + i / 2;
+        uint32_t layer = chunk->layers.begin + i / 2;
 
         if (again) { /* only a layer's input is the slot's */
             slot->kept[i] = train->ranks[rank].kept_again[i % 2];
@@ -224,24 +257,22 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, uint32_t n
             status = add_row_buffer(train, rank, name, number, &slot->x[i]);
         }
     }
-    return status == AG_OK && is_last(train, rank)
+    return status == AG_OK && chunk->last
                ? add_row_buffer(train, rank, "head.", number, &slot->output)
                : status;
 }
 
-static ag_status_t add_slot(ag_train_t *train, uint32_t rank)
+static ag_status_t add_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk)
 {
-    const ag_stage_t *stage = stage_of(train, rank);
-    uint32_t n_parts = 2 * (stage->layer_end - stage->layer_begin);
-    ag_train_rank_t *of = &train->ranks[rank];
+    uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
     ag_train_slot_t slot = {.x = calloc(n_parts + 1, sizeof(*slot.x)),
                             .kept = calloc(n_parts + 1, sizeof(*slot.kept))};
     ag_status_t status = slot.x == NULL || slot.kept == NULL
                              ? ag_fail_nomem("expanding a program", n_parts * sizeof(*slot.x))
-                             : add_part_buffers(train, rank, (uint32_t)of->slots.n_items, &slot);
+                             : add_part_buffers(train, rank, chunk, &slot);
 
     if (status == AG_OK) {
-        status = ag_array_append(&of->slots, &slot, 1);
+        status = ag_array_append(&chunk->slots, &slot, 1);
     }
     if (status != AG_OK) {
         free(slot.x);
@@ -250,7 +281,7 @@ static ag_status_t add_slot(ag_train_t *train, uint32_t rank)
     return status;
 }
 
-static bool is_input_taken(const ag_train_rank_t *of, uint32_t buffer)
+static bool is_input_taken(const ag_train_chunk_t *of, uint32_t buffer)
 {
     for (size_t i = 0; i < of->slots.n_items; i++) {
         const ag_train_slot_t *slot = &AG_ITEMS(&of->slots, ag_train_slot_t)[i];
@@ -263,15 +294,15 @@ static bool is_input_taken(const ag_train_rank_t *of, uint32_t buffer)
 }
 
 /* One more than there are slots, in turn: the next comes while the oldest is still in use. */
-static ag_status_t find_input(ag_train_t *train, uint32_t rank, uint32_t *buffer_p)
+static ag_status_t find_input(ag_train_t *train, uint32_t rank, ag_train_chunk_t *of,
+                              uint32_t *buffer_p)
 {
-    ag_train_rank_t *of = &train->ranks[rank];
     uint32_t *inputs;
 
     while (of->inputs.n_items < of->n_slots + 1) {
         uint32_t buffer;
         ag_status_t status =
-            add_row_buffer(train, rank, "in", (uint32_t)of->inputs.n_items, &buffer);
+            add_row_buffer(train, rank, "in", train->ranks[rank].n_input_names++, &buffer);
 
         if (status == AG_OK) {
             status = ag_array_append(&of->inputs, &buffer, 1);
@@ -288,10 +319,10 @@ static ag_status_t find_input(ag_train_t *train, uint32_t rank, uint32_t *buffer
     return AG_OK;
 }
 
-ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, uint16_t micro_batch,
-                               ag_train_slot_t **slot_p)
+ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk,
+                               uint16_t micro_batch, ag_train_slot_t **slot_p)
 {
-    ag_array_t *slots = &train->ranks[rank].slots;
+    ag_array_t *slots = &chunk->slots;
     ag_train_slot_t *slot;
     ag_status_t status = AG_OK;
     uint32_t i = 0, input = 0;
@@ -300,10 +331,10 @@ ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, uint16_t micro_
         i++;
     }
     if (i == slots->n_items) {
-        status = add_slot(train, rank);
+        status = add_slot(train, rank, chunk);
     }
     if (status == AG_OK) {
-        status = find_input(train, rank, &input);
+        status = find_input(train, rank, chunk, &input);
     }
     if (status != AG_OK) {
         return status;

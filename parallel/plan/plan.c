@@ -35,6 +35,22 @@ ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p)
     return AG_OK;
 }
 
+ag_status_t ag_stage_set_layers(ag_stage_t *stage, uint32_t chunk, uint32_t n, ag_layers_t layers)
+{
+    if (n > 1 && stage->chunks == NULL) {
+        stage->chunks = calloc(n, sizeof(*stage->chunks));
+        if (stage->chunks == NULL) {
+            return ag_fail_nomem("making a plan", n * sizeof(*stage->chunks));
+        }
+    }
+    if (n > 1) {
+        stage->chunks[chunk] = layers;
+    }
+    stage->layer_begin = chunk == 0 ? layers.begin : stage->layer_begin;
+    stage->layer_end = layers.end;
+    return AG_OK;
+}
+
 ag_status_t ag_stage_resize(ag_stage_t *stage, uint32_t n_replicas)
 {
     ag_replica_t *replicas = calloc((size_t)n_replicas + 1, sizeof(*replicas));
@@ -75,11 +91,25 @@ void ag_plan_destroy(ag_plan_t *plan)
             free(stage->replicas[i].shares);
         }
         free(stage->replicas);
+        free(stage->chunks);
         ag_holders_fini(&stage->experts);
     }
     free(plan->stages);
     free(plan->budget_bytes);
     free(plan);
+}
+
+uint32_t ag_plan_chunks(const ag_plan_t *plan)
+{
+    return plan->stages[0].chunks != NULL ? plan->train.virtual_stages : 1;
+}
+
+ag_layers_t ag_plan_layers(const ag_plan_t *plan, uint32_t chunk)
+{
+    const ag_stage_t *stage = &plan->stages[chunk % plan->n_stages];
+
+    return stage->chunks != NULL ? stage->chunks[chunk / plan->n_stages]
+                                 : (ag_layers_t){stage->layer_begin, stage->layer_end};
 }
 
 uint32_t ag_plan_first_micro_batch(const ag_plan_t *plan, uint32_t replica)

@@ -29,8 +29,14 @@ typedef struct ag_holders {
     uint32_t *ranks;    /* world ranks; of an expert one at least */
 } ag_holders_t;
 
+/* A run of layers, half-open. */
+typedef struct ag_layers {
+    uint32_t begin, end;
+} ag_layers_t;
+
 typedef struct ag_stage {
-    uint32_t layer_begin, layer_end; /* half-open */
+    uint32_t layer_begin, layer_end; /* half-open; of several chunks the first's and the last's */
+    ag_layers_t *chunks; /* training, where it has several: (virtual_stages); else NULL */
     uint32_t n_replicas;
     ag_replica_t *replicas;
     ag_holders_t experts;
@@ -120,6 +126,12 @@ ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p);
 
 /** Number of ranks: the sum over stages and replicas. */
 uint32_t ag_plan_ranks(const ag_plan_t *plan);
+
+/** Chunks of a stage: one, but of an interleaved pipeline. */
+uint32_t ag_plan_chunks(const ag_plan_t *plan);
+
+/** The layers of a chunk, in model order: chunk c is stage (c mod stages)'s. */
+ag_layers_t ag_plan_layers(const ag_plan_t *plan, uint32_t chunk);
 
 /** Micro-batches of a step of training, of all replicas; those of one follow those of the one
  * before. */

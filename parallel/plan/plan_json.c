@@ -38,10 +38,28 @@ static ag_json_t *numbers_json(const uint32_t *numbers, uint32_t n)
     return array;
 }
 
-static ag_json_t *stage_json(const ag_stage_t *stage)
+/* [first, end], or a list of such where the stage has several chunks. */
+static ag_json_t *layers_json(const ag_plan_t *plan, uint32_t stage)
 {
+    uint32_t n = ag_plan_chunks(plan);
+    ag_json_t *list = n > 1 ? ag_json_new_array() : NULL;
+
+    for (uint32_t i = 0; i < n; i++) {
+        ag_layers_t layers = ag_plan_layers(plan, i * plan->n_stages + stage);
+        ag_json_t *pair = numbers_json((uint32_t[]){layers.begin, layers.end}, 2);
+
+        if (n == 1) {
+            return pair;
+        }
+        ag_json_append(list, pair);
+    }
+    return list;
+}
+
+static ag_json_t *stage_json(const ag_plan_t *plan, uint32_t number)
+{
+    const ag_stage_t *stage = &plan->stages[number];
     ag_json_t *json = ag_json_new_object(), *replicas = ag_json_new_array();
-    uint32_t layers[2] = {stage->layer_begin, stage->layer_end};
 
     for (uint32_t i = 0; i < stage->n_replicas; i++) {
         const ag_replica_t *replica = &stage->replicas[i];
@@ -55,7 +73,7 @@ static ag_json_t *stage_json(const ag_stage_t *stage)
         ag_json_set(member, "micro_batches", ag_json_new_integer(replica->micro_batches));
         ag_json_append(replicas, member);
     }
-    ag_json_set(json, "layers", numbers_json(layers, 2));
+    ag_json_set(json, "layers", layers_json(plan, number));
     ag_json_set(json, "replicas", replicas);
     return json;
 }
@@ -68,7 +86,7 @@ ag_json_t *ag_plan_to_json(const ag_plan_t *plan)
     ag_json_set(model, "spec_hash", text_json(plan->spec_hash));
     ag_json_set(model, "family", text_json(plan->family));
     for (uint32_t s = 0; s < plan->n_stages; s++) {
-        ag_json_append(stages, stage_json(&plan->stages[s]));
+        ag_json_append(stages, stage_json(plan, s));
     }
     ag_json_set(json, "argosy_plan", ag_json_new_integer(1));
     ag_json_set(json, "model", model);
@@ -287,35 +305,74 @@ static ag_status_t read_replicas(const ag_json_t *json, const char *what, uint32
     return status;
 }
 
-static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number,
-                              uint32_t layer_begin, bool trains, ag_stage_t *stage)
+/* One run of layers; of a stage with several, number `chunk` of n. */
+static ag_status_t read_layers(const ag_json_t *json, const char *what, uint32_t number,
+                               uint32_t chunk, uint32_t n, ag_stage_t *stage)
 {
-    const ag_json_t *layers = ag_json_get(json, "layers");
+    ag_layers_t layers;
     char path[PATH_BYTES];
     ag_status_t status;
 
-    snprintf(path, sizeof(path), "stages[%u].layers", number);
-    if (ag_json_kind(layers) != AG_JSON_ARRAY || ag_json_size(layers) != 2) {
+    snprintf(path, sizeof(path), n > 1 ? "stages[%u].layers[%u]" : "stages[%u].layers", number,
+             chunk);
+    if (ag_json_kind(json) != AG_JSON_ARRAY || ag_json_size(json) != 2) {
         return ag_fail(AG_ERR_INVALID, "%s: %s must be [first, end]", what, path);
     }
-    status = ag_plan_read_number(ag_json_at(layers, 0), what, path, 0, AG_MAX_PLAN_LAYERS,
-                                 &stage->layer_begin);
+    status =
+        ag_plan_read_number(ag_json_at(json, 0), what, path, 0, AG_MAX_PLAN_LAYERS, &layers.begin);
     if (status == AG_OK) {
-        status = ag_plan_read_number(ag_json_at(layers, 1), what, path, 0, AG_MAX_PLAN_LAYERS,
-                                     &stage->layer_end);
+        status = ag_plan_read_number(ag_json_at(json, 1), what, path, 0, AG_MAX_PLAN_LAYERS,
+                                     &layers.end);
+    }
+    return status == AG_OK ? ag_stage_set_layers(stage, chunk, n, layers) : status;
+}
+
+static ag_status_t read_stage(const ag_json_t *json, const char *what, uint32_t number, bool trains,
+                              uint32_t n_chunks, ag_stage_t *stage)
+{
+    const ag_json_t *layers = ag_json_get(json, "layers");
+    char path[PATH_BYTES];
+    ag_status_t status = AG_OK;
+
+    if (n_chunks > 1 && ag_json_size(layers) != n_chunks) {
+        return ag_fail(
+            AG_ERR_INVALID,
+            "%s: stages[%u].layers must be a list of %u pairs [first, end], one for each "
+            "of the virtual stages",
+            what, number, n_chunks);
+    }
+    for (uint32_t i = 0; i < n_chunks && status == AG_OK; i++) {
+        status = read_layers(n_chunks > 1 ? ag_json_at(layers, i) : layers, what, number, i,
+                             n_chunks, stage);
     }
     if (status != AG_OK) {
         return status;
     }
-    if (stage->layer_begin != layer_begin || stage->layer_end <= layer_begin) {
-        return ag_fail(AG_ERR_INVALID,
-                       "%s: %s is [%u, %u]: stages must follow each other without gap or overlap, "
-                       "so it must begin with %u and not be empty",
-                       what, path, stage->layer_begin, stage->layer_end, layer_begin);
-    }
     snprintf(path, sizeof(path), "stages[%u]", number);
     status = read_replicas(ag_json_get(json, "replicas"), what, number, trains, stage);
     return status == AG_OK ? ag_plan_check_keys(json, what, path, stage_keys) : status;
+}
+
+/* All layers, each once, chunk after chunk. */
+static ag_status_t check_layers(const ag_plan_t *plan, const char *what)
+{
+    uint32_t next = 0, n_chunks = ag_plan_chunks(plan);
+
+    for (uint32_t c = 0; c < n_chunks * plan->n_stages; c++) {
+        ag_layers_t layers = ag_plan_layers(plan, c);
+        char path[PATH_BYTES];
+
+        snprintf(path, sizeof(path), n_chunks > 1 ? "stages[%u].layers[%u]" : "stages[%u].layers",
+                 c % plan->n_stages, c / plan->n_stages);
+        if (layers.begin != next || layers.end <= next) {
+            return ag_fail(AG_ERR_INVALID,
+                           "%s: %s is [%u, %u]: stages must follow each other without gap or "
+                           "overlap, so it must begin with %u and not be empty",
+                           what, path, layers.begin, layers.end, next);
+        }
+        next = layers.end;
+    }
+    return AG_OK;
 }
 
 static ag_status_t see_ranks(const char *what, uint32_t stage, uint32_t number,
@@ -420,7 +477,8 @@ static ag_status_t read_budgets(const ag_json_t *budgets, const char *what, ag_p
 static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan_t *plan)
 {
     const ag_json_t *model = ag_json_get(json, "model"), *stages = ag_json_get(json, "stages");
-    uint32_t next_layer = 0;
+    const ag_json_t *virtual_stages = ag_json_get(ag_json_get(json, "train"), "virtual_stages");
+    uint32_t n_chunks = 1;
     bool trains = false;
     char mode[16];
     ag_status_t status =
@@ -434,10 +492,15 @@ static ag_status_t read_members(const ag_json_t *json, const char *what, ag_plan
         status = ag_fail(AG_ERR_INVALID, "%s: mode is \"%s\" (known: forward, train)", what, mode);
     }
     trains = status == AG_OK && strcmp(mode, "train") == 0;
-    for (uint32_t s = 0; s < plan->n_stages; s++) {
-        THEN(read_stage(ag_json_at(stages, s), what, s, next_layer, trains, &plan->stages[s]));
-        next_layer = plan->stages[s].layer_end;
+    if (trains) { /* it says how layers are listed */
+        THEN(ag_plan_read_number(virtual_stages, what, "train.virtual_stages", 1, AG_MAX_STAGES,
+                                 &n_chunks));
     }
+    for (uint32_t s = 0; s < plan->n_stages; s++) {
+        THEN(read_stage(ag_json_at(stages, s), what, s, trains, n_chunks, &plan->stages[s]));
+    }
+    plan->train.virtual_stages = trains ? n_chunks : 0;
+    THEN(check_layers(plan, what));
     THEN(check_ranks(plan, what));
     THEN(ag_plan_read_experts(ag_json_get(json, "experts"), what, plan));
     THEN(read_compute(json, what, plan));

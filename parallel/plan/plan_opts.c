@@ -143,6 +143,12 @@ static const uint32_t *list_at(const number_lists_t *lists, size_t i, size_t *n_
     return AG_ITEMS(&lists->numbers, uint32_t) + begin;
 }
 
+/* Runs of layers that a stage has. */
+static uint32_t virtual_stages(const ag_plan_opts_t *opts)
+{
+    return opts->sequence_tokens > 0 && opts->virtual_stages > 0 ? opts->virtual_stages : 1;
+}
+
 /*
  * Every option that lists something per stage says how many stages there are; they must agree. A
  * single --tp or --ep or a single list of shares says nothing: it is for all stages.
@@ -152,16 +158,17 @@ static ag_status_t count_stages(const ag_plan_model_t *model, const ag_plan_opts
 {
     size_t n_tp = parsed->tp.numbers.n_items, n_splits = parsed->tensor_split.ends.n_items;
     size_t n_ep = parsed->ep.numbers.n_items, n_experts = parsed->expert_split.ends.n_items;
+    uint32_t n_each = virtual_stages(opts);
     const struct {
         const char *option;
         size_t n_stages; /* 0: says nothing */
     } says[] = {{"--pp", opts->pp},
-                {"--pipeline-split", parsed->pipeline_split.numbers.n_items},
+                {"--pipeline-split", parsed->pipeline_split.numbers.n_items / n_each},
                 {"--tp", n_tp > 1 ? n_tp : 0},
                 {"--tensor-split", n_splits > 1 ? n_splits : 0},
                 {"--ep", n_ep > 1 ? n_ep : 0},
                 {"--expert-split", n_experts > 1 ? n_experts : 0}};
-    uint32_t most = model->n_layers < AG_MAX_STAGES ? model->n_layers : AG_MAX_STAGES;
+    uint32_t most = model->n_layers < AG_MAX_STAGES ? model->n_layers / n_each : AG_MAX_STAGES;
     const char *option = NULL;
     size_t n_stages = 1;
 
@@ -174,6 +181,13 @@ static ag_status_t count_stages(const ag_plan_model_t *model, const ag_plan_opts
                            "%s is for %zu stages, %s for %zu: give %s one entry per stage", option,
                            n_stages, says[i].option, says[i].n_stages, says[i].option);
         }
+    }
+    if (parsed->pipeline_split.numbers.n_items % n_each != 0) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--pipeline-split %s has %zu numbers: with --virtual-stages %u give one for "
+                       "each of the chunks, %u a stage, in model order",
+                       opts->pipeline_split, parsed->pipeline_split.numbers.n_items, n_each,
+                       n_each);
     }
     if (n_stages > most) {
         return ag_fail(AG_ERR_INVALID,
@@ -357,8 +371,9 @@ static ag_status_t fill_layers(const ag_plan_model_t *model, const ag_plan_opts_
                                const parsed_t *parsed, ag_plan_t *plan)
 {
     const ag_array_t *split = &parsed->pipeline_split.numbers;
-    uint32_t n_stages = plan->n_stages;
+    uint32_t n_stages = plan->n_stages, n_each = virtual_stages(opts), n_runs = n_stages * n_each;
     uint64_t at = 0;
+    ag_status_t status = AG_OK;
 
     for (size_t s = 0; s < split->n_items; s++) {
         uint32_t n = AG_ITEMS(split, uint32_t)[s];
@@ -377,13 +392,15 @@ static ag_status_t fill_layers(const ag_plan_model_t *model, const ag_plan_opts_
                        opts->pipeline_split, (unsigned long long)at, model->n_layers);
     }
     at = 0;
-    for (uint32_t s = 0; s < n_stages; s++) {
-        plan->stages[s].layer_begin = (uint32_t)at;
-        at += split->n_items > 0 ? AG_ITEMS(split, uint32_t)[s]
-                                 : model->n_layers / n_stages + (s < model->n_layers % n_stages);
-        plan->stages[s].layer_end = (uint32_t)at;
+    for (uint32_t run = 0; run < n_runs && status == AG_OK; run++) {
+        ag_layers_t layers = {.begin = (uint32_t)at};
+
+        at += split->n_items > 0 ? AG_ITEMS(split, uint32_t)[run]
+                                 : model->n_layers / n_runs + (run < model->n_layers % n_runs);
+        layers.end = (uint32_t)at;
+        status = ag_stage_set_layers(&plan->stages[run % n_stages], run / n_stages, n_each, layers);
     }
-    return AG_OK;
+    return status;
 }
 
 /* "512", "1.5G", "2GiB", "2GB": binary multiples all. @return the text behind it, NULL: not bytes.

@@ -19,6 +19,9 @@ enum {
 /** An empty plan of n stages, each with one replica without ranks. */
 ag_status_t ag_plan_create(uint32_t n_stages, ag_plan_t **plan_p);
 
+/** A stage's layers, as chunk number `chunk` of n: of several in ascending order. */
+ag_status_t ag_stage_set_layers(ag_stage_t *stage, uint32_t chunk, uint32_t n, ag_layers_t layers);
+
 /** Storage for n replicas instead of those without ranks that a stage has. */
 ag_status_t ag_stage_resize(ag_stage_t *stage, uint32_t n_replicas);
 

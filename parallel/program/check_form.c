@@ -263,7 +263,7 @@ static ag_status_t check_group(const ag_program_t *program, const ag_program_gro
                            groups[at].channel);
         }
     }
-    return groups[at].channel == AG_LINK_CHANNEL
+    return groups[at].channel == AG_LINK_CHANNEL || groups[at].channel == AG_BACK_CHANNEL
                ? ag_fail(AG_ERR_INVALID, "group %zu is on the messages' channel", at)
                : AG_OK;
 }

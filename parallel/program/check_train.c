@@ -4,16 +4,21 @@
 
 #include "parallel/program/check_priv.h"
 
-/* What a rank must do of each micro-batch. */
+/* What a rank must do of each micro-batch in one of its chunks. */
+typedef struct course {
+    ag_layers_t layers;
+    bool first, last; /* chunk of the model */
+    uint32_t n_parts; /* forward and back */
+    uint32_t *done;   /* (micro-batches of the replica) parts of each so far */
+} course_t;
+
 typedef struct way {
     ag_place_t place;
-    uint32_t layer_begin, n_layers;
-    bool first, last;    /* stage */
+    uint32_t n_stages, n_chunks;
     bool again;          /* a layer is computed again before its gradients */
-    uint32_t n_parts;    /* of a micro-batch, forward and back */
+    course_t *courses;   /* (n_chunks) */
     uint32_t begin, end; /* micro-batches of the replica */
-    uint32_t *done;      /* (end - begin) parts of each so far */
-    uint32_t n_complete; /* micro-batches */
+    uint32_t n_complete; /* micro-batches in chunks */
     uint32_t n_steps;    /* zero, totals, update */
 } way_t;
 
@@ -34,30 +39,29 @@ static uint32_t back_of_layer(const way_t *way)
 }
 
 /* A micro-batch's part number i. */
-static ag_part_t nth_part(const way_t *way, uint32_t i)
+static ag_part_t nth_part(const way_t *way, const course_t *course, uint32_t i)
 {
-    uint32_t n = way->n_layers, n_back;
+    uint32_t n = course->layers.end - course->layers.begin, n_back = back_of_layer(way);
 
-    if (way->first && i == 0) {
+    if (course->first && i == 0) {
         return (ag_part_t){AG_PART_EMBED, 0};
     }
-    i -= way->first;
+    i -= course->first;
     if (i < N_OF_LAYER * n) {
-        return (ag_part_t){of_layer[i % N_OF_LAYER], way->layer_begin + i / N_OF_LAYER};
+        return (ag_part_t){of_layer[i % N_OF_LAYER], course->layers.begin + i / N_OF_LAYER};
     }
     i -= N_OF_LAYER * n;
     if (i == 0) {
         return (ag_part_t){AG_PART_ADD, 0};
     }
     i--;
-    if (way->last && i < N_OF_HEAD) {
+    if (course->last && i < N_OF_HEAD) {
         return (ag_part_t){of_head[i], 0};
     }
-    i -= way->last ? N_OF_HEAD : 0;
-    n_back = back_of_layer(way);
+    i -= course->last ? N_OF_HEAD : 0;
     if (i < n_back * n) {
         return (ag_part_t){of_layer_back[N_OF_LAYER_BACK - n_back + i % n_back],
-                           way->layer_begin + n - 1 - i / n_back};
+                           course->layers.end - 1 - i / n_back};
     }
     return (ag_part_t){AG_PART_EMBED_B, 0};
 }
@@ -68,46 +72,63 @@ static bool is_of_step(uint32_t kind)
            kind == AG_PART_TOTALS || kind == AG_PART_UPDATE;
 }
 
+static uint32_t n_works(const way_t *way)
+{
+    return (way->end - way->begin) * way->n_chunks;
+}
+
+/* Of all micro-batches together. */
+static bool take_step(way_t *way, const ag_part_t *part)
+{
+    bool in_turn, complete = way->n_complete == n_works(way);
+
+    if (part->kind == AG_PART_SHARE || part->kind == AG_PART_SHARED) {
+        return way->n_steps == 1 && complete;
+    }
+    in_turn = way->n_steps < N_OF_STEP && of_step[way->n_steps] == part->kind &&
+              (way->n_steps == 0 || complete);
+    way->n_steps++;
+    return in_turn;
+}
+
 static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
 {
-    uint32_t *done = NULL;
+    uint32_t number = op->chunk / way->n_stages, *done;
+    course_t *course;
     ag_part_t next;
 
     if (op->half != AG_HALF_BOTH || op->stream != AG_STREAM_COMPUTE) {
         return false;
     }
     if (is_of_step(part->kind)) {
-        bool in_turn, complete = way->n_complete == way->end - way->begin;
-
-        if (part->kind == AG_PART_SHARE || part->kind == AG_PART_SHARED) {
-            return way->n_steps == 1 && complete;
-        }
-        in_turn = way->n_steps < N_OF_STEP && of_step[way->n_steps] == part->kind &&
-                  (way->n_steps == 0 || complete);
-        way->n_steps++;
-        return in_turn;
+        return take_step(way, part);
     }
-    if (op->micro_batch < way->begin || op->micro_batch >= way->end || way->n_steps != 1) {
+    if (op->micro_batch < way->begin || op->micro_batch >= way->end || way->n_steps != 1 ||
+        number >= way->n_chunks || op->chunk % way->n_stages != way->place.stage) {
         return false;
     }
-    done = &way->done[op->micro_batch - way->begin];
-    next = *done < way->n_parts ? nth_part(way, *done) : (ag_part_t){AG_N_PART_KINDS, 0};
+    course = &way->courses[number];
+    done = &course->done[op->micro_batch - way->begin];
+    next = *done < course->n_parts ? nth_part(way, course, *done) : (ag_part_t){AG_N_PART_KINDS, 0};
     if (next.kind != part->kind || next.layer != part->layer) {
         return false;
     }
-    way->n_complete += ++*done == way->n_parts;
+    way->n_complete += ++*done == course->n_parts;
     return true;
 }
 
 static ag_status_t fail_missing(const way_t *way, uint32_t rank)
 {
-    for (uint32_t i = 0; i < way->end - way->begin; i++) {
-        if (way->done[i] < way->n_parts) {
-            ag_part_t part = nth_part(way, way->done[i]);
+    for (uint32_t i = 0; i < n_works(way); i++) {
+        const course_t *course = &way->courses[i % way->n_chunks];
+        uint32_t micro_batch = i / way->n_chunks, done = course->done[micro_batch];
+
+        if (done < course->n_parts) {
+            ag_part_t part = nth_part(way, course, done);
 
             return ag_fail(AG_ERR_INVALID,
                            "rank %u: nobody computes %s of layer %u, micro-batch %u", rank,
-                           ag_part_infos[part.kind].name, part.layer, way->begin + i);
+                           ag_part_infos[part.kind].name, part.layer, way->begin + micro_batch);
         }
     }
     return ag_fail(AG_ERR_INVALID, "rank %u: nobody computes %s", rank,
@@ -136,28 +157,49 @@ static ag_status_t check_ops(const ag_program_t *program, uint32_t r, way_t *way
     return way->n_steps == N_OF_STEP ? AG_OK : fail_missing(way, r);
 }
 
-ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank)
+static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
 {
-    const ag_stage_t *stage;
-    way_t way = {0};
-    ag_status_t status = ag_mesh_place(plan, rank, &way.place);
+    ag_status_t status = ag_mesh_place(plan, rank, &way->place);
 
     if (status != AG_OK) {
         return status;
     }
-    stage = &plan->stages[way.place.stage];
-    way.layer_begin = stage->layer_begin;
-    way.n_layers = stage->layer_end - stage->layer_begin;
-    way.first = way.place.stage == 0;
-    way.again = plan->train.recompute;
-    way.last = way.place.stage + 1 == plan->n_stages;
-    way.n_parts = 2 * way.first + (N_OF_LAYER + back_of_layer(&way)) * way.n_layers + 1 +
-                  (way.last ? N_OF_HEAD : 0);
-    way.begin = ag_plan_first_micro_batch(plan, way.place.replica);
-    way.end = way.begin + stage->replicas[way.place.replica].micro_batches;
-    way.done = calloc((size_t)(way.end - way.begin) + 1, sizeof(*way.done));
-    status = way.done == NULL ? ag_fail_nomem("checking a program", sizeof(*way.done))
-                              : check_ops(program, rank, &way);
-    free(way.done);
+    way->n_stages = plan->n_stages;
+    way->n_chunks = ag_plan_chunks(plan);
+    way->again = plan->train.recompute;
+    way->begin = ag_plan_first_micro_batch(plan, way->place.replica);
+    way->end = way->begin + plan->stages[0].replicas[way->place.replica].micro_batches;
+    way->courses = calloc(way->n_chunks, sizeof(*way->courses));
+    for (uint32_t i = 0; way->courses != NULL && i < way->n_chunks; i++) {
+        uint32_t chunk = i * plan->n_stages + way->place.stage;
+        course_t *course = &way->courses[i];
+
+        course->layers = ag_plan_layers(plan, chunk);
+        course->first = chunk == 0;
+        course->last = chunk + 1 == way->n_chunks * plan->n_stages;
+        course->n_parts =
+            2 * course->first + 1 + (course->last ? N_OF_HEAD : 0) +
+            (N_OF_LAYER + back_of_layer(way)) * (course->layers.end - course->layers.begin);
+        course->done = calloc((size_t)(way->end - way->begin) + 1, sizeof(*course->done));
+        if (course->done == NULL) {
+            return ag_fail_nomem("checking a program", sizeof(*course->done));
+        }
+    }
+    return way->courses != NULL ? AG_OK
+                                : ag_fail_nomem("checking a program", sizeof(*way->courses));
+}
+
+ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank)
+{
+    way_t way = {0};
+    ag_status_t status = init_way(plan, rank, &way);
+
+    if (status == AG_OK) {
+        status = check_ops(program, rank, &way);
+    }
+    for (uint32_t i = 0; way.courses != NULL && i < way.n_chunks; i++) {
+        free(way.courses[i].done);
+    }
+    free(way.courses);
     return status;
 }

@@ -226,6 +226,7 @@ ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint3
     }
     memcpy(group.ranks, ranks, n_ranks * sizeof(*ranks));
     group.channel = AG_LINK_CHANNEL + 1 + (uint32_t)program->groups.n_items;
+    group.channel += group.channel >= AG_BACK_CHANNEL;
     *group_p = (uint32_t)program->groups.n_items;
     status = ag_array_append(&program->groups, &group, 1);
     if (status != AG_OK) {

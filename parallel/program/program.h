@@ -48,9 +48,10 @@ typedef enum ag_size_counter {
 
 extern const char *const ag_counter_names[AG_N_SIZE_COUNTERS];
 
-/* The channel of every SEND and RECV: a pair's messages are ordered, so one serves all. Groups'
+/* The channels of SEND and RECV: a pair's messages are ordered, so one serves all; gradients go
+ * back on another, since two ranks that have several chunks each do so in another order. Groups'
  * follow. A program counts its own channels; binding puts them behind those of the job. */
-enum { AG_LINK_CHANNEL = 0 };
+enum { AG_LINK_CHANNEL = 0, AG_BACK_CHANNEL = 30000 };
 
 enum {
     AG_USE_READ = 1,

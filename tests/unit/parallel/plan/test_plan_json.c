@@ -224,7 +224,7 @@ Test(plan_json, shares_must_be_one_a_rank_and_not_all_zero)
 
 Test(plan_json, decisions_that_nobody_here_carries_out_are_refused)
 {
-    cr_expect(refused_with("\"forward\"", "\"train\"", "train.sequence_tokens"));
+    cr_expect(refused_with("\"forward\"", "\"train\"", "train.virtual_stages"));
     cr_expect(refused_with("\"experts\": []", "\"experts\": [1]", "experts"));
     cr_expect(refused_with("\"auto\"", "\"fp8\"", "compute"));
     cr_expect(refused_with("\"f16\"", "\"f32\"", "kv_type"));

@@ -215,3 +215,18 @@ Test(train, gradients_summed_in_uneven_shares_have_the_same_bits)
         cr_expect_eq(memcmp(whole.norms, shared.norms, sizeof(whole.norms)), 0, "plan %zu", i);
     }
 }
+
+/* A llama of 3 layers has a chunk a stage and one more: its shape is every other test's, too. */
+Test(train, an_interleaved_pipeline_is_refused_where_layers_do_not_do)
+{
+    ag_plan_model_t model = {
+        .spec_hash = "0123456789abcdef", .family = "llama", .n_layers = 3, .context_tokens = 128};
+    ag_plan_opts_t opts = {.sequence_tokens = 32, .pp = 2, .virtual_stages = 2};
+    ag_plan_t *plan;
+
+    cr_expect_eq(ag_plan_make(&model, &opts, &plan), AG_ERR_INVALID);
+    opts.virtual_stages = 1;
+    opts.pipeline_split = "1,2";
+    cr_assert_eq(ag_plan_make(&model, &opts, &plan), AG_OK);
+    ag_plan_destroy(plan);
+}
