@@ -144,7 +144,8 @@ def quantized():
             falls = {"q4_k": "q5_0", "q6_k": "q8_0"}.get(kind)
             expect((f"become {falls}" in said) == (falls is not None), f"{kind}: {said}")
             found = {t.name: t for t in gguf.GGUFReader(file).tensors}
-            for theirs, ours in (("ffn_down", "mlp.down_proj"), ("ffn_up", "mlp.up_proj"), ("attn_v", "self_attn.v_proj")):
+            for theirs, ours in (("ffn_down", "mlp.down_proj"), ("ffn_up", "mlp.up_proj"),
+                                 ("attn_v", "self_attn.v_proj")):
                 tensor = found[f"blk.0.{theirs}.weight"]
                 wanted = falls if falls and theirs == "ffn_down" else kind
                 expect(tensor.tensor_type.name.lower() == wanted, f"{kind}: {theirs} is {tensor.tensor_type.name}")
@@ -155,13 +156,53 @@ def quantized():
                     print(f"{kind}, {theirs}: relative error {error:.4f}")
                     expect(error < (0.073 if kind == "q4_k" else 0.018), f"{kind}: {error}")
                 else:
-                    expect(np.array_equal(tensor.data.view(np.uint8), gguf.quantize(values, tensor.tensor_type).view(np.uint8)),
+                    packed = gguf.quantize(values, tensor.tensor_type)
+                    expect(np.array_equal(tensor.data.view(np.uint8), packed.view(np.uint8)),
                            f"{kind}: {theirs} has other bits than gguf.quantize")
             expect(found["output_norm.weight"].tensor_type.name == "F32", "norms are float32")
             reference = logits(source, IDS[:20], place, EXACT)
             got = logits(file, IDS[:20], place, EXACT)
             bound = {"f16": 2e-3, "bf16": 2e-2}.get(kind, 0.5)
             expect_close(got, reference, bound * max(1, np.abs(reference).max()), f"{kind} logits")
+
+
+def quantized_experts():
+    """The experts of a layer are one tensor, each in turn; routers and norms stay float32."""
+    with open(os.path.join(DATA, "tiny", "mixtral", "config.json")) as file:
+        config = json.load(file)
+    config.update(hidden_size=64, head_dim=16, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
+                  num_hidden_layers=1)
+    n, hidden, width = config["num_local_experts"], 64, 96
+    layer, random = "model.layers.0.", np.random.default_rng(2)
+    shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,),
+              "lm_head.weight": (config["vocab_size"], hidden), layer + "input_layernorm.weight": (hidden,),
+              layer + "post_attention_layernorm.weight": (hidden,), layer + "self_attn.q_proj.weight": (64, hidden),
+              layer + "self_attn.k_proj.weight": (32, hidden), layer + "self_attn.v_proj.weight": (32, hidden),
+              layer + "self_attn.o_proj.weight": (hidden, 64), layer + "block_sparse_moe.gate.weight": (n, hidden)}
+    for expert in range(n):
+        for name, shape in (("w1", (width, hidden)), ("w2", (hidden, width)), ("w3", (width, hidden))):
+            shapes[f"{layer}block_sparse_moe.experts.{expert}.{name}.weight"] = shape
+    tensors = {name: (0.2 * random.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    with tempfile.TemporaryDirectory() as place:
+        source, file = os.path.join(place, "source"), os.path.join(place, "m.gguf")
+        os.mkdir(source)
+        convert.write_folder(source, config, tensors, os.path.join(TINY, "tokenizer.json"))
+        to("gguf", source, file, "--type", "q8_0")
+        found = {t.name: t for t in gguf.GGUFReader(file).tensors}
+        for theirs, ours in (("ffn_gate_exps", "w1"), ("ffn_down_exps", "w2"), ("ffn_up_exps", "w3")):
+            tensor = found[f"blk.0.{theirs}.weight"]
+            values = np.stack([tensors[f"{layer}block_sparse_moe.experts.{e}.{ours}.weight"] for e in range(n)])
+            packed = gguf.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+            expect(np.array_equal(tensor.data.reshape(packed.shape), packed), f"{theirs} has other bits")
+        expect(found["blk.0.ffn_gate_inp.weight"].tensor_type.name == "F32", "the router is float32")
+        back, again = os.path.join(place, "back"), os.path.join(place, "again.gguf")
+        to("hf", file, back)
+        to("gguf", back, again, "--type", "q8_0")
+        wanted = logits(file, IDS[:30], place, EXACT)
+        expect_close(logits(back, IDS[:30], place, EXACT), wanted, 1e-5, "q8_0 as a folder")
+        expect_close(wanted, logits(source, IDS[:30], place, EXACT), 0.1 * np.abs(wanted).max(), "q8_0 beside float32")
+        for a, b in zip(gguf.GGUFReader(file).tensors, gguf.GGUFReader(again).tensors):
+            expect(np.array_equal(a.data, b.data), f"{a.name}: packed again it is another")
 
 
 def smollm2_folder():
@@ -172,7 +213,8 @@ def smollm2_folder():
         tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         with open(os.path.join(DATA, "real", "ppl_text.txt")) as text_file:
             texts = [text_file.read()]
-        texts += ["<|im_start|>user\nHi  there, 1234 ünïcödé 東京 \U0001f600\n\n\t<|im_end|>", " a", "x" * 300, "\r\n \n"]
+        texts += ["<|im_start|>user\nHi  there, 1234 ünïcödé 東京 \U0001f600\n\n\t<|im_end|>", " a", "x" * 300,
+                  "\r\n \n"]
         for text in texts:
             ours = json.loads(run(["tokenize", "--model", smollm2(), "--text", text]).stdout)
             expect(tokenizer.encode(text).ids == ours, f"tokenizers has other ids of {text[:40]!r}")
@@ -251,5 +293,6 @@ def errors():
 
 
 main({"there_and_back": there_and_back, "same_logits": same_logits, "gguf_as_others_write_it": gguf_as_others_write_it,
-      "quantized": quantized, "smollm2_folder": smollm2_folder, "same_gguf": same_gguf, "template_bos": template_bos,
+      "quantized": quantized, "quantized_experts": quantized_experts,
+      "smollm2_folder": smollm2_folder, "same_gguf": same_gguf, "template_bos": template_bos,
       "errors": errors})
