@@ -45,6 +45,7 @@ ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank)
     return ag_rank_open(turn,
                         &(ag_rank_opts_t){.model = path,
                                           .plan = &work->opts,
+                                          .hosts = work->hosts,
                                           .lazy = device_of(work, turn->net->rank, &lazy),
                                           .clock = work->clock,
                                           .cancel = work->cancel,

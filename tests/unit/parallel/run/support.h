@@ -11,6 +11,7 @@ typedef struct work {
     ag_plan_opts_t opts;
     const int32_t *ids; /* (n_ids) */
     uint32_t n_ids;
+    const uint32_t *hosts; /* of the ranks; NULL: one */
     void (*change)(
         void *arg,
         ag_programs_t *programs); /* each rank's, before they are bound; NULL: as they are */
