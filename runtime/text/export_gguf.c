@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/log.h"
 #include "runtime/text/export.h"
 #include "runtime/text/gguf_tokens_priv.h"
 #include "runtime/text/tokenizer_priv.h"
@@ -42,6 +43,28 @@ static ag_status_t keep_word(void *arg, const char *key, size_t key_bytes, const
     return keep(arg, value, key, key_bytes, AG_GGUF_TOKEN_WORD);
 }
 
+/* GGUF has one kind of added token; what strips white space beside it does so no more. */
+static void warn_of_strips(const ag_json_t *added)
+{
+    const char *first = "";
+    size_t n = 0, n_first = 0;
+
+    for (size_t i = 0; i < ag_json_size(added); i++) {
+        const ag_json_t *token = ag_json_at(added, i);
+
+        if (ag_json_bool(ag_json_get(token, "lstrip"), false) ||
+            ag_json_bool(ag_json_get(token, "rstrip"), false)) {
+            first = n++ == 0 ? ag_json_string(ag_json_get(token, "content"), &n_first) : first;
+        }
+    }
+    if (n > 0) {
+        ag_log(AG_LOG_WARNING,
+               "%zu added tokens, the first %s, swallow the white space beside them, which GGUF "
+               "files cannot say: there they do not",
+               n, ag_quote(first, n_first).text);
+    }
+}
+
 static ag_status_t collect(folder_t *folder)
 {
     const ag_json_t *added = ag_json_get(folder->json, "added_tokens");
@@ -56,6 +79,9 @@ static ag_status_t collect(folder_t *folder)
             keep(folder, ag_json_get(token, "id"), text, n,
                  ag_json_bool(ag_json_get(token, "special"), false) ? AG_GGUF_TOKEN_CONTROL
                                                                     : AG_GGUF_TOKEN_USER_DEFINED);
+    }
+    if (status == AG_OK) {
+        warn_of_strips(added);
     }
     return status;
 }

@@ -227,6 +227,51 @@ def smollm2_folder():
                     expect(answer[key] == answers[0][key], f"{ask}: {answer[key]}, not {answers[0][key]}")
 
 
+def ids_of(model, texts, *flags):
+    stdin = "".join(json.dumps(text) + "\n" for text in texts).encode()
+    done = run(["tokenize", "--model", model, "--jsonl"] + list(flags), stdin=stdin)
+    return [json.loads(line) for line in done.stdout.decode().strip().split("\n")]
+
+
+def tokenizers():
+    """Ids stay what they were through GGUF and back; what GGUF files cannot say is told, or refused."""
+    for name in ("gpt2", "llama3", "smollm", "prefix", "splits"):
+        data = os.path.join(DATA, "tokenizer", name)
+        with open(os.path.join(data, "cases.jsonl")) as file:
+            lines = [json.loads(line) for line in file]
+        with tempfile.TemporaryDirectory() as place:
+            source, back = os.path.join(place, "source"), os.path.join(place, "back")
+            file = os.path.join(place, "m.gguf")
+            shutil.copytree(TINY, source)
+            shutil.copy(os.path.join(data, "tokenizer.json"), source)
+            with open(os.path.join(source, "config.json")) as json_file:
+                config = json.load(json_file)
+            tensors = convert.read_safetensors(os.path.join(source, "model.safetensors"))
+            for key in ("model.embed_tokens.weight", "lm_head.weight"):
+                tensors[key] = np.resize(tensors[key], (500, tensors[key].shape[1]))
+            convert.write_safetensors(os.path.join(source, "model.safetensors"), tensors)
+            with open(os.path.join(source, "config.json"), "w") as json_file:
+                json.dump(dict(config, vocab_size=500), json_file)
+            if name in ("prefix", "splits"):
+                one_line(["convert", source, "--to", "gguf", file], 1, ["tokenizer.json", "pre-tokenizer"])
+                continue
+            strips = name != "llama3"  # <keep> swallows the space beside it
+            said = to("gguf", source, file)
+            expect(("<keep>" in said) == strips, f"{name}: {said!r}")
+            lines = [line for line in lines if not strips or "<keep>" not in line["text"]]
+            texts = [line["text"] for line in lines]
+            to("hf", file, back)
+            tokenizer = Tokenizer.from_file(os.path.join(back, "tokenizer.json"))
+            for model in (file, back):
+                for flags, key in (([], "ids"), (["--no-special"], "ids_plain")):
+                    for line, got in zip(lines, ids_of(model, texts, *flags), strict=True):
+                        wanted = line.get(key, line["ids"])
+                        expect(got == wanted, f"{name}, {flags}, {line['text']!r}: {got}, not {wanted}")
+            for line in lines:
+                got = tokenizer.encode(line["text"]).ids
+                expect(got == line["ids"], f"{name}: tokenizers has {got} for {line['text']!r}, not {line['ids']}")
+
+
 def same_gguf():
     """GGUF to GGUF with the types kept: the same tensors to the byte, and all that was said of them."""
     with tempfile.TemporaryDirectory() as place:
@@ -294,5 +339,5 @@ def errors():
 
 main({"there_and_back": there_and_back, "same_logits": same_logits, "gguf_as_others_write_it": gguf_as_others_write_it,
       "quantized": quantized, "quantized_experts": quantized_experts,
-      "smollm2_folder": smollm2_folder, "same_gguf": same_gguf, "template_bos": template_bos,
+      "smollm2_folder": smollm2_folder, "tokenizers": tokenizers, "same_gguf": same_gguf, "template_bos": template_bos,
       "errors": errors})
