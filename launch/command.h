@@ -9,6 +9,7 @@ ag_status_t ag_command_eval(ag_session_t *session);
 ag_status_t ag_command_verify(ag_session_t *session);
 ag_status_t ag_command_tokenize(ag_session_t *session);
 ag_status_t ag_command_convert(ag_session_t *session);
+ag_status_t ag_command_train(ag_session_t *session);
 ag_status_t ag_command_plan(ag_session_t *session);
 ag_status_t ag_command_show(ag_session_t *session);
 ag_status_t ag_command_bench_limits(ag_session_t *session);

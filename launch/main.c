@@ -79,6 +79,8 @@ static ag_status_t run_session(const ag_options_t *options, ag_status_t parsed,
         return ag_command_eval(session);
     case AG_COMMAND_VERIFY:
         return ag_command_verify(session);
+    case AG_COMMAND_TRAIN:
+        return ag_command_train(session);
     case AG_COMMAND_PLAN:
         return ag_command_plan(session);
     case AG_COMMAND_BENCH_LIMITS:

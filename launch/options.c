@@ -5,12 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/run/train.h"
+#include "runtime/base/line.h"
+
 /* The parser: what is read, and which options were. */
 typedef struct parser {
     int argc, at;
     char **argv;
     ag_options_t *options;
-    uint64_t given; /* a bit for each row of the ag_option_table */
+    bool given[AG_MOST_OPTIONS]; /* each row of the ag_option_table */
 } parser_t;
 
 static bool parse_whole(const char *value, uint64_t *number_p)
@@ -95,9 +98,46 @@ static ag_status_t store_stop(const char *value, ag_options_t *options)
     return AG_OK;
 }
 
+static ag_status_t store_path(const ag_option_t *option, const char *value, ag_paths_t *paths)
+{
+    if (*value == '\0') {
+        return ag_fail(AG_ERR_INVALID, "%s is given an empty name: %s", option->name, option->help);
+    }
+    if (paths->n_items == AG_MAX_PATHS) {
+        return ag_fail(AG_ERR_INVALID, "%s is given more than %d files: join some", option->name,
+                       AG_MAX_PATHS);
+    }
+    paths->items[paths->n_items++] = value;
+    return AG_OK;
+}
+
+/* A value that is one of some names: its number. */
+static ag_status_t store_name(const ag_option_t *option, const char *value,
+                              const char *const *names, uint32_t n_names, uint32_t *field)
+{
+    char known[128] = "";
+
+    for (uint32_t i = 0; i < n_names; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            *field = i;
+            return AG_OK;
+        }
+        ag_line_append(known, sizeof(known), "%s%s",
+                       i == 0            ? ""
+                       : i + 1 < n_names ? ", "
+                                         : " or ",
+                       names[i]);
+    }
+    return fail_value(option, value, known);
+}
+
 static ag_status_t store_value(const ag_option_t *option, const char *value, ag_options_t *options)
 {
+    static const char *const zero_stages[] = {"0", "1"}, *const recomputed[] = {"none", "full"};
+    static const char *const precisions[] = {"f32", "bf16"};
     void *field = (char *)options + option->offset;
+    uint32_t number = 0;
+    ag_status_t status;
 
     switch (option->kind) {
     case AG_OPTION_FILE:
@@ -127,6 +167,20 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
         return store_real(option, value, field);
     case AG_OPTION_STOP:
         return store_stop(value, options);
+    case AG_OPTION_PATHS:
+        return store_path(option, value, field);
+    case AG_OPTION_LR:
+        return store_name(option, value, ag_lr_schedule_names, AG_N_LR_SCHEDULES, field);
+    case AG_OPTION_ZERO:
+        return store_name(option, value, zero_stages, 2, field);
+    case AG_OPTION_RECOMPUTE:
+        status = store_name(option, value, recomputed, 2, &number);
+        *(bool *)field = number == 1;
+        return status;
+    case AG_OPTION_PRECISION:
+        status = store_name(option, value, precisions, 2, &number);
+        *(ag_compute_t *)field = number == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
+        return status;
     case AG_OPTION_COMPUTE:
         if (strcmp(value, "auto") != 0 && strcmp(value, "f32") != 0) {
             return fail_value(option, value, "auto or f32");
@@ -152,7 +206,7 @@ static bool is_given(const parser_t *parser, const char *name)
 {
     const ag_option_t *option = ag_option_find(parser->options->command, name, strlen(name));
 
-    return option != NULL && (parser->given >> (option - ag_option_table) & 1) != 0;
+    return option != NULL && parser->given[option - ag_option_table];
 }
 
 /* Exactly one of these, which `names` lists for the message. */
@@ -193,6 +247,18 @@ static ag_status_t check_conversion(const parser_t *parser)
     return AG_OK;
 }
 
+static ag_status_t check_training(const parser_t *parser)
+{
+    static const char *const sources[] = {"--data", "--tokens"};
+
+    if (parser->options->output == NULL && !parser->options->train.verify_plan &&
+        !parser->options->dry_run) {
+        return ag_fail(AG_ERR_INVALID, "argosy train needs --output: the folder for the model, its "
+                                       "checkpoints and figures");
+    }
+    return need_one(parser, sources, 2, "--data, --tokens");
+}
+
 static ag_status_t check_input(const parser_t *parser)
 {
     static const char *const prompts[] = {"--prompt", "--prompt-file", "--prompts", "--tokens"};
@@ -209,6 +275,8 @@ static ag_status_t check_input(const parser_t *parser)
                                       : need_one(parser, sources, 2, "--text, --file, --jsonl");
     case AG_COMMAND_CONVERT:
         return check_conversion(parser);
+    case AG_COMMAND_TRAIN:
+        return check_training(parser);
     default:
         return AG_OK;
     }
@@ -246,6 +314,7 @@ static ag_status_t parse_option(parser_t *parser)
     size_t n_chars = equals != NULL ? (size_t)(equals - word) : strlen(word);
     ag_command_t command = parser->options->command;
     const ag_option_t *option = ag_option_find(command, word, n_chars);
+    ag_status_t status;
 
     if (option == NULL) {
         return ag_option_fail_unknown(command, word, n_chars);
@@ -263,18 +332,24 @@ static ag_status_t parse_option(parser_t *parser)
         }
         value = parser->argv[++parser->at];
     }
-    if ((parser->given >> (option - ag_option_table) & 1) != 0 && option->kind != AG_OPTION_STOP &&
-        option->kind != AG_OPTION_FLAG) {
+    if (parser->given[option - ag_option_table] && option->kind != AG_OPTION_STOP &&
+        option->kind != AG_OPTION_PATHS && option->kind != AG_OPTION_FLAG) {
         return ag_fail(AG_ERR_INVALID, "%s is given twice", option->name);
     }
-    parser->given |= (uint64_t)1 << (option - ag_option_table);
-    return store_value(option, value, parser->options);
+    parser->given[option - ag_option_table] = true;
+    status = store_value(option, value, parser->options);
+    while (status == AG_OK && option->kind == AG_OPTION_PATHS && parser->at + 1 < parser->argc &&
+           parser->argv[parser->at + 1][0] != '-') {
+        status = store_value(option, parser->argv[++parser->at], parser->options);
+    }
+    return status;
 }
 
 bool ag_command_computes(ag_command_t command)
 {
     return command == AG_COMMAND_GENERATE || command == AG_COMMAND_EVAL ||
-           command == AG_COMMAND_VERIFY || command == AG_COMMAND_BENCH_MODEL;
+           command == AG_COMMAND_TRAIN || command == AG_COMMAND_VERIFY ||
+           command == AG_COMMAND_BENCH_MODEL;
 }
 
 bool ag_command_measures(ag_command_t command)
@@ -320,12 +395,32 @@ static ag_status_t take_path(ag_options_t *options, const char *word)
     return AG_OK;
 }
 
+/* What holds without the options, and what the plan must know of. */
+static void fill_training(bool compute_given, ag_options_t *options)
+{
+    enum { DEFAULT_SEQUENCE_TOKENS = 512 };
+
+    options->trains = true;
+    options->plan.compute = compute_given ? options->plan.compute : AG_COMPUTE_F32;
+    if (options->plan.sequence_tokens == 0) {
+        options->plan.sequence_tokens = DEFAULT_SEQUENCE_TOKENS;
+    }
+}
+
 ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
 {
     parser_t parser = {.argc = argc, .argv = argv, .at = 1, .options = options};
     ag_status_t status = AG_OK;
 
-    *options = (ag_options_t){.max_tokens = 256, .prompt_tokens = 512, .gen_tokens = 128};
+    *options = (ag_options_t){.max_tokens = 256,
+                              .prompt_tokens = 512,
+                              .gen_tokens = 128,
+                              .train = {.lr = 3e-4,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.95,
+                                        .eps = 1e-8,
+                                        .weight_decay = 0.1,
+                                        .clip_grad = 1}};
     if (argc < 2) {
         return ag_option_fail_command("");
     }
@@ -343,5 +438,8 @@ ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
     options->rank_given = is_given(&parser, "--rank");
     options->max_tokens_given = is_given(&parser, "--max-tokens");
     options->type_given = is_given(&parser, "--type");
+    if (options->command == AG_COMMAND_TRAIN || options->trains) {
+        fill_training(is_given(&parser, "--compute"), options);
+    }
     return check_options(&parser);
 }

@@ -12,6 +12,7 @@ typedef enum ag_command {
     AG_COMMAND_EVAL,
     AG_COMMAND_TOKENIZE,
     AG_COMMAND_CONVERT,
+    AG_COMMAND_TRAIN,
     AG_COMMAND_VERIFY,
     AG_COMMAND_PLAN,
     AG_COMMAND_SHOW,
@@ -22,7 +23,27 @@ typedef enum ag_command {
     AG_N_COMMANDS,
 } ag_command_t;
 
-enum { AG_MAX_STOPS = 16 };
+enum { AG_MAX_STOPS = 16, AG_MAX_PATHS = 256 };
+
+/* Files, in the order in which they were given. */
+typedef struct ag_paths {
+    const char *items[AG_MAX_PATHS];
+    uint32_t n_items;
+} ag_paths_t;
+
+/* Of training alone; the rest of it is the plan's. */
+typedef struct ag_train_settings {
+    ag_paths_t data, eval_data;
+    uint32_t steps, epochs; /* 0: not given */
+    uint32_t save_steps, eval_steps, warmup_steps;
+    double lr;                                         /* 3e-4 */
+    double beta1, beta2, eps, weight_decay, clip_grad; /* 0.9, 0.95, 1e-8, 0.1, 1 */
+    uint32_t lr_schedule;                              /* ag_lr_schedule_t */
+    uint64_t seed;
+    double aux_loss, z_loss;
+    const char *save_grads;
+    bool resume, train_on_prompt, verify_plan;
+} ag_train_settings_t;
 
 /* As given; NULL, 0 and false are "not given" unless a default is named. Texts are borrowed from
  * argv. */
@@ -34,7 +55,8 @@ typedef struct ag_options {
     bool version;
     const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
     const char *plan_file, *against, *trace, *isa, *dir;
-    const char *to, *output; /* of convert: hf or gguf, and where to */
+    const char *to;     /* of convert: hf or gguf */
+    const char *output; /* what convert and train make */
     ag_dtype_t type;
     double bound;                       /* relative */
     uint32_t max_tokens;                /* 256 */
@@ -47,6 +69,8 @@ typedef struct ag_options {
     uint32_t n_stops;
     bool ignore_eos, chat, json, jsonl, no_special, decode, dry_run, renew_limits, with_mpi;
     ag_plan_opts_t plan; /* context_tokens is --context */
+    bool trains;         /* the command, or the plan that it is asked for */
+    ag_train_settings_t train;
 } ag_options_t;
 
 /** @return AG_OK; AG_ERR_INVALID: one line that names the option and what would do. */

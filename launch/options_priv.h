@@ -8,21 +8,26 @@
 
 /* What a value is. Each stands for one field type and one range. */
 typedef enum ag_option_kind {
-    AG_OPTION_TEXT,     /* const char * */
-    AG_OPTION_FILE,     /* const char *, not empty */
-    AG_OPTION_FLAG,     /* bool */
-    AG_OPTION_COUNT,    /* uint32_t, from 1 */
-    AG_OPTION_FEW,      /* uint32_t, from 1 to 4096 */
-    AG_OPTION_INDEX,    /* uint32_t, from 0 */
-    AG_OPTION_SEED,     /* uint64_t */
-    AG_OPTION_POSITIVE, /* double, above 0 */
-    AG_OPTION_FROM_0,   /* double, at least 0 */
-    AG_OPTION_FRACTION, /* double, above 0 and at most 1 */
-    AG_OPTION_PART,     /* double, from 0 to 1 */
-    AG_OPTION_STOP,     /* appended to stops */
-    AG_OPTION_COMPUTE,  /* ag_compute_t by its name */
-    AG_OPTION_FORM,     /* const char *: hf or gguf */
-    AG_OPTION_DTYPE,    /* ag_dtype_t by its name */
+    AG_OPTION_TEXT,      /* const char * */
+    AG_OPTION_FILE,      /* const char *, not empty */
+    AG_OPTION_FLAG,      /* bool */
+    AG_OPTION_COUNT,     /* uint32_t, from 1 */
+    AG_OPTION_FEW,       /* uint32_t, from 1 to 4096 */
+    AG_OPTION_INDEX,     /* uint32_t, from 0 */
+    AG_OPTION_SEED,      /* uint64_t */
+    AG_OPTION_POSITIVE,  /* double, above 0 */
+    AG_OPTION_FROM_0,    /* double, at least 0 */
+    AG_OPTION_FRACTION,  /* double, above 0 and at most 1 */
+    AG_OPTION_PART,      /* double, from 0 to 1 */
+    AG_OPTION_STOP,      /* appended to stops */
+    AG_OPTION_PATHS,     /* ag_paths_t: this word and those behind it that are no options */
+    AG_OPTION_LR,        /* uint32_t: ag_lr_schedule_t by its name */
+    AG_OPTION_ZERO,      /* uint32_t, 0 or 1 */
+    AG_OPTION_RECOMPUTE, /* bool: full or none */
+    AG_OPTION_COMPUTE,   /* ag_compute_t by its name */
+    AG_OPTION_PRECISION, /* the same, of training */
+    AG_OPTION_FORM,      /* const char *: hf or gguf */
+    AG_OPTION_DTYPE,     /* ag_dtype_t by its name */
     AG_N_OPTION_KINDS,
 } ag_option_kind_t;
 
@@ -52,7 +57,9 @@ typedef struct ag_option_rule {
 } ag_option_rule_t;
 
 extern const ag_option_t ag_option_table[];
-extern const int ag_n_options; /* at most 64: one bit for each that was given */
+extern const int ag_n_options;
+
+enum { AG_MOST_OPTIONS = 160, AG_MOST_COMMAND_OPTIONS = 60 };
 extern const ag_option_alias_t ag_option_aliases[];
 extern const int ag_n_option_aliases;
 extern const ag_option_rule_t ag_option_rules[];

@@ -56,8 +56,11 @@ ag_status_t ag_session_get_limits(ag_session_t *session)
         return AG_OK;
     }
     if (session->host.local_rank == 0) {
-        status = host_limits(session, ag_command_measures(options->command) && !options->dry_run,
-                             options->renew_limits, &session->ranks[session->net->rank].limits);
+        status = host_limits(
+            session,
+            (ag_command_measures(options->command) || options->command == AG_COMMAND_TRAIN) &&
+                !options->dry_run,
+            options->renew_limits, &session->ranks[session->net->rank].limits);
     }
     status = ag_session_agree(session, status);
     return status == AG_OK

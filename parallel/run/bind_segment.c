@@ -12,6 +12,7 @@ typedef struct segment_task {
     uint64_t received_bytes;
     const unsigned char *received; /* the host's */
     uint32_t half;
+    bool changes_weights;
     ag_graph_run_t run;
     ag_step_t half_step;
     ag_step_t device_step; /* what the region reads */
@@ -80,6 +81,9 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
     if (status != AG_OK) {
         return status;
     }
+    if (task->changes_weights && job->on_update != NULL && !rows->update->is_frozen) {
+        job->on_update(job->on_update_arg);
+    }
     task->run.memory = ag_job_slot(job, run->slot);
     count_rows(task);
     if (ag_device_is_host(job->opts.device)) {
@@ -89,6 +93,14 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
 }
 
 static const ag_task_stage_t stages[] = {{.begin = look_at_numbers}, {.begin = launch}, {0}};
+
+/* Is the optimizer in it? */
+static bool has_update(const ag_segment_t *segment)
+{
+    const ag_part_t *parts = AG_ITEMS(&segment->parts, ag_part_t);
+
+    return segment->parts.n_items > 0 && parts[segment->parts.n_items - 1].kind == AG_PART_UPDATE;
+}
 
 ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                             uint32_t op)
@@ -106,6 +118,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
         .staged = {.job = job, .stream = o->stream, .stages = stages},
         .op = o,
         .half = o->half,
+        .changes_weights = has_update(segment),
         .run = {.graph = segment->inside,
                 .params = ag_params_held(&job->opts.build->ranks[job->rank].params),
                 .kv = job->kv,

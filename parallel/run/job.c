@@ -398,25 +398,35 @@ static ag_status_t follow_step(ag_job_t *job)
     return status == AG_OK ? post_run(job, class) : status;
 }
 
-ag_status_t ag_job_follow(ag_job_t *job)
+ag_status_t ag_job_follow_next(ag_job_t *job, bool *is_over_p)
 {
     follow_t follow = {.job = job};
-    ag_status_t status = AG_OK;
+    ag_status_t status = ag_execution_wait(job->execution, have_step, &follow);
 
-    while (status == AG_OK && !follow.is_over) {
-        status = ag_execution_wait(job->execution, have_step, &follow);
-        if (status == AG_OK && !follow.is_over) {
-            status = follow_step(job);
-        }
-    }
-    if (status == AG_OK) {
-        status = land(job);
-    }
+    *is_over_p = status == AG_OK && follow.is_over;
+    return status == AG_OK && !follow.is_over ? follow_step(job) : status;
+}
+
+ag_status_t ag_job_follow_end(ag_job_t *job)
+{
+    ag_status_t status = land(job);
+
     if (status == AG_OK) {
         status = ag_execution_wait(job->execution, wire_is_sent, &job->wire);
     }
+    return status == AG_OK ? ag_stop_say(job, true) : status;
+}
+
+ag_status_t ag_job_follow(ag_job_t *job)
+{
+    bool is_over = false;
+    ag_status_t status = AG_OK;
+
+    while (status == AG_OK && !is_over) {
+        status = ag_job_follow_next(job, &is_over);
+    }
     if (status == AG_OK) {
-        status = ag_stop_say(job, true);
+        status = ag_job_follow_end(job);
     }
     job->broken = status != AG_OK;
     return status;

@@ -118,6 +118,20 @@ ag_status_t ag_job_step(ag_job_t *job, const ag_step_t *step, const float **logi
  */
 ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_N_TOTALS]);
 
+/**
+ * Other ranks of a job that trains: run the next step that rank 0 makes.
+ * @param update_p   out: what it has for all its micro-batches.
+ * @param is_over_p  out: there is none any more, rank 0 has stopped.
+ */
+ag_status_t ag_job_follow_train(ag_job_t *job, ag_update_t *update_p, bool *is_over_p);
+
+/** Call fn in each step that trains before the first weight or moment changes; any rank. */
+void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg);
+
+/** Where the gradient of one of this rank's parameters lies between two steps: (rows, cols) of the
+ * last one's, before clipping. @return NULL: it holds nothing of it. */
+const float *ag_job_gradient(const ag_job_t *job, uint32_t param);
+
 /** Rank 0: has any rank been asked to stop? A failure leaves the job broken. */
 ag_status_t ag_job_is_cancelled(ag_job_t *job, bool *cancelled_p);
 

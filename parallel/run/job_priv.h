@@ -49,6 +49,8 @@ struct ag_job {
     uint64_t slot_bytes; /* of the activations */
     ag_region_t weights, moments, kv_memory, activations, thread_scratch;
     ag_step_t *micro_batches; /* training: of the step that runs */
+    void (*on_update)(void *arg);
+    void *on_update_arg;
     ag_staging_t staging;
     uint64_t thread_scratch_stride;
     ag_kv_t *kv; /* (layers of the stage) */
@@ -107,6 +109,12 @@ void ag_job_bind_moments(ag_job_t *job);
 /** Training: has the wire all micro-batches of a step? Then run them. */
 bool ag_job_has_step(const ag_job_t *job);
 ag_status_t ag_job_post_train(ag_job_t *job);
+
+/** Other ranks: take what rank 0 sends next, and run it where it is a whole step. */
+ag_status_t ag_job_follow_next(ag_job_t *job, bool *is_over_p);
+
+/** Other ranks, told that it is over: end what is in flight, say the last word. */
+ag_status_t ag_job_follow_end(ag_job_t *job);
 
 /** @return AG_OK; AG_ERR_INVALID: a step is larger than a class. */
 ag_status_t ag_job_fits(const ag_job_t *job, const ag_step_t *step, uint32_t class);

@@ -82,3 +82,53 @@ ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_
     }
     return status;
 }
+
+ag_status_t ag_job_follow_train(ag_job_t *job, ag_update_t *update_p, bool *is_over_p)
+{
+    uint64_t n_posted = ag_execution_n_posted(job->execution);
+    ag_status_t status = AG_OK;
+
+    *is_over_p = false;
+    while (status == AG_OK && !*is_over_p && ag_execution_n_posted(job->execution) == n_posted) {
+        status = ag_job_follow_next(job, is_over_p);
+    }
+    if (status == AG_OK) {
+        status = *is_over_p ? ag_job_follow_end(job)
+                            : ag_execution_finish(job->execution, n_posted + 1);
+    }
+    job->broken |= status != AG_OK;
+    if (status == AG_OK && !*is_over_p) {
+        *update_p = *job->micro_batches[0].update;
+    }
+    return status;
+}
+
+void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg)
+{
+    job->on_update = fn;
+    job->on_update_arg = arg;
+}
+
+/* The optimizer's nodes know it. */
+const float *ag_job_gradient(const ag_job_t *job, uint32_t param)
+{
+    const ag_bound_t *bound = &job->bound[0][0];
+    const ag_array_t *segments = &bound->program->ranks[job->rank].segments;
+
+    for (size_t s = segments->n_items; s > 0; s--) {
+        const ag_graph_t *graph = AG_ITEMS(segments, ag_segment_t)[s - 1].inside;
+
+        for (size_t i = 0; graph != NULL && i < graph->nodes.n_items; i++) {
+            const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+
+            if (node->kind == AG_NODE_ADAMW && node->weight == (int32_t)param) {
+                const ag_value_t *value = &AG_ITEMS(&graph->values, ag_value_t)[node->in[0]];
+
+                return (const float *)(const void *)(ag_job_slot(job, 0) +
+                                                     bound->offsets[value->buffer] +
+                                                     value->begin_bytes);
+            }
+        }
+    }
+    return NULL;
+}

@@ -473,7 +473,7 @@ static float clip_factor(const ag_update_t *update, float squares)
     return update->clip_norm > 0 && factor < 1 ? (float)factor : 1;
 }
 
-/* A step whose gradients are no numbers changes nothing. */
+/* A step that is frozen, or whose gradients are no numbers, changes nothing. */
 void ag_adamw_run(const ag_graph_run_t *run, const ag_node_t *node,
                   const ag_kernel_context_t *context)
 {
@@ -491,7 +491,8 @@ void ag_adamw_run(const ag_graph_run_t *run, const ag_node_t *node,
         .gradient_factor = clip_factor(update, totals[AG_TOTAL_SQUARES]),
     };
 
-    if (isfinite(totals[AG_TOTAL_SQUARES]) && isfinite(totals[AG_TOTAL_LOSS])) {
+    if (!update->is_frozen && isfinite(totals[AG_TOTAL_SQUARES]) &&
+        isfinite(totals[AG_TOTAL_LOSS])) {
         ag_kernel_adamw(context, &adamw, param->rows * param->cols,
                         ag_run_data(run, context, node->in[0]), param->trained, param->moments[0],
                         param->moments[1]);

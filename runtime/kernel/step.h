@@ -1,6 +1,7 @@
 /* What one execution of a forward program works on. Made by the driver, the same on every rank. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ typedef struct ag_update {
     float learning_rate;
     float beta1, beta2, eps, weight_decay;
     float clip_norm; /* of all gradients together; 0: they are not clipped */
+    bool is_frozen;  /* nothing is changed: the totals are what is wanted */
 } ag_update_t;
 
 typedef struct ag_step {

@@ -1,6 +1,5 @@
 #include "runtime/model/export.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "runtime/model/export_priv.h"
@@ -8,17 +7,6 @@
 static ag_dtype_t source_dtype(const ag_weight_source_t *source, const ag_weight_t *weight)
 {
     return source->dtype != NULL ? source->dtype(source->arg, weight) : AG_F32;
-}
-
-/* The first row of the role that such files are written with. */
-static const ag_name_row_t *find_name(const ag_family_t *family, ag_role_t role, bool gguf)
-{
-    for (const ag_name_row_t *row = family->names; row->hf != NULL || row->gguf != NULL; row++) {
-        if (row->role == role && (gguf ? row->gguf : row->hf) != NULL) {
-            return row;
-        }
-    }
-    return NULL;
 }
 
 /* What becomes of rows that a type's blocks do not divide: as in llama.cpp, the K types become ones
@@ -78,7 +66,7 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
 {
     const ag_family_t *family = export->model->family;
     const ag_layer_spec_t *layer = ag_spec_layer(export->model->spec, weight->layer);
-    const ag_name_row_t *row = find_name(family, weight->role, export->opts.gguf);
+    const ag_name_row_t *row = ag_family_row(family, weight->role, export->opts.gguf);
     ag_export_tensor_t tensor = {.weight = *weight, .head_dim = layer->head_dim};
 
     if (row == NULL) {
@@ -92,11 +80,8 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
         }
         tensor.n_experts = layer->n_experts;
     }
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(tensor.name, sizeof(tensor.name), export->opts.gguf ? row->gguf : row->hf,
-             weight->layer, weight->expert); /* our own tables': two %u at most */
-#pragma GCC diagnostic pop
+    ag_family_name(export->opts.gguf ? row->gguf : row->hf, weight->layer, weight->expert,
+                   tensor.name);
     tensor.transform = export->opts.gguf ? row->gguf_transform : AG_TRANSFORM_NONE;
     return ag_array_append(&export->tensors, &tensor, 1);
 }

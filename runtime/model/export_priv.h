@@ -6,7 +6,7 @@
 
 /* A tensor of the files that are written: one weight, or one of every expert. */
 typedef struct ag_export_tensor {
-    char name[128];
+    char name[AG_TENSOR_NAME_BYTES];
     ag_dtype_t dtype;
     uint32_t n_dims;
     uint64_t dims[AG_MAX_DIMS];

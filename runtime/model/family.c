@@ -11,6 +11,26 @@ const ag_family_t *const ag_families[] = {
     NULL,
 };
 
+const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf)
+{
+    for (const ag_name_row_t *row = family->names; row->hf != NULL || row->gguf != NULL; row++) {
+        if (row->role == role && (gguf ? row->gguf : row->hf) != NULL) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+void ag_family_name(const char *pattern, uint32_t layer, uint32_t expert,
+                    char name[AG_TENSOR_NAME_BYTES])
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(name, AG_TENSOR_NAME_BYTES, pattern, layer, expert); /* our own tables': two %u at
+                                                                     most */
+#pragma GCC diagnostic pop
+}
+
 ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files_t *files,
                                  ag_role_t role, uint32_t layer, uint32_t expert)
 {
@@ -24,10 +44,7 @@ ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files
         if (row->role != role || pattern == NULL) {
             continue;
         }
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        snprintf(name, sizeof(name), pattern, layer, expert); /* our own tables': two %u at most */
-#pragma GCC diagnostic pop
+        ag_family_name(pattern, layer, expert, name);
         found.tensor = ag_model_files_find(files, name);
         if (found.tensor != NULL || found.name[0] == '\0') {
             snprintf(found.name, sizeof(found.name), "%s", name);

@@ -101,12 +101,22 @@ typedef struct ag_family {
 
 extern const ag_family_t *const ag_families[]; /* ended by NULL */
 
+/** The row of a role that such files are written with; NULL: they have no name for it. */
+const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf);
+
+enum { AG_TENSOR_NAME_BYTES = 128 };
+
+/** A row's name for one layer and expert. @param pattern  hf or gguf of a row. */
+void ag_family_name(const char *pattern, uint32_t layer, uint32_t expert,
+                    char name[AG_TENSOR_NAME_BYTES]);
+
 /* A role's tensor in some files. */
 typedef struct ag_found_tensor {
     const ag_model_tensor_t *tensor; /* NULL: the files have none */
     ag_transform_t transform;
     ag_stack_t stack;
-    char name[128]; /* that the files have, or should; empty: the family has none for such files */
+    char name[AG_TENSOR_NAME_BYTES]; /* that the files have, or should; empty: the family has none
+                                        for such files */
 } ag_found_tensor_t;
 
 /** @param expert  0 where there are none. */

@@ -1,0 +1,65 @@
+/* What the parts of `argosy train` share. */
+#pragma once
+
+#include "launch/command.h"
+#include "parallel/run/catalog.h"
+#include "parallel/run/train.h"
+
+/* The files of a run that grow: rank 0's. */
+typedef struct ag_train_output {
+    const char *dir;
+    char checkpoints[4200]; /* the folder */
+    FILE *metrics;          /* metrics.jsonl; NULL: not begun */
+    FILE *evals;            /* eval.jsonl; NULL: there is nothing to evaluate */
+} ag_train_output_t;
+
+typedef struct ag_training {
+    ag_session_t *session;
+    ag_dataset_t *data, *eval_data; /* rank 0's */
+    uint32_t seq_length;
+    ag_train_opts_t opts;
+    ag_train_end_t end;
+    ag_catalog_t *catalog;
+    ag_saver_t *saver;
+    ag_train_output_t output;
+    double peak_flops_per_s; /* of products, of all ranks; as measured in this run */
+    uint64_t begin_ns, shown_ns;
+    uint64_t n_learned, train_ns; /* tokens with a target, and the time that their steps took */
+    double flops;                 /* of the model, in these */
+    double last_loss;
+} ag_training_t;
+
+/**
+ * Rank 0: open the files to train on and to evaluate with; what of them is lost or left out is
+ * told. What they take is added to the session's input.
+ */
+ag_status_t ag_training_open_data(ag_training_t *training);
+
+/** Rank 0: a row of the data as text, on standard output. */
+ag_status_t ag_training_show_sample(const ag_training_t *training);
+
+/**
+ * Rank 0: the folder can be written to, and has no other run in it. Nothing is changed yet but that
+ * it is made.
+ */
+ag_status_t ag_train_output_check(const ag_options_t *options, ag_train_output_t *output);
+
+/** Rank 0: begin the files; what is there of steps behind this one is cut off. */
+ag_status_t ag_train_output_begin(ag_train_output_t *output, uint64_t done_steps, bool evaluates);
+
+ag_status_t ag_train_output_step(ag_train_output_t *output, const ag_train_step_t *step, double mfu,
+                                 bool on_stdout);
+ag_status_t ag_train_output_eval(ag_train_output_t *output, uint64_t step, double loss,
+                                 uint64_t n_targets);
+ag_status_t ag_train_output_close(ag_train_output_t *output);
+
+/**
+ * Operations that a model's mathematics takes to train on so much: 6 for each element of a matrix
+ * and token that meets it (the head's with targets alone, an expert's share), of attention what is
+ * seen.
+ */
+double ag_train_flops(const ag_spec_t *spec, uint64_t n_tokens, uint64_t n_targets,
+                      uint64_t attended);
+
+/** The peak of products of all ranks together, in the type computed in. */
+double ag_train_peak(const ag_session_t *session);

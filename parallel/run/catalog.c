@@ -1,0 +1,382 @@
+/* Which rank holds which rectangle of each tensor, and how they come to rank 0. */
+#include "parallel/run/catalog.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/run/job_priv.h"
+
+/* A rectangle of a tensor. */
+typedef struct holding {
+    uint32_t rank, param;  /* of that rank's */
+    ag_range_t rows, cols; /* of the tensor */
+    ag_range_t read;       /* rows that rank 0 takes from here: those that no rank before has */
+} holding_t;
+
+typedef struct entry {
+    size_t first, end; /* holdings */
+} entry_t;
+
+struct ag_catalog {
+    ag_job_t *job;
+    ag_array_t tensors;  /* ag_catalog_tensor_t */
+    ag_array_t entries;  /* entry_t, same index */
+    ag_array_t holdings; /* holding_t */
+    ag_array_t slices;   /* ag_saved_slice_t, of saved */
+    ag_array_t saved;    /* ag_saved_tensor_t */
+    ag_array_t names;    /* char[AG_SAVED_NAME_BYTES] of saved */
+    ag_array_t room;     /* float: a message */
+    size_t last;         /* tensor that was looked for */
+};
+
+/* What rank 0 asks another rank for. */
+typedef struct request {
+    uint32_t kind; /* AG_N_STATE_KINDS: nothing any more */
+    uint32_t pad;
+    uint64_t holding, begin, end; /* rows of the tensor */
+} request_t;
+
+static const ag_params_t *params_of(const ag_catalog_t *catalog, uint32_t rank)
+{
+    return &catalog->job->opts.build->ranks[rank].params;
+}
+
+static holding_t *holdings_of(const ag_catalog_t *catalog)
+{
+    return AG_ITEMS(&catalog->holdings, holding_t);
+}
+
+/* Rows that ranks before have, with the same columns, are theirs to read. */
+static void choose_read(const ag_catalog_t *catalog, size_t first, holding_t *holding)
+{
+    holding->read = holding->rows;
+    for (size_t i = first; i < catalog->holdings.n_items; i++) {
+        const holding_t *other = &holdings_of(catalog)[i];
+
+        if (other->cols.begin == holding->cols.begin && other->cols.end == holding->cols.end &&
+            other->rows.begin <= holding->read.begin && other->rows.end > holding->read.begin) {
+            holding->read.begin =
+                other->rows.end < holding->rows.end ? other->rows.end : holding->rows.end;
+        }
+    }
+}
+
+/* What a rank's parameters have of a tensor. */
+static ag_status_t add_holdings(ag_catalog_t *catalog, uint32_t rank,
+                                const ag_catalog_tensor_t *tensor, const ag_place_in_file_t *place,
+                                size_t first)
+{
+    const ag_params_t *params = params_of(catalog, rank);
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < params->items.n_items && status == AG_OK; i++) {
+        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+        const ag_graph_param_t *held = &ag_params_held(params)[i];
+        holding_t holding = {.rank = rank, .param = i};
+
+        if (param->tensor != place->tensor || param->row_begin < place->first_row ||
+            param->row_begin >= place->first_row + tensor->rows || held->rows * held->cols == 0) {
+            continue;
+        }
+        holding.rows.begin = param->row_begin - place->first_row;
+        holding.rows.end = holding.rows.begin + held->rows;
+        holding.cols = (ag_range_t){param->col_begin, param->col_begin + held->cols};
+        choose_read(catalog, first, &holding);
+        status = ag_array_append(&catalog->holdings, &holding, 1);
+    }
+    return status;
+}
+
+static ag_status_t add_tensor(ag_catalog_t *catalog, const ag_weight_t *weight)
+{
+    const ag_model_t *model = catalog->job->opts.build->model;
+    const ag_name_row_t *row = ag_family_row(model->family, weight->role, false);
+    ag_catalog_tensor_t tensor = {
+        .weight = *weight, .rows = weight->rows > 0 ? weight->rows : 1, .cols = weight->cols};
+    entry_t entry = {.first = catalog->holdings.n_items};
+    ag_place_in_file_t place;
+    ag_status_t status = ag_weight_find(model, weight, &place);
+
+    if (status == AG_OK && row == NULL) {
+        status = ag_fail(AG_ERR_UNSUPPORTED, "%s has no name in Hugging Face folders for role %d",
+                         model->family->name, (int)weight->role);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    ag_family_name(row->hf, weight->layer, weight->expert, tensor.name);
+    for (uint32_t r = 0; r < catalog->job->opts.build->n_ranks && status == AG_OK; r++) {
+        status = add_holdings(catalog, r, &tensor, &place, entry.first);
+    }
+    entry.end = catalog->holdings.n_items;
+    if (status == AG_OK) {
+        status = ag_array_append(&catalog->tensors, &tensor, 1);
+    }
+    return status == AG_OK ? ag_array_append(&catalog->entries, &entry, 1) : status;
+}
+
+/* Where this rank has what is asked for of one of its parameters; NULL: nowhere. */
+static float *base_of(const ag_catalog_t *catalog, ag_state_kind_t kind, uint32_t param)
+{
+    const ag_graph_param_t *held = &ag_params_held(params_of(catalog, catalog->job->rank))[param];
+
+    switch (kind) {
+    case AG_STATE_WEIGHT:
+        return held->trained;
+    case AG_STATE_MOMENT_1:
+    case AG_STATE_MOMENT_2:
+        return held->moments[kind - AG_STATE_MOMENT_1];
+    default:
+        return (float *)(uintptr_t)ag_job_gradient(catalog->job, param);
+    }
+}
+
+/* This rank's slices of a tensor, as a saver sees them. */
+static ag_status_t add_slices(ag_catalog_t *catalog, size_t tensor, ag_state_kind_t kind)
+{
+    const entry_t *entry = &AG_ITEMS(&catalog->entries, entry_t)[tensor];
+    ag_status_t status = AG_OK;
+
+    for (size_t i = entry->first; i < entry->end && status == AG_OK; i++) {
+        const holding_t *holding = &holdings_of(catalog)[i];
+        ag_saved_slice_t slice = {.rows = holding->rows,
+                                  .cols = holding->cols,
+                                  .stride = holding->cols.end - holding->cols.begin};
+
+        if (holding->rank == catalog->job->rank) {
+            slice.data = base_of(catalog, kind, holding->param);
+            status = ag_array_append(&catalog->slices, &slice, 1);
+        }
+    }
+    return status;
+}
+
+static ag_status_t list_saved(ag_catalog_t *catalog)
+{
+    static const char *const suffixes[] = {"", ".exp_avg", ".exp_avg_sq"};
+    size_t n = catalog->tensors.n_items;
+    ag_status_t status = ag_array_append(&catalog->saved, NULL, 3 * n);
+
+    if (status == AG_OK) {
+        status = ag_array_append(&catalog->names, NULL, 3 * n);
+    }
+    for (size_t i = 0; i < 3 * n && status == AG_OK; i++) {
+        const ag_catalog_tensor_t *tensor =
+            &AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t)[i / 3];
+        char *name = (char *)catalog->names.items + i * AG_SAVED_NAME_BYTES;
+        size_t before = catalog->slices.n_items, n_name = strlen(tensor->name);
+
+        if (n_name + strlen(suffixes[i % 3]) >= AG_SAVED_NAME_BYTES) {
+            return ag_fail(AG_ERR_UNSUPPORTED, "the name %s is too long for a checkpoint",
+                           tensor->name);
+        }
+        memcpy(name, tensor->name, n_name);
+        strcpy(name + n_name, suffixes[i % 3]);
+        status = add_slices(catalog, i / 3, (ag_state_kind_t)(i % 3));
+        AG_ITEMS(&catalog->saved, ag_saved_tensor_t)
+        [i] = (ag_saved_tensor_t){.name = name,
+                                  .rows = tensor->rows,
+                                  .cols = tensor->cols,
+                                  .n_slices = (uint32_t)(catalog->slices.n_items - before)};
+    }
+    for (size_t i = 0, at = 0; i < 3 * n && status == AG_OK; i++) { /* they stay put now */
+        ag_saved_tensor_t *saved = &AG_ITEMS(&catalog->saved, ag_saved_tensor_t)[i];
+
+        saved->slices = AG_ITEMS(&catalog->slices, ag_saved_slice_t) + at;
+        at += saved->n_slices;
+    }
+    return status;
+}
+
+ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
+{
+    ag_catalog_t *catalog = calloc(1, sizeof(*catalog));
+    ag_array_t weights = AG_ARRAY(ag_weight_t);
+    ag_status_t status;
+
+    if (catalog == NULL) {
+        return ag_fail_nomem("listing tensors", sizeof(*catalog));
+    }
+    *catalog = (ag_catalog_t){.job = job,
+                              .tensors = AG_ARRAY(ag_catalog_tensor_t),
+                              .entries = AG_ARRAY(entry_t),
+                              .holdings = AG_ARRAY(holding_t),
+                              .slices = AG_ARRAY(ag_saved_slice_t),
+                              .saved = AG_ARRAY(ag_saved_tensor_t),
+                              .names = {.item_bytes = AG_SAVED_NAME_BYTES},
+                              .room = AG_ARRAY(float)};
+    status = ag_weights_list(job->opts.build->model->spec, &weights);
+    for (size_t i = 0; i < weights.n_items && status == AG_OK; i++) {
+        status = add_tensor(catalog, &AG_ITEMS(&weights, ag_weight_t)[i]);
+    }
+    ag_array_fini(&weights);
+    if (status == AG_OK) {
+        status = list_saved(catalog);
+    }
+    if (status != AG_OK) {
+        ag_catalog_destroy(catalog);
+        return status;
+    }
+    *catalog_p = catalog;
+    return AG_OK;
+}
+
+void ag_catalog_destroy(ag_catalog_t *catalog)
+{
+    if (catalog != NULL) {
+        ag_array_fini(&catalog->tensors);
+        ag_array_fini(&catalog->entries);
+        ag_array_fini(&catalog->holdings);
+        ag_array_fini(&catalog->slices);
+        ag_array_fini(&catalog->saved);
+        ag_array_fini(&catalog->names);
+        ag_array_fini(&catalog->room);
+        free(catalog);
+    }
+}
+
+ag_job_t *ag_catalog_job(const ag_catalog_t *catalog)
+{
+    return catalog->job;
+}
+
+const ag_catalog_tensor_t *ag_catalog_tensors(const ag_catalog_t *catalog, size_t *n_p)
+{
+    *n_p = catalog->tensors.n_items;
+    return AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t);
+}
+
+const ag_saved_tensor_t *ag_catalog_saved(const ag_catalog_t *catalog, size_t *n_p)
+{
+    *n_p = catalog->saved.n_items;
+    return AG_ITEMS(&catalog->saved, ag_saved_tensor_t);
+}
+
+static uint64_t width_of(const holding_t *holding)
+{
+    return holding->cols.end - holding->cols.begin;
+}
+
+static ag_status_t take_room(ag_catalog_t *catalog, uint64_t n)
+{
+    catalog->room.n_items = 0;
+    return ag_array_append(&catalog->room, NULL, n);
+}
+
+/* Rows of one holding, densely, into the room: from this rank's memory, or by its rank. */
+static ag_status_t fetch(ag_catalog_t *catalog, const request_t *request)
+{
+    const holding_t *holding = &holdings_of(catalog)[request->holding];
+    uint64_t n = (request->end - request->begin) * width_of(holding);
+    ag_net_t *net = catalog->job->opts.net;
+    const ag_idle_t *idle = &catalog->job->opts.idle;
+    ag_status_t status = take_room(catalog, n);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    if (holding->rank == catalog->job->rank) {
+        memcpy(catalog->room.items,
+               base_of(catalog, (ag_state_kind_t)request->kind, holding->param) +
+                   (request->begin - holding->rows.begin) * width_of(holding),
+               n * sizeof(float));
+        return AG_OK;
+    }
+    status = ag_net_send(net, idle, (int)holding->rank, request, sizeof(*request));
+    return status == AG_OK
+               ? ag_net_recv(net, idle, (int)holding->rank, catalog->room.items, n * sizeof(float))
+               : status;
+}
+
+ag_status_t ag_catalog_read(ag_catalog_t *catalog, ag_state_kind_t kind, size_t tensor,
+                            uint64_t begin, uint64_t n, float *rows)
+{
+    const entry_t *entry = &AG_ITEMS(&catalog->entries, entry_t)[tensor];
+    uint64_t cols = AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t)[tensor].cols;
+    ag_status_t status = AG_OK;
+
+    for (size_t i = entry->first; i < entry->end && status == AG_OK; i++) {
+        const holding_t *holding = &holdings_of(catalog)[i];
+        request_t request = {.kind = kind,
+                             .holding = i,
+                             .begin = holding->read.begin > begin ? holding->read.begin : begin,
+                             .end = holding->read.end < begin + n ? holding->read.end : begin + n};
+        uint64_t width = width_of(holding);
+
+        if (request.begin >= request.end) {
+            continue;
+        }
+        status = fetch(catalog, &request);
+        for (uint64_t r = request.begin; r < request.end && status == AG_OK; r++) {
+            memcpy(rows + (r - begin) * cols + holding->cols.begin,
+                   AG_ITEMS(&catalog->room, float) + (r - request.begin) * width,
+                   width * sizeof(float));
+        }
+    }
+    return status;
+}
+
+ag_status_t ag_catalog_end(ag_catalog_t *catalog)
+{
+    request_t over = {.kind = AG_N_STATE_KINDS};
+    ag_status_t status = AG_OK;
+
+    for (int r = 1; r < catalog->job->opts.net->n_ranks && status == AG_OK; r++) {
+        status =
+            ag_net_send(catalog->job->opts.net, &catalog->job->opts.idle, r, &over, sizeof(over));
+    }
+    return status;
+}
+
+/* Room that cannot be had here must not leave rank 0 waiting: the job ends. */
+ag_status_t ag_catalog_serve(ag_catalog_t *catalog)
+{
+    ag_net_t *net = catalog->job->opts.net;
+    const ag_idle_t *idle = &catalog->job->opts.idle;
+
+    for (;;) {
+        request_t request;
+        ag_status_t status = ag_net_recv(net, idle, 0, &request, sizeof(request));
+
+        if (status != AG_OK || request.kind == AG_N_STATE_KINDS) {
+            return status;
+        }
+        status = fetch(catalog, &request);
+        if (status == AG_OK) {
+            status = ag_net_send(net, idle, 0, catalog->room.items,
+                                 catalog->room.n_items * sizeof(float));
+        }
+        if (status != AG_OK) {
+            catalog->job->broken = true;
+            return status;
+        }
+    }
+}
+
+static size_t find_tensor(ag_catalog_t *catalog, const ag_weight_t *weight)
+{
+    const ag_catalog_tensor_t *tensors = AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t);
+    size_t n = catalog->tensors.n_items, i = catalog->last;
+
+    for (size_t tries = 0; tries < n; tries++, i = (i + 1) % n) {
+        if (tensors[i].weight.role == weight->role && tensors[i].weight.layer == weight->layer &&
+            tensors[i].weight.expert == weight->expert) {
+            break;
+        }
+    }
+    catalog->last = i;
+    return i;
+}
+
+static ag_status_t read_rows(void *arg, const ag_weight_t *weight, uint64_t begin, uint64_t n,
+                             void *rows)
+{
+    ag_catalog_t *catalog = arg;
+
+    return ag_catalog_read(catalog, AG_STATE_WEIGHT, find_tensor(catalog, weight), begin, n, rows);
+}
+
+ag_weight_source_t ag_catalog_source(ag_catalog_t *catalog)
+{
+    return (ag_weight_source_t){.arg = catalog, .read = read_rows};
+}
