@@ -438,6 +438,7 @@ ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
     options->rank_given = is_given(&parser, "--rank");
     options->max_tokens_given = is_given(&parser, "--max-tokens");
     options->type_given = is_given(&parser, "--type");
+    options->tokens_given = is_given(&parser, "--tokens");
     if (options->command == AG_COMMAND_TRAIN || options->trains) {
         fill_training(is_given(&parser, "--compute"), options);
     }

@@ -200,6 +200,17 @@ static ag_status_t open_outputs(ag_session_t *session)
     return status == AG_OK ? ag_session_open_trace(session) : status;
 }
 
+/* Ids can be learned without one. */
+static ag_status_t open_tokenizer(ag_session_t *session)
+{
+    ag_status_t status = ag_tokenizer_open(session->model->files, &session->tokenizer);
+
+    return status == AG_ERR_IO && session->options->command == AG_COMMAND_TRAIN &&
+                   session->options->tokens_given
+               ? AG_OK
+               : status;
+}
+
 ag_status_t ag_session_open(ag_session_t *session)
 {
     const ag_options_t *options = session->options;
@@ -218,10 +229,8 @@ ag_status_t ag_session_open(ag_session_t *session)
     }
     if (status == AG_OK &&
         !ag_command_measures(options->command)) { /* rank 0 alone deals with text */
-        status = ag_session_agree(
-            session, session->net->rank == 0
-                         ? ag_tokenizer_open(session->model->files, &session->tokenizer)
-                         : AG_OK);
+        status =
+            ag_session_agree(session, session->net->rank == 0 ? open_tokenizer(session) : AG_OK);
     }
     return status;
 }
