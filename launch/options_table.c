@@ -66,7 +66,7 @@ const ag_option_t ag_option_table[] = {
     {"--logits", "OUT.npy", IS(FILE), AT(logits), EVAL, "write float32 (positions, vocabulary)"},
     {"--json", NULL, IS(FLAG), AT(json), RUN | VERIFY | B_MODEL | B_LIMITS, "one JSON object on standard output"},
     {"--json", NULL, IS(FLAG), AT(json), TRAIN, "one JSON object a step on standard output"},
-    {"--data", "F [F..]", IS(PATHS), FOR(data), TRAIN, "JSON lines (text, prompt and completion, messages), or text"},
+    {"--data", "F [F..]", IS(PATHS), FOR(data), TRAIN, "JSON lines or text: see examples/data"},
     {"--tokens", "IDS.npy..", IS(PATHS), FOR(data), TRAIN, "token ids: sample i is those from i x S on"},
     {"--output", "DIR", IS(FILE), AT(output), TRAIN, "the model, checkpoints, metrics.jsonl, report.html"},
     {"--resume", NULL, IS(FLAG), FOR(resume), TRAIN, "go on from the last checkpoint of --output"},
