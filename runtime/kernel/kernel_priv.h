@@ -28,6 +28,17 @@ static inline void ag_kernel_yield(const ag_kernel_context_t *context)
     }
 }
 
+/** Sums of lanes, added pairwise; they are overwritten. */
+static inline float ag_sum_lanes(float *sums)
+{
+    for (int half = AG_LANES / 2; half > 0; half /= 2) {
+        for (int lane = 0; lane < half; lane++) {
+            sums[lane] += sums[lane + half];
+        }
+    }
+    return sums[0];
+}
+
 /** x . y over n elements: independent sums per lane, added pairwise; one order for every caller. */
 static inline float ag_dot(const float *restrict x, const float *restrict y, uint64_t n)
 {
@@ -42,12 +53,7 @@ static inline float ag_dot(const float *restrict x, const float *restrict y, uin
     for (int lane = 0; i < n; i++, lane++) {
         sums[lane] += x[i] * y[i];
     }
-    for (int half = AG_LANES / 2; half > 0; half /= 2) {
-        for (int lane = 0; lane < half; lane++) {
-            sums[lane] += sums[lane + half];
-        }
-    }
-    return sums[0];
+    return ag_sum_lanes(sums);
 }
 
 /** The part of scratch behind n_bytes, 64-byte aligned. */

@@ -62,6 +62,24 @@ void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, c
     }
 }
 
+/* Sum of a * b * (x - mean), in lanes as ag_dot(). */
+static float centered_dot(const float *restrict a, const float *restrict b, const float *restrict x,
+                          float mean, uint64_t n)
+{
+    float sums[AG_LANES] = {0};
+    uint64_t i = 0;
+
+    for (; i + AG_LANES <= n; i += AG_LANES) {
+        for (uint64_t lane = 0; lane < AG_LANES; lane++) {
+            sums[lane] += a[i + lane] * b[i + lane] * (x[i + lane] - mean);
+        }
+    }
+    for (int lane = 0; i < n; i++, lane++) {
+        sums[lane] += a[i] * b[i] * (x[i] - mean);
+    }
+    return ag_sum_lanes(sums);
+}
+
 /* With g = dy * weight and d = x - mean, of a row:
  *     dx = (g - mean(g) - d * mean(g * d) / deviation^2) / deviation, for RMS without mean(g). */
 static void row_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *dy,
@@ -70,17 +88,10 @@ static void row_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, 
     bool is_layer = norm->kind == AG_NORM_LAYER;
     float mean = is_layer ? mean_of(x, norm->width) : 0.0f;
     float scale = 1.0f / sqrtf(variance(context, norm, x, mean) + norm->eps);
-    double sum = 0, product = 0;
-    float shift, slope;
+    float shift = is_layer ? ag_dot(dy, norm->weight, norm->width) / (float)norm->width : 0.0f;
+    float slope = centered_dot(dy, norm->weight, x, mean, norm->width) / (float)norm->width;
 
-    for (uint64_t j = 0; j < norm->width; j++) {
-        float g = dy[j] * norm->weight[j];
-
-        sum += (double)g;
-        product += (double)(g * (x[j] - mean));
-    }
-    shift = is_layer ? (float)(sum / (double)norm->width) : 0.0f;
-    slope = (float)(product / (double)norm->width) * scale * scale;
+    slope *= scale * scale;
     for (uint64_t j = 0; j < norm->width; j++) {
         float before = add ? dx[j] : 0.0f;
 

@@ -27,12 +27,16 @@ enum {
     MOST_B_BYTES = 2560 << 10, /* of a block of b */
     ROW_BLOCKS = 2,            /* for which a cut b is brought into form once */
     UNIT = 16,                 /* blocks are multiples of it */
+    VARYING_ROWS = 128,        /* a block where rows vary, or what is left in units of .. */
+    VARYING_ROWS_UNIT = 32,
+    VARYING_K = 512, /* .. and where k does */
+    VARYING_K_UNIT = 64,
     ROWS_AHEAD = 4,
 };
 
-/* How one side is cut: blocks of `size`, the last may be less. */
+/* How one side is cut: blocks of `size`, the last may be less; they are filled up to `unit`. */
 typedef struct cut {
-    uint64_t n, size, n_blocks;
+    uint64_t n, size, n_blocks, unit;
 } cut_t;
 
 static uint64_t round_up(uint64_t n, uint64_t unit)
@@ -40,19 +44,30 @@ static uint64_t round_up(uint64_t n, uint64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* Blocks of nearly one size. @param n_least  so many blocks, or a multiple, of not much less than
- * half of `most` there should be: there is work for so many threads then */
+/* Blocks of nearly one size. @param n_least  so many blocks, or a multiple, of not less than a
+ * third of `most` there should be: there is work for so many threads then */
 static cut_t cut_evenly(uint64_t n, uint64_t most, uint64_t n_least)
 {
-    cut_t cut = {.n = n, .n_blocks = (n + most - 1) / most};
+    cut_t cut = {.n = n, .n_blocks = (n + most - 1) / most, .unit = UNIT};
 
-    while (n_least > 1 && n < n_least * most / 2) {
+    while (n_least > 1 && n < n_least * most / 3) {
         n_least /= 2;
     }
     cut.n_blocks = round_up(cut.n_blocks, n_least);
-    cut.size = cut.n_blocks == 0 ? 0 : round_up((n + cut.n_blocks - 1) / cut.n_blocks, UNIT);
-    cut.n_blocks = cut.n_blocks == 0 ? 0 : (n + cut.size - 1) / cut.size;
+    cut.size = round_up((n + cut.n_blocks - 1) / cut.n_blocks, UNIT);
+    cut.n_blocks = (n + cut.size - 1) / cut.size;
     return cut;
+}
+
+/* Blocks of one size, however many: few shapes for oneDNN to build primitives of. */
+static cut_t cut_alike(uint64_t n, uint64_t size, uint64_t unit)
+{
+    return (cut_t){.n = n, .size = size, .n_blocks = (n + size - 1) / size, .unit = unit};
+}
+
+uint64_t ag_product_row_blocks(uint64_t m)
+{
+    return cut_alike(m, VARYING_ROWS, VARYING_ROWS_UNIT).n_blocks;
 }
 
 static uint64_t block_size(const cut_t *cut, uint64_t block)
@@ -120,7 +135,8 @@ static void put_a(const work_t *work, uint64_t k, uint64_t row, unsigned char *d
     const ag_product_t *product = work->product;
     uint64_t n_k = block_size(&work->k, k), n_rows = block_size(&work->rows, row);
     uint64_t at_k = k * work->k.size, at_row = row * work->rows.size;
-    uint64_t k_padded = round_up(n_k, UNIT), rows_padded = round_up(n_rows, UNIT);
+    uint64_t k_padded = round_up(n_k, work->k.unit);
+    uint64_t rows_padded = round_up(n_rows, work->rows.unit);
 
     if (product->a_by_columns) {
         *block = (block_t){.rows = k_padded, .columns = rows_padded};
@@ -138,7 +154,7 @@ static void put_b(const work_t *work, uint64_t k, uint64_t column, block_t *bloc
     const ag_product_t *product = work->product;
     uint64_t n_k = block_size(&work->k, k), n_columns = block_size(&work->columns, column);
     uint64_t at_k = k * work->k.size, at_column = column * work->columns.size;
-    uint64_t k_padded = round_up(n_k, UNIT);
+    uint64_t k_padded = round_up(n_k, work->k.unit);
 
     if (product->b_by_columns) {
         *block = (block_t){.rows = n_columns, .columns = k_padded};
@@ -247,11 +263,12 @@ static double unevenness(const cut_t *cut, unsigned n_threads)
 
 static region_t share_out(const work_t *work)
 {
-    const ag_worker_t *worker = work->context->worker;
+    ag_worker_t own = *work->context->worker, *worker = &own;
     region_t mine = {.row_end = work->rows.n_blocks, .column_end = work->columns.n_blocks};
     double by_rows = unevenness(&work->rows, worker->n_threads);
     double by_columns = unevenness(&work->columns, worker->n_threads);
 
+    own.thread = (own.thread + work->product->turn) % own.n_threads;
     /* what is not shared out every thread brings into form: that should be the smaller side */
     if (by_rows < by_columns || (by_rows <= by_columns && work->rows.n >= work->columns.n)) {
         ag_worker_share(worker, work->rows.n_blocks, 1, &mine.row_begin, &mine.row_end);
@@ -302,9 +319,15 @@ static void cut(const ag_product_t *product, work_t *work)
     if (work->in_place && MOST_B_BYTES / bytes / product->n < most_k) {
         most_k = MOST_B_BYTES / bytes / product->n / UNIT * UNIT;
     }
-    work->rows = cut_evenly(product->m, MOST_ROWS, 4);
+    work->rows = product->m_varies ? cut_alike(product->m, VARYING_ROWS, VARYING_ROWS_UNIT)
+                                   : cut_evenly(product->m, MOST_ROWS, 4);
     work->columns = cut_evenly(product->n, work->in_place ? WHOLE_COLUMNS : MOST_COLUMNS, 1);
-    work->k = cut_evenly(product->k, most_k, 1);
+    if (!product->k_varies) {
+        work->k = cut_evenly(product->k, most_k, 1);
+        return;
+    }
+    most_k = most_k > VARYING_K ? VARYING_K : most_k / VARYING_K_UNIT * VARYING_K_UNIT;
+    work->k = cut_alike(product->k, most_k, VARYING_K_UNIT);
 }
 
 void ag_product_run(const ag_kernel_context_t *context, const ag_product_t *product)

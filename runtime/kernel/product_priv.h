@@ -11,7 +11,13 @@ typedef struct ag_product {
     const float *bias;               /* (n) or NULL */
     bool a_by_columns, b_by_columns; /* in memory a is (k, m), b is (n, k) */
     bool add, exact;
+    bool m_varies, k_varies; /* from step to step: it is cut into blocks of few sizes */
+    unsigned turn;           /* added to the numbers of threads, so that small products are not all
+                                the first one's */
 } ag_product_t;
+
+/** Blocks of rows that a product whose m varies is shared out by. */
+uint64_t ag_product_row_blocks(uint64_t m);
 
 /** Every thread computes its blocks of c. Scratch: ag_product_scratch_bytes(). */
 void ag_product_run(const ag_kernel_context_t *context, const ag_product_t *product);

@@ -10,31 +10,61 @@ size_t ag_train_linear_scratch_bytes(void)
     return ag_product_scratch_bytes();
 }
 
+static ag_product_t forward(const ag_linear_t *linear, const float *x, uint64_t n_rows, bool exact,
+                            float *y)
+{
+    return (ag_product_t){.m = n_rows,
+                          .n = linear->n,
+                          .k = linear->k,
+                          .a = x,
+                          .b = linear->weight,
+                          .b_by_columns = true,
+                          .c = y,
+                          .bias = linear->bias,
+                          .exact = exact};
+}
+
+static ag_product_t input_grad(const ag_linear_t *linear, const float *dy, uint64_t n_rows,
+                               bool exact, bool add, float *dx)
+{
+    return (ag_product_t){.m = n_rows,
+                          .n = linear->k,
+                          .k = linear->n,
+                          .a = dy,
+                          .b = linear->weight,
+                          .c = dx,
+                          .add = add,
+                          .exact = exact};
+}
+
+static ag_product_t weight_grad(const ag_linear_t *linear, const float *dy, const float *x,
+                                uint64_t n_rows, bool exact, float *dweight)
+{
+    return (ag_product_t){.m = linear->n,
+                          .n = linear->k,
+                          .k = n_rows,
+                          .a = dy,
+                          .a_by_columns = true,
+                          .b = x,
+                          .c = dweight,
+                          .add = true,
+                          .exact = exact};
+}
+
 void ag_kernel_train_linear(const ag_kernel_context_t *context, const ag_linear_t *linear,
                             const float *x, uint64_t n_rows, bool exact, float *y)
 {
-    ag_product_run(context, &(ag_product_t){.m = n_rows,
-                                            .n = linear->n,
-                                            .k = linear->k,
-                                            .a = x,
-                                            .b = linear->weight,
-                                            .b_by_columns = true,
-                                            .c = y,
-                                            .bias = linear->bias,
-                                            .exact = exact});
+    ag_product_t product = forward(linear, x, n_rows, exact, y);
+
+    ag_product_run(context, &product);
 }
 
 void ag_kernel_linear_input_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
                                  const float *dy, uint64_t n_rows, bool exact, bool add, float *dx)
 {
-    ag_product_run(context, &(ag_product_t){.m = n_rows,
-                                            .n = linear->k,
-                                            .k = linear->n,
-                                            .a = dy,
-                                            .b = linear->weight,
-                                            .c = dx,
-                                            .add = add,
-                                            .exact = exact});
+    ag_product_t product = input_grad(linear, dy, n_rows, exact, add, dx);
+
+    ag_product_run(context, &product);
 }
 
 /* Some columns at a time, a line of memory of each row. */
@@ -63,15 +93,9 @@ void ag_kernel_linear_weight_grad(const ag_kernel_context_t *context, const ag_l
                                   const float *dy, const float *x, uint64_t n_rows, bool exact,
                                   float *dweight, float *dbias)
 {
-    ag_product_run(context, &(ag_product_t){.m = linear->n,
-                                            .n = linear->k,
-                                            .k = n_rows,
-                                            .a = dy,
-                                            .a_by_columns = true,
-                                            .b = x,
-                                            .c = dweight,
-                                            .add = true,
-                                            .exact = exact});
+    ag_product_t product = weight_grad(linear, dy, x, n_rows, exact, dweight);
+
+    ag_product_run(context, &product);
     if (dbias != NULL) {
         ag_kernel_add_rows(context, dy, n_rows, linear->n, dbias);
     }
@@ -91,12 +115,18 @@ void ag_kernel_train_group_linear(const ag_kernel_context_t *context, const ag_g
                                   const float *x, bool exact, float *y)
 {
     ag_linear_t one = *linear;
+    unsigned turn = 0;
 
     for (uint32_t g = 0; g < groups->n_groups; g++) {
         uint64_t n_rows = ag_groups_rows(groups, g);
+        ag_product_t product;
 
         one.weight = weight_of(weights, g);
-        ag_kernel_train_linear(context, &one, x, n_rows, exact, y);
+        product = forward(&one, x, n_rows, exact, y);
+        product.m_varies = true;
+        product.turn = turn;
+        ag_product_run(context, &product);
+        turn += (unsigned)ag_product_row_blocks(n_rows);
         x += n_rows * one.k;
         y += n_rows * one.n;
     }
@@ -107,12 +137,18 @@ void ag_kernel_group_input_grad(const ag_kernel_context_t *context, const ag_gro
                                 const float *dy, bool exact, bool add, float *dx)
 {
     ag_linear_t one = *linear;
+    unsigned turn = 0;
 
     for (uint32_t g = 0; g < groups->n_groups; g++) {
         uint64_t n_rows = ag_groups_rows(groups, g);
+        ag_product_t product;
 
         one.weight = weight_of(weights, g);
-        ag_kernel_linear_input_grad(context, &one, dy, n_rows, exact, add, dx);
+        product = input_grad(&one, dy, n_rows, exact, add, dx);
+        product.m_varies = true;
+        product.turn = turn;
+        ag_product_run(context, &product);
+        turn += (unsigned)ag_product_row_blocks(n_rows);
         dy += n_rows * one.n;
         dx += n_rows * one.k;
     }
@@ -124,9 +160,10 @@ void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_gr
 {
     for (uint32_t g = 0; g < groups->n_groups; g++) {
         uint64_t n_rows = ag_groups_rows(groups, g);
+        ag_product_t product = weight_grad(linear, dy, x, n_rows, exact, weight_of(dweights, g));
 
-        ag_kernel_linear_weight_grad(context, linear, dy, x, n_rows, exact, weight_of(dweights, g),
-                                     NULL);
+        product.k_varies = true;
+        ag_product_run(context, &product);
         dy += n_rows * linear->n;
         x += n_rows * linear->k;
     }
