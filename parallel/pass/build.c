@@ -97,15 +97,31 @@ static bool is_holder(const ag_holders_t *holders, uint32_t expert, uint32_t ran
     return false;
 }
 
+/* Ranks that send each other rows. */
+typedef struct exchange {
+    uint32_t *ranks; /* (n) */
+    uint32_t n, n_replicas;
+} exchange_t;
+
+static bool is_member(const exchange_t *exchange, uint32_t rank)
+{
+    for (uint32_t i = 0; i < exchange->n; i++) {
+        if (exchange->ranks[i] == rank) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The number of a place: of the holds before it, rank after rank. */
-static uint32_t place_of(const ag_holders_t *holders, const ag_replica_t *replica, uint32_t rank,
+static uint32_t place_of(const ag_holders_t *holders, const exchange_t *exchange, uint32_t rank,
                          uint32_t expert)
 {
     uint32_t place = 0;
 
-    for (uint32_t i = 0; replica->ranks[i] != rank; i++) {
+    for (uint32_t i = 0; exchange->ranks[i] != rank; i++) {
         for (uint32_t e = 0; e < holders->n_experts; e++) {
-            place += is_holder(holders, e, replica->ranks[i]);
+            place += is_holder(holders, e, exchange->ranks[i]);
         }
     }
     for (uint32_t e = 0; e < expert; e++) {
@@ -115,15 +131,16 @@ static uint32_t place_of(const ag_holders_t *holders, const ag_replica_t *replic
 }
 
 /* Where a rank's rows go: to itself where it holds the expert, else to one of the holders. */
-static void list_places(const ag_holders_t *holders, const ag_replica_t *replica, uint32_t rank,
+static void list_places(const ag_holders_t *holders, const exchange_t *exchange, uint32_t rank,
                         ag_expert_shard_t *experts)
 {
     uint32_t at = 0;
 
     for (uint32_t e = 0; e < holders->n_experts; e++) {
         for (uint32_t i = holders->begin[e]; i < holders->begin[e + 1]; i++) {
-            if (holders->ranks[i] == rank || !is_holder(holders, e, rank)) {
-                experts->places[at++] = place_of(holders, replica, holders->ranks[i], e);
+            if (is_member(exchange, holders->ranks[i]) &&
+                (holders->ranks[i] == rank || !is_holder(holders, e, rank))) {
+                experts->places[at++] = place_of(holders, exchange, holders->ranks[i], e);
             }
         }
         experts->place_begin[e + 1] = at;
@@ -133,31 +150,56 @@ static void list_places(const ag_holders_t *holders, const ag_replica_t *replica
     }
 }
 
-static ag_status_t share_experts(const ag_holders_t *holders, const ag_replica_t *replica,
-                                 uint32_t rank, ag_shard_t *shard)
+static ag_status_t share_experts(const ag_holders_t *holders, const exchange_t *exchange,
+                                 uint32_t index, ag_expert_shard_t *experts)
 {
-    ag_expert_shard_t *experts = &shard->experts;
     uint32_t n = holders->n_experts;
 
-    if (n == 0) {
-        return AG_OK;
-    }
-    experts->n_places = holders->begin[n];
+    experts->index = index;
+    experts->n_ranks = exchange->n;
+    experts->n_replicas = exchange->n_replicas;
     experts->held = calloc(n, sizeof(uint32_t));
-    experts->n_held_of = calloc(replica->n_ranks, sizeof(uint32_t));
+    experts->n_held_of = calloc(exchange->n, sizeof(uint32_t));
     experts->place_begin = calloc((size_t)n + 1, sizeof(uint32_t));
-    experts->places = calloc(experts->n_places, sizeof(uint32_t));
+    experts->places = calloc(holders->begin[n], sizeof(uint32_t));
     if (experts->held == NULL || experts->n_held_of == NULL || experts->place_begin == NULL ||
         experts->places == NULL) {
-        return ag_fail_nomem("sharing experts out", experts->n_places * sizeof(uint32_t));
+        return ag_fail_nomem("sharing experts out", holders->begin[n] * sizeof(uint32_t));
     }
-    list_places(holders, replica, rank, experts);
-    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+    list_places(holders, exchange, exchange->ranks[index], experts);
+    for (uint32_t i = 0; i < exchange->n; i++) {
         for (uint32_t e = 0; e < n; e++) {
-            experts->n_held_of[i] += is_holder(holders, e, replica->ranks[i]);
+            experts->n_held_of[i] += is_holder(holders, e, exchange->ranks[i]);
         }
+        experts->n_places += experts->n_held_of[i];
     }
     return AG_OK;
+}
+
+/* A stage's experts: over the ranks of each run of replicas that hold all of them. */
+static ag_status_t share_stage_experts(ag_build_t *build, const ag_stage_t *stage)
+{
+    exchange_t exchange = {.ranks = calloc((size_t)build->n_ranks + 1, sizeof(uint32_t))};
+    ag_status_t status = exchange.ranks == NULL
+                             ? ag_fail_nomem("sharing experts out", build->n_ranks * 4ull)
+                             : AG_OK;
+
+    for (uint32_t begin = 0, end; begin < stage->n_replicas && status == AG_OK; begin = end) {
+        end = ag_stage_experts_end(stage, begin);
+        exchange.n = 0;
+        exchange.n_replicas = end - begin;
+        for (uint32_t i = begin; i < end; i++) {
+            for (uint32_t r = 0; r < stage->replicas[i].n_ranks; r++) {
+                exchange.ranks[exchange.n++] = stage->replicas[i].ranks[r];
+            }
+        }
+        for (uint32_t i = 0; i < exchange.n && status == AG_OK; i++) {
+            status = share_experts(&stage->experts, &exchange, i,
+                                   &build->ranks[exchange.ranks[i]].shard.experts);
+        }
+    }
+    free(exchange.ranks);
+    return status;
 }
 
 static bool holds_nothing(const ag_build_t *build, uint32_t rank)
@@ -197,11 +239,7 @@ static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_rep
     for (uint32_t i = 0; i < replica->n_ranks && status == AG_OK; i++) {
         uint32_t rank = replica->ranks[i];
 
-        status = share_experts(&build->plan->stages[stage].experts, replica, rank,
-                               &build->ranks[rank].shard);
-        if (status == AG_OK) {
-            status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
-        }
+        status = ag_shard_complete(build->model->spec, &build->ranks[rank].shard);
         if (status == AG_OK && holds_nothing(build, rank)) {
             status = ag_fail(AG_ERR_INVALID,
                              "rank %u would have nothing to hold (a share of %u in %llu of stage "
@@ -235,6 +273,9 @@ ag_status_t ag_build_create(const ag_plan_t *plan, const ag_model_t *model, ag_b
         status = ag_mesh_place(plan, r, &build->ranks[r].place);
     }
     for (uint32_t s = 0; s < plan->n_stages && status == AG_OK; s++) {
+        if (plan->stages[s].experts.n_experts > 0) {
+            status = share_stage_experts(build, &plan->stages[s]);
+        }
         for (uint32_t i = 0; i < plan->stages[s].n_replicas && status == AG_OK; i++) {
             status = share_replica(build, s, &plan->stages[s].replicas[i]);
         }
@@ -323,7 +364,9 @@ static void find_bounds(const ag_build_t *build, const uint64_t *step_bounds,
         const ag_shard_t *shard = &build->ranks[r].shard;
         uint64_t n_held = shard->experts.n_held < n_used ? shard->experts.n_held : n_used;
         uint64_t tokens = bounds[AG_SIZE_TOKENS], n = shard->n_stage_ranks;
-        uint64_t sent = (tokens + n - 1) / n * n_used, received = n > 1 ? tokens * n_held : 0;
+        uint64_t sent = (tokens + n - 1) / n * n_used;
+        uint64_t received =
+            shard->experts.n_ranks > 1 ? tokens * shard->experts.n_replicas * n_held : 0;
 
         bounds[AG_SIZE_SENT] = sent > bounds[AG_SIZE_SENT] ? sent : bounds[AG_SIZE_SENT];
         bounds[AG_SIZE_RECEIVED] =

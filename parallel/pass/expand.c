@@ -333,8 +333,8 @@ static ag_status_t add_expert_buffers(expand_t *expand, uint32_t rank)
         {"routes", route_bytes, AG_SIZE_TOKENS, &state->routes},
         {"n_sent", experts->n_places * sizeof(uint32_t), AG_SIZE_ONE, &state->n_sent},
         {"sent", row_bytes, AG_SIZE_SENT, &state->sent},
-        {"n_received", (uint64_t)shard->n_stage_ranks * experts->n_held * sizeof(uint32_t),
-         AG_SIZE_ONE, &state->n_received},
+        {"n_received", (uint64_t)experts->n_ranks * experts->n_held * sizeof(uint32_t), AG_SIZE_ONE,
+         &state->n_received},
         {"received", row_bytes, AG_SIZE_RECEIVED, &state->received},
     };
     ag_status_t status = AG_OK;
@@ -365,9 +365,8 @@ static ag_status_t add_buffers(expand_t *expand, uint32_t rank)
         status = ag_program_add_buffer(expand->program, rank, "logits", logits_bytes,
                                        AG_SIZE_OUTPUTS, &state->logits);
     }
-    return status == AG_OK && shard->experts.n_places > 0 && shard->n_stage_ranks > 1
-               ? add_expert_buffers(expand, rank)
-               : status;
+    return status == AG_OK && shard->experts.n_ranks > 1 ? add_expert_buffers(expand, rank)
+                                                         : status;
 }
 
 /* The feed-forward part of a layer. */

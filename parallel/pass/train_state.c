@@ -37,6 +37,9 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
     case AG_PART_ATTN:
         return ag_block_attention(&block, part->layer, of->pending, graph);
     case AG_PART_FFN:
+        if (ag_block_is_spread(&block, part->layer)) {
+            return ag_fail(AG_ERR_UNSUPPORTED, "training of experts that ranks share out");
+        }
         return ag_block_ffn(&block, part->layer, graph);
     case AG_PART_ADD:
         return ag_block_add(&block, graph);

@@ -171,7 +171,7 @@ ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p)
         stage->replicas[0].shares[0] = 1;
     }
     if (status == AG_OK && n_experts > 0) {
-        status = ag_holders_fill(&stage->experts, n_experts, &stage->replicas[0], &n_experts);
+        status = ag_holders_fill(stage, n_experts, NULL, 1);
     }
     if (status != AG_OK) {
         ag_plan_destroy(one);

@@ -26,7 +26,7 @@ typedef struct ag_replica {
 typedef struct ag_holders {
     uint32_t n_experts; /* 0: the model has none */
     uint32_t *begin;    /* (n_experts + 1) in ranks */
-    uint32_t *ranks;    /* world ranks; of an expert one at least */
+    uint32_t *ranks;    /* world ranks, of any replica; of an expert one at least */
 } ag_holders_t;
 
 /* A run of layers, half-open. */
@@ -41,6 +41,10 @@ typedef struct ag_stage {
     ag_replica_t *replicas;
     ag_holders_t experts;
 } ag_stage_t;
+
+/** Where the run of replicas that begins at `begin` ends: together they hold every expert, and send
+ * each other rows. What is left at the end and holds fewer belongs to the last run. */
+uint32_t ag_stage_experts_end(const ag_stage_t *stage, uint32_t begin);
 
 enum { AG_SCHEDULE_CHARS = 16 };
 #define AG_SCHEDULE_DEFAULT "1f1b"
@@ -87,7 +91,7 @@ typedef struct ag_plan_opts {
     uint32_t pp;    /* stages */
     const char
         *tensor_split; /* "5,4", or "5,4;1" per stage: proportions, one per rank of the stage */
-    const char *ep;    /* ranks that share experts out; "2", or "2,1" per stage */
+    const char *ep;    /* ranks that share a copy of the experts out; "2", or "2,1" per stage */
     const char *expert_split;   /* "3,2", or "3,2;5" per stage: experts of each rank */
     const char *pipeline_split; /* "20,10": layers per stage; must add up */
     const char *max_memory;     /* "2G" or "2G,1G,…": bytes per rank, suffixes K M G T (1024) */
@@ -110,8 +114,9 @@ typedef struct ag_plan_opts {
 
 /**
  * Fill a plan from options. Ranks are numbered stage by stage; of a stage there are max(tp, ep),
- * and tp is 1 or ep, which is tp where it is not given. Layers without --pipeline-split are given
- * out evenly, the first stages getting the remainder.
+ * and tp is 1 or ep, which is tp where it is not given. In training there are tp * dp, and ep says
+ * how many of them hold a copy of the experts; without tp and dp it is dp, too. Layers without
+ * --pipeline-split are given out evenly, the first stages getting the remainder.
  * @return AG_OK; AG_ERR_INVALID with the option at fault and what would do: numbers that do not
  * parse or add up, more stages than layers, a stage without layers, a degree list whose length is
  * not the number of stages, zero shares, experts that do not add up or that the model has not, a

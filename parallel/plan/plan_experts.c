@@ -25,19 +25,68 @@ void ag_holders_fini(ag_holders_t *holders)
     *holders = (ag_holders_t){0};
 }
 
-ag_status_t ag_holders_fill(ag_holders_t *holders, uint32_t n_experts, const ag_replica_t *replica,
-                            const uint32_t *counts)
+/* The stage's rank number i, replica after replica; they have equally many. */
+static uint32_t rank_of_stage(const ag_stage_t *stage, uint32_t i)
 {
-    ag_status_t status = ag_holders_resize(holders, n_experts, n_experts);
-    uint32_t expert = 0;
+    uint32_t n_each = stage->replicas[0].n_ranks;
 
-    for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
-        for (uint32_t j = 0; j < counts[i]; j++) {
-            holders->ranks[expert++] = replica->ranks[i];
-            holders->begin[expert] = expert;
+    return stage->replicas[i / n_each].ranks[i % n_each];
+}
+
+ag_status_t ag_holders_fill(ag_stage_t *stage, uint32_t n_experts, const uint32_t *counts,
+                            uint32_t n)
+{
+    ag_holders_t *holders = &stage->experts;
+    uint32_t n_copies = stage->n_replicas * stage->replicas[0].n_ranks / n, expert = 0;
+    ag_status_t status = ag_holders_resize(holders, n_experts, (size_t)n_experts * n_copies);
+
+    for (uint32_t i = 0; status == AG_OK && i < n; i++) {
+        uint32_t count = counts != NULL ? counts[i] : n_experts / n + (i < n_experts % n);
+
+        for (uint32_t j = 0; j < count; j++, expert++) {
+            for (uint32_t copy = 0; copy < n_copies; copy++) {
+                holders->ranks[holders->begin[expert] + copy] = rank_of_stage(stage, copy * n + i);
+            }
+            holders->begin[expert + 1] = holders->begin[expert] + n_copies;
         }
     }
     return status;
+}
+
+static bool is_of_replicas(const ag_stage_t *stage, uint32_t begin, uint32_t end, uint32_t rank)
+{
+    for (uint32_t i = begin; i < end; i++) {
+        for (uint32_t j = 0; j < stage->replicas[i].n_ranks; j++) {
+            if (stage->replicas[i].ranks[j] == rank) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool hold_all(const ag_stage_t *stage, uint32_t begin, uint32_t end)
+{
+    const ag_holders_t *holders = &stage->experts;
+    bool held = true;
+
+    for (uint32_t e = 0; e < holders->n_experts && held; e++) {
+        held = false;
+        for (uint32_t i = holders->begin[e]; i < holders->begin[e + 1] && !held; i++) {
+            held = is_of_replicas(stage, begin, end, holders->ranks[i]);
+        }
+    }
+    return held;
+}
+
+uint32_t ag_stage_experts_end(const ag_stage_t *stage, uint32_t begin)
+{
+    uint32_t end = begin + 1;
+
+    while (end < stage->n_replicas && !hold_all(stage, begin, end)) {
+        end++;
+    }
+    return hold_all(stage, end, stage->n_replicas) ? end : stage->n_replicas;
 }
 
 ag_json_t *ag_plan_experts_json(const ag_plan_t *plan)
@@ -64,31 +113,29 @@ ag_json_t *ag_plan_experts_json(const ag_plan_t *plan)
 
 /* One of an expert's holders: a rank of its stage that is not yet among them. */
 static ag_status_t read_holder(const ag_json_t *json, const char *what, const char *path,
-                               const ag_replica_t *replica, const uint32_t *others,
-                               uint32_t n_others, uint32_t *rank_p)
+                               const ag_stage_t *stage, const uint32_t *others, uint32_t n_others,
+                               uint32_t *rank_p)
 {
     ag_status_t status = ag_plan_read_number(json, what, path, 0, AG_MAX_RANKS - 1, rank_p);
-    bool is_of_stage = false;
 
     if (status != AG_OK) {
         return status;
-    }
-    for (uint32_t i = 0; i < replica->n_ranks; i++) {
-        is_of_stage |= replica->ranks[i] == *rank_p;
     }
     for (uint32_t i = 0; i < n_others; i++) {
         if (others[i] == *rank_p) {
             return ag_fail(AG_ERR_INVALID, "%s: %s is %u, which stands twice", what, path, *rank_p);
         }
     }
-    return is_of_stage ? AG_OK
-                       : ag_fail(AG_ERR_INVALID, "%s: %s is %u, which is no rank of its stage",
-                                 what, path, *rank_p);
+    return is_of_replicas(stage, 0, stage->n_replicas, *rank_p)
+               ? AG_OK
+               : ag_fail(AG_ERR_INVALID, "%s: %s is %u, which is no rank of its stage", what, path,
+                         *rank_p);
 }
 
 static ag_status_t read_holders(const ag_json_t *list, const char *what, uint32_t stage,
-                                const ag_replica_t *replica, ag_holders_t *holders)
+                                ag_stage_t *of)
 {
+    ag_holders_t *holders = &of->experts;
     size_t n_ranks = 0;
     char path[PATH_BYTES];
     ag_status_t status;
@@ -116,8 +163,8 @@ static ag_status_t read_holders(const ag_json_t *list, const char *what, uint32_
 
         for (uint32_t i = 0; i < n && status == AG_OK; i++, at++) {
             snprintf(path, sizeof(path), "experts[%u].holders[%u][%u]", stage, e, i);
-            status = read_holder(ag_json_at(ranks, i), what, path, replica, holders->ranks + first,
-                                 i, &holders->ranks[at]);
+            status = read_holder(ag_json_at(ranks, i), what, path, of, holders->ranks + first, i,
+                                 &holders->ranks[at]);
         }
         holders->begin[e + 1] = at;
     }
@@ -159,8 +206,7 @@ ag_status_t ag_plan_read_experts(const ag_json_t *json, const char *what, ag_pla
         const ag_holders_t *first = &plan->stages[0].experts;
         char path[PATH_BYTES];
 
-        status = read_holders(ag_json_get(stage, "holders"), what, s, &plan->stages[s].replicas[0],
-                              &plan->stages[s].experts);
+        status = read_holders(ag_json_get(stage, "holders"), what, s, &plan->stages[s]);
         if (status == AG_OK && plan->stages[s].experts.n_experts != first->n_experts) {
             status = ag_fail(AG_ERR_INVALID,
                              "%s: experts[%u].holders has %u experts, experts[0].holders %u", what,

@@ -249,13 +249,33 @@ static ag_status_t stage_degree(const ag_plan_opts_t *opts, const parsed_t *pars
     return AG_OK;
 }
 
-/*
- * Ranks that share out a stage's experts, and how many of them each has where that was given (else
- * NULL). Its ranks share out the attention too, or one has it all: --tp is 1 or this number.
- */
+/* In inference ranks that share experts out share the attention too, or each has it all; in
+ * training they are some of all that a stage has. */
+static ag_status_t check_degree(const ag_plan_opts_t *opts, const char *option, uint32_t stage,
+                                uint32_t degree, uint32_t tp, uint32_t n_replicas)
+{
+    if (opts->sequence_tokens > 0) {
+        return tp * n_replicas % degree == 0
+                   ? AG_OK
+                   : ag_fail(AG_ERR_INVALID,
+                             "%s shares a copy of the experts of stage %u out over %u ranks, which "
+                             "does not divide the %u that it has (--tp %u, --dp %u): give a number "
+                             "that does",
+                             option, stage, degree, tp * n_replicas, tp, n_replicas);
+    }
+    return tp == 1 || tp == degree
+               ? AG_OK
+               : ag_fail(AG_ERR_INVALID,
+                         "%s shares the experts of stage %u out over %u rank%s, its attention is "
+                         "over %u: give --tp 1, or the same number for both",
+                         option, stage, degree, degree == 1 ? "" : "s", tp);
+}
+
+/* Ranks that share out a copy of a stage's experts, and how many of them each has where that was
+ * given (else NULL). */
 static ag_status_t expert_degree(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                                  const parsed_t *parsed, uint32_t stage, uint32_t tp,
-                                 uint32_t *degree_p, const uint32_t **counts_p)
+                                 uint32_t n_replicas, uint32_t *degree_p, const uint32_t **counts_p)
 {
     const ag_array_t *ep = &parsed->ep.numbers;
     size_t n_lists = parsed->expert_split.ends.n_items, n_counts = 0;
@@ -273,12 +293,6 @@ static ag_status_t expert_degree(const ag_plan_model_t *model, const ag_plan_opt
     if (degree == 0 || degree > AG_MAX_STAGE_RANKS) {
         return ag_fail(AG_ERR_INVALID, "%s gives stage %u %zu ranks: give it 1 to %d", option,
                        stage, degree, AG_MAX_STAGE_RANKS);
-    }
-    if (tp != 1 && tp != degree) {
-        return ag_fail(AG_ERR_INVALID,
-                       "%s shares the experts of stage %u out over %zu rank%s, its attention is "
-                       "over %u: give --tp 1, or the same number for both",
-                       option, stage, degree, degree == 1 ? "" : "s", tp);
     }
     if (counts != NULL && n_counts != degree) {
         return ag_fail(AG_ERR_INVALID,
@@ -298,73 +312,84 @@ static ag_status_t expert_degree(const ag_plan_model_t *model, const ag_plan_opt
     }
     *degree_p = (uint32_t)degree;
     *counts_p = counts;
-    return AG_OK;
+    return check_degree(opts, option, stage, *degree_p, tp, n_replicas);
 }
 
-static ag_status_t fill_experts(uint32_t n_experts, const uint32_t *counts,
-                                const ag_replica_t *replica, ag_holders_t *holders)
+static ag_status_t fill_replica(const ag_plan_opts_t *opts, const uint32_t *shares, uint32_t stage,
+                                uint32_t n_ranks, uint32_t *next_rank, ag_replica_t *replica)
 {
-    uint32_t even[AG_MAX_STAGE_RANKS];
-
-    for (uint32_t i = 0; i < replica->n_ranks; i++) {
-        even[i] = n_experts / replica->n_ranks + (i < n_experts % replica->n_ranks);
-    }
-    return n_experts == 0
-               ? AG_OK
-               : ag_holders_fill(holders, n_experts, replica, counts != NULL ? counts : even);
-}
-
-static ag_status_t fill_replica(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
-                                const parsed_t *parsed, uint32_t stage, uint32_t *next_rank,
-                                ag_replica_t *replica, ag_holders_t *holders)
-{
-    const uint32_t *shares = NULL, *counts = NULL;
-    uint32_t tp = 0, degree = 0;
     uint64_t sum = 0;
-    ag_status_t status = stage_degree(opts, parsed, stage, &tp, &shares);
+    ag_status_t status =
+        n_ranks > AG_MAX_RANKS - *next_rank
+            ? ag_fail(AG_ERR_INVALID,
+                      "--tp, --ep, --dp and --pp ask for more than %d ranks: give less",
+                      AG_MAX_RANKS)
+            : ag_replica_resize(replica, n_ranks);
 
-    if (status == AG_OK) {
-        status = expert_degree(model, opts, parsed, stage, tp, &degree, &counts);
-    }
-    if (status == AG_OK && degree > AG_MAX_RANKS - *next_rank) {
-        status = ag_fail(AG_ERR_INVALID,
-                         "--tp, --ep and --pp ask for more than %d ranks: give less", AG_MAX_RANKS);
-    }
-    if (status == AG_OK) {
-        status = ag_replica_resize(replica, degree);
-    }
     if (status != AG_OK) {
         return status;
     }
-    replica->tensor_ranks = tp;
-    for (uint32_t i = 0; i < degree; i++) {
+    for (uint32_t i = 0; i < n_ranks; i++) {
         replica->ranks[i] = (*next_rank)++;
-        replica->shares[i] = shares != NULL && tp == degree ? shares[i] : 1;
+        replica->shares[i] = shares != NULL ? shares[i] : 1;
         sum += replica->shares[i];
     }
-    if (sum == 0) {
-        return ag_fail(AG_ERR_INVALID,
-                       "--tensor-split %s gives nobody in stage %u a share: give one above 0",
-                       opts->tensor_split, stage);
+    return sum > 0 ? AG_OK
+                   : ag_fail(AG_ERR_INVALID,
+                             "--tensor-split %s gives nobody in stage %u a share: give one above 0",
+                             opts->tensor_split, stage);
+}
+
+/* Replicas of each stage; where nothing else says how many ranks there are, experts do. */
+static uint32_t count_replicas(const ag_plan_opts_t *opts, const parsed_t *parsed)
+{
+    const number_lists_t *splits = &parsed->expert_split;
+    uint32_t most = 1;
+
+    if (opts->dp > 0 || opts->sequence_tokens == 0 || opts->tp != NULL ||
+        opts->tensor_split != NULL) {
+        return opts->dp > 0 ? opts->dp : 1;
     }
-    return holders != NULL ? fill_experts(model->n_experts, counts, replica, holders) : AG_OK;
+    for (size_t i = 0; i < parsed->ep.numbers.n_items; i++) {
+        uint32_t n = AG_ITEMS(&parsed->ep.numbers, uint32_t)[i];
+
+        most = n > most ? n : most;
+    }
+    for (size_t i = 0; i < splits->ends.n_items && opts->ep == NULL; i++) {
+        size_t n;
+
+        list_at(splits, i, &n);
+        most = n > most ? (uint32_t)n : most;
+    }
+    return most;
 }
 
 static ag_status_t fill_stage(const ag_plan_model_t *model, const ag_plan_opts_t *opts,
                               const parsed_t *parsed, uint32_t stage, uint32_t *next_rank,
                               ag_stage_t *filled)
 {
-    uint32_t n_replicas = opts->dp > 0 ? opts->dp : 1;
-    ag_status_t status =
-        n_replicas <= AG_MAX_REPLICAS
-            ? ag_stage_resize(filled, n_replicas)
-            : ag_fail(AG_ERR_INVALID, "--dp %u: give at most %d", opts->dp, AG_MAX_REPLICAS);
+    const uint32_t *shares = NULL, *counts = NULL;
+    uint32_t n_replicas = count_replicas(opts, parsed), tp = 0, degree = 0, n_ranks;
+    ag_status_t status = stage_degree(opts, parsed, stage, &tp, &shares);
 
-    for (uint32_t i = 0; i < n_replicas && status == AG_OK; i++) {
-        status = fill_replica(model, opts, parsed, stage, next_rank, &filled->replicas[i],
-                              i == 0 ? &filled->experts : NULL);
+    if (status == AG_OK && n_replicas > AG_MAX_REPLICAS) {
+        status = ag_fail(AG_ERR_INVALID, "--dp %u: give at most %d", n_replicas, AG_MAX_REPLICAS);
     }
-    return status;
+    if (status == AG_OK) {
+        status = expert_degree(model, opts, parsed, stage, tp, n_replicas, &degree, &counts);
+    }
+    n_ranks = opts->sequence_tokens > 0 ? tp : degree;
+    if (status == AG_OK) {
+        status = ag_stage_resize(filled, n_replicas);
+    }
+    for (uint32_t i = 0; i < n_replicas && status == AG_OK; i++) {
+        status = fill_replica(opts, tp == n_ranks ? shares : NULL, stage, n_ranks, next_rank,
+                              &filled->replicas[i]);
+        filled->replicas[i].tensor_ranks = tp;
+    }
+    return status == AG_OK && model->n_experts > 0
+               ? ag_holders_fill(filled, model->n_experts, counts, degree)
+               : status;
 }
 
 static ag_status_t fill_layers(const ag_plan_model_t *model, const ag_plan_opts_t *opts,

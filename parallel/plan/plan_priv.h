@@ -47,9 +47,10 @@ ag_status_t ag_replica_resize(ag_replica_t *replica, uint32_t n_ranks);
 ag_status_t ag_holders_resize(ag_holders_t *holders, uint32_t n_experts, size_t n_ranks);
 void ag_holders_fini(ag_holders_t *holders);
 
-/** Experts one after the other: counts (n_ranks of the replica) of them for each of its ranks. */
-ag_status_t ag_holders_fill(ag_holders_t *holders, uint32_t n_experts, const ag_replica_t *replica,
-                            const uint32_t *counts);
+/** Experts one after the other: counts (n) of them for each of n ranks of the stage, and so on for
+ * the next n until all its ranks, replica after replica, hold some; NULL: as evenly as can be. */
+ag_status_t ag_holders_fill(ag_stage_t *stage, uint32_t n_experts, const uint32_t *counts,
+                            uint32_t n);
 
 /** A whole number from least to most; `what` is the file, `path` the member's place in it. */
 ag_status_t ag_plan_read_number(const ag_json_t *json, const char *what, const char *path,

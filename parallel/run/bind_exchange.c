@@ -167,7 +167,7 @@ static ag_status_t enter_numbers(void *arg, const ag_run_t *run)
     const ag_shard_t *shard = my_shard(task->staged.job);
     uint32_t n_places = shard->experts.n_places, *all = all_numbers(task, run);
 
-    memcpy(all + (uint64_t)shard->stage_index * n_places, task->hosts[0], n_places * sizeof(*all));
+    memcpy(all + (uint64_t)shard->experts.index * n_places, task->hosts[0], n_places * sizeof(*all));
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         task->counts[r] = n_places;
     }
@@ -196,7 +196,7 @@ static ag_status_t bring_own_numbers(void *arg, const ag_run_t *run)
     exchange_task_t *task = arg;
     const ag_shard_t *shard = my_shard(task->staged.job);
     const ag_expert_shard_t *experts = &shard->experts;
-    const uint32_t *mine = all_numbers(task, run) + place_of(experts, shard->stage_index);
+    const uint32_t *mine = all_numbers(task, run) + place_of(experts, experts->index);
     size_t bytes = experts->n_held * sizeof(*mine);
 
     for (uint32_t r = 0; r < task->n_ranks; r++) {

@@ -32,7 +32,7 @@ static void count_rows(segment_task_t *task)
     task->run.n_sent = (end - begin) * ag_spec_experts(build->model->spec).n_used;
     if (task->has_received) {
         ag_groups_t received = {.n_groups = shard->experts.n_held,
-                                .n_sources = shard->n_stage_ranks,
+                                .n_sources = shard->experts.n_ranks,
                                 .counts = (const uint32_t *)(const void *)task->received};
 
         task->run.n_received = ag_groups_all_rows(&received);

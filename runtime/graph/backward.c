@@ -143,9 +143,9 @@ bool ag_backward_wants(const ag_backward_t *backward, int32_t value)
     return backward->is_inner[value] || said_of(backward, value) != NULL;
 }
 
-int32_t ag_backward_grad(ag_backward_t *backward, int32_t value)
+int32_t ag_backward_grad_of_width(ag_backward_t *backward, int32_t value, uint32_t width)
 {
-    const ag_value_t *of = ag_graph_get(backward->forward, value);
+    ag_counter_t counter = ag_graph_get(backward->forward, value)->counter;
     const ag_backward_grad_t *said = said_of(backward, value);
 
     if (backward->grads[value] == AG_NO_VALUE) {
@@ -154,9 +154,14 @@ int32_t ag_backward_grad(ag_backward_t *backward, int32_t value)
                                                      : AG_INTERNAL;
 
         backward->grads[value] =
-            made(backward, ag_graph_value(backward->graph, of->counter, of->width, buffer));
+            made(backward, ag_graph_value(backward->graph, counter, width, buffer));
     }
     return backward->grads[value];
+}
+
+int32_t ag_backward_grad(ag_backward_t *backward, int32_t value)
+{
+    return ag_backward_grad_of_width(backward, value, ag_graph_width(backward->forward, value));
 }
 
 int32_t ag_backward_target(ag_backward_t *backward, int32_t value, bool *adds_p)
@@ -188,21 +193,52 @@ void ag_backward_settle(ag_backward_t *backward, int32_t value, int32_t fresh)
     }
 }
 
+/* n floats of gradients in a buffer. */
+static int32_t floats_of(ag_backward_t *backward, int32_t buffer, uint64_t begin_bytes, uint64_t n)
+{
+    if (n > UINT32_MAX && backward->status == AG_OK) {
+        backward->status = ag_fail(AG_ERR_UNSUPPORTED,
+                                   "weights of %llu elements on one rank: split them over more",
+                                   (unsigned long long)n);
+    }
+    return made(backward,
+                ag_graph_value_at(backward->graph, AG_COUNT_ONE, (uint32_t)n, buffer, begin_bytes));
+}
+
 int32_t ag_backward_param(ag_backward_t *backward, int32_t param)
 {
-    int32_t buffer = AG_INTERNAL;
-    uint64_t begin_bytes = 0;
+    uint64_t stride;
 
-    if (param != AG_NO_PARAM) {
-        backward->opts->find_grad(backward->opts->arg, param, &buffer, &begin_bytes);
-    }
+    return param == AG_NO_PARAM ? AG_NO_VALUE : ag_backward_params(backward, param, 1, &stride);
+}
+
+int32_t ag_backward_params(ag_backward_t *backward, int32_t first, uint32_t n, uint64_t *stride_p)
+{
+    const ag_graph_param_t *param = &backward->opts->params[first];
+    int32_t buffer = AG_INTERNAL;
+    uint64_t begin_bytes = 0, last_bytes = 0, stride_bytes = 0;
+
+    backward->opts->find_grad(backward->opts->arg, first, &buffer, &begin_bytes);
     if (buffer == AG_INTERNAL) {
         return AG_NO_VALUE;
     }
-    return made(backward, ag_graph_value_at(backward->graph, AG_COUNT_ONE,
-                                            (uint32_t)(backward->opts->params[param].rows *
-                                                       backward->opts->params[param].cols),
-                                            buffer, begin_bytes));
+    last_bytes = begin_bytes;
+    for (uint32_t i = 1; i < n; i++) {
+        int32_t other = AG_INTERNAL;
+        uint64_t at_bytes = 0;
+
+        backward->opts->find_grad(backward->opts->arg, first + (int32_t)i, &other, &at_bytes);
+        stride_bytes = i == 1 ? at_bytes - last_bytes : stride_bytes;
+        if ((other != buffer || at_bytes != last_bytes + stride_bytes) &&
+            backward->status == AG_OK) {
+            backward->status =
+                ag_fail(AG_ERR_UNSUPPORTED, "gradients of alike weights do not lie together");
+        }
+        last_bytes = at_bytes;
+    }
+    *stride_p = stride_bytes / sizeof(float);
+    return floats_of(backward, buffer, begin_bytes,
+                     (n - 1) * *stride_p + param->rows * param->cols);
 }
 
 /* Which values the segment itself makes, which gradients stand already, and where the cut is. */

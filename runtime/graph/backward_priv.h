@@ -23,6 +23,9 @@ int32_t ag_backward_read(ag_backward_t *backward, int32_t value);
 /** Its gradient, complete: to be read. */
 int32_t ag_backward_grad(ag_backward_t *backward, int32_t value);
 
+/** The same of a value of which only some columns have one: routes, whose experts are numbers. */
+int32_t ag_backward_grad_of_width(ag_backward_t *backward, int32_t value, uint32_t width);
+
 /** Does anybody ask for its gradient? */
 bool ag_backward_wants(const ag_backward_t *backward, int32_t value);
 
@@ -36,6 +39,9 @@ void ag_backward_settle(ag_backward_t *backward, int32_t value, int32_t fresh);
 
 /** Where a weight's gradient is added up; AG_NO_VALUE: nobody wants it, or there is no weight. */
 int32_t ag_backward_param(ag_backward_t *backward, int32_t param);
+
+/** The same of n weights alike, in one value. @param stride_p  out: floats from one to the next. */
+int32_t ag_backward_params(ag_backward_t *backward, int32_t first, uint32_t n, uint64_t *stride_p);
 
 /** A value of the graph that is being written. */
 int32_t ag_backward_value(ag_backward_t *backward, ag_counter_t counter, uint32_t width);

@@ -127,6 +127,8 @@ typedef struct ag_node {
             uint32_t n_groups, n_sources; /* of the counts */
             uint32_t n_used, n_experts;   /* for the cost: each row uses some of all */
             bool back;                    /* REGROUP */
+            uint64_t
+                grad_stride; /* GROUPED_LINEAR_WEIGHT_GRAD: floats from a group's to the next */
         } groups;
         ag_self_attention_t self_attention;
         ag_loss_t loss;

@@ -118,7 +118,9 @@ ag_node_scratch_fn_t ag_self_attention_scratch, ag_train_linear_scratch;
 
 /* rules.c's. */
 ag_node_backward_fn_t ag_linear_backward, ag_norm_backward, ag_add_backward, ag_rope_backward,
-    ag_self_attention_backward, ag_glu_backward, ag_embed_backward, ag_select_backward;
+    ag_self_attention_backward, ag_glu_backward, ag_embed_backward, ag_select_backward,
+    ag_grouped_linear_backward, ag_regroup_backward, ag_permute_backward, ag_combine_backward,
+    ag_route_backward;
 
 /* nodes_experts.c's part of the table. */
 ag_node_infer_fn_t ag_route_infer, ag_count_rows_infer, ag_permute_infer, ag_regroup_infer,
@@ -127,3 +129,13 @@ ag_node_run_fn_t ag_route_run, ag_count_rows_run, ag_permute_run, ag_regroup_run
     ag_grouped_linear_run, ag_combine_run;
 ag_node_cost_fn_t ag_grouped_linear_cost;
 ag_node_scratch_fn_t ag_places_scratch, ag_regroup_scratch, ag_linear_scratch;
+
+/* nodes_experts_grad.c's. */
+ag_node_infer_fn_t ag_route_grad_infer, ag_permute_grad_infer, ag_combine_grad_infer,
+    ag_grouped_linear_grad_infer, ag_grouped_linear_weight_grad_infer;
+ag_node_run_fn_t ag_route_grad_run, ag_permute_grad_run, ag_combine_grad_run,
+    ag_grouped_linear_grad_run, ag_grouped_linear_weight_grad_run;
+ag_node_scratch_fn_t ag_grouped_linear_weight_grad_scratch;
+
+/** Are a node's counts of as many groups and sources as it says? */
+bool ag_node_counts_fit(const ag_graph_t *graph, const ag_node_t *node);

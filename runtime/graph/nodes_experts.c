@@ -115,11 +115,16 @@ uint64_t ag_places_scratch(const ag_graph_t *graph, const ag_node_t *node,
 
 /* REGROUP: (copies, width), counts -> the same rows, group after group; or back */
 
-static bool counts_fit(const ag_graph_t *graph, const ag_node_t *node)
+bool ag_node_counts_fit(const ag_graph_t *graph, const ag_node_t *node)
 {
     return counter_of(graph, node->in[1]) == AG_COUNT_ONE &&
            ag_graph_width(graph, node->in[1]) ==
-               (uint64_t)node->attr.groups.n_groups * node->attr.groups.n_sources &&
+               (uint64_t)node->attr.groups.n_groups * node->attr.groups.n_sources;
+}
+
+static bool counts_fit(const ag_graph_t *graph, const ag_node_t *node)
+{
+    return ag_node_counts_fit(graph, node) &&
            counter_of(graph, node->in[0]) == counter_of(graph, node->out);
 }
 
@@ -193,9 +198,9 @@ void ag_grouped_linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     if (node->in[2] != AG_NO_VALUE) {
         linear.prepared = ag_run_data(run, context, node->in[2]);
     }
-    ag_kernel_group_linear(context, &groups, &linear, &weights,
-                           ag_run_data(run, context, node->in[0]), run->graph->exact,
-                           ag_run_data(run, context, node->out));
+    (run->graph->trains ? ag_kernel_train_group_linear : ag_kernel_group_linear)(
+        context, &groups, &linear, &weights, ag_run_data(run, context, node->in[0]),
+        run->graph->exact, ag_run_data(run, context, node->out));
 }
 
 /* Rows meet experts alike: of all copies an expert has its part, and one that no row of the step

@@ -139,3 +139,75 @@ void ag_select_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_backward_add(backward, &grad);
     ag_backward_settle(backward, node->in[0], grad.out);
 }
+
+/* As LINEAR's, for each group by its own weight. */
+void ag_grouped_linear_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_GROUPED_LINEAR_GRAD);
+    ag_node_t weight = ag_backward_node(node, AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD);
+
+    weight.out = ag_backward_params(backward, node->weight, node->attr.groups.n_groups,
+                                    &weight.attr.groups.grad_stride);
+    weight.in[0] = grad.in[0] = ag_backward_grad(backward, node->out);
+    weight.in[1] = grad.in[1] = ag_backward_read(backward, node->in[1]);
+    if (weight.out != AG_NO_VALUE) {
+        weight.in[2] = ag_backward_read(backward, node->in[0]);
+        weight.adds = true;
+        ag_backward_add(backward, &weight);
+    }
+    if (ag_backward_wants(backward, node->in[0])) {
+        grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
+        ag_backward_add(backward, &grad);
+    }
+}
+
+/* Blocks of rows go back to where they were. */
+void ag_regroup_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_REGROUP);
+
+    grad.attr.groups.back = !node->attr.groups.back;
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[1]);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+}
+
+/* A row is the sum of its copies' gradients. */
+void ag_permute_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_PERMUTE_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[1]);
+    grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
+    ag_backward_add(backward, &grad);
+}
+
+/* y = sum of weight * copy: each copy's, and each weight's, which no other node has a part of */
+void ag_combine_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_COMBINE_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.in[2] = ag_backward_read(backward, node->in[1]);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    grad.more[0] = ag_backward_grad_of_width(backward, node->in[1], node->attr.places.n_used);
+    backward->has_grad[node->in[1]] = true;
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+}
+
+/* Of the weights of those experts that a row uses. */
+void ag_route_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_ROUTE_GRAD);
+
+    grad.in[0] = ag_backward_grad_of_width(backward, node->out, node->attr.route.n_used);
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.in[2] = ag_backward_read(backward, node->out);
+    grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
+    ag_backward_add(backward, &grad);
+}

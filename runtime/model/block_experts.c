@@ -4,7 +4,7 @@
 bool ag_block_is_spread(const ag_block_t *block, uint32_t layer)
 {
     return ag_spec_layer(block->model->spec, layer)->n_experts > 0 &&
-           block->shard->n_stage_ranks > 1;
+           block->shard->experts.n_ranks > 1;
 }
 
 static ag_places_t places_of(const ag_emit_t *emit, uint32_t layer)
@@ -95,26 +95,27 @@ static int32_t add_grouped(ag_emit_t *emit, const ag_node_t *like, ag_role_t rol
     return y;
 }
 
-/* copies = what the experts make of them: rows lie expert after expert, as counts say. */
+/* results = what the experts make of copies: rows lie expert after expert, as counts say. */
 static void add_experts(ag_emit_t *emit, const ag_node_t *like, ag_counter_t counter,
-                        int32_t copies)
+                        int32_t copies, int32_t results)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, like->layer);
     uint32_t width = kind->ffn_width;
     int32_t gate = ag_emit_value(emit, counter, width, AG_INTERNAL);
     int32_t up = ag_emit_value(emit, counter, width, AG_INTERNAL);
+    int32_t product = emit->block->trains ? ag_emit_value(emit, counter, width, AG_INTERNAL) : gate;
 
     add_grouped(emit, like, AG_ROLE_EXPERT_GATE, width, spec->hidden, copies, gate);
     add_grouped(emit, like, AG_ROLE_EXPERT_UP, width, spec->hidden, copies, up);
     ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_GLU,
                                     .layer = like->layer,
                                     .in = {gate, up},
-                                    .out = gate,
+                                    .out = product,
                                     .weight = AG_NO_PARAM,
                                     .bias = AG_NO_PARAM,
                                     .attr.act = kind->ffn_act});
-    add_grouped(emit, like, AG_ROLE_EXPERT_DOWN, spec->hidden, width, gate, copies);
+    add_grouped(emit, like, AG_ROLE_EXPERT_DOWN, spec->hidden, width, product, results);
 }
 
 static ag_node_t groups_node(const ag_emit_t *emit, uint32_t layer, uint32_t n_sources,
@@ -156,11 +157,14 @@ ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer)
     int32_t counts =
         ag_emit_value(emit, AG_COUNT_ONE, emit->block->shard->experts.n_places, AG_INTERNAL);
     int32_t copies = ag_emit_value(emit, AG_COUNT_SENT, ag_emit_spec(emit)->hidden, AG_INTERNAL);
+    int32_t results = emit->block->trains ? ag_emit_value(emit, AG_COUNT_SENT,
+                                                          ag_emit_spec(emit)->hidden, AG_INTERNAL)
+                                          : copies;
     ag_node_t like = groups_node(emit, layer, 1, counts);
 
     add_routing(emit, layer, routes, counts, copies);
-    add_experts(emit, &like, AG_COUNT_SENT, copies);
-    add_combining(emit, layer, copies, routes);
+    add_experts(emit, &like, AG_COUNT_SENT, copies, results);
+    add_combining(emit, layer, results, routes);
     return emit->status;
 }
 
@@ -180,11 +184,11 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
     ag_emit_t emit = ag_emit_begin(block, graph);
     const ag_shard_t *shard = block->shard;
     uint32_t hidden = ag_emit_spec(&emit)->hidden;
-    int32_t counts = ag_emit_value(&emit, AG_COUNT_ONE,
-                                   shard->n_stage_ranks * shard->experts.n_held, block->n_received);
+    int32_t counts = ag_emit_value(
+        &emit, AG_COUNT_ONE, shard->experts.n_ranks * shard->experts.n_held, block->n_received);
     int32_t received = ag_emit_value(&emit, AG_COUNT_RECEIVED, hidden, block->received);
     int32_t rows = ag_emit_value(&emit, AG_COUNT_RECEIVED, hidden, AG_INTERNAL);
-    ag_node_t node = groups_node(&emit, layer, shard->n_stage_ranks, counts), like = node;
+    ag_node_t node = groups_node(&emit, layer, shard->experts.n_ranks, counts), like = node;
 
     if (shard->experts.n_held == 0) {
         return emit.status;
@@ -193,7 +197,7 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
     node.in[0] = received;
     node.out = rows;
     ag_emit_node(&emit, &node);
-    add_experts(&emit, &like, AG_COUNT_RECEIVED, rows);
+    add_experts(&emit, &like, AG_COUNT_RECEIVED, rows, rows);
     node.in[0] = rows;
     node.out = received;
     node.attr.groups.back = true;

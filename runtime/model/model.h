@@ -31,14 +31,17 @@ typedef struct ag_layer_shard {
     uint32_t *kv_head;             /* (heads held) index among the KV heads held */
 } ag_layer_shard_t;
 
-/* Who holds the experts of a stage's layers; a place is an expert on one of its ranks. */
+/* Who holds the experts of a stage's layers; a place is an expert on one of the ranks. */
 typedef struct ag_expert_shard {
     uint32_t n_held;
-    uint32_t *held;        /* (n_held) ascending */
-    uint32_t *n_held_of;   /* (n_stage_ranks) of each rank, this one too */
-    uint32_t n_places;     /* the sum of those: rank after rank, each one's experts ascending */
-    uint32_t *place_begin; /* (experts + 1) in places */
-    uint32_t *places;      /* that this rank's rows go to: its own, or all */
+    uint32_t *held;          /* (n_held) ascending */
+    uint32_t index, n_ranks; /* among the ranks that send each other rows: of one replica, or
+                                several */
+    uint32_t n_replicas;     /* that these are of */
+    uint32_t *n_held_of;     /* (n_ranks) of each rank, this one too */
+    uint32_t n_places;       /* the sum of those: rank after rank, each one's experts ascending */
+    uint32_t *place_begin;   /* (experts + 1) in places */
+    uint32_t *places;        /* that this rank's rows go to: its own, or all */
 } ag_expert_shard_t;
 
 /* One rank's part of a stage. */

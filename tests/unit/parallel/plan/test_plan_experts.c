@@ -1,5 +1,6 @@
 /* Who holds which expert: from options, and in a plan's JSON. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,49 @@ Test(plan_experts, a_split_gives_each_rank_its_number)
     ag_plan_destroy(plan);
 }
 
+Test(plan_experts, in_training_some_of_all_ranks_hold_a_copy)
+{
+    static const struct {
+        ag_plan_opts_t opts;
+        const char *holders;
+        uint32_t n_replicas, end; /* of the first run of replicas that exchange rows */
+    } cases[] = {
+        {{.sequence_tokens = 8}, "[[0], [0], [0], [0], [0]]", 1, 1},
+        {{.sequence_tokens = 8, .ep = "2"}, "[[0], [0], [0], [1], [1]]", 2, 2},
+        {{.sequence_tokens = 8, .expert_split = "1,4"}, "[[0], [1], [1], [1], [1]]", 2, 2},
+        {{.sequence_tokens = 8, .dp = 2}, "[[0, 1], [0, 1], [0, 1], [0, 1], [0, 1]]", 2, 1},
+        {{.sequence_tokens = 8, .tp = "2"}, "[[0], [0], [0], [1], [1]]", 1, 1},
+        {{.sequence_tokens = 8, .tp = "2", .dp = 2},
+         "[[0, 2], [0, 2], [0, 2], [1, 3], [1, 3]]",
+         2,
+         1},
+        {{.sequence_tokens = 8, .tp = "2", .dp = 2, .ep = "1"},
+         "[[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]",
+         2,
+         1},
+        {{.sequence_tokens = 8, .tp = "2", .dp = 3, .ep = "3"},
+         "[[0, 3], [0, 3], [1, 4], [1, 4], [2, 5]]",
+         3,
+         3},
+        {{.sequence_tokens = 8, .dp = 5, .ep = "5", .global_batch_size = 5},
+         "[[0], [1], [2], [3], [4]]",
+         5,
+         5},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ag_plan_t *plan = make(&cases[i].opts);
+        char expected[160], *text = plan_text(plan);
+
+        snprintf(expected, sizeof(expected), "\"experts\": [{\"holders\": %s}]", cases[i].holders);
+        cr_expect_not_null(strstr(text, expected), "case %zu: %s", i, text);
+        free(text);
+        cr_expect_eq(plan->stages[0].n_replicas, cases[i].n_replicas, "case %zu", i);
+        cr_expect_eq(ag_stage_experts_end(&plan->stages[0], 0), cases[i].end, "case %zu", i);
+        ag_plan_destroy(plan);
+    }
+}
+
 Test(plan_experts, what_does_not_add_up_is_one_line)
 {
     static const struct {
@@ -104,6 +148,8 @@ Test(plan_experts, what_does_not_add_up_is_one_line)
         {{.ep = "3", .expert_split = "3,2"}, "2 counts", "3 ranks"},
         {{.tp = "2", .ep = "3"}, "3 ranks", "over 2"},
         {{.tp = "2", .ep = "1"}, "1 rank,", "over 2"},
+        {{.sequence_tokens = 8, .tp = "2", .dp = 2, .ep = "3"}, "over 3 ranks", "divide the 4"},
+        {{.sequence_tokens = 8, .ep = "2", .micro_batches = "1,2"}, "--micro-batches", "1 and 2"},
         {{.ep = "0"}, "--ep", "0 ranks"},
         {{.ep = "255"}, "--ep", "255 ranks"},
         {{.ep = "x"}, "--ep", "whole number"},

@@ -178,6 +178,15 @@ Test(train, replicas_follow_it)
     check_curve("/tiny/llama", (ag_plan_opts_t){.dp = 2, .pp = 2}, 4, 2e-5, "dp 2, pp 2");
 }
 
+Test(train, models_with_experts_follow_it)
+{
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.micro_batch_size = 2}, 1, 2e-5, "experts");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.micro_batch_size = 1, .recompute = true}, 1,
+                2e-5, "experts, recomputed");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.pp = 2}, 2, 2e-5, "experts, pp 2");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.dp = 2}, 2, 2e-5, "experts, dp 2");
+}
+
 Test(train, ranks_of_a_layer_follow_it)
 {
     check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "6,3"}, 2, 2e-5, "tp 2, 6:3");

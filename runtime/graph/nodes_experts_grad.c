@@ -1,0 +1,165 @@
+/* Gradients of the operators of several experts: shape and work. What they compute is said in
+ * runtime/kernel/train.h. */
+#include "runtime/graph/graph_priv.h"
+
+static bool has_shape(const ag_graph_t *graph, int32_t value, ag_counter_t counter, uint64_t width)
+{
+    return ag_graph_get(graph, value)->counter == counter && ag_graph_width(graph, value) == width;
+}
+
+static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
+{
+    return ag_graph_get(graph, value)->counter;
+}
+
+/* ROUTE_GRAD: dweights (rows, used), scores (rows, experts), routes -> dscores */
+
+bool ag_route_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_route_t *route = &node->attr.route;
+    ag_counter_t counter = counter_of(graph, node->out);
+
+    (void)params;
+    *width_p = route->n_experts;
+    return has_shape(graph, node->in[0], counter, route->n_used) &&
+           has_shape(graph, node->in[1], counter, route->n_experts) &&
+           has_shape(graph, node->in[2], counter, ag_route_width(route->n_used));
+}
+
+void ag_route_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    ag_kernel_route_grad(context, &node->attr.route, ag_run_data(run, context, node->in[1]),
+                         ag_run_data(run, context, node->in[2]),
+                         ag_run_data(run, context, node->in[0]), ag_run_rows(run, node->in[1]),
+                         node->adds, ag_run_data(run, context, node->out));
+}
+
+/* PERMUTE_GRAD: dcopies (copies, width), routes -> dx (rows, width) */
+
+bool ag_permute_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                           const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return counter_of(graph, node->in[0]) == AG_COUNT_SENT &&
+           has_shape(graph, node->in[1], counter_of(graph, node->out),
+                     ag_route_width(node->attr.places.n_used));
+}
+
+void ag_permute_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                         const ag_kernel_context_t *context)
+{
+    ag_kernel_permute_grad(context, &node->attr.places, ag_run_data(run, context, node->in[1]),
+                           ag_run_rows(run, node->in[1]), ag_run_data(run, context, node->in[0]),
+                           ag_graph_width(run->graph, node->in[0]), node->adds,
+                           ag_run_data(run, context, node->out));
+}
+
+/* COMBINE_GRAD: dy (rows, width), results (copies, width), routes -> dresults, dweights (rows,
+ * used) */
+
+bool ag_combine_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                           const ag_graph_param_t *params, uint32_t *width_p)
+{
+    uint32_t n_used = node->attr.places.n_used;
+    ag_counter_t counter = counter_of(graph, node->in[0]);
+
+    (void)params;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return has_shape(graph, node->in[1], AG_COUNT_SENT, *width_p) &&
+           has_shape(graph, node->in[2], counter, ag_route_width(n_used)) &&
+           counter_of(graph, node->out) == AG_COUNT_SENT && node->more[0] != AG_NO_VALUE &&
+           has_shape(graph, node->more[0], counter, n_used);
+}
+
+void ag_combine_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                         const ag_kernel_context_t *context)
+{
+    ag_kernel_combine_grad(
+        context, &node->attr.places, ag_run_data(run, context, node->in[2]),
+        ag_run_rows(run, node->in[2]), ag_run_data(run, context, node->in[1]),
+        ag_run_data(run, context, node->in[0]), ag_graph_width(run->graph, node->in[0]),
+        ag_run_data(run, context, node->out), ag_run_data(run, context, node->more[0]));
+}
+
+/* GROUPED_LINEAR_GRAD: dy (copies, n), counts -> dx (copies, k) */
+
+bool ag_grouped_linear_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                                  const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_graph_param_t *first = &params[node->weight];
+
+    *width_p = (uint32_t)first->cols;
+    return ag_node_counts_fit(graph, node) &&
+           has_shape(graph, node->in[0], counter_of(graph, node->out), first->rows);
+}
+
+void ag_grouped_linear_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                                const ag_kernel_context_t *context)
+{
+    ag_groups_t groups = ag_node_groups(run, node, context, node->in[1]);
+    ag_linear_t linear = ag_node_linear(run->params, node);
+    ag_group_weights_t weights = {
+        .first = (const unsigned char *)&run->params[node->weight].data,
+        .stride_bytes = sizeof(ag_graph_param_t),
+    };
+
+    ag_kernel_group_input_grad(context, &groups, &linear, &weights,
+                               ag_run_data(run, context, node->in[0]), run->graph->exact,
+                               node->adds, ag_run_data(run, context, node->out));
+}
+
+/* GROUPED_LINEAR_WEIGHT_GRAD: dy (copies, n), counts, x (copies, k) -> added to the groups'
+ * dweights, which lie grad_stride floats apart in one value */
+
+bool ag_grouped_linear_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_graph_param_t *first = &params[node->weight];
+    uint32_t n_groups = node->attr.groups.n_groups;
+
+    *width_p =
+        (uint32_t)((n_groups - 1) * node->attr.groups.grad_stride + first->rows * first->cols);
+    return n_groups > 0 && ag_node_counts_fit(graph, node) &&
+           has_shape(graph, node->in[0], counter_of(graph, node->in[2]), first->rows) &&
+           ag_graph_width(graph, node->in[2]) == first->cols &&
+           counter_of(graph, node->out) == AG_COUNT_ONE;
+}
+
+/* The groups' pointers stand behind what the products take. */
+static uint64_t pointers_offset(void)
+{
+    enum { ALIGN_BYTES = 64 };
+
+    return (ag_train_linear_scratch_bytes() + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
+uint64_t ag_grouped_linear_weight_grad_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                                               const ag_graph_param_t *params)
+{
+    (void)graph;
+    (void)params;
+    return pointers_offset() + node->attr.groups.n_groups * sizeof(float *);
+}
+
+void ag_grouped_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                                       const ag_kernel_context_t *context)
+{
+    ag_groups_t groups = ag_node_groups(run, node, context, node->in[1]);
+    ag_linear_t linear = ag_node_linear(run->params, node);
+    float **pointers = (float **)(void *)((unsigned char *)context->scratch + pointers_offset());
+    float *first = ag_run_data(run, context, node->out);
+    ag_group_weights_t dweights = {
+        .first = (const unsigned char *)pointers,
+        .stride_bytes = sizeof(*pointers),
+    };
+
+    for (uint32_t g = 0; g < groups.n_groups; g++) {
+        pointers[g] = first + g * node->attr.groups.grad_stride;
+    }
+    ag_kernel_group_weight_grad(context, &groups, &linear, &dweights,
+                                ag_run_data(run, context, node->in[0]),
+                                ag_run_data(run, context, node->in[2]), run->graph->exact);
+}
