@@ -91,5 +91,7 @@ static inline void ag_self_clear_behind(const ag_self_work_t *work, unsigned cha
 {
     size_t bytes = ag_product_element_bytes(work->kind);
 
-    memset(row + seen * bytes, 0, (n_keys - seen) * bytes);
+    if (seen < n_keys) {
+        memset(row + seen * bytes, 0, (n_keys - seen) * bytes);
+    }
 }

@@ -105,14 +105,26 @@ AG_INLINE ag_vec_f_t first_lanes(ag_vec_f_t v, uint64_t n)
 AG_INLINE float exps(const ag_exps_t *args, const float *x, uint64_t n, float *y, uint16_t *halves)
 {
     ag_vec_f_t scale = ag_vec_splat_f(args->scale), shift = ag_vec_splat_f(-args->shift);
-    ag_vec_f_t sum = ag_vec_splat_f(0);
+    ag_vec_f_t factor = ag_vec_splat_f(args->factor), sum = ag_vec_splat_f(0);
+    uint64_t i = 0;
 
-    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
-        ag_vec_f_t e = ag_vec_exp(ag_vec_fma(load(x + i, n - i), scale, shift)) * args->factor;
+    for (; i + AG_VEC_LANES <= n; i += AG_VEC_LANES) {
+        ag_vec_f_t e = ag_vec_exp(ag_vec_fma(ag_vec_load_f(x + i), scale, shift)) * factor;
 
-        sum += n - i < AG_VEC_LANES ? first_lanes(e, n - i) : e;
+        sum += e;
         if (y != NULL) {
-            store(y + i, n - i, e);
+            ag_vec_store_f(y + i, e);
+        }
+        if (halves != NULL) {
+            ag_vec_store_bf16(halves + i, e);
+        }
+    }
+    if (i < n) {
+        ag_vec_f_t e = ag_vec_exp(ag_vec_fma(load_rest(x + i, n - i), scale, shift)) * factor;
+
+        sum += first_lanes(e, n - i);
+        if (y != NULL) {
+            store_rest(y + i, n - i, e);
         }
         if (halves != NULL) {
             store_bf16(halves + i, n - i, e);
@@ -131,24 +143,24 @@ float AG_ISA_FN(ag_exps_bf16)(const ag_exps_t *args, const float *x, uint64_t n,
     return exps(args, x, n, NULL, y);
 }
 
-AG_INLINE void slopes(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t i,
-                      uint64_t n, ag_vec_f_t *p, ag_vec_f_t *ds)
+AG_INLINE ag_vec_f_t slopes(const ag_slopes_t *args, ag_vec_f_t score, ag_vec_f_t dp,
+                            ag_vec_f_t *weight)
 {
     ag_vec_f_t scale = ag_vec_splat_f(args->scale), shift = ag_vec_splat_f(-args->lse);
 
-    *p = ag_vec_exp(ag_vec_fma(load(scores + i, n - i), scale, shift));
-    *ds = *p * (load(dp + i, n - i) - args->mean) * scale;
+    *weight = ag_vec_exp(ag_vec_fma(score, scale, shift));
+    return *weight * (dp - args->mean) * scale;
 }
 
 void AG_ISA_FN(ag_slopes)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,
                           float *p, float *ds)
 {
     for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
-        ag_vec_f_t weights, grads;
+        ag_vec_f_t weight, slope;
 
-        slopes(args, scores, dp, i, n, &weights, &grads);
-        store(p + i, n - i, weights);
-        store(ds + i, n - i, grads);
+        slope = slopes(args, load(scores + i, n - i), load(dp + i, n - i), &weight);
+        store(p + i, n - i, weight);
+        store(ds + i, n - i, slope);
     }
 }
 
@@ -156,11 +168,11 @@ void AG_ISA_FN(ag_slopes_bf16)(const ag_slopes_t *args, const float *scores, con
                                uint64_t n, uint16_t *p, uint16_t *ds)
 {
     for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
-        ag_vec_f_t weights, grads;
+        ag_vec_f_t weight, slope;
 
-        slopes(args, scores, dp, i, n, &weights, &grads);
-        store_bf16(p + i, n - i, weights);
-        store_bf16(ds + i, n - i, grads);
+        slope = slopes(args, load(scores + i, n - i), load(dp + i, n - i), &weight);
+        store_bf16(p + i, n - i, weight);
+        store_bf16(ds + i, n - i, slope);
     }
 }
 
