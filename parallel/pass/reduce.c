@@ -55,20 +55,24 @@ static ag_use_t *find_use(ag_rank_program_t *rank, const ag_op_t *op, uint32_t b
     return NULL;
 }
 
-static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group, ag_stream_t stream,
-                           uint32_t buffer)
+/* @param kind  ALL_REDUCE, or of shares REDUCE_SCATTER and ALL_GATHER. */
+static ag_status_t add_collective(ag_program_t *program, uint32_t rank, ag_op_kind_t kind,
+                                  uint32_t group, ag_stream_t stream, uint32_t buffer,
+                                  uint16_t shares)
 {
     const ag_buffer_t *summed = &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[buffer];
-    ag_op_t op = {.kind = AG_OP_ALL_REDUCE,
+    ag_op_t op = {.kind = (uint8_t)kind,
                   .stream = (uint8_t)stream,
                   .counter = (uint8_t)summed->counter,
                   .unit_bytes = summed->unit_bytes,
                   .subject = group,
                   .peer = -1,
-                  .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};
+                  .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel,
+                  .shares = shares};
+    ag_use_t use = {buffer, AG_USE_READ | AG_USE_WRITE |
+                                (kind == AG_OP_REDUCE_SCATTER ? AG_USE_SHARE : 0u)};
 
-    return ag_program_add_op(program, rank, &op, &(ag_use_t){buffer, AG_USE_READ | AG_USE_WRITE},
-                             1);
+    return ag_program_add_op(program, rank, &op, &use, 1);
 }
 
 /* What of a rank is summed over whom. */
@@ -77,6 +81,7 @@ typedef struct sums {
     ag_stream_t of_all;     /* that of the group's other sums, if there are any */
     bool *is_bucket;        /* (buffers) */
     uint32_t *last;         /* (buffers) the last operation that adds to it */
+    uint16_t *shares;       /* (buffers) of the program, where replicas share the optimizer out */
     uint32_t totals;        /* the buffer */
 } sums_t;
 
@@ -111,10 +116,78 @@ static ag_status_t look_at(ag_rank_program_t *rank, sums_t *sums)
     return AG_OK;
 }
 
+/* Each replica's share of a bucket is its to change. */
+static ag_status_t share_out(ag_program_t *program, const ag_plan_t *plan, uint32_t r, sums_t *sums)
+{
+    const ag_rank_program_t *rank = &program->ranks[r];
+    uint32_t n = plan->stages[0].n_replicas;
+    uint64_t floats[AG_MOST_REPLICAS];
+    ag_status_t status = AG_OK;
+
+    sums->shares = calloc(rank->buffers.n_items + 1, sizeof(*sums->shares));
+    if (sums->shares == NULL) {
+        return ag_fail_nomem("adding sums of gradients", rank->buffers.n_items * 2);
+    }
+    for (size_t b = 0; b < rank->buffers.n_items && status == AG_OK; b++) {
+        if (sums->is_bucket[b]) {
+            status = ag_plan_share_floats(
+                plan, AG_ITEMS(&rank->buffers, ag_buffer_t)[b].bytes / sizeof(float), floats);
+            if (status == AG_OK) {
+                status = ag_program_share_out(program, floats, n, &sums->shares[b]);
+            }
+        }
+    }
+    return status;
+}
+
+/* Totals are taken of shares, and the optimizer changes and leaves its own. */
+static void mark_shares(ag_rank_program_t *rank, const sums_t *sums)
+{
+    const ag_op_t *ops[] = {find_part(rank, AG_PART_TOTALS), find_part(rank, AG_PART_UPDATE)};
+
+    for (int i = 0; i < 2; i++) {
+        for (uint32_t u = 0; u < ops[i]->n_uses; u++) {
+            ag_use_t *use = &AG_ITEMS(&rank->uses, ag_use_t)[ops[i]->first_use + u];
+
+            use->mode |= sums->is_bucket[use->buffer] ? AG_USE_SHARE : 0;
+        }
+    }
+}
+
+/* Behind an operation that is the last to add to a bucket. */
+static ag_status_t sum_buckets(ag_program_t *program, uint32_t r, const sums_t *sums, uint32_t op)
+{
+    size_t n_buffers = program->ranks[r].buffers.n_items;
+    bool shares = sums->shares != NULL;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t b = 0; b < n_buffers && status == AG_OK; b++) {
+        if (sums->is_bucket[b] && sums->last[b] == op) {
+            status =
+                add_collective(program, r, shares ? AG_OP_REDUCE_SCATTER : AG_OP_ALL_REDUCE,
+                               sums->replicas, AG_STREAM_GRAD, b, shares ? sums->shares[b] : 0);
+        }
+    }
+    return status;
+}
+
+static ag_status_t gather_buckets(ag_program_t *program, uint32_t r, const sums_t *sums)
+{
+    size_t n_buffers = program->ranks[r].buffers.n_items;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t b = 0; b < n_buffers && status == AG_OK; b++) {
+        if (sums->is_bucket[b]) {
+            status = add_collective(program, r, AG_OP_ALL_GATHER, sums->replicas, AG_STREAM_GRAD, b,
+                                    sums->shares[b]);
+        }
+    }
+    return status;
+}
+
 static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sums)
 {
     ag_array_t before = program->ranks[r].ops;
-    size_t n_buffers = program->ranks[r].buffers.n_items;
     ag_status_t status = AG_OK;
 
     program->ranks[r].ops = AG_ARRAY(ag_op_t);
@@ -122,14 +195,17 @@ static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sum
         const ag_op_t *o = &AG_ITEMS(&before, ag_op_t)[op];
 
         status = ag_array_append(&program->ranks[r].ops, o, 1);
-        for (uint32_t b = 0; b < n_buffers && sums->replicas != NONE && status == AG_OK; b++) {
-            if (sums->is_bucket[b] && sums->last[b] == op) {
-                status = add_sum(program, r, sums->replicas, AG_STREAM_GRAD, b);
-            }
+        if (status == AG_OK && sums->replicas != NONE) {
+            status = sum_buckets(program, r, sums, op);
         }
         if (status == AG_OK && sums->all != NONE &&
             is_part(&program->ranks[r], o, AG_PART_TOTALS)) {
-            status = add_sum(program, r, sums->all, sums->of_all, sums->totals);
+            status = add_collective(program, r, AG_OP_ALL_REDUCE, sums->all, sums->of_all,
+                                    sums->totals, 0);
+        }
+        if (status == AG_OK && sums->shares != NULL &&
+            is_part(&program->ranks[r], o, AG_PART_UPDATE)) {
+            status = gather_buckets(program, r, sums);
         }
     }
     ag_array_fini(&before);
@@ -181,11 +257,18 @@ ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build)
         if (status == AG_OK) {
             status = look_at(&program->ranks[r], &sums);
         }
+        if (status == AG_OK && ag_plan_shares_update(build->plan)) {
+            status = share_out(program, build->plan, r, &sums);
+            if (status == AG_OK) {
+                mark_shares(&program->ranks[r], &sums);
+            }
+        }
         if (status == AG_OK) {
             status = sum_rank(program, r, &sums);
         }
         free(sums.is_bucket);
         free(sums.last);
+        free(sums.shares);
     }
     return status;
 }

@@ -99,47 +99,39 @@ static bool is_member(const ag_program_t *program, uint32_t group, uint32_t rank
     return false;
 }
 
-/* What of a rank's gradients a piece is: the optimizer's node says where they are. */
-static const ag_value_t *find_gradient(const share_t *share, const ag_graph_t *update,
-                                       const piece_t *piece, uint32_t rank, uint64_t *begin_p)
+/* The weight of a rank that a piece is of. */
+static const ag_holding_t *find_own(const share_t *share, const piece_t *piece, uint32_t rank)
 {
-    const ag_array_t *nodes = &update->nodes;
     size_t n;
     const ag_holding_t *others = ag_holdings_find(&share->train.holdings, piece->of.tensor, &n);
 
     for (size_t i = 0; i < n; i++) {
-        if (others[i].rank != rank ||
-            !ag_holdings_meet(share->train.build, &others[i], &piece->of) ||
-            others[i].begin > piece->of.begin || others[i].end < piece->of.end) {
-            continue;
-        }
-        for (size_t j = 0; j < nodes->n_items; j++) {
-            const ag_node_t *node = &AG_ITEMS(nodes, ag_node_t)[j];
-
-            if (node->weight == (int32_t)others[i].param) {
-                *begin_p = (piece->of.begin - others[i].begin) * piece->of.across * sizeof(float);
-                return &AG_ITEMS(&update->values, ag_value_t)[node->in[0]];
-            }
+        if (others[i].rank == rank &&
+            ag_holdings_meet(share->train.build, &others[i], &piece->of) &&
+            others[i].begin <= piece->of.begin && others[i].end >= piece->of.end) {
+            return &others[i];
         }
     }
     return NULL;
 }
 
 /* Copy a piece between a rank's gradients and a group's buffer. */
-static ag_status_t add_copy(const share_t *share, const ag_graph_t *update, const piece_t *piece,
-                            uint32_t rank, uint32_t buffer, uint64_t at_bytes, bool back,
-                            ag_graph_t *graph)
+static ag_status_t add_copy(const share_t *share, const piece_t *piece, uint32_t rank,
+                            uint32_t buffer, uint64_t at_bytes, bool back, ag_graph_t *graph)
 {
-    uint64_t n = (piece->of.end - piece->of.begin) * piece->of.across, begin_bytes = 0;
-    const ag_value_t *grads = find_gradient(share, update, piece, rank, &begin_bytes);
+    uint64_t n = (piece->of.end - piece->of.begin) * piece->of.across;
+    const ag_holding_t *held = find_own(share, piece, rank);
+    const ag_param_t *param;
     int32_t own, common;
 
-    if (grads == NULL || n > UINT32_MAX) {
+    if (held == NULL || n > UINT32_MAX) {
         return ag_fail(AG_ERR_UNSUPPORTED, "rank %u: %s cannot be shared", rank,
                        piece->of.tensor->name);
     }
-    own = ag_graph_value_at(graph, AG_COUNT_ONE, (uint32_t)n, grads->buffer,
-                            grads->begin_bytes + begin_bytes);
+    param = &AG_ITEMS(&share->train.build->ranks[rank].params.items, ag_param_t)[held->param];
+    own = ag_graph_value_at(graph, AG_COUNT_ONE, (uint32_t)n, (int32_t)param->grad_buffer,
+                            param->grad_begin_bytes +
+                                (piece->of.begin - held->begin) * piece->of.across * sizeof(float));
     common = ag_graph_value_at(graph, AG_COUNT_ONE, (uint32_t)n, (int32_t)buffer, at_bytes);
     if (own < 0 || common < 0) {
         return ag_fail_nomem("sharing gradients", sizeof(ag_value_t));
@@ -188,8 +180,25 @@ static ag_status_t make_buffers(const share_t *share, uint32_t rank, ag_array_t 
     return status;
 }
 
-static ag_status_t add_copies(const share_t *share, uint32_t rank, const ag_graph_t *update,
-                              const ag_array_t *buffers, bool back)
+/* Nothing but sums come to stand in the gradients, and where these are parts of a sum over replicas
+ * they stay that. */
+static void keep_contents(ag_rank_program_t *rank, const ag_array_t *buffers)
+{
+    const ag_op_t *op = &ag_rank_ops(rank)[rank->ops.n_items - 1];
+
+    for (uint32_t i = 0; i < op->n_uses; i++) {
+        ag_use_t *use = &AG_ITEMS(&rank->uses, ag_use_t)[op->first_use + i];
+        bool is_common = false;
+
+        for (size_t b = 0; b < buffers->n_items; b++) {
+            is_common |= AG_ITEMS(buffers, shared_buffer_t)[b].buffer == use->buffer;
+        }
+        use->mode = is_common ? use->mode : AG_USE_READ | AG_USE_WRITE | AG_USE_ADD;
+    }
+}
+
+static ag_status_t add_copies(const share_t *share, uint32_t rank, const ag_array_t *buffers,
+                              bool back)
 {
     ag_part_t part = {back ? AG_PART_SHARED : AG_PART_SHARE, 0};
     ag_graph_t *graph;
@@ -206,7 +215,7 @@ static ag_status_t add_copies(const share_t *share, uint32_t rank, const ag_grap
             const piece_t *piece = &AG_ITEMS(&share->pieces, piece_t)[i];
 
             if (piece->group == buffer->group) {
-                status = add_copy(share, update, piece, rank, buffer->buffer, at, back, graph);
+                status = add_copy(share, piece, rank, buffer->buffer, at, back, graph);
                 at += (piece->of.end - piece->of.begin) * piece->of.across * sizeof(float);
             }
         }
@@ -215,7 +224,11 @@ static ag_status_t add_copies(const share_t *share, uint32_t rank, const ag_grap
         share->train.program->free_inside(graph);
         return status;
     }
-    return ag_train_add(&share->train, rank, &part, graph, AG_NO_BUFFER);
+    status = ag_train_add(&share->train, rank, &part, graph, AG_NO_BUFFER);
+    if (status == AG_OK) {
+        keep_contents(&share->train.program->ranks[rank], buffers);
+    }
+    return status;
 }
 
 /* What was copied out is this rank's part of a sum. */
@@ -229,7 +242,7 @@ static ag_status_t add_sums(const share_t *share, uint32_t rank, const ag_array_
     for (uint32_t i = 0; i < copies->n_uses; i++) {
         ag_use_t *use = &AG_ITEMS(&of->uses, ag_use_t)[copies->first_use + i];
 
-        use->mode |= use->mode & AG_USE_WRITE ? AG_USE_PARTIAL : 0;
+        use->mode |= use->mode == AG_USE_WRITE ? AG_USE_PARTIAL : 0;
     }
     for (size_t b = 0; b < buffers->n_items && status == AG_OK; b++) {
         const shared_buffer_t *buffer = &AG_ITEMS(buffers, shared_buffer_t)[b];
@@ -248,15 +261,12 @@ static ag_status_t add_sums(const share_t *share, uint32_t rank, const ag_array_
     return status;
 }
 
-static const ag_graph_t *graph_of(const ag_rank_program_t *rank, const ag_op_t *op,
-                                  ag_part_kind_t kind)
+static bool is_totals(const ag_rank_program_t *rank, const ag_op_t *op)
 {
     const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[op->subject];
 
     return op->kind == AG_OP_SEGMENT &&
-                   AG_ITEMS(&segment->parts, ag_part_t)[0].kind == (uint32_t)kind
-               ? segment->inside
-               : NULL;
+           AG_ITEMS(&segment->parts, ag_part_t)[0].kind == AG_PART_TOTALS;
 }
 
 static ag_status_t share_rank(const share_t *share, uint32_t r)
@@ -264,18 +274,17 @@ static ag_status_t share_rank(const share_t *share, uint32_t r)
     ag_rank_program_t *rank = &share->train.program->ranks[r];
     ag_array_t before = rank->ops, buffers = AG_ARRAY(shared_buffer_t);
     const ag_op_t *ops = AG_ITEMS(&before, ag_op_t);
-    const ag_graph_t *update = graph_of(rank, &ops[before.n_items - 1], AG_PART_UPDATE);
     ag_status_t status = make_buffers(share, r, &buffers);
 
     rank->ops = AG_ARRAY(ag_op_t);
     for (size_t op = 0; op < before.n_items && status == AG_OK; op++) {
-        if (buffers.n_items > 0 && graph_of(rank, &ops[op], AG_PART_TOTALS) != NULL) {
-            status = add_copies(share, r, update, &buffers, false);
+        if (buffers.n_items > 0 && is_totals(rank, &ops[op])) {
+            status = add_copies(share, r, &buffers, false);
             if (status == AG_OK) {
                 status = add_sums(share, r, &buffers);
             }
             if (status == AG_OK) {
-                status = add_copies(share, r, update, &buffers, true);
+                status = add_copies(share, r, &buffers, true);
             }
         }
         if (status == AG_OK) {

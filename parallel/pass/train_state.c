@@ -50,6 +50,41 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
     }
 }
 
+/* Of a bucket's weights, which elements this rank changes: all, or its replica's share. */
+static ag_status_t share_bucket(ag_train_t *train, uint32_t rank, ag_train_bucket_t *bucket)
+{
+    ag_params_t *params = &train->build->ranks[rank].params;
+    uint32_t replica = train->build->ranks[rank].place.replica;
+    uint64_t floats[AG_MOST_REPLICAS];
+    ag_status_t status = AG_OK;
+
+    bucket->own = (ag_range_t){0, (params->bytes - bucket->begin_bytes) / sizeof(float)};
+    if (ag_plan_shares_update(train->build->plan)) {
+        status = ag_plan_share_floats(train->build->plan, bucket->own.end, floats);
+        for (uint32_t i = 0; i < replica && status == AG_OK; i++) {
+            bucket->own.begin += floats[i];
+        }
+        bucket->own.end = bucket->own.begin + (status == AG_OK ? floats[replica] : 0);
+    }
+    for (uint32_t i = bucket->first; i < bucket->end; i++) {
+        ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+        uint64_t n = held->rows * held->cols;
+        ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+        uint64_t first;
+
+        param->grad_buffer = bucket->buffer;
+        param->grad_begin_bytes = param->offset_bytes - bucket->begin_bytes;
+        first = param->grad_begin_bytes / sizeof(float);
+        held->own_begin = bucket->own.begin < first       ? 0
+                          : bucket->own.begin - first < n ? bucket->own.begin - first
+                                                          : n;
+        held->own_end = bucket->own.end < first       ? 0
+                        : bucket->own.end - first < n ? bucket->own.end - first
+                                                      : n;
+    }
+    return status;
+}
+
 /* Emit a part for its weights alone: those not met before make a bucket. */
 static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, const ag_part_t *parts, size_t n,
                               const char *name)
@@ -71,6 +106,9 @@ static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, const ag_part_t 
     }
     status = add_buffer(train, rank, name, params->bytes - bucket.begin_bytes, AG_SIZE_ONE,
                         &bucket.buffer);
+    if (status == AG_OK) {
+        status = share_bucket(train, rank, &bucket);
+    }
     return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &bucket, 1) : status;
 }
 
@@ -374,17 +412,10 @@ static void find_grad(void *arg, int32_t param, int32_t *buffer_p, uint64_t *beg
 {
     const ag_train_keeper_t *keeper = arg;
     const ag_params_t *params = &keeper->train->build->ranks[keeper->rank->rank].params;
-    const ag_array_t *buckets = &keeper->rank->buckets;
+    const ag_param_t *of = &AG_ITEMS(&params->items, ag_param_t)[param];
 
-    for (size_t i = 0; i < buckets->n_items; i++) {
-        const ag_train_bucket_t *bucket = &AG_ITEMS(buckets, ag_train_bucket_t)[i];
-
-        if ((uint32_t)param >= bucket->first && (uint32_t)param < bucket->end) {
-            *buffer_p = (int32_t)bucket->buffer;
-            *begin_bytes_p =
-                AG_ITEMS(&params->items, ag_param_t)[param].offset_bytes - bucket->begin_bytes;
-        }
-    }
+    *buffer_p = (int32_t)of->grad_buffer;
+    *begin_bytes_p = of->grad_begin_bytes;
 }
 
 void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts)

@@ -8,13 +8,17 @@ static const ag_params_t *params_of(const ag_train_t *train, uint32_t rank)
 }
 
 static ag_status_t add_node(ag_graph_t *graph, const ag_train_t *train, uint32_t rank,
-                            ag_node_kind_t kind, const int32_t in[2], int32_t out, int32_t weight)
+                            ag_node_kind_t kind, const int32_t in[2], int32_t out, int32_t weight,
+                            uint64_t first_element)
 {
-    return ag_graph_add(
-        graph,
-        &(ag_node_t){
-            .kind = kind, .in = {in[0], in[1]}, .out = out, .weight = weight, .bias = AG_NO_PARAM},
-        ag_params_held(params_of(train, rank)));
+    return ag_graph_add(graph,
+                        &(ag_node_t){.kind = kind,
+                                     .in = {in[0], in[1]},
+                                     .out = out,
+                                     .weight = weight,
+                                     .bias = AG_NO_PARAM,
+                                     .attr.first_element = first_element},
+                        ag_params_held(params_of(train, rank)));
 }
 
 /* A run of floats in a buffer. */
@@ -57,7 +61,7 @@ static ag_status_t add_zero(const ag_train_t *train, uint32_t rank, ag_graph_t *
     int32_t value = AG_NO_VALUE;
     ag_status_t status = floats_of(graph, buffer, 0, bytes / sizeof(float), &value);
 
-    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_ZERO, none, value, AG_NO_PARAM)
+    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_ZERO, none, value, AG_NO_PARAM, 0)
                            : status;
 }
 
@@ -98,45 +102,39 @@ static uint64_t first_counted(const ag_train_t *train, const ag_holding_t *of)
     return begin;
 }
 
-/* Where a weight's gradient begins. */
-static void find_gradient(const ag_train_t *train, uint32_t rank, uint32_t param,
-                          uint32_t *buffer_p, uint64_t *begin_bytes_p)
+static const ag_param_t *param_of(const ag_train_t *train, uint32_t rank, uint32_t param)
 {
-    const ag_array_t *buckets = &train->ranks[rank].buckets;
-    const ag_train_bucket_t *bucket = AG_ITEMS(buckets, ag_train_bucket_t);
-
-    while (param >= bucket->end) {
-        bucket++;
-    }
-    *buffer_p = bucket->buffer;
-    *begin_bytes_p = AG_ITEMS(&params_of(train, rank)->items, ag_param_t)[param].offset_bytes -
-                     bucket->begin_bytes;
+    return &AG_ITEMS(&params_of(train, rank)->items, ag_param_t)[param];
 }
 
 /* Append the sum of squares of a weight's gradient, as far as it is this rank's to count. */
 static ag_status_t add_squares(const ag_train_t *train, uint32_t rank, uint32_t param,
                                uint64_t *chunks, ag_graph_t *graph)
 {
+    const ag_graph_param_t *held = &ag_params_held(params_of(train, rank))[param];
+    const ag_param_t *of = param_of(train, rank, param);
     ag_holding_t run = ag_holding_of(train->build, rank, param);
-    uint64_t counted = first_counted(train, &run);
-    uint64_t n = (run.end - counted) * run.across, begin_bytes, n_chunks = ag_sum_chunks(n);
-    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out = AG_NO_VALUE;
-    uint32_t buffer;
+    uint64_t begin = (first_counted(train, &run) - run.begin) * run.across, n, n_chunks;
+    bool shares = ag_plan_shares_update(train->build->plan);
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out;
     ag_status_t status;
 
-    if (n == 0 || train->build->ranks[rank].place.replica > 0) {
+    begin = begin > held->own_begin ? begin : held->own_begin;
+    n = held->own_end > begin ? held->own_end - begin : 0;
+    n_chunks = ag_sum_chunks(n);
+    if (n == 0 || (!shares && train->build->ranks[rank].place.replica > 0)) {
         return AG_OK;
     }
-    find_gradient(train, rank, param, &buffer, &begin_bytes);
-    status = floats_of(graph, buffer,
-                       begin_bytes + (counted - run.begin) * run.across * sizeof(float), n, &in[0]);
+    status =
+        floats_of(graph, of->grad_buffer, of->grad_begin_bytes + begin * sizeof(float), n, &in[0]);
     if (status == AG_OK) {
         status = floats_of(graph, train->ranks[rank].squares, *chunks * sizeof(double),
                            n_chunks * sizeof(double) / sizeof(float), &out);
     }
     *chunks += n_chunks;
-    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_SUM_SQUARES, in, out, AG_NO_PARAM)
-                           : status;
+    return status == AG_OK
+               ? add_node(graph, train, rank, AG_NODE_SUM_SQUARES, in, out, AG_NO_PARAM, 0)
+               : status;
 }
 
 static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph_t *graph)
@@ -164,31 +162,64 @@ static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph
     if (status == AG_OK) {
         status = floats_of(graph, of->totals, 0, AG_N_TOTALS, &out);
     }
-    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_TOTALS, in, out, AG_NO_PARAM)
+    return status == AG_OK ? add_node(graph, train, rank, AG_NODE_TOTALS, in, out, AG_NO_PARAM, 0)
                            : status;
 }
 
+/* A node over elements [begin, end) of a weight, which lie in its bucket. */
+static ag_status_t add_run(const ag_train_t *train, uint32_t rank, ag_node_kind_t kind,
+                           uint32_t param, uint64_t begin, uint64_t end, ag_graph_t *graph)
+{
+    const ag_param_t *of = param_of(train, rank, param);
+    bool is_out = kind == AG_NODE_PUBLISH;
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, value;
+    ag_status_t status;
+
+    if (begin >= end) {
+        return AG_OK;
+    }
+    status = floats_of(graph, of->grad_buffer, of->grad_begin_bytes + begin * sizeof(float),
+                       end - begin, &value);
+    if (status == AG_OK && kind == AG_NODE_ADAMW) {
+        status = floats_of(graph, train->ranks[rank].totals, 0, AG_N_TOTALS, &in[1]);
+    }
+    in[0] = is_out ? AG_NO_VALUE : value;
+    return status == AG_OK ? add_node(graph, train, rank, kind, in, is_out ? value : AG_NO_VALUE,
+                                      (int32_t)param, begin)
+                           : status;
+}
+
+/* The elements that this rank changes, and hands out where others have the same weight. */
 static ag_status_t write_update(const ag_train_t *train, uint32_t rank, ag_graph_t *graph)
+{
+    const ag_params_t *params = params_of(train, rank);
+    bool shares = ag_plan_shares_update(train->build->plan);
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < params->items.n_items && status == AG_OK; i++) {
+        const ag_graph_param_t *held = &ag_params_held(params)[i];
+
+        status = add_run(train, rank, AG_NODE_ADAMW, i, held->own_begin, held->own_end, graph);
+        if (status == AG_OK && shares) {
+            status =
+                add_run(train, rank, AG_NODE_PUBLISH, i, held->own_begin, held->own_end, graph);
+        }
+    }
+    return status;
+}
+
+static ag_status_t write_adopt(const ag_train_t *train, uint32_t rank, ag_graph_t *graph)
 {
     const ag_params_t *params = params_of(train, rank);
     ag_status_t status = AG_OK;
 
     for (uint32_t i = 0; i < params->items.n_items && status == AG_OK; i++) {
         const ag_graph_param_t *held = &ag_params_held(params)[i];
-        uint64_t begin_bytes;
-        uint32_t buffer;
-        int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE};
 
-        if (held->rows * held->cols == 0) {
-            continue;
-        }
-        find_gradient(train, rank, i, &buffer, &begin_bytes);
-        status = floats_of(graph, buffer, begin_bytes, held->rows * held->cols, &in[0]);
+        status = add_run(train, rank, AG_NODE_ADOPT, i, 0, held->own_begin, graph);
         if (status == AG_OK) {
-            status = floats_of(graph, train->ranks[rank].totals, 0, AG_N_TOTALS, &in[1]);
-        }
-        if (status == AG_OK) {
-            status = add_node(graph, train, rank, AG_NODE_ADAMW, in, AG_NO_VALUE, (int32_t)i);
+            status = add_run(train, rank, AG_NODE_ADOPT, i, held->own_end, held->rows * held->cols,
+                             graph);
         }
     }
     return status;
@@ -202,5 +233,10 @@ ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank)
     if (status == AG_OK) {
         status = add_segment(train, rank, AG_PART_TOTALS, write_totals);
     }
-    return status == AG_OK ? add_segment(train, rank, AG_PART_UPDATE, write_update) : status;
+    if (status == AG_OK) {
+        status = add_segment(train, rank, AG_PART_UPDATE, write_update);
+    }
+    return status == AG_OK && ag_plan_shares_update(train->build->plan)
+               ? add_segment(train, rank, AG_PART_ADOPT, write_adopt)
+               : status;
 }

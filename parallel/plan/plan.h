@@ -46,7 +46,7 @@ typedef struct ag_stage {
  * each other rows. What is left at the end and holds fewer belongs to the last run. */
 uint32_t ag_stage_experts_end(const ag_stage_t *stage, uint32_t begin);
 
-enum { AG_SCHEDULE_CHARS = 16 };
+enum { AG_SCHEDULE_CHARS = 16, AG_MOST_REPLICAS = 4096 };
 #define AG_SCHEDULE_DEFAULT "1f1b"
 
 /* What training decides besides. */
@@ -137,6 +137,12 @@ uint32_t ag_plan_chunks(const ag_plan_t *plan);
 
 /** The layers of a chunk, in model order: chunk c is stage (c mod stages)'s. */
 ag_layers_t ag_plan_layers(const ag_plan_t *plan, uint32_t chunk);
+
+/** Do replicas share the optimizer out? */
+bool ag_plan_shares_update(const ag_plan_t *plan);
+
+/** Then how many of n floats are each replica's: (replicas). */
+ag_status_t ag_plan_share_floats(const ag_plan_t *plan, uint64_t n, uint64_t *floats);
 
 /** Micro-batches of a step of training, of all replicas; those of one follow those of the one
  * before. */

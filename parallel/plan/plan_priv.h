@@ -13,7 +13,7 @@ enum {
     AG_MAX_TOKENS = 1 << 24,
     AG_MAX_EXPERTS = 4096,
     AG_MAX_MICRO_BATCHES = 4096, /* of all replicas */
-    AG_MAX_REPLICAS = 4096,
+    AG_MAX_REPLICAS = AG_MOST_REPLICAS,
 };
 
 /** An empty plan of n stages, each with one replica without ranks. */

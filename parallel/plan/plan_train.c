@@ -144,6 +144,36 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
     return deal_out(opts, size, plan);
 }
 
+bool ag_plan_shares_update(const ag_plan_t *plan)
+{
+    return plan->train.zero_stage > 0 && plan->stages[0].n_replicas > 1;
+}
+
+/* A replica with more micro-batches is faster, or has the larger memory. */
+ag_status_t ag_plan_share_floats(const ag_plan_t *plan, uint64_t n, uint64_t *floats)
+{
+    enum { LINE_FLOATS = 16 };
+    uint32_t n_replicas = plan->stages[0].n_replicas;
+    ag_array_t shares = AG_ARRAY(uint32_t), ranges = AG_ARRAY(ag_range_t);
+    ag_status_t status = ag_array_append(&ranges, NULL, n_replicas);
+
+    for (uint32_t i = 0; i < n_replicas && status == AG_OK; i++) {
+        status = ag_array_append(&shares, &plan->stages[0].replicas[i].micro_batches, 1);
+    }
+    if (status == AG_OK) {
+        status = ag_shares_split(n, LINE_FLOATS, AG_ITEMS(&shares, uint32_t), n_replicas,
+                                 AG_ITEMS(&ranges, ag_range_t));
+    }
+    for (uint32_t i = 0; i < n_replicas && status == AG_OK; i++) {
+        const ag_range_t *range = &AG_ITEMS(&ranges, ag_range_t)[i];
+
+        floats[i] = range->end - range->begin;
+    }
+    ag_array_fini(&shares);
+    ag_array_fini(&ranges);
+    return status;
+}
+
 ag_json_t *ag_plan_train_json(const ag_plan_t *plan)
 {
     const ag_plan_train_t *train = &plan->train;

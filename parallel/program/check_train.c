@@ -19,7 +19,8 @@ typedef struct way {
     course_t *courses;   /* (n_chunks) */
     uint32_t begin, end; /* micro-batches of the replica */
     uint32_t n_complete; /* micro-batches in chunks */
-    uint32_t n_steps;    /* zero, totals, update */
+    uint32_t n_steps;    /* zero, totals, update, and where replicas share it out adopt */
+    uint32_t most_steps;
 } way_t;
 
 static const ag_part_kind_t of_head[] = {AG_PART_HEAD, AG_PART_LOSS, AG_PART_HEAD_B,
@@ -28,9 +29,10 @@ static const ag_part_kind_t of_layer[] = {AG_PART_ATTN, AG_PART_FFN};
 static const ag_part_kind_t of_layer_back[] = {AG_PART_ATTN,   AG_PART_FFN,
                                                AG_PART_FFN_B,  AG_PART_FFN_NORM_B,
                                                AG_PART_ATTN_B, AG_PART_ATTN_NORM_B};
-static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_UPDATE};
+static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_UPDATE,
+                                         AG_PART_ADOPT};
 
-enum { N_OF_HEAD = 4, N_OF_LAYER = 2, N_OF_LAYER_BACK = 6, N_OF_STEP = 3 };
+enum { N_OF_HEAD = 4, N_OF_LAYER = 2, N_OF_LAYER_BACK = 6, N_OF_STEP = 4 };
 
 /* Parts of a layer on the way back; the first two only where it is computed again. */
 static uint32_t back_of_layer(const way_t *way)
@@ -69,7 +71,7 @@ static ag_part_t nth_part(const way_t *way, const course_t *course, uint32_t i)
 static bool is_of_step(uint32_t kind)
 {
     return kind == AG_PART_ZERO || kind == AG_PART_SHARE || kind == AG_PART_SHARED ||
-           kind == AG_PART_TOTALS || kind == AG_PART_UPDATE;
+           kind == AG_PART_TOTALS || kind == AG_PART_UPDATE || kind == AG_PART_ADOPT;
 }
 
 static uint32_t n_works(const way_t *way)
@@ -85,7 +87,7 @@ static bool take_step(way_t *way, const ag_part_t *part)
     if (part->kind == AG_PART_SHARE || part->kind == AG_PART_SHARED) {
         return way->n_steps == 1 && complete;
     }
-    in_turn = way->n_steps < N_OF_STEP && of_step[way->n_steps] == part->kind &&
+    in_turn = way->n_steps < way->most_steps && of_step[way->n_steps] == part->kind &&
               (way->n_steps == 0 || complete);
     way->n_steps++;
     return in_turn;
@@ -154,7 +156,7 @@ static ag_status_t check_ops(const ag_program_t *program, uint32_t r, way_t *way
             }
         }
     }
-    return way->n_steps == N_OF_STEP ? AG_OK : fail_missing(way, r);
+    return way->n_steps == way->most_steps ? AG_OK : fail_missing(way, r);
 }
 
 static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
@@ -167,6 +169,7 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
     way->n_stages = plan->n_stages;
     way->n_chunks = ag_plan_chunks(plan);
     way->again = plan->train.recompute;
+    way->most_steps = ag_plan_shares_update(plan) ? N_OF_STEP : N_OF_STEP - 1;
     way->begin = ag_plan_first_micro_batch(plan, way->place.replica);
     way->end = way->begin + plan->stages[0].replicas[way->place.replica].micro_batches;
     way->courses = calloc(way->n_chunks, sizeof(*way->courses));

@@ -51,6 +51,7 @@ const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
     [AG_PART_SHARED] = {NAMED("shared"), false},
     [AG_PART_TOTALS] = {NAMED("totals"), false},
     [AG_PART_UPDATE] = {NAMED("update"), false},
+    [AG_PART_ADOPT] = {NAMED("adopt"), false},
 };
 
 #undef NAMED

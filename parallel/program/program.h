@@ -171,6 +171,7 @@ typedef enum ag_part_kind {
     AG_PART_SHARED,
     AG_PART_TOTALS, /* this rank's part of the loss, and of the gradients' norm */
     AG_PART_UPDATE, /* the optimizer */
+    AG_PART_ADOPT,  /* weights that other ranks have changed */
     AG_N_PART_KINDS,
 } ag_part_kind_t;
 

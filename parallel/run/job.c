@@ -32,7 +32,7 @@ static ag_status_t take_memory(ag_job_t *job)
     status = device->ops->alloc(device, "weights", build->ranks[job->rank].params.bytes, 0,
                                 &job->weights);
     if (status == AG_OK && trains(job)) {
-        status = device->ops->alloc(device, "moments", 2 * build->ranks[job->rank].params.bytes,
+        status = device->ops->alloc(device, "moments", 2 * ag_memory_moments(build, job->rank),
                                     SHARE_BYTES, &job->moments);
     } else if (status == AG_OK) {
         status = device->ops->alloc(device, "kv cache", ag_memory_kv(build, job->rank), SHARE_BYTES,

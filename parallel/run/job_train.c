@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "parallel/run/job_priv.h"
+#include "parallel/run/memory_priv.h"
 
 /* Weights of two or more dimensions that are no bias. */
 static bool decays(const ag_model_tensor_t *tensor)
@@ -15,15 +16,17 @@ static bool decays(const ag_model_tensor_t *tensor)
 void ag_job_bind_moments(ag_job_t *job)
 {
     ag_params_t *params = &job->opts.build->ranks[job->rank].params;
+    uint64_t second = ag_memory_moments(job->opts.build, job->rank);
+    unsigned char *moments = job->moments.base;
 
     for (size_t i = 0; i < params->items.n_items; i++) {
         const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
         ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
-        unsigned char *moments = (unsigned char *)job->moments.base + param->offset_bytes;
 
         held->trained = (float *)(void *)((unsigned char *)job->weights.base + param->offset_bytes);
         held->moments[0] = (float *)(void *)moments;
-        held->moments[1] = (float *)(void *)(moments + params->bytes);
+        held->moments[1] = (float *)(void *)(moments + second);
+        moments += ag_memory_placed((held->own_end - held->own_begin) * sizeof(float));
         held->decays = decays(param->tensor);
     }
 }

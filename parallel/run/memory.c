@@ -25,6 +25,19 @@ uint64_t ag_memory_kv(const ag_build_t *build, uint32_t rank)
                        stage->layer_end, build->plan->kv_type, ag_job_kv_blocks(build->plan));
 }
 
+uint64_t ag_memory_moments(const ag_build_t *build, uint32_t rank)
+{
+    const ag_params_t *params = &build->ranks[rank].params;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        const ag_graph_param_t *held = &ag_params_held(params)[i];
+
+        bytes += ag_memory_placed((held->own_end - held->own_begin) * sizeof(float));
+    }
+    return bytes;
+}
+
 uint64_t ag_memory_slot(const ag_programs_t *programs, uint32_t rank)
 {
     uint64_t bytes = 0;
@@ -327,7 +340,7 @@ ag_memory_t ag_memory_foretell(const ag_build_t *build, const ag_programs_t *pro
         (ag_memory_part_t){.name = part, .bytes = n_bytes, .is_region = region}
     PART("weights", params->bytes, true);
     if (build->plan->train.sequence_tokens > 0) {
-        PART("moments", 2 * params->bytes, true);
+        PART("moments", 2 * ag_memory_moments(build, rank), true);
     } else {
         PART("kv cache", ag_memory_kv(build, rank), true);
     }

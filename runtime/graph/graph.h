@@ -54,6 +54,8 @@ typedef enum ag_node_kind {
     AG_NODE_SUM_SQUARES,
     AG_NODE_TOTALS,
     AG_NODE_ADAMW,
+    AG_NODE_PUBLISH, /* elements of a weight that were changed here, to other ranks */
+    AG_NODE_ADOPT,   /* and from them */
     AG_N_NODE_KINDS,
 } ag_node_kind_t;
 
@@ -87,9 +89,10 @@ typedef struct ag_graph_param {
     uint64_t file_bytes; /* of the slice in the file's encoding */
     const void *data;    /* NULL until loaded */
     /* training: */
-    float *trained;    /* data, to be changed; else NULL */
-    float *moments[2]; /* of each element, first and second */
-    bool decays;       /* the optimizer's weight decay is for it */
+    float *trained;              /* data, to be changed; else NULL */
+    uint64_t own_begin, own_end; /* elements that this rank's optimizer changes */
+    float *moments[2];           /* of each of those, first and second */
+    bool decays;                 /* the optimizer's weight decay is for it */
 } ag_graph_param_t;
 
 typedef struct ag_node {
@@ -131,6 +134,7 @@ typedef struct ag_node {
                 grad_stride; /* GROUPED_LINEAR_WEIGHT_GRAD: floats from a group's to the next */
         } groups;
         ag_self_attention_t self_attention;
+        uint64_t first_element; /* ADAMW, PUBLISH, ADOPT: of the weight */
         ag_loss_t loss;
     } attr;
     /* set by compiling: */

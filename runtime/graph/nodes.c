@@ -523,4 +523,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                         NULL, NULL, .backward = NULL},
     [AG_NODE_ADAMW] = {"ADAMW", 2, false, AG_BY_ANY, AG_BY_ANY, ag_adamw_infer, ag_adamw_run, NULL,
                        NULL, .backward = NULL},
+    [AG_NODE_PUBLISH] = {"PUBLISH", 0, true, AG_BY_ANY, AG_BY_ANY, ag_publish_infer, ag_publish_run,
+                         NULL, NULL, .backward = NULL},
+    [AG_NODE_ADOPT] = {"ADOPT", 1, false, AG_BY_ANY, AG_BY_ANY, ag_adopt_infer, ag_adopt_run, NULL,
+                       NULL, .backward = NULL},
 };

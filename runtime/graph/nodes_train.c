@@ -455,13 +455,24 @@ void ag_totals_run(const ag_graph_run_t *run, const ag_node_t *node,
     }
 }
 
-/* ADAMW: a weight's gradient, totals of all ranks -> the weight and its moments change */
+/* ADAMW: gradient of a run of a weight's elements, totals of all ranks -> the weight and its
+ * moments change */
+
+static bool is_run_of(const ag_graph_t *graph, const ag_node_t *node, int32_t value,
+                      const ag_graph_param_t *params)
+{
+    const ag_graph_param_t *param = &params[node->weight];
+
+    return counter_of(graph, value) == AG_COUNT_ONE &&
+           node->attr.first_element + width_of(graph, value) <= param->rows * param->cols;
+}
 
 bool ag_adamw_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
                     uint32_t *width_p)
 {
     *width_p = 0;
-    return is_grad_of(graph, node->in[0], &params[node->weight]) &&
+    return is_run_of(graph, node, node->in[0], params) &&
+           node->attr.first_element >= params[node->weight].own_begin &&
            has_shape(graph, node->in[1], AG_COUNT_ONE, AG_N_TOTALS);
 }
 
@@ -493,8 +504,51 @@ void ag_adamw_run(const ag_graph_run_t *run, const ag_node_t *node,
 
     if (!update->is_frozen && isfinite(totals[AG_TOTAL_SQUARES]) &&
         isfinite(totals[AG_TOTAL_LOSS])) {
-        ag_kernel_adamw(context, &adamw, param->rows * param->cols,
-                        ag_run_data(run, context, node->in[0]), param->trained, param->moments[0],
-                        param->moments[1]);
+        uint64_t first = node->attr.first_element, own = first - param->own_begin;
+
+        ag_kernel_adamw(context, &adamw, width_of(run->graph, node->in[0]),
+                        ag_run_data(run, context, node->in[0]), param->trained + first,
+                        param->moments[0] + own, param->moments[1] + own);
     }
+}
+
+/* PUBLISH: a run of a weight's elements -> (1, n); ADOPT: back */
+
+bool ag_publish_infer(const ag_graph_t *graph, const ag_node_t *node,
+                      const ag_graph_param_t *params, uint32_t *width_p)
+{
+    *width_p = width_of(graph, node->out);
+    return is_run_of(graph, node, node->out, params);
+}
+
+bool ag_adopt_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                    uint32_t *width_p)
+{
+    *width_p = 0;
+    return is_run_of(graph, node, node->in[0], params);
+}
+
+static void copy_share(const ag_kernel_context_t *context, const float *from, uint64_t n, float *to)
+{
+    enum { PIECE_FLOATS = 4096 };
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n, PIECE_FLOATS, &begin, &end);
+    if (end > begin) {
+        memcpy(to + begin, from + begin, (end - begin) * sizeof(float));
+    }
+}
+
+void ag_publish_run(const ag_graph_run_t *run, const ag_node_t *node,
+                    const ag_kernel_context_t *context)
+{
+    copy_share(context, run->params[node->weight].trained + node->attr.first_element,
+               width_of(run->graph, node->out), ag_run_data(run, context, node->out));
+}
+
+void ag_adopt_run(const ag_graph_run_t *run, const ag_node_t *node,
+                  const ag_kernel_context_t *context)
+{
+    copy_share(context, ag_run_data(run, context, node->in[0]), width_of(run->graph, node->in[0]),
+               run->params[node->weight].trained + node->attr.first_element);
 }

@@ -13,6 +13,9 @@ typedef struct ag_param {
     uint64_t row_begin, col_begin; /* of the slice */
     bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */
     uint64_t offset_bytes; /* in the rank's weight region */
+    /* training: where its gradient is */
+    uint32_t grad_buffer; /* of the program */
+    uint64_t grad_begin_bytes;
 } ag_param_t;
 
 typedef struct ag_params {

@@ -208,6 +208,14 @@ Test(train, layers_that_are_computed_again_follow_it)
                 4, 2e-5, "recompute, tp 2, pp 2");
 }
 
+Test(train, replicas_that_share_the_optimizer_out_follow_it)
+{
+    check_curve("/tiny/llama", (ag_plan_opts_t){.dp = 2, .zero_stage = 1}, 2, 2e-5, "dp 2, zero 1");
+    check_curve("/tiny/llama",
+                (ag_plan_opts_t){.dp = 2, .zero_stage = 1, .tensor_split = "5,4", .pp = 2}, 8, 2e-5,
+                "dp 2, zero 1, tp 2, pp 2");
+}
+
 /* Of two replicas: a sum of two has one order. */
 Test(train, gradients_summed_in_uneven_shares_have_the_same_bits)
 {
