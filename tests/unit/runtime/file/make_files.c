@@ -254,3 +254,16 @@ damage_count_t read_damaged(const ag_array_t *whole, size_t n_header_bytes, uint
     free(bytes);
     return count;
 }
+
+void expect_truncations_refused(const ag_array_t *whole, read_fn_t read_fn)
+{
+    memory_file_t file;
+
+    memory_file_open(&file, whole);
+    for (size_t n = 0; n < whole->n_items; n++) {
+        memory_file_set(&file, whole->items, n);
+        cr_assert_eq(read_fn(file.path), AG_ERR_FORMAT, "cut to %zu", n);
+        cr_assert(error_says(file.path, NULL));
+    }
+    memory_file_close(&file);
+}

@@ -56,6 +56,9 @@ bool error_says(const char *text, ...) __attribute__((sentinel));
 
 typedef ag_status_t (*read_fn_t)(const char *path);
 
+/** Fails the test where the file is read cut short anywhere, or the error does not name it. */
+void expect_truncations_refused(const ag_array_t *whole, read_fn_t read_fn);
+
 enum { N_DAMAGES = 2000 };
 
 typedef struct damage_count {

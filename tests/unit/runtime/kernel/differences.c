@@ -1,5 +1,6 @@
 #include "differences.h"
 
+#include <criterion/criterion.h>
 #include <math.h>
 
 #include "kernel_call.h"
@@ -39,4 +40,15 @@ double dot(const float *a, const double *b, uint64_t n)
 bool is_near(double y, double expected, double relative)
 {
     return fabs(y - expected) <= relative * (1 + fabs(expected));
+}
+
+void expect_sums(const float *y, const float *before, const double *expected, uint64_t n,
+                 double relative, const char *what)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        double whole = expected[i] + (before != NULL ? (double)before[i] : 0);
+
+        cr_assert(is_near((double)y[i], whole, relative), "%s: [%u] is %g, not %g", what,
+                  (unsigned)i, (double)y[i], whole);
+    }
 }

@@ -15,5 +15,10 @@ double *widen(const float *x, uint64_t n);
 /** Sum of a[i] * b[i]. */
 double dot(const float *a, const double *b, uint64_t n);
 
+/** Fails the test where y (n) is not what was expected, on top of what was there before (NULL: 0).
+ */
+void expect_sums(const float *y, const float *before, const double *expected, uint64_t n,
+                 double relative, const char *what);
+
 /** @return |y - expected| is within relative * (1 + |expected|) */
 _Bool is_near(double y, double expected, double relative);

@@ -167,3 +167,20 @@ float *decode(ag_dtype_t dtype, const void *weights, uint64_t n)
     ag_dtype_info(dtype)->unpack(weights, values, n / ag_dtype_info(dtype)->block_elements);
     return values;
 }
+
+double act_of(ag_act_t act, double x)
+{
+    switch (act) {
+    case AG_ACT_SILU:
+        return x / (1 + exp(-x));
+    case AG_ACT_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case AG_ACT_GELU:
+        return x / 2 * (1 + erf(x / sqrt(2)));
+    case AG_ACT_RELU:
+        return fmax(x, 0);
+    case AG_N_ACTS:
+        break;
+    }
+    return NAN;
+}

@@ -41,3 +41,6 @@ float *decode(ag_dtype_t dtype, const void *weights, uint64_t n);
 
 /** malloc that never gives NULL: n_bytes may be 0. */
 void *take(size_t n_bytes);
+
+/** The activation as its mathematics says. */
+double act_of(ag_act_t act, double x);

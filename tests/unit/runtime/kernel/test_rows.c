@@ -286,23 +286,6 @@ static void run_add(const ag_kernel_context_t *context, const void *arg, float *
                   grain_of(c), y);
 }
 
-static double naive_act(ag_act_t act, double x)
-{
-    switch (act) {
-    case AG_ACT_SILU:
-        return x / (1 + exp(-x));
-    case AG_ACT_GELU_TANH:
-        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case AG_ACT_GELU:
-        return x / 2 * (1 + erf(x / sqrt(2)));
-    case AG_ACT_RELU:
-        return fmax(x, 0);
-    case AG_N_ACTS:
-        break;
-    }
-    return NAN;
-}
-
 /* The kernel apart, over a, and over b. */
 static void check_pair(kernel_call_t call, pair_case_t *c, const double *expected, double relative,
                        const char *what)
@@ -340,7 +323,7 @@ Test(glu, every_activation_equals_a_naive_loop_also_in_place)
             pair_case_t c = {gate, up, shapes[i][0], shapes[i][1], (ag_act_t)act};
 
             for (uint64_t j = 0; j < n; j++) {
-                expected[j] = naive_act((ag_act_t)act, (double)gate[j]) * (double)up[j];
+                expected[j] = act_of((ag_act_t)act, (double)gate[j]) * (double)up[j];
             }
             for (int isa = 0; isa < N_ISAS; isa++) {
                 kernel_call_t call = {.fn = run_glu};

@@ -79,17 +79,6 @@ static void free_case(experts_case_t *c)
     free(c->dy);
 }
 
-static void expect_sums(const float *y, const float *before, const double *expected, uint64_t n,
-                        double relative, const char *what)
-{
-    for (uint64_t i = 0; i < n; i++) {
-        double whole = expected[i] + (before != NULL ? (double)before[i] : 0);
-
-        cr_assert(is_near((double)y[i], whole, relative), "%s: [%u] is %g, not %g", what,
-                  (unsigned)i, (double)y[i], whole);
-    }
-}
-
 /* ROUTE: the weights of the experts that were chosen, as a function of the scores. */
 static double route_loss(const void *arg, const double *scores)
 {

@@ -13,17 +13,6 @@
 enum { N_SHAPES = 6 };
 static const uint64_t shapes[N_SHAPES][2] = {{0, 5}, {3, 0}, {1, 1}, {1, 77}, {6, 33}, {21, 17}};
 
-static void expect_sums(const float *y, const float *before, const double *expected, uint64_t n,
-                        double relative, const char *what)
-{
-    for (uint64_t i = 0; i < n; i++) {
-        double whole = expected[i] + (before != NULL ? (double)before[i] : 0);
-
-        cr_assert(is_near((double)y[i], whole, relative), "%s: [%u] is %g, not %g", what,
-                  (unsigned)i, (double)y[i], whole);
-    }
-}
-
 /* NORM: numbers are x, then weight, then bias. */
 
 typedef struct norm_case {
@@ -187,20 +176,6 @@ typedef struct glu_case {
     enum { APART, OVER_DY_AND_GATE, OVER_UP_AND_GATE } places;
 } glu_case_t;
 
-static double wide_act(ag_act_t act, double x)
-{
-    switch (act) {
-    case AG_ACT_SILU:
-        return x / (1 + exp(-x));
-    case AG_ACT_GELU_TANH:
-        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case AG_ACT_GELU:
-        return x / 2 * (1 + erf(x / sqrt(2)));
-    default:
-        return fmax(x, 0);
-    }
-}
-
 static uint64_t grain_of(const glu_case_t *c)
 {
     return c->n_rows % 2 == 0 ? 0 : 16;
@@ -232,11 +207,11 @@ static void check_glu(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_is
     double *by_gate = take(n * sizeof(double)), *by_up = take(n * sizeof(double));
 
     for (uint64_t i = 0; i < n; i++) {
-        double step = 1e-5, slope = wide_act(act, (double)gate[i] + step);
+        double step = 1e-5, slope = act_of(act, (double)gate[i] + step);
 
-        slope = (slope - wide_act(act, (double)gate[i] - step)) / (2 * step);
+        slope = (slope - act_of(act, (double)gate[i] - step)) / (2 * step);
         by_gate[i] = (double)dy[i] * (double)up[i] * slope;
-        by_up[i] = (double)dy[i] * wide_act(act, (double)gate[i]);
+        by_up[i] = (double)dy[i] * act_of(act, (double)gate[i]);
     }
     for (int i = APART; i <= OVER_UP_AND_GATE; i++) {
         glu_case_t c = {act, dy, gate, up, n_rows, width, APART};
@@ -276,9 +251,9 @@ static void check_act(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_is
 
     for (uint64_t i = 0; i < n; i++) {
         double step = 1e-5, at = (double)x[i];
-        double slope = (wide_act(act, at + step) - wide_act(act, at - step)) / (2 * step);
+        double slope = (act_of(act, at + step) - act_of(act, at - step)) / (2 * step);
 
-        cr_assert(is_near((double)y[i], wide_act(act, at), 3e-6));
+        cr_assert(is_near((double)y[i], act_of(act, at), 3e-6));
         cr_assert(is_near((double)y[n + i], (double)dy[i] * slope, 3e-6));
     }
     free(x);
