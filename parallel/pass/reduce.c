@@ -212,6 +212,19 @@ static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sum
     return status;
 }
 
+/* What a group does is on one stream: that of what it does already. */
+static ag_stream_t stream_of(const ag_rank_program_t *rank, uint32_t group, uint32_t replicas)
+{
+    for (size_t i = 0; i < rank->ops.n_items && group != replicas; i++) {
+        const ag_op_t *op = &ag_rank_ops(rank)[i];
+
+        if (ag_op_infos[op->kind].is_collective && op->subject == group) {
+            return (ag_stream_t)op->stream;
+        }
+    }
+    return AG_STREAM_GRAD;
+}
+
 /* The ranks that hold the same in all replicas, or all ranks. */
 static ag_status_t find_groups(ag_program_t *program, const ag_build_t *build, uint32_t rank,
                                sums_t *sums)
@@ -221,11 +234,7 @@ static ag_status_t find_groups(ag_program_t *program, const ag_build_t *build, u
     ag_status_t status =
         ranks == NULL ? ag_fail_nomem("adding sums of gradients", build->n_ranks * 4ull) : AG_OK;
 
-    *sums = (sums_t){.replicas = NONE,
-                     .all = NONE,
-                     .of_all = build->plan->n_stages == 1 && build->plan->stages[0].n_replicas == 1
-                                   ? AG_STREAM_TENSOR
-                                   : AG_STREAM_GRAD};
+    *sums = (sums_t){.replicas = NONE, .all = NONE};
     for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
         const ag_place_t *other = &build->ranks[r].place;
 
@@ -242,6 +251,7 @@ static ag_status_t find_groups(ag_program_t *program, const ag_build_t *build, u
     if (status == AG_OK && build->n_ranks > 1) {
         status = ag_program_group(program, ranks, build->n_ranks, &sums->all);
     }
+    sums->of_all = stream_of(&program->ranks[rank], sums->all, sums->replicas);
     free(ranks);
     return status;
 }

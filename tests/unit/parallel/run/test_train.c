@@ -233,6 +233,26 @@ Test(train, gradients_summed_in_uneven_shares_have_the_same_bits)
     }
 }
 
+/* Its table is the head, too, of another stage. */
+Test(train, an_interleaved_pipeline_of_six_layers_follows_it)
+{
+    static const char model[] = "/variants/llama6";
+
+    check_curve(model, (ag_plan_opts_t){.micro_batch_size = 2}, 1, 2e-5, "6 layers");
+    check_curve(model, (ag_plan_opts_t){.pp = 3, .tp = "1,2,1"}, 4, 2e-5, "pp 3, tp 1,2,1");
+    check_curve(model, (ag_plan_opts_t){.pp = 2, .tensor_split = "2,1;1,2"}, 4, 2e-5,
+                "pp 2, tp 2:1 and 1:2");
+    check_curve(model, (ag_plan_opts_t){.pp = 2, .schedule = "interleaved", .virtual_stages = 2}, 2,
+                2e-5, "interleaved");
+    check_curve(model,
+                (ag_plan_opts_t){.schedule = "interleaved",
+                                 .virtual_stages = 2,
+                                 .pipeline_split = "1,3,1,1",
+                                 .tp = "2,1",
+                                 .recompute = true},
+                3, 2e-5, "interleaved, uneven, recompute");
+}
+
 /* A llama of 3 layers has a chunk a stage and one more: its shape is every other test's, too. */
 Test(train, an_interleaved_pipeline_is_refused_where_layers_do_not_do)
 {
