@@ -96,6 +96,46 @@ Test(checkpoint_writer, an_update_does_not_wait_for_the_disk)
     sem_destroy(&gate.open);
 }
 
+Test(checkpoint_writer, slices_may_lie_between_each_other_in_memory)
+{
+    enum { ROWS = 10, COLS = 5 };
+    float data[ROWS * COLS], got[ROWS * COLS];
+    ag_saved_slice_t slices[] = {{{0, ROWS}, {0, 2}, data, COLS},
+                                 {{0, 1}, {2, COLS}, data + 2, COLS},
+                                 {{1, ROWS}, {2, COLS}, data + COLS + 2, COLS}};
+    ag_saved_tensor_t tensor = {"weight", ROWS, COLS, 3, slices};
+    ag_checkpoint_t *checkpoint;
+    ag_saver_t *saver;
+    ag_net_t *net;
+    world_t world;
+
+    open_world(0, &world);
+    cr_assert_eq(ag_net_loop_create(1, &net), AG_OK);
+    cr_assert_eq(
+        ag_saver_create(net, NULL,
+                        &(ag_saver_opts_t){.dir = world.dir, .spec_hash = "0", .is_stepped = true},
+                        &tensor, 1, &saver),
+        AG_OK);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        data[i] = (float)i;
+    }
+    cr_assert_eq(ag_saver_begin(saver, 1, NULL), AG_OK);
+    ag_saver_before_write(saver, data + 5 * COLS, COLS);
+    for (int i = 5 * COLS; i < 6 * COLS; i++) {
+        data[i] = -1;
+    }
+    cr_assert_eq(ag_saver_wait(saver), AG_OK);
+    cr_assert_eq(ag_checkpoint_open(world.dir, 1, &checkpoint), AG_OK);
+    cr_assert_eq(ag_checkpoint_read_rows(checkpoint, 0, (ag_range_t){0, ROWS}, got), AG_OK);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        cr_expect_eq(got[i], (float)i, "%d: %g", i, (double)got[i]);
+    }
+    ag_checkpoint_close(checkpoint);
+    ag_saver_destroy(saver);
+    ag_net_close(net);
+    close_world(&world);
+}
+
 /* ---- several threads ---- */
 
 typedef struct trainer {
