@@ -126,13 +126,16 @@ static ag_status_t resume(ag_training_t *training)
 static ag_status_t open_saver(ag_training_t *training)
 {
     ag_session_t *session = training->session;
+    /* after a checkpoint at the end nothing is overwritten any more */
+    uint64_t copies_bytes = session->options->train.save_steps == 0 ? 1 : 0;
     ag_plan_model_t model = ag_build_plan_model(session->model);
     size_t n_tensors;
     const ag_saved_tensor_t *tensors = ag_catalog_saved(training->catalog, &n_tensors);
     ag_status_t status = ag_saver_create(session->net, NULL,
                                          &(ag_saver_opts_t){.dir = training->output.checkpoints,
                                                             .spec_hash = model.spec_hash,
-                                                            .from_step = training->opts.done_steps},
+                                                            .from_step = training->opts.done_steps,
+                                                            .snapshot_bytes = copies_bytes},
                                          tensors, n_tensors, &training->saver);
 
     session->agreed = status != AG_OK;
