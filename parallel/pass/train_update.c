@@ -116,7 +116,7 @@ static ag_status_t add_squares(const ag_train_t *train, uint32_t rank, uint32_t 
     ag_holding_t run = ag_holding_of(train->build, rank, param);
     uint64_t begin = (first_counted(train, &run) - run.begin) * run.across, n, n_chunks;
     bool shares = ag_plan_shares_update(train->build->plan);
-    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out;
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out = AG_NO_VALUE;
     ag_status_t status;
 
     begin = begin > held->own_begin ? begin : held->own_begin;
@@ -172,7 +172,7 @@ static ag_status_t add_run(const ag_train_t *train, uint32_t rank, ag_node_kind_
 {
     const ag_param_t *of = param_of(train, rank, param);
     bool is_out = kind == AG_NODE_PUBLISH;
-    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, value;
+    int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, value = AG_NO_VALUE;
     ag_status_t status;
 
     if (begin >= end) {
