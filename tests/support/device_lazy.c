@@ -11,7 +11,7 @@
 /* What memory of the host holds at first: as a float it is huge, as a number of rows too. */
 enum { NOTHING = 0x7f };
 
-enum { MOST_HASTE = 3, MOST_ASLEEP = 60 };
+enum { MOST_HASTE = 3, MOST_ASLEEP = 32 };
 
 typedef enum work_kind { LAUNCH, COPY, WAIT } work_kind_t;
 
