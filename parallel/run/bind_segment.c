@@ -77,7 +77,7 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
     if (rows->counts[AG_COUNT_TOKENS] == 0) { /* one row has but one half */
         return AG_OK;
     }
-    status = ag_staging_take_step(&task->staged, run, task->half, rows, &task->device_step);
+    status = ag_staging_take_step(&task->staged, run, task->op, rows, &task->device_step);
     if (status != AG_OK) {
         return status;
     }

@@ -109,7 +109,7 @@ ag_status_t ag_staged_launch(ag_staged_t *staged, ag_region_fn_t fn, void *arg)
 }
 
 /* Host memory for whatever travels: what all collectives need, and where the host may not touch the
- * device's, places of the streams, then the logits. */
+ * device's, places of the streams, then the results. */
 static void share_out(ag_job_t *job, bool staged)
 {
     ag_staging_t *staging = &job->staging;
@@ -127,7 +127,7 @@ static void share_out(ag_job_t *job, bool staged)
         staging->places[stream] = at;
         at += ag_memory_place(programs, job->rank, stream);
     }
-    staging->logits = (float *)(void *)at;
+    staging->results = (float *)(void *)at;
 }
 
 void *ag_job_staging(const ag_job_t *job, uint32_t stream)
@@ -151,9 +151,9 @@ ag_status_t ag_staging_init(ag_job_t *job)
         }
         return status;
     }
-    staging->posted = calloc(job->n_slots, sizeof(*staging->posted));
+    staging->posted = calloc(ag_plan_steps(job->opts.build->plan), sizeof(*staging->posted));
     if (staging->posted == NULL) {
-        return ag_fail_nomem("making room for steps", job->n_slots * sizeof(*staging->posted));
+        return ag_fail_nomem("making room for steps", sizeof(*staging->posted));
     }
     staging->begins_ints = ag_memory_begins_ints(job->opts.programs);
     staging->slot_ints =
@@ -187,15 +187,16 @@ static int32_t *slot_of(const ag_job_t *job, uint32_t slot)
 
 ag_status_t ag_staging_is_free(ag_job_t *job)
 {
-    uint64_t next = ag_execution_n_posted(job->execution) % job->n_slots;
+    uint64_t next = job->wire.n_steps % job->wire.n_slots;
 
     return ag_device_is_host(job->opts.device)
                ? AG_OK
                : ag_device_query(job->opts.device, job->staging.posted[next]);
 }
 
-ag_status_t ag_staging_post_step(ag_job_t *job, uint32_t slot)
+ag_status_t ag_staging_post_step(ag_job_t *job)
 {
+    uint32_t slot = (uint32_t)((job->wire.n_steps - 1) % job->wire.n_slots);
     ag_device_t *device = job->opts.device;
     ag_status_t status;
     const int32_t *ints;
@@ -211,23 +212,24 @@ ag_status_t ag_staging_post_step(ag_job_t *job, uint32_t slot)
     return status;
 }
 
-ag_status_t ag_staging_take_step(ag_staged_t *staged, const ag_run_t *run, uint32_t half,
+ag_status_t ag_staging_take_step(ag_staged_t *staged, const ag_run_t *run, const ag_op_t *op,
                                  const ag_step_t *rows, ag_step_t *step_p)
 {
     ag_job_t *job = staged->job;
-    const ag_step_t *whole = run->step;
-    int32_t *ints = slot_of(job, run->slot), *begins;
+    const ag_step_t *whole = ag_run_step(run, op);
+    uint32_t slot = run->slot + op->micro_batch; /* one of them is 0 */
+    int32_t *ints = slot_of(job, slot), *begins;
     ag_status_t status;
 
     *step_p = *rows;
     if (ag_device_is_host(job->opts.device)) {
         return AG_OK;
     }
-    step_p->row_begin = half == AG_HALF_BOTH ? rows->row_begin : NULL; /* is not the wire's */
-    status = ag_device_wait(job->opts.device, staged->stream, job->staging.posted[run->slot]);
+    step_p->row_begin = op->half == AG_HALF_BOTH ? rows->row_begin : NULL; /* is not the wire's */
+    status = ag_device_wait(job->opts.device, staged->stream, job->staging.posted[slot]);
     ag_wire_move_step(step_p, whole->tokens, ints); /* the first of its arrays */
-    if (status == AG_OK && half != AG_HALF_BOTH) {
-        begins = ints + job->staging.slot_ints - half * job->staging.begins_ints;
+    if (status == AG_OK && op->half != AG_HALF_BOTH) {
+        begins = ints + job->staging.slot_ints - op->half * job->staging.begins_ints;
         status = ag_staged_in(staged, begins, rows->row_begin,
                               (rows->counts[AG_COUNT_SEQUENCES] + 1) * sizeof(*begins));
         step_p->row_begin = begins;
@@ -242,25 +244,22 @@ static ag_status_t are_copied(void *arg)
     return ag_device_query(job->opts.device, ag_device_record(job->opts.device, AG_STREAM_JOB));
 }
 
-ag_status_t ag_staging_read_logits(ag_job_t *job, uint32_t slot, const float **logits_p)
+ag_status_t ag_staging_read_results(ag_job_t *job, uint32_t slot, uint64_t bytes,
+                                    const float **results_p)
 {
     const ag_bound_t *bound = job->flying[slot];
-    uint32_t output = bound->program->output_buffer;
-    const ag_buffer_t *buffer = &AG_ITEMS(&bound->program->ranks[0].buffers, ag_buffer_t)[output];
-    unsigned char *at = ag_job_slot(job, slot) + bound->offsets[output];
+    unsigned char *at = ag_job_slot(job, slot) + bound->offsets[bound->program->output_buffer];
     ag_device_t *device = job->opts.device;
     ag_status_t status;
 
     if (ag_device_is_host(device)) {
-        *logits_p = (const float *)(const void *)at;
+        *results_p = (const float *)(const void *)at;
         return AG_OK;
     }
-    status = device->ops->copy_out(device, AG_STREAM_JOB, job->staging.logits, at,
-                                   buffer->unit_bytes *
-                                       job->wire.slots[slot].step.counts[buffer->counter]);
+    status = device->ops->copy_out(device, AG_STREAM_JOB, job->staging.results, at, bytes);
     if (status == AG_OK) {
         status = ag_execution_wait(job->execution, are_copied, job);
     }
-    *logits_p = job->staging.logits;
+    *results_p = job->staging.results;
     return status;
 }

@@ -197,6 +197,12 @@ ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
     if (catalog == NULL) {
         return ag_fail_nomem("listing tensors", sizeof(*catalog));
     }
+    if (!ag_device_is_host(job->opts.device)) { /* its slices are read where they lie */
+        free(catalog);
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: what was trained is read out of the CPU's memory alone",
+                       job->opts.device->ops->name);
+    }
     *catalog = (ag_catalog_t){.job = job,
                               .tensors = AG_ARRAY(ag_catalog_tensor_t),
                               .entries = AG_ARRAY(entry_t),

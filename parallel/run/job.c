@@ -175,10 +175,6 @@ ag_status_t ag_job_create(const ag_job_opts_t *opts, ag_job_t **job_p)
     job->opts.isa = opts->isa != NULL ? opts->isa : ag_isa_best();
     job->rank = (uint32_t)opts->net->rank;
     status = ag_stop_init(job);
-    if (status == AG_OK && trains(job) && !ag_device_is_host(opts->device)) {
-        status = ag_fail(AG_ERR_UNSUPPORTED, "%s: training runs on the CPU alone so far",
-                         opts->device->ops->name);
-    }
     if (status == AG_OK) {
         status = take_memory(job);
     }
@@ -252,7 +248,7 @@ static ag_status_t post_run(ag_job_t *job, uint32_t class)
 {
     uint32_t slot = (uint32_t)(ag_execution_n_posted(job->execution) % job->n_slots);
     const ag_bound_t *bound = &job->bound[class][slot];
-    ag_status_t status = ag_staging_post_step(job, slot);
+    ag_status_t status = ag_staging_post_step(job);
 
     if (status != AG_OK) {
         return status;
@@ -262,8 +258,7 @@ static ag_status_t post_run(ag_job_t *job, uint32_t class)
                              &(ag_run_t){.step = ag_wire_step(&job->wire), .slot = slot});
 }
 
-/* May what the wire has in the next slot be written over? */
-static ag_status_t slot_is_free(void *arg)
+ag_status_t ag_job_slot_is_free(void *arg)
 {
     ag_job_t *job = arg;
     ag_status_t status = ag_staging_is_free(job);
@@ -292,7 +287,7 @@ ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step)
     if (job->wire.n_steps - job->n_taken == job->n_slots) {
         return ag_fail(AG_ERR_INVALID, "%u steps are in flight already", job->n_slots);
     }
-    status = ag_execution_wait(job->execution, slot_is_free, job);
+    status = ag_execution_wait(job->execution, ag_job_slot_is_free, job);
     if (status == AG_OK) {
         status = ag_wire_post(&job->wire, step);
     }
@@ -306,6 +301,8 @@ ag_status_t ag_job_post(ag_job_t *job, const ag_step_t *step)
 ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p)
 {
     uint32_t slot = (uint32_t)(job->n_taken % job->n_slots);
+    uint64_t bytes = job->wire.slots[slot].step.counts[AG_COUNT_OUTPUTS] *
+                     job->opts.build->model->spec->vocab * sizeof(float);
     ag_status_t status;
 
     if (job->n_taken == job->wire.n_steps) {
@@ -313,7 +310,7 @@ ag_status_t ag_job_wait(ag_job_t *job, const float **logits_p)
     }
     status = ag_execution_finish(job->execution, job->n_taken + 1);
     if (status == AG_OK) {
-        status = ag_staging_read_logits(job, slot, logits_p);
+        status = ag_staging_read_results(job, slot, bytes, logits_p);
     }
     job->broken |= status != AG_OK;
     job->n_taken += status == AG_OK;
@@ -342,7 +339,7 @@ ag_status_t ag_job_stop(ag_job_t *job)
     }
     status = land(job);
     if (status == AG_OK) {
-        status = ag_execution_wait(job->execution, slot_is_free, job);
+        status = ag_execution_wait(job->execution, ag_job_slot_is_free, job);
     }
     if (status == AG_OK) {
         status = ag_wire_post(&job->wire, NULL);
@@ -374,7 +371,7 @@ static ag_status_t have_step(void *arg)
     ag_job_t *job = follow->job;
     uint64_t n_posted = ag_execution_n_posted(job->execution);
     ag_status_t status = n_posted - ag_execution_n_ended(job->execution) < job->n_slots
-                             ? slot_is_free(job)
+                             ? ag_job_slot_is_free(job)
                              : AG_PENDING;
 
     return status == AG_OK ? ag_wire_poll(&job->wire, &follow->is_over) : status;
@@ -385,8 +382,11 @@ static ag_status_t follow_step(ag_job_t *job)
     uint32_t class;
     ag_status_t status = AG_OK;
 
-    if (trains(job) && !ag_job_has_step(job)) {
-        return AG_OK;
+    if (trains(job)) {
+        status = ag_staging_post_step(job);
+    }
+    if (status != AG_OK || (trains(job) && !ag_job_has_step(job))) {
+        return status;
     }
     status = ag_stop_say(job, false);
     if (status == AG_OK && trains(job)) {

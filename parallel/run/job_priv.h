@@ -16,10 +16,10 @@ typedef struct ag_staging {
     uint32_t *numbers;    /* (n_slots, ranks, places) of rows, there */
     ag_region_t steps;
     unsigned char *places[AG_N_STREAMS]; /* for the buffers of each stream's operations */
-    float *logits;
+    float *results;
     uint64_t slot_ints;   /* of steps: a step's, and begins of its halves' sequences */
     uint64_t begins_ints; /* of a half */
-    ag_mark_t *posted;    /* (n_slots) the step there is at the device */
+    ag_mark_t *posted;    /* (slots of the wire) the step there is at the device */
 } ag_staging_t;
 
 /* A program made executable on this rank, in one slot. */
@@ -78,6 +78,9 @@ static inline const ag_step_t *ag_run_step(const ag_run_t *run, const ag_op_t *o
 
 /** Memory that the collectives of a stream stage in. */
 void *ag_job_staging(const ag_job_t *job, uint32_t stream);
+
+/** May the next step be written over what the wire has in its slot? @param arg  the job. */
+ag_status_t ag_job_slot_is_free(void *arg);
 
 /** Attach a task to each operation, for runs in one slot. One function per kind, each in a file of
  * its own. */

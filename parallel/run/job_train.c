@@ -31,11 +31,6 @@ void ag_job_bind_moments(ag_job_t *job)
     }
 }
 
-static ag_status_t slot_is_free(void *arg)
-{
-    return ag_wire_is_free(&((ag_job_t *)arg)->wire);
-}
-
 bool ag_job_has_step(const ag_job_t *job)
 {
     return job->wire.n_steps % job->wire.n_slots == 0;
@@ -57,19 +52,23 @@ ag_status_t ag_job_post_train(ag_job_t *job)
         }
         job->micro_batches[i] = *step;
     }
+    job->flying[0] = bound;
     return ag_execution_post(job->execution, &bound->dag, bound->tasks,
                              &(ag_run_t){.step = job->micro_batches});
 }
 
 ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_N_TOTALS])
 {
-    const ag_bound_t *bound = &job->bound[0][0];
+    const float *results = NULL;
     ag_status_t status = AG_OK;
 
     for (uint32_t i = 0; i < job->wire.n_slots && status == AG_OK; i++) {
-        status = ag_execution_wait(job->execution, slot_is_free, job);
+        status = ag_execution_wait(job->execution, ag_job_slot_is_free, job);
         if (status == AG_OK) {
             status = ag_wire_post(&job->wire, &steps[i]);
+        }
+        if (status == AG_OK) {
+            status = ag_staging_post_step(job);
         }
     }
     if (status == AG_OK) {
@@ -78,10 +77,12 @@ ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_
     if (status == AG_OK) {
         status = ag_execution_finish(job->execution, ag_execution_n_posted(job->execution));
     }
+    if (status == AG_OK) {
+        status = ag_staging_read_results(job, 0, AG_N_TOTALS * sizeof(*totals), &results);
+    }
     job->broken |= status != AG_OK;
     if (status == AG_OK) {
-        memcpy(totals, ag_job_slot(job, 0) + bound->offsets[bound->program->output_buffer],
-               AG_N_TOTALS * sizeof(*totals));
+        memcpy(totals, results, AG_N_TOTALS * sizeof(*totals));
     }
     return status;
 }
@@ -96,8 +97,8 @@ ag_status_t ag_job_follow_train(ag_job_t *job, ag_update_t *update_p, bool *is_o
         status = ag_job_follow_next(job, is_over_p);
     }
     if (status == AG_OK) {
-        status = *is_over_p ? ag_job_follow_end(job)
-                            : ag_execution_finish(job->execution, n_posted + 1);
+        status =
+            *is_over_p ? ag_job_follow_end(job) : ag_execution_finish(job->execution, n_posted + 1);
     }
     job->broken |= status != AG_OK;
     if (status == AG_OK && !*is_over_p) {

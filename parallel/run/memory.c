@@ -259,16 +259,16 @@ uint64_t ag_memory_place(const ag_programs_t *programs, uint32_t rank, uint32_t 
     return bytes;
 }
 
-uint64_t ag_memory_logits(const ag_programs_t *programs, uint32_t rank)
+uint64_t ag_memory_results(const ag_programs_t *programs, uint32_t rank)
 {
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < programs->n && rank == 0; i++) {
         const ag_program_t *program = programs->programs[i];
-        uint64_t logits =
+        uint64_t output =
             AG_ITEMS(&program->ranks[0].buffers, ag_buffer_t)[program->output_buffer].bytes;
 
-        bytes = logits > bytes ? logits : bytes;
+        bytes = output > bytes ? output : bytes;
     }
     return bytes;
 }
@@ -281,7 +281,7 @@ uint64_t ag_memory_messages(const ag_build_t *build, const ag_programs_t *progra
                      ag_plan_slots(build->plan) * ag_memory_numbers(programs, rank);
 
     if (staged) {
-        bytes += ag_memory_placed(ag_memory_logits(programs, rank));
+        bytes += ag_memory_placed(ag_memory_results(programs, rank));
         for (uint32_t stream = 0; stream < AG_N_STREAMS; stream++) {
             bytes += ag_memory_place(programs, rank, stream);
         }
@@ -294,7 +294,7 @@ uint64_t ag_memory_device_steps(const ag_build_t *build, const ag_programs_t *pr
     uint64_t ints =
         ag_memory_step_ints(build->plan, programs) + 2 * ag_memory_begins_ints(programs);
 
-    return ag_plan_slots(build->plan) * ints * sizeof(int32_t);
+    return ag_plan_steps(build->plan) * ints * sizeof(int32_t);
 }
 
 uint64_t ag_memory_begins_ints(const ag_programs_t *programs)

@@ -25,7 +25,7 @@ uint64_t ag_memory_messages(const ag_build_t *build, const ag_programs_t *progra
 /* Where bytes travel by way of the host: */
 uint64_t ag_memory_device_steps(const ag_build_t *build, const ag_programs_t *programs);
 uint64_t ag_memory_place(const ag_programs_t *programs, uint32_t rank, uint32_t stream);
-uint64_t ag_memory_logits(const ag_programs_t *programs, uint32_t rank);
+uint64_t ag_memory_results(const ag_programs_t *programs, uint32_t rank);
 uint64_t ag_memory_begins_ints(const ag_programs_t *programs); /* of half a step's rows */
 
 /** Must the host know numbers of rows that stand in the first buffer of a segment? How many came

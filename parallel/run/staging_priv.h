@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "parallel/program/program.h"
 #include "runtime/device/device.h"
 #include "runtime/kernel/step.h"
 #include "runtime/task/executor.h"
@@ -45,7 +46,7 @@ ag_status_t ag_staged_in(ag_staged_t *staged, void *device, const void *host, ui
 /** In a stage: a region behind what is queued on the stream. */
 ag_status_t ag_staged_launch(ag_staged_t *staged, ag_region_fn_t fn, void *arg);
 
-/** Take the memory of messages and, where they are not read in place, of steps and logits. */
+/** Take the memory of messages and, where they are not read in place, of steps and results. */
 ag_status_t ag_staging_init(struct ag_job *job);
 
 /** Wait for all that the job has queued, and give the memory back. */
@@ -54,17 +55,21 @@ void ag_staging_fini(struct ag_job *job);
 /** May the slot of the next step be written to? AG_PENDING: the device still copies from it. */
 ag_status_t ag_staging_is_free(struct ag_job *job);
 
-/** Bring the step that the wire has to the device, for a run in this slot. */
-ag_status_t ag_staging_post_step(struct ag_job *job, uint32_t slot);
+/** Bring the step that the wire had last to the device. */
+ag_status_t ag_staging_post_step(struct ag_job *job);
 
 /**
  * A step whose arrays are where the device reads them, for what is queued on the task's stream from
  * now on.
- * @param half  AG_HALF_BOTH: rows is the run's step; else that half of it, with a row_begin of its
- *              own that stays until the task is complete.
+ * @param rows  the operation's step in the run; where it works on half of that, this half, with a
+ *              row_begin of its own that stays until the task is complete.
  */
-ag_status_t ag_staging_take_step(ag_staged_t *staged, const ag_run_t *run, uint32_t half,
+ag_status_t ag_staging_take_step(ag_staged_t *staged, const ag_run_t *run, const ag_op_t *op,
                                  const ag_step_t *rows, ag_step_t *step_p);
 
-/** The logits of the run in a slot, which is complete. */
-ag_status_t ag_staging_read_logits(struct ag_job *job, uint32_t slot, const float **logits_p);
+/**
+ * Rank 0: what a run that is complete has left in the output buffer.
+ * @param results_p  out: there, or in memory of the host; until the next run begins or is read.
+ */
+ag_status_t ag_staging_read_results(struct ag_job *job, uint32_t slot, uint64_t bytes,
+                                    const float **results_p);

@@ -18,16 +18,23 @@ static ag_status_t keep_logits(void *arg, const float *logits, uint64_t n_rows)
     return AG_OK;
 }
 
-/* All tests run on lazy devices once more. */
+const ag_device_lazy_opts_t *devices_of_tests(void)
+{
+    static const ag_device_lazy_opts_t lazy = {.seed = 7};
+    const char *name = getenv("ARGOSY_DEVICE");
+
+    return name != NULL && strcmp(name, "lazy") == 0 ? &lazy : NULL;
+}
+
 static const ag_device_lazy_opts_t *device_of(const work_t *work, int rank,
                                               ag_device_lazy_opts_t *lazy)
 {
-    const char *name = getenv("ARGOSY_DEVICE");
+    const ag_device_lazy_opts_t *opts = work->lazy != NULL ? work->lazy : devices_of_tests();
 
-    if (work->lazy == NULL && (name == NULL || strcmp(name, "lazy") != 0)) {
+    if (opts == NULL) {
         return NULL;
     }
-    *lazy = work->lazy != NULL ? *work->lazy : (ag_device_lazy_opts_t){.seed = 7};
+    *lazy = *opts;
     if (rank != work->lazy_rank) {
         lazy->forgotten = lazy->late = 0;
     }

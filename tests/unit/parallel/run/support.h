@@ -25,6 +25,9 @@ typedef struct work {
     ag_cancel_t cancel;                /* of all ranks */
 } work_t;
 
+/** All tests run on the CPU, and once more on lazy devices: these; NULL: the CPU. */
+const ag_device_lazy_opts_t *devices_of_tests(void);
+
 /** A rank of turn->arg, a work_t. Everything is released by close_rank(), also after a failure. */
 ag_status_t open_rank(ag_turn_t *turn, ag_rank_t *rank);
 void close_rank(ag_rank_t *rank);

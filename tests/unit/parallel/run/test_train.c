@@ -96,6 +96,7 @@ static ag_status_t run_rank(ag_turn_t *turn)
     status = ag_rank_open(turn,
                           &(ag_rank_opts_t){.model = path,
                                             .plan = &train->opts,
+                                            .lazy = devices_of_tests(),
                                             .change = train->by_shares ? sum_in_shares : NULL,
                                             .change_arg = &n_met},
                           &rank);
