@@ -37,6 +37,8 @@ static ag_block_t block_of(const expand_t *expand, uint32_t rank)
         .sent = (int32_t)expand->ranks[rank].sent,
         .n_received = (int32_t)expand->ranks[rank].n_received,
         .received = (int32_t)expand->ranks[rank].received,
+        .results = (int32_t)expand->ranks[rank].received,
+        .returned = (int32_t)expand->ranks[rank].sent,
         .first_layer = expand->build->plan->stages[build->place.stage].layer_begin,
     };
 }

@@ -16,15 +16,22 @@ ag_status_t ag_expand_graph(ag_graph_t **graph_p);
 
 enum { AG_NO_BUFFER = UINT32_MAX };
 
+/* What a layer leaves for its gradients whose experts several ranks hold: the buffers as ag_block_t
+ * has them, and what else gradients of the experts read. */
+typedef struct ag_train_experts {
+    uint32_t routes, n_sent, received, returned, kept;
+} ag_train_experts_t;
+
 /* What one micro-batch on its way leaves for its gradients, of one chunk on one rank: by number of
  * the layer in the chunk. */
 typedef struct ag_train_slot {
-    uint32_t input;       /* the chunk's */
-    uint32_t output;      /* the residual stream behind the last layer: the head's, or handed on */
-    uint32_t *x;          /* (2 * layers) the residual stream that attention, and the feed-forward
-                             part, read; AG_NO_BUFFER: not there yet */
-    uint32_t *kept;       /* (2 * layers) what else their gradients read */
-    uint16_t micro_batch; /* whose it is */
+    uint32_t input;  /* the chunk's */
+    uint32_t output; /* the residual stream behind the last layer: the head's, or handed on */
+    uint32_t *x;     /* (2 * layers) the residual stream that attention, and the feed-forward
+                        part, read; AG_NO_BUFFER: not there yet */
+    uint32_t *kept;  /* (2 * layers) what else their gradients read */
+    ag_train_experts_t *experts; /* (layers) */
+    uint16_t micro_batch;        /* whose it is */
     bool is_taken;
 } ag_train_slot_t;
 
@@ -57,13 +64,18 @@ typedef struct ag_train_rank {
     /* Where layers are computed again, of one at a time: what the feed-forward part reads, and what
      * the gradients of each part do. */
     uint32_t x_again, kept_again[2];
+    ag_train_experts_t experts_again;
+    /* Where several ranks hold the experts: copies of rows and gradients on their way from this
+     * rank and back, rows of others and what is made of them, gradients of routes' weights. */
+    uint32_t sent, work, n_received, droutes;
     uint32_t logits, statistics, dhead; /* of the last stage */
     uint32_t loss, squares, totals;
     uint32_t n_chunks;
     ag_train_chunk_t *chunks; /* (n_chunks) */
     ag_array_t buckets;       /* ag_train_bucket_t */
     uint32_t n_input_names;
-    bool pending;         /* p holds what has yet to be added */
+    bool pending;               /* p holds what has yet to be added */
+    ag_train_experts_t experts; /* of the layer that is being written */
     uint32_t kept_buffer; /* of the part that is being written, and how much is in use of it */
     uint64_t kept_bytes;
 } ag_train_rank_t;
@@ -101,6 +113,42 @@ void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts);
  * @param sum  the buffer that is left as a part of a sum where the stage has several ranks. */
 ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
                          ag_graph_t *graph, uint32_t sum);
+
+/** The same with these uses before all others, which passes find there. */
+ag_status_t ag_train_add_using(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                               ag_graph_t *graph, uint32_t sum, const ag_use_t *first,
+                               uint32_t n_first);
+
+/* A part's graphs: forward, and its gradients up to its norm's and from there on. */
+typedef struct ag_train_graphs {
+    ag_graph_t *forward, *first, *second; /* NULL: a segment has it */
+} ag_train_graphs_t;
+
+ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs);
+void ag_train_graphs_fini(const ag_train_t *train, ag_train_graphs_t *graphs);
+
+/* The feed-forward part of a layer whose experts several ranks hold (expand_experts.c). */
+typedef struct ag_train_spread {
+    ag_train_t *train;
+    ag_train_rank_t *rank;
+    const ag_train_experts_t *experts; /* of the slot */
+    uint32_t layer;
+    uint32_t before, x, dx; /* the residual stream without p and with it, and its gradient */
+    uint32_t kept;          /* what gradients of its norm and its router read */
+} ag_train_spread_t;
+
+bool ag_train_is_spread(const ag_train_t *train, uint32_t rank, uint32_t layer);
+
+/** @param keeps     what gradients read is left for them. @param combines  p is made, too. */
+ag_status_t ag_train_spread_forward(const ag_train_spread_t *spread, bool keeps, bool combines);
+ag_status_t ag_train_spread_backward(const ag_train_spread_t *spread);
+
+/** The buffers of a layer, or of all one after the other. @param name  ends their names. */
+ag_status_t ag_train_add_experts(ag_train_t *train, uint32_t rank, const char *name,
+                                 ag_train_experts_t *experts);
+
+/** Those of a rank that no layer keeps. */
+ag_status_t ag_train_add_exchanged(ag_train_t *train, uint32_t rank);
 
 /** Zero the gradients; their totals, and the update by them. */
 ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank);

@@ -24,23 +24,18 @@ typedef struct item {
     uint32_t dx; /* the buffer of the residual stream's gradient */
 } item_t;
 
-/* A part's graphs: forward, and its gradients up to its norm's and from there on. */
-typedef struct graphs {
-    ag_graph_t *forward, *first, *second; /* NULL: a segment has it */
-} graphs_t;
-
-static void free_graphs(const item_t *item, graphs_t *graphs)
+void ag_train_graphs_fini(const ag_train_t *train, ag_train_graphs_t *graphs)
 {
     ag_graph_t *all[] = {graphs->forward, graphs->first, graphs->second};
 
     for (int i = 0; i < 3; i++) {
         if (all[i] != NULL) {
-            item->train->program->free_inside(all[i]);
+            train->program->free_inside(all[i]);
         }
     }
 }
 
-static ag_status_t make_graphs(graphs_t *graphs)
+ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs)
 {
     ag_status_t status = ag_expand_graph(&graphs->forward);
 
@@ -86,7 +81,7 @@ static bool computes_again(const item_t *item)
 /* What a layer's part keeps lies each time where it lay the first time.
  * @param pending  p has yet to be added to what the part reads. */
 static ag_status_t differentiate(const item_t *item, uint32_t number, bool pending,
-                                 graphs_t *graphs)
+                                 ag_train_graphs_t *graphs)
 {
     uint32_t x = x_of(item, number), before = pending ? x_of(item, number - 1) : x;
     ag_part_t part = part_of(item, number);
@@ -95,7 +90,7 @@ static ag_status_t differentiate(const item_t *item, uint32_t number, bool pendi
                                         {(int32_t)item->rank->partial, (int32_t)item->dx, true}};
     ag_backward_opts_t opts = {.grads = grads, .n_grads = 3, .cut_buffer = (int32_t)item->rank->dn};
     ag_train_keeper_t keeper = {item->train, item->rank};
-    ag_status_t status = make_graphs(graphs);
+    ag_status_t status = ag_train_graphs_init(graphs);
 
     ag_train_bind(&keeper, &opts);
     item->rank->kept_buffer = item->slot->kept[number];
@@ -109,13 +104,37 @@ static ag_status_t differentiate(const item_t *item, uint32_t number, bool pendi
                : status;
 }
 
+/* Is it the feed-forward part of a layer whose experts several ranks hold? */
+static bool find_spread(const item_t *item, uint32_t number, ag_train_spread_t *spread)
+{
+    ag_part_t part = part_of(item, number);
+
+    if (part.kind != AG_PART_FFN ||
+        !ag_train_is_spread(item->train, item->rank->rank, part.layer)) {
+        return false;
+    }
+    *spread = (ag_train_spread_t){.train = item->train,
+                                  .rank = item->rank,
+                                  .experts = &item->slot->experts[number / 2],
+                                  .layer = part.layer,
+                                  .before = x_of(item, number - 1),
+                                  .x = x_of(item, number),
+                                  .dx = item->dx,
+                                  .kept = item->slot->kept[number]};
+    return true;
+}
+
 static ag_status_t forward_part(const item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
+    ag_train_spread_t spread;
     uint32_t x = x_of(item, number), before = number > 0 ? x_of(item, number - 1) : x;
-    graphs_t graphs = {0};
+    ag_train_graphs_t graphs = {0};
     ag_status_t status;
 
+    if (find_spread(item, number, &spread)) {
+        return ag_train_spread_forward(&spread, !computes_again(item), true);
+    }
     if (computes_again(item)) {
         item->rank->pending = number > 0;
         status = ag_expand_graph(&graphs.forward);
@@ -128,7 +147,7 @@ static ag_status_t forward_part(const item_t *item, uint32_t number)
     if (status == AG_OK) {
         status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
     }
-    free_graphs(item, &graphs);
+    ag_train_graphs_fini(item->train, &graphs);
     return status;
 }
 
@@ -138,9 +157,14 @@ static ag_status_t forward_again(const item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
     bool is_ffn = part.kind == AG_PART_FFN;
-    graphs_t graphs = {0};
-    ag_status_t status = differentiate(item, number, is_ffn, &graphs);
+    ag_train_graphs_t graphs = {0};
+    ag_train_spread_t spread;
+    ag_status_t status;
 
+    if (find_spread(item, number, &spread)) {
+        return ag_train_spread_forward(&spread, true, false);
+    }
+    status = differentiate(item, number, is_ffn, &graphs);
     if (status == AG_OK && is_ffn) {
         status = ag_graph_drop(graphs.forward, (int32_t)item->rank->partial);
     }
@@ -148,7 +172,7 @@ static ag_status_t forward_again(const item_t *item, uint32_t number)
         status = add(item, part.kind, part.layer, &graphs.forward,
                      is_ffn ? AG_NO_BUFFER : item->rank->partial);
     }
-    free_graphs(item, &graphs);
+    ag_train_graphs_fini(item->train, &graphs);
     return status;
 }
 
@@ -157,9 +181,14 @@ static ag_status_t backward_part(const item_t *item, uint32_t number)
     ag_part_t part = part_of(item, number);
     bool is_attn = part.kind == AG_PART_ATTN;
     bool pending = number > 0 && (!is_attn || !computes_again(item));
-    graphs_t graphs = {0};
-    ag_status_t status = differentiate(item, number, pending, &graphs);
+    ag_train_graphs_t graphs = {0};
+    ag_train_spread_t spread;
+    ag_status_t status;
 
+    if (find_spread(item, number, &spread)) {
+        return ag_train_spread_backward(&spread);
+    }
+    status = differentiate(item, number, pending, &graphs);
     if (status == AG_OK) {
         status = add(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer, &graphs.first,
                      item->rank->dn);
@@ -168,7 +197,7 @@ static ag_status_t backward_part(const item_t *item, uint32_t number)
         status = add(item, is_attn ? AG_PART_ATTN_NORM_B : AG_PART_FFN_NORM_B, part.layer,
                      &graphs.second, AG_NO_BUFFER);
     }
-    free_graphs(item, &graphs);
+    ag_train_graphs_fini(item->train, &graphs);
     return status;
 }
 
@@ -191,7 +220,7 @@ static ag_status_t simple_part(const item_t *item, ag_part_kind_t kind, uint32_t
                                uint32_t sum)
 {
     ag_part_t part = {kind, 0};
-    graphs_t graphs = {0};
+    ag_train_graphs_t graphs = {0};
     ag_status_t status = ag_expand_graph(&graphs.forward);
 
     if (status == AG_OK) {
@@ -200,7 +229,7 @@ static ag_status_t simple_part(const item_t *item, ag_part_kind_t kind, uint32_t
     if (status == AG_OK) {
         status = add(item, kind, 0, &graphs.forward, sum);
     }
-    free_graphs(item, &graphs);
+    ag_train_graphs_fini(item->train, &graphs);
     return status;
 }
 
@@ -213,8 +242,8 @@ static ag_status_t end_backward(const item_t *item, ag_part_kind_t kind, uint32_
     ag_train_keeper_t keeper = {item->train, item->rank};
     bool is_head = kind == AG_PART_HEAD;
     ag_part_t part = {kind, 0};
-    graphs_t graphs = {0};
-    ag_status_t status = make_graphs(&graphs);
+    ag_train_graphs_t graphs = {0};
+    ag_status_t status = ag_train_graphs_init(&graphs);
 
     ag_train_bind(&keeper, &opts);
     if (status == AG_OK) {
@@ -230,7 +259,7 @@ static ag_status_t end_backward(const item_t *item, ag_part_kind_t kind, uint32_
     if (status == AG_OK && is_head) {
         status = add(item, AG_PART_HEAD_NORM_B, 0, &graphs.second, AG_NO_BUFFER);
     }
-    free_graphs(item, &graphs);
+    ag_train_graphs_fini(item->train, &graphs);
     return status;
 }
 

@@ -29,7 +29,14 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
                         .trains = true,
                         .x_out = (int32_t)x_out,
                         .statistics = (int32_t)of->statistics,
-                        .loss = (int32_t)of->loss};
+                        .loss = (int32_t)of->loss,
+                        .routes = (int32_t)of->experts.routes,
+                        .n_sent = (int32_t)of->experts.n_sent,
+                        .sent = (int32_t)of->sent,
+                        .n_received = (int32_t)of->n_received,
+                        .received = (int32_t)of->experts.received,
+                        .results = (int32_t)of->work,
+                        .returned = (int32_t)of->experts.returned};
 
     switch (part->kind) {
     case AG_PART_EMBED:
@@ -37,10 +44,13 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
     case AG_PART_ATTN:
         return ag_block_attention(&block, part->layer, of->pending, graph);
     case AG_PART_FFN:
-        if (ag_block_is_spread(&block, part->layer)) {
-            return ag_fail(AG_ERR_UNSUPPORTED, "training of experts that ranks share out");
-        }
         return ag_block_ffn(&block, part->layer, graph);
+    case AG_PART_ROUTE:
+        return ag_block_route(&block, part->layer, graph);
+    case AG_PART_EXPERTS:
+        return ag_block_experts(&block, part->layer, graph);
+    case AG_PART_COMBINE:
+        return ag_block_combine(&block, part->layer, graph);
     case AG_PART_ADD:
         return ag_block_add(&block, graph);
     case AG_PART_HEAD:
@@ -122,10 +132,17 @@ static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_
     }
     for (uint32_t layer = chunk->layers.begin; layer < chunk->layers.end && status == AG_OK;
          layer++) {
-        const ag_part_t parts[] = {{AG_PART_ATTN, layer}, {AG_PART_FFN, layer}};
+        bool is_spread = ag_train_is_spread(train, rank, layer);
+        const ag_part_t parts[] = {{AG_PART_ATTN, layer},
+                                   {is_spread ? AG_PART_ROUTE : AG_PART_FFN, layer},
+                                   {AG_PART_EXPERTS, layer}};
 
         snprintf(name, sizeof(name), "g%u", layer);
         status = add_bucket(train, rank, parts, 2, name);
+        snprintf(name, sizeof(name), "e%u", layer);
+        if (status == AG_OK && is_spread) { /* other ranks may hold these than hold the others */
+            status = add_bucket(train, rank, parts + 2, 1, name);
+        }
     }
     return status == AG_OK && chunk->last
                ? add_bucket(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
@@ -210,13 +227,19 @@ static ag_status_t init_rank(ag_train_t *train, uint32_t rank)
     uint32_t n = ag_plan_chunks(train->build->plan);
     ag_status_t status;
 
-    *of = (ag_train_rank_t){.rank = rank, .buckets = AG_ARRAY(ag_train_bucket_t)};
+    *of = (ag_train_rank_t){
+        .rank = rank,
+        .buckets = AG_ARRAY(ag_train_bucket_t),
+        .experts = {AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER}};
     of->chunks = calloc(n, sizeof(*of->chunks));
     if (of->chunks == NULL) {
         return ag_fail_nomem("expanding a program", n * sizeof(*of->chunks));
     }
     of->n_chunks = n;
     status = add_buffers(train, rank);
+    if (status == AG_OK) {
+        status = ag_train_add_exchanged(train, rank);
+    }
     for (uint32_t i = 0; i < n && status == AG_OK; i++) {
         status = init_chunk(train, rank, i);
     }
@@ -246,11 +269,17 @@ ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *
     return AG_OK;
 }
 
+static void free_slot(ag_train_slot_t *slot)
+{
+    free(slot->x);
+    free(slot->kept);
+    free(slot->experts);
+}
+
 static void fini_chunk(ag_train_chunk_t *chunk)
 {
     for (size_t i = 0; i < chunk->slots.n_items; i++) {
-        free(AG_ITEMS(&chunk->slots, ag_train_slot_t)[i].x);
-        free(AG_ITEMS(&chunk->slots, ag_train_slot_t)[i].kept);
+        free_slot(&AG_ITEMS(&chunk->slots, ag_train_slot_t)[i]);
     }
     ag_array_fini(&chunk->slots);
     ag_array_fini(&chunk->inputs);
@@ -289,9 +318,14 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_t
         if (again) { /* only a layer's input is the slot's */
             slot->kept[i] = train->ranks[rank].kept_again[i % 2];
             slot->x[i] = train->ranks[rank].x_again;
+            slot->experts[i / 2] = train->ranks[rank].experts_again;
         } else {
             snprintf(name, sizeof(name), "k%u%c.%u", layer, "af"[i % 2], number);
             status = add_buffer(train, rank, name, 0, AG_SIZE_ONE, &slot->kept[i]);
+        }
+        if (status == AG_OK && i % 2 == 1 && !again && ag_train_is_spread(train, rank, layer)) {
+            snprintf(name, sizeof(name), "%u.%u", layer, number);
+            status = ag_train_add_experts(train, rank, name, &slot->experts[i / 2]);
         }
         if (status == AG_OK && i > 0 && (i % 2 == 0 || !again)) {
             snprintf(name, sizeof(name), "x%u%c.", layer, "af"[i % 2]);
@@ -307,8 +341,9 @@ static ag_status_t add_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *
 {
     uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
     ag_train_slot_t slot = {.x = calloc(n_parts + 1, sizeof(*slot.x)),
-                            .kept = calloc(n_parts + 1, sizeof(*slot.kept))};
-    ag_status_t status = slot.x == NULL || slot.kept == NULL
+                            .kept = calloc(n_parts + 1, sizeof(*slot.kept)),
+                            .experts = calloc(n_parts / 2 + 1, sizeof(*slot.experts))};
+    ag_status_t status = slot.x == NULL || slot.kept == NULL || slot.experts == NULL
                              ? ag_fail_nomem("expanding a program", n_parts * sizeof(*slot.x))
                              : add_part_buffers(train, rank, chunk, &slot);
 
@@ -316,8 +351,7 @@ static ag_status_t add_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *
         status = ag_array_append(&chunk->slots, &slot, 1);
     }
     if (status != AG_OK) {
-        free(slot.x);
-        free(slot.kept);
+        free_slot(&slot);
     }
     return status;
 }
@@ -470,6 +504,13 @@ static ag_status_t note_node(const ag_graph_t *graph, const ag_node_t *node, ag_
 ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
                          ag_graph_t *graph, uint32_t sum)
 {
+    return ag_train_add_using(train, rank, part, graph, sum, NULL, 0);
+}
+
+ag_status_t ag_train_add_using(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                               ag_graph_t *graph, uint32_t sum, const ag_use_t *first,
+                               uint32_t n_first)
+{
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
     ag_op_t op = {.kind = AG_OP_SEGMENT,
                   .stream = AG_STREAM_COMPUTE,
@@ -477,7 +518,7 @@ ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t
                   .micro_batch = train->micro_batch,
                   .peer = -1};
     ag_array_t uses = AG_ARRAY(ag_use_t);
-    ag_status_t status = AG_OK;
+    ag_status_t status = ag_array_append(&uses, first, n_first);
 
     for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
         status = note_node(graph, &AG_ITEMS(&graph->nodes, ag_node_t)[i], &uses);

@@ -16,6 +16,7 @@ typedef struct way {
     ag_place_t place;
     uint32_t n_stages, n_chunks;
     bool again;          /* a layer is computed again before its gradients */
+    bool may_spread;     /* ranks may share experts out */
     course_t *courses;   /* (n_chunks) */
     uint32_t begin, end; /* micro-batches of the replica */
     uint32_t n_complete; /* micro-batches in chunks */
@@ -25,19 +26,34 @@ typedef struct way {
 
 static const ag_part_kind_t of_head[] = {AG_PART_HEAD, AG_PART_LOSS, AG_PART_HEAD_B,
                                          AG_PART_HEAD_NORM_B};
-static const ag_part_kind_t of_layer[] = {AG_PART_ATTN, AG_PART_FFN};
-static const ag_part_kind_t of_layer_back[] = {AG_PART_ATTN,   AG_PART_FFN,
-                                               AG_PART_FFN_B,  AG_PART_FFN_NORM_B,
-                                               AG_PART_ATTN_B, AG_PART_ATTN_NORM_B};
+/* Whether a layer has experts the plan does not say: where ranks may share some out, FFN may come
+ * in the place of the three. */
+static const ag_part_kind_t of_layer[] = {AG_PART_ATTN, AG_PART_ROUTE, AG_PART_EXPERTS,
+                                          AG_PART_COMBINE};
+static const ag_part_kind_t of_layer_back[] = {
+    AG_PART_ATTN,    AG_PART_ROUTE,      AG_PART_EXPERTS, AG_PART_COMBINE_B,  AG_PART_EXPERTS_B,
+    AG_PART_ROUTE_B, AG_PART_FFN_NORM_B, AG_PART_ATTN_B,  AG_PART_ATTN_NORM_B};
 static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_UPDATE,
                                          AG_PART_ADOPT};
 
-enum { N_OF_HEAD = 4, N_OF_LAYER = 2, N_OF_LAYER_BACK = 6, N_OF_STEP = 4 };
+enum { N_OF_HEAD = 4, N_OF_LAYER = 4, N_OF_LAYER_AGAIN = 3, N_OF_LAYER_BACK = 9, N_OF_STEP = 4 };
 
-/* Parts of a layer on the way back; the first two only where it is computed again. */
+/* Parts of a layer on the way back; the first ones only where it is computed again. */
 static uint32_t back_of_layer(const way_t *way)
 {
-    return way->again ? N_OF_LAYER_BACK : N_OF_LAYER_BACK - N_OF_LAYER;
+    return way->again ? N_OF_LAYER_BACK : N_OF_LAYER_BACK - N_OF_LAYER_AGAIN;
+}
+
+static bool is_of_experts(uint32_t kind)
+{
+    return kind == AG_PART_ROUTE || kind == AG_PART_EXPERTS || kind == AG_PART_COMBINE ||
+           kind == AG_PART_COMBINE_B || kind == AG_PART_EXPERTS_B || kind == AG_PART_ROUTE_B;
+}
+
+/* The part that may come in the place of several that begin with this one. */
+static uint32_t whole_of(uint32_t kind)
+{
+    return kind == AG_PART_ROUTE ? AG_PART_FFN : kind == AG_PART_COMBINE_B ? AG_PART_FFN_B : kind;
 }
 
 /* A micro-batch's part number i. */
@@ -93,11 +109,32 @@ static bool take_step(way_t *way, const ag_part_t *part)
     return in_turn;
 }
 
+/* How many of a micro-batch's parts from number i on a part is; 0: it is not its turn. */
+static uint32_t steps_of(const way_t *way, const course_t *course, uint32_t i,
+                         const ag_part_t *part)
+{
+    ag_part_t next =
+        i < course->n_parts ? nth_part(way, course, i) : (ag_part_t){AG_N_PART_KINDS, 0};
+    uint32_t n = 1;
+
+    if (next.layer != part->layer ||
+        (next.kind != part->kind && whole_of(next.kind) != part->kind)) {
+        return 0;
+    }
+    if (next.kind == part->kind) {
+        return !is_of_experts(part->kind) || way->may_spread;
+    }
+    while (is_of_experts(nth_part(way, course, i + n).kind) &&
+           whole_of(nth_part(way, course, i + n).kind) == nth_part(way, course, i + n).kind) {
+        n++;
+    }
+    return n;
+}
+
 static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
 {
-    uint32_t number = op->chunk / way->n_stages, *done;
+    uint32_t number = op->chunk / way->n_stages, *done, n;
     course_t *course;
-    ag_part_t next;
 
     if (op->half != AG_HALF_BOTH || op->stream != AG_STREAM_COMPUTE) {
         return false;
@@ -111,12 +148,10 @@ static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
     }
     course = &way->courses[number];
     done = &course->done[op->micro_batch - way->begin];
-    next = *done < course->n_parts ? nth_part(way, course, *done) : (ag_part_t){AG_N_PART_KINDS, 0};
-    if (next.kind != part->kind || next.layer != part->layer) {
-        return false;
-    }
-    way->n_complete += ++*done == course->n_parts;
-    return true;
+    n = steps_of(way, course, *done, part);
+    *done += n;
+    way->n_complete += n > 0 && *done == course->n_parts;
+    return n > 0;
 }
 
 static ag_status_t fail_missing(const way_t *way, uint32_t rank)
@@ -130,7 +165,8 @@ static ag_status_t fail_missing(const way_t *way, uint32_t rank)
 
             return ag_fail(AG_ERR_INVALID,
                            "rank %u: nobody computes %s of layer %u, micro-batch %u", rank,
-                           ag_part_infos[part.kind].name, part.layer, way->begin + micro_batch);
+                           ag_part_infos[way->may_spread ? part.kind : whole_of(part.kind)].name,
+                           part.layer, way->begin + micro_batch);
         }
     }
     return ag_fail(AG_ERR_INVALID, "rank %u: nobody computes %s", rank,
@@ -170,6 +206,7 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
     way->n_chunks = ag_plan_chunks(plan);
     way->again = plan->train.recompute;
     way->most_steps = ag_plan_shares_update(plan) ? N_OF_STEP : N_OF_STEP - 1;
+    way->may_spread = ag_plan_ranks(plan) > 1 && plan->stages[0].experts.n_experts > 0;
     way->begin = ag_plan_first_micro_batch(plan, way->place.replica);
     way->end = way->begin + plan->stages[0].replicas[way->place.replica].micro_batches;
     way->courses = calloc(way->n_chunks, sizeof(*way->courses));

@@ -42,6 +42,9 @@ const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
     [AG_PART_HEAD_B] = {NAMED("head_b"), false},
     [AG_PART_HEAD_NORM_B] = {NAMED("head_nb"), false},
     [AG_PART_FFN_B] = {NAMED("ffn_b"), true},
+    [AG_PART_COMBINE_B] = {NAMED("combine_b"), true},
+    [AG_PART_EXPERTS_B] = {NAMED("experts_b"), true},
+    [AG_PART_ROUTE_B] = {NAMED("route_b"), true},
     [AG_PART_FFN_NORM_B] = {NAMED("ffn_nb"), true},
     [AG_PART_ATTN_B] = {NAMED("attn_b"), true},
     [AG_PART_ATTN_NORM_B] = {NAMED("attn_nb"), true},
@@ -209,9 +212,6 @@ ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op
 ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
                              uint32_t *group_p)
 {
-    ag_program_group_t group = {.n_ranks = n_ranks};
-    ag_status_t status;
-
     for (size_t i = 0; i < program->groups.n_items; i++) {
         const ag_program_group_t *known = &AG_ITEMS(&program->groups, ag_program_group_t)[i];
 
@@ -221,6 +221,15 @@ ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint3
             return AG_OK;
         }
     }
+    return ag_program_new_group(program, ranks, n_ranks, group_p);
+}
+
+ag_status_t ag_program_new_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
+                                 uint32_t *group_p)
+{
+    ag_program_group_t group = {.n_ranks = n_ranks};
+    ag_status_t status;
+
     group.ranks = malloc(n_ranks * sizeof(*ranks) + 1);
     if (group.ranks == NULL) {
         return ag_fail_nomem("making a group", n_ranks * sizeof(*ranks));

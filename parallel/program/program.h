@@ -162,6 +162,9 @@ typedef enum ag_part_kind {
     AG_PART_HEAD_B, /* <part>_B: its gradients, but for its first norm's: */
     AG_PART_HEAD_NORM_B,
     AG_PART_FFN_B,
+    AG_PART_COMBINE_B, /* in the place of FFN_B, where several ranks hold the experts */
+    AG_PART_EXPERTS_B,
+    AG_PART_ROUTE_B,
     AG_PART_FFN_NORM_B,
     AG_PART_ATTN_B,
     AG_PART_ATTN_NORM_B,
@@ -251,6 +254,10 @@ ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_
 /** The group of these ranks, added on first asking, with a channel of its own. */
 ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
                              uint32_t *group_p);
+
+/** A group of its own, though these ranks have one: it may meet on another stream. */
+ag_status_t ag_program_new_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
+                                 uint32_t *group_p);
 
 /** These shares of a group's ranks, added on first asking. @param shares_p  out: for ag_op_t. */
 ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, uint32_t n_ranks,

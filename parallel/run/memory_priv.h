@@ -33,8 +33,9 @@ uint64_t ag_memory_begins_ints(const ag_programs_t *programs); /* of half a step
 static inline bool ag_op_reads_numbers(const ag_rank_program_t *rank, const ag_op_t *op)
 {
     const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[op->subject];
+    uint32_t kind = AG_ITEMS(&segment->parts, ag_part_t)[0].kind;
 
-    return AG_ITEMS(&segment->parts, ag_part_t)[0].kind == AG_PART_EXPERTS;
+    return kind == AG_PART_EXPERTS || kind == AG_PART_EXPERTS_B;
 }
 
 /** A buffer's bytes in a stream's place. */

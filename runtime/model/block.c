@@ -36,11 +36,17 @@ int32_t ag_emit_partial(ag_emit_t *emit)
     return ag_emit_value(emit, AG_COUNT_TOKENS, ag_emit_spec(emit)->hidden, emit->block->partial);
 }
 
-/* May ranks that hold the same rows each use them for other work? Query heads of one KV head, and a
- * table that is the head, too. */
+/* May ranks that hold the same rows each use them for other work? Query heads of one KV head, a
+ * table that is the head, too, rows that each routes and sends to experts. */
 static bool are_parts(const ag_emit_t *emit, ag_role_t role)
 {
     switch (role) {
+    case AG_ROLE_ROUTER:
+        return emit->block->shard->n_stage_ranks > 1;
+    case AG_ROLE_EXPERT_GATE:
+    case AG_ROLE_EXPERT_UP:
+    case AG_ROLE_EXPERT_DOWN:
+        return emit->block->shard->experts.n_ranks > 1;
     case AG_ROLE_K:
     case AG_ROLE_V:
     case AG_ROLE_K_BIAS:

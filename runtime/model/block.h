@@ -14,9 +14,11 @@ typedef struct ag_block {
     /* of a layer whose experts several ranks hold: */
     int32_t routes;       /* (tokens, route) which experts each row uses */
     int32_t n_sent;       /* (1, places) copies of this rank's rows for each */
-    int32_t sent;         /* (copies, hidden) those, and then their results */
+    int32_t sent;         /* (copies, hidden) those */
     int32_t n_received;   /* (ranks of the stage, experts held) */
-    int32_t received;     /* (copies, hidden) those, and then their results */
+    int32_t received;     /* (copies, hidden) those */
+    int32_t results;      /* (copies, hidden) of this rank's experts; in inference received */
+    int32_t returned;     /* (copies, hidden) of this rank's rows; in inference sent */
     uint32_t first_layer; /* of the stage: its KV cache is number 0 */
     /* Training writes no value over one that gradients read, and keeps no cache. */
     bool trains;
@@ -39,10 +41,10 @@ bool ag_block_is_spread(const ag_block_t *block, uint32_t layer);
 /** x += partial; sent = copies of this rank's rows of norm(x), for whom their routes say. */
 ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
-/** received = what this rank's experts make of it. */
+/** results = what this rank's experts make of received. */
 ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
-/** This rank's rows of partial = the sums of their results in sent. */
+/** This rank's rows of partial = the sums of their results in returned. */
 ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
 /** x += partial; partial = feed-forward of layer over norm(x). */

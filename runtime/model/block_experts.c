@@ -187,7 +187,10 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
     int32_t counts = ag_emit_value(
         &emit, AG_COUNT_ONE, shard->experts.n_ranks * shard->experts.n_held, block->n_received);
     int32_t received = ag_emit_value(&emit, AG_COUNT_RECEIVED, hidden, block->received);
+    int32_t results = ag_emit_value(&emit, AG_COUNT_RECEIVED, hidden, block->results);
     int32_t rows = ag_emit_value(&emit, AG_COUNT_RECEIVED, hidden, AG_INTERNAL);
+    int32_t made =
+        block->trains ? ag_emit_value(&emit, AG_COUNT_RECEIVED, hidden, AG_INTERNAL) : rows;
     ag_node_t node = groups_node(&emit, layer, shard->experts.n_ranks, counts), like = node;
 
     if (shard->experts.n_held == 0) {
@@ -197,9 +200,9 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
     node.in[0] = received;
     node.out = rows;
     ag_emit_node(&emit, &node);
-    add_experts(&emit, &like, AG_COUNT_RECEIVED, rows, rows);
-    node.in[0] = rows;
-    node.out = received;
+    add_experts(&emit, &like, AG_COUNT_RECEIVED, rows, made);
+    node.in[0] = made;
+    node.out = results;
     node.attr.groups.back = true;
     ag_emit_node(&emit, &node);
     return emit.status;
@@ -208,8 +211,9 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
 ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
 {
     ag_emit_t emit = ag_emit_begin(block, graph);
-    int32_t copies = ag_emit_value(&emit, AG_COUNT_SENT, ag_emit_spec(&emit)->hidden, block->sent);
+    int32_t results =
+        ag_emit_value(&emit, AG_COUNT_SENT, ag_emit_spec(&emit)->hidden, block->returned);
 
-    add_combining(&emit, layer, copies, routes_value(&emit, layer, block->routes));
+    add_combining(&emit, layer, results, routes_value(&emit, layer, block->routes));
     return emit.status;
 }

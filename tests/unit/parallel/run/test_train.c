@@ -188,6 +188,14 @@ Test(train, models_with_experts_follow_it)
     check_curve("/tiny/mixtral", (ag_plan_opts_t){.dp = 2}, 2, 2e-5, "experts, dp 2");
 }
 
+Test(train, ranks_that_share_experts_out_follow_it)
+{
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .ep = "2"}, 2, 2e-5, "tp 2, ep 2");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .ep = "1"}, 2, 2e-5, "tp 2, ep 1");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .recompute = true, .pp = 2}, 4, 2e-5,
+                "tp 2, ep 2, pp 2, recomputed");
+}
+
 Test(train, ranks_of_a_layer_follow_it)
 {
     check_curve("/tiny/llama", (ag_plan_opts_t){.tensor_split = "6,3"}, 2, 2e-5, "tp 2, 6:3");
