@@ -60,18 +60,13 @@ static ag_status_t add_collective(ag_program_t *program, uint32_t rank, ag_op_ki
                                   uint32_t group, ag_stream_t stream, uint32_t buffer,
                                   uint16_t shares)
 {
-    const ag_buffer_t *summed = &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[buffer];
-    ag_op_t op = {.kind = (uint8_t)kind,
-                  .stream = (uint8_t)stream,
-                  .counter = (uint8_t)summed->counter,
-                  .unit_bytes = summed->unit_bytes,
-                  .subject = group,
-                  .peer = -1,
-                  .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel,
-                  .shares = shares};
+    ag_op_t op = ag_program_sum(program, rank, group, buffer);
     ag_use_t use = {buffer, AG_USE_READ | AG_USE_WRITE |
                                 (kind == AG_OP_REDUCE_SCATTER ? AG_USE_SHARE : 0u)};
 
+    op.kind = (uint8_t)kind;
+    op.stream = (uint8_t)stream;
+    op.shares = shares;
     return ag_program_add_op(program, rank, &op, &use, 1);
 }
 

@@ -246,17 +246,9 @@ static ag_status_t add_sums(const share_t *share, uint32_t rank, const ag_array_
     }
     for (size_t b = 0; b < buffers->n_items && status == AG_OK; b++) {
         const shared_buffer_t *buffer = &AG_ITEMS(buffers, shared_buffer_t)[b];
-        ag_op_t op = {.kind = AG_OP_ALL_REDUCE,
-                      .stream = AG_STREAM_TENSOR,
-                      .counter = AG_SIZE_ONE,
-                      .unit_bytes = buffer->bytes,
-                      .subject = buffer->group,
-                      .peer = -1,
-                      .channel =
-                          AG_ITEMS(&program->groups, ag_program_group_t)[buffer->group].channel};
+        ag_op_t sum = ag_program_sum(program, rank, buffer->group, buffer->buffer);
 
-        status = ag_program_add_op(program, rank, &op,
-                                   &(ag_use_t){buffer->buffer, AG_USE_READ | AG_USE_WRITE}, 1);
+        status = ag_program_add_sum(program, rank, &sum, buffer->buffer);
     }
     return status;
 }

@@ -15,19 +15,11 @@ static int64_t partial_of(const ag_rank_program_t *rank, const ag_op_t *op)
 static ag_status_t add_sum(ag_program_t *program, uint32_t rank, uint32_t group,
                            const ag_op_t *after, uint32_t buffer)
 {
-    const ag_buffer_t *summed = &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[buffer];
-    ag_op_t op = {.kind = AG_OP_ALL_REDUCE,
-                  .stream = AG_STREAM_TENSOR,
-                  .counter = (uint8_t)summed->counter,
-                  .chunk = after->chunk,
-                  .micro_batch = after->micro_batch,
-                  .unit_bytes = summed->unit_bytes,
-                  .subject = group,
-                  .peer = -1,
-                  .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};
+    ag_op_t sum = ag_program_sum(program, rank, group, buffer);
 
-    return ag_program_add_op(program, rank, &op, &(ag_use_t){buffer, AG_USE_READ | AG_USE_WRITE},
-                             1);
+    sum.chunk = after->chunk;
+    sum.micro_batch = after->micro_batch;
+    return ag_program_add_sum(program, rank, &sum, buffer);
 }
 
 static ag_status_t sum_rank(ag_program_t *program, uint32_t rank, uint32_t group)

@@ -101,8 +101,9 @@ static bool are_level(const cursor_t cursors[2])
  * A part is next for each half that it is of, and half A is never behind: what B attends to of A
  * is in the cache, which is kept in order by the compute stream.
  */
-static bool take_part(cursor_t cursors[2], const ag_op_t *op, const ag_part_t *part)
+static bool take_part(void *arg, const ag_op_t *op, const ag_part_t *part)
 {
+    cursor_t *cursors = arg; /* (2) */
     bool a = op->half != AG_HALF_B, b = op->half != AG_HALF_A;
 
     for (int i = 0; i < 2; i++) {
@@ -122,9 +123,32 @@ static bool take_part(cursor_t cursors[2], const ag_op_t *op, const ag_part_t *p
     return true;
 }
 
-static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t r)
+ag_status_t ag_check_each_part(const ag_program_t *program, uint32_t r,
+                               bool (*take)(void *arg, const ag_op_t *op, const ag_part_t *part),
+                               void *arg)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
+
+    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
+        const ag_op_t *o = &ag_rank_ops(rank)[op];
+        const ag_segment_t *segment;
+
+        if (o->kind != AG_OP_SEGMENT) {
+            continue;
+        }
+        segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
+        for (size_t i = 0; i < segment->parts.n_items; i++) {
+            if (!take(arg, o, &AG_ITEMS(&segment->parts, ag_part_t)[i])) {
+                return ag_check_fail_at(program, r, op,
+                                        "this part of the model is out of its turn");
+            }
+        }
+    }
+    return AG_OK;
+}
+
+static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t r)
+{
     cursor_t cursor = {.plan = plan, .rank = r}, cursors[2]; /* of halves A and B */
     ag_status_t status = ag_mesh_place(plan, r, &cursor.place);
 
@@ -135,20 +159,9 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
                       ? (ag_part_t){AG_PART_EMBED, 0}
                       : (ag_part_t){AG_PART_ATTN, plan->stages[cursor.place.stage].layer_begin};
     cursors[0] = cursors[1] = cursor;
-    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
-        const ag_op_t *o = &ag_rank_ops(rank)[op];
-        const ag_segment_t *segment;
-
-        if (o->kind != AG_OP_SEGMENT) {
-            continue;
-        }
-        segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
-        for (size_t i = 0; i < segment->parts.n_items; i++) {
-            if (!take_part(cursors, o, &AG_ITEMS(&segment->parts, ag_part_t)[i])) {
-                return ag_check_fail_at(program, r, op,
-                                        "this part of the model is out of its turn");
-            }
-        }
+    status = ag_check_each_part(program, r, take_part, cursors);
+    if (status != AG_OK) {
+        return status;
     }
     for (int i = 0; i < 2; i++) {
         if (!cursors[i].ended) {

@@ -19,6 +19,12 @@ ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *p
  * are sound. */
 ag_status_t ag_check_contents(const ag_program_t *program, uint32_t rank, ag_check_stage_t stage);
 
+/** Hand each part of a rank's segments over, in program order, until one is refused: it is out of
+ * its turn. @return AG_OK; AG_ERR_INVALID with that line. */
+ag_status_t ag_check_each_part(const ag_program_t *program, uint32_t rank,
+                               bool (*take)(void *arg, const ag_op_t *op, const ag_part_t *part),
+                               void *arg);
+
 /** AG_ERR_INVALID: what, and the line at fault, an operation's or a buffer's. */
 ag_status_t ag_check_fail_at(const ag_program_t *program, uint32_t rank, uint32_t op,
                              const char *what);

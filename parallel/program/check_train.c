@@ -131,8 +131,9 @@ static uint32_t steps_of(const way_t *way, const course_t *course, uint32_t i,
     return n;
 }
 
-static bool take_part(way_t *way, const ag_op_t *op, const ag_part_t *part)
+static bool take_part(void *arg, const ag_op_t *op, const ag_part_t *part)
 {
+    way_t *way = arg;
     uint32_t number = op->chunk / way->n_stages, *done, n;
     course_t *course;
 
@@ -175,22 +176,10 @@ static ag_status_t fail_missing(const way_t *way, uint32_t rank)
 
 static ag_status_t check_ops(const ag_program_t *program, uint32_t r, way_t *way)
 {
-    const ag_rank_program_t *rank = &program->ranks[r];
+    ag_status_t status = ag_check_each_part(program, r, take_part, way);
 
-    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
-        const ag_op_t *o = &ag_rank_ops(rank)[op];
-        const ag_segment_t *segment;
-
-        if (o->kind != AG_OP_SEGMENT) {
-            continue;
-        }
-        segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
-        for (size_t i = 0; i < segment->parts.n_items; i++) {
-            if (!take_part(way, o, &AG_ITEMS(&segment->parts, ag_part_t)[i])) {
-                return ag_check_fail_at(program, r, op,
-                                        "this part of the model is out of its turn");
-            }
-        }
+    if (status != AG_OK) {
+        return status;
     }
     return way->n_steps == way->most_steps ? AG_OK : fail_missing(way, r);
 }

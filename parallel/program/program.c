@@ -186,6 +186,26 @@ ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_
     return status == AG_OK ? ag_array_append(&r->ops, &added, 1) : status;
 }
 
+ag_op_t ag_program_sum(const ag_program_t *program, uint32_t rank, uint32_t group, uint32_t buffer)
+{
+    const ag_buffer_t *summed = &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[buffer];
+
+    return (ag_op_t){.kind = AG_OP_ALL_REDUCE,
+                     .stream = AG_STREAM_TENSOR,
+                     .counter = (uint8_t)summed->counter,
+                     .unit_bytes = summed->unit_bytes,
+                     .subject = group,
+                     .peer = -1,
+                     .channel = AG_ITEMS(&program->groups, ag_program_group_t)[group].channel};
+}
+
+ag_status_t ag_program_add_sum(ag_program_t *program, uint32_t rank, const ag_op_t *sum,
+                               uint32_t buffer)
+{
+    return ag_program_add_op(program, rank, sum, &(ag_use_t){buffer, AG_USE_READ | AG_USE_WRITE},
+                             1);
+}
+
 ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op,
                                const ag_use_t *use)
 {

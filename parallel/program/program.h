@@ -266,6 +266,12 @@ ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, 
 /** An operation's shares; NULL: it has none. */
 const ag_program_shares_t *ag_op_shares(const ag_program_t *program, const ag_op_t *op);
 
+/** A sum of a buffer over a group, to be added with ag_program_add_sum(); on the tensor stream, of
+ * chunk and micro-batch 0. */
+ag_op_t ag_program_sum(const ag_program_t *program, uint32_t rank, uint32_t group, uint32_t buffer);
+ag_status_t ag_program_add_sum(ag_program_t *program, uint32_t rank, const ag_op_t *sum,
+                               uint32_t buffer);
+
 /** Add a use to an operation that is already there. */
 ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op,
                                const ag_use_t *use);

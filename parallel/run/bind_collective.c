@@ -85,12 +85,6 @@ ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bo
                                 .group = job->groups[o->subject],
                                 .trains = ag_program_trains(program),
                                 .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
-    bound->args[op] = task;
-    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].traced[o->half],
-                                   .detail = o->subject,
-                                   .kind = o->kind,
-                                   .start = ag_staged_start,
-                                   .test = ag_staged_test,
-                                   .arg = task};
+    ag_staged_bind(bound, op, o, ag_op_infos[o->kind].traced[o->half], o->subject, task);
     return AG_OK;
 }

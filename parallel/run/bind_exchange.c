@@ -309,13 +309,7 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
                 program->bounds[AG_ITEMS(&rank->buffers, ag_buffer_t)[buffer].counter];
         }
     }
-    bound->args[op] = task;
-    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
-                                   .detail = o->subject,
-                                   .kind = o->kind,
-                                   .start = ag_staged_start,
-                                   .test = ag_staged_test,
-                                   .arg = task};
+    ag_staged_bind(bound, op, o, ag_op_infos[o->kind].name, o->subject, task);
     return AG_OK;
 }
 

@@ -78,12 +78,6 @@ ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound
     *task = (message_task_t){.staged = {.job = job, .stream = o->stream, .stages = stages},
                              .op = o,
                              .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
-    bound->args[op] = task;
-    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
-                                   .detail = (uint32_t)o->peer,
-                                   .kind = o->kind,
-                                   .start = ag_staged_start,
-                                   .test = ag_staged_test,
-                                   .arg = task};
+    ag_staged_bind(bound, op, o, ag_op_infos[o->kind].name, (uint32_t)o->peer, task);
     return AG_OK;
 }

@@ -108,6 +108,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     const ag_rank_program_t *rank = &program->ranks[job->rank];
     const ag_op_t *o = &ag_rank_ops(rank)[op];
     const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
+    const ag_part_t *part = AG_ITEMS(&segment->parts, ag_part_t);
     size_t n_ints = o->half == AG_HALF_BOTH ? 0 : program->bounds[AG_SIZE_SEQUENCES] + 1;
     segment_task_t *task = calloc(1, sizeof(*task) + n_ints * sizeof(int32_t));
 
@@ -144,13 +145,6 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
         task->received_offset = bound->offsets[numbers];
         task->received_bytes = AG_ITEMS(&rank->buffers, ag_buffer_t)[numbers].bytes;
     }
-    bound->args[op] = task;
-    bound->tasks[op] = (ag_task_t){
-        .name = ag_part_infos[AG_ITEMS(&segment->parts, ag_part_t)[0].kind].traced[o->half],
-        .detail = AG_ITEMS(&segment->parts, ag_part_t)[0].layer,
-        .kind = o->kind,
-        .start = ag_staged_start,
-        .test = ag_staged_test,
-        .arg = task};
+    ag_staged_bind(bound, op, o, ag_part_infos[part->kind].traced[o->half], part->layer, task);
     return AG_OK;
 }

@@ -111,12 +111,6 @@ ag_status_t ag_bind_shares(ag_job_t *job, const ag_program_t *program, ag_bound_
                             .shares = ag_op_shares(program, o),
                             .offset = bound->offsets[ag_op_uses(rank, o)[0].buffer]};
     find_own(task, &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject], job->rank);
-    bound->args[op] = task;
-    bound->tasks[op] = (ag_task_t){.name = ag_op_infos[o->kind].name,
-                                   .detail = o->subject,
-                                   .kind = o->kind,
-                                   .start = ag_staged_start,
-                                   .test = ag_staged_test,
-                                   .arg = task};
+    ag_staged_bind(bound, op, o, ag_op_infos[o->kind].name, o->subject, task);
     return AG_OK;
 }

@@ -35,19 +35,7 @@ static ag_status_t begin_stage(ag_staged_t *staged, const ag_run_t *run)
     return status == AG_PENDING ? AG_OK : status;
 }
 
-ag_status_t ag_staged_start(void *arg, const ag_run_t *run)
-{
-    ag_staged_t *staged = arg;
-    ag_status_t status;
-
-    staged->at = 0;
-    staged->is_queued = false;
-    staged->n_taken = 0;
-    status = begin_stage(staged, run);
-    return status == AG_OK ? ag_staged_test(arg, run) : status;
-}
-
-ag_status_t ag_staged_test(void *arg, const ag_run_t *run)
+static ag_status_t test_task(void *arg, const ag_run_t *run)
 {
     ag_staged_t *staged = arg;
     ag_status_t status = test_stage(staged);
@@ -60,6 +48,30 @@ ag_status_t ag_staged_test(void *arg, const ag_run_t *run)
         }
     }
     return status;
+}
+
+static ag_status_t start_task(void *arg, const ag_run_t *run)
+{
+    ag_staged_t *staged = arg;
+    ag_status_t status;
+
+    staged->at = 0;
+    staged->is_queued = false;
+    staged->n_taken = 0;
+    status = begin_stage(staged, run);
+    return status == AG_OK ? test_task(arg, run) : status;
+}
+
+void ag_staged_bind(ag_bound_t *bound, uint32_t at, const ag_op_t *op, const char *name,
+                    uint32_t detail, void *task)
+{
+    bound->args[at] = task;
+    bound->tasks[at] = (ag_task_t){.name = name,
+                                   .detail = detail,
+                                   .kind = op->kind,
+                                   .start = start_task,
+                                   .test = test_task,
+                                   .arg = task};
 }
 
 unsigned char *ag_staged_place(ag_staged_t *staged, unsigned char *device, uint64_t bytes)

@@ -10,6 +10,7 @@
 #include "runtime/kernel/step.h"
 #include "runtime/task/executor.h"
 
+struct ag_bound;
 struct ag_job;
 
 /* What a task does, and then waits for: this, and what it has queued on the device. */
@@ -30,9 +31,13 @@ typedef struct ag_staged {
     uint64_t n_taken; /* bytes of the stream's place */
 } ag_staged_t;
 
-/* An ag_task_t's functions; arg is the task. */
-ag_status_t ag_staged_start(void *arg, const ag_run_t *run);
-ag_status_t ag_staged_test(void *arg, const ag_run_t *run);
+/**
+ * Make a task of an operation; it is the bound program's from here on.
+ * @param task  begins with an ag_staged_t.
+ * @param op    of the rank's program; number `at`.
+ */
+void ag_staged_bind(struct ag_bound *bound, uint32_t at, const ag_op_t *op, const char *name,
+                    uint32_t detail, void *task);
 
 /** Where the host has what stands, or is to stand, in the device's memory, until the task is
  * complete: there, if it may; else in the stream's place, which holds all buffers that an operation
