@@ -2,16 +2,16 @@
  * Dense products in blocks at fixed places, whatever the number of threads:
  *
  *     for each block of up to 1536 of k, of float32 768
- *         for each two of my blocks of up to 256 rows: bring a's (rows, k) into a dense form
+ *         for each some of my blocks of up to 256 rows: bring a's (rows, k) into a dense form
  *             for each of my blocks of columns: bring b's (k, columns) into it too
- *                 for each of the two: c's (rows, columns) = a * b by oneDNN
+ *                 for each of the some: c's (rows, columns) = a * b by oneDNN
  *
  * "Into a form" is to round to bfloat16, and for exact products to copy what does not lie densely.
  * Up to 1536 columns are one block: b is brought into form once for a block of k, and oneDNN writes
  * to c, or adds to it, in place. More of them are cut: the product goes to a tile and from there to
- * c, and b is read once for 512 rows. Threads take blocks of rows or of columns, by which they are
- * shared out more evenly. 2 * m * n * k operations at the peak of the type; c is moved once for
- * every block of k.
+ * c, and b is read once for as many rows of a as fit 1.5 MiB. Threads take blocks of rows or of
+ * columns, by which they are shared out more evenly. 2 * m * n * k operations at the peak of the
+ * type; c is moved once for every block of k.
  */
 #include "runtime/kernel/product_priv.h"
 
@@ -25,13 +25,14 @@ enum {
     WHOLE_COLUMNS = 1536,      /* so many are one block .. */
     MOST_COLUMNS = 256,        /* .. of more, so many are */
     MOST_B_BYTES = 2560 << 10, /* of a block of b */
-    ROW_BLOCKS = 2,            /* for which a cut b is brought into form once */
-    UNIT = 16,                 /* blocks are multiples of it */
-    VARYING_ROWS = 128,        /* a block where rows vary, or what is left in units of .. */
+    A_BYTES = 1536 << 10, /* of blocks of rows for which a cut b is brought into form once .. */
+    ROW_BLOCKS = 8,       /* .. and how many there are at most */
+    UNIT = 16,            /* blocks are multiples of it */
+    VARYING_ROWS = 128,   /* a block where rows vary, or what is left in units of .. */
     VARYING_ROWS_UNIT = 32,
     VARYING_K = 512, /* .. and where k does */
     VARYING_K_UNIT = 64,
-    ROWS_AHEAD = 4,
+    ROWS_AHEAD = 12,
 };
 
 /* How one side is cut: blocks of `size`, the last may be less; they are filled up to `unit`. */
@@ -83,7 +84,7 @@ typedef struct work {
     const ag_product_t *product;
     cut_t rows, columns, k;
     ag_gemm_kind_t kind;
-    unsigned char *a[ROW_BLOCKS], *b; /* scratch of the forms */
+    unsigned char *a, *b; /* scratch of the forms */
     float *tile;
     bool in_place; /* all columns are one block: rows of c lie densely */
 } work_t;
@@ -232,14 +233,17 @@ typedef struct region {
 
 static void run_region(work_t *work, const region_t *region, uint64_t k)
 {
+    size_t a_bytes = round_up(work->rows.size, work->rows.unit) *
+                     round_up(work->k.size, work->k.unit) * ag_product_element_bytes(work->kind);
     uint64_t at_hand = UINT64_MAX; /* which block of columns b is of */
+    uint64_t most = A_BYTES / a_bytes < ROW_BLOCKS ? A_BYTES / a_bytes : ROW_BLOCKS;
     block_t a[ROW_BLOCKS], b;
 
-    for (uint64_t row = region->row_begin; row < region->row_end; row += ROW_BLOCKS) {
-        uint64_t n = region->row_end - row < ROW_BLOCKS ? region->row_end - row : ROW_BLOCKS;
+    for (uint64_t row = region->row_begin; row < region->row_end; row += most) {
+        uint64_t n = region->row_end - row < most ? region->row_end - row : most;
 
         for (uint64_t i = 0; i < n; i++) {
-            put_a(work, k, row + i, work->a[i], &a[i]);
+            put_a(work, k, row + i, work->a + i * a_bytes, &a[i]);
         }
         for (uint64_t column = region->column_begin; column < region->column_end; column++) {
             if (column != at_hand) {
@@ -280,16 +284,12 @@ static region_t share_out(const work_t *work)
 
 static size_t split_scratch(unsigned char *at, work_t *work)
 {
-    size_t a = MOST_ROWS * MOST_K_BYTES, b = MOST_B_BYTES;
-
     if (at != NULL) {
-        for (int i = 0; i < ROW_BLOCKS; i++) {
-            work->a[i] = at + (size_t)i * a;
-        }
-        work->b = at + ROW_BLOCKS * a;
-        work->tile = (float *)(void *)(work->b + b);
+        work->a = at;
+        work->b = at + A_BYTES;
+        work->tile = (float *)(void *)(at + A_BYTES + MOST_B_BYTES);
     }
-    return ROW_BLOCKS * a + b + MOST_ROWS * WHOLE_COLUMNS * sizeof(float);
+    return A_BYTES + MOST_B_BYTES + MOST_ROWS * WHOLE_COLUMNS * sizeof(float);
 }
 
 size_t ag_product_scratch_bytes(void)
