@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/model/params.h"
 #include "runtime/model/transform.h"
@@ -164,6 +165,7 @@ static ag_status_t store_rows(load_t *load, const part_t *part, uint64_t row,
         pack_rows(part, row, piece, begin, end, dst);
         return AG_OK;
     }
+    memset(packed, 0, n_groups * group_bytes); /* rows that a group lacks are not written */
     pack_rows(part, row, piece, begin, end, packed);
     pthread_mutex_lock(&load->calls);
     status = load->device->ops->copy_in(load->device, 0, dst, packed, n_groups * group_bytes);

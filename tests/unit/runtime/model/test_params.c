@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "device_lazy.h"
 #include "runtime/model/params.h"
 #include "runtime/tensor/half.h"
 
@@ -30,6 +31,36 @@ static ag_status_t load(ag_params_t *params, const ag_model_t *model, unsigned n
                         unsigned char *memory)
 {
     return load_unless(params, model, n_threads, NULL, memory);
+}
+
+/* Into the memory of a device that keeps it to itself, and from there: the params' data are here.
+ */
+static ag_status_t load_by_copies(ag_params_t *params, const ag_model_t *model, unsigned n_threads,
+                                  unsigned char *memory)
+{
+    ag_region_t region = {0};
+    ag_device_t *device;
+    ag_team_t *team;
+    ag_ledger_t *ledger;
+    ag_status_t status;
+
+    cr_assert_eq(ag_team_create(&(ag_team_opts_t){.n_threads = n_threads, .spin_us = 1}, &team),
+                 AG_OK);
+    cr_assert_eq(ag_ledger_create(0, &ledger), AG_OK);
+    cr_assert_eq(ag_device_lazy_open(team, ledger, NULL, &device), AG_OK);
+    cr_assert_eq(device->ops->alloc(device, "weights", params->bytes, 0, &region), AG_OK);
+    status = ag_params_load(params, model, team, NULL, device, region.base);
+    cr_assert_eq(device->ops->copy_out(device, 0, memory, region.base, params->bytes), AG_OK);
+    cr_assert_eq(ag_device_finish(device, 0), AG_OK);
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        AG_ITEMS(&params->held, ag_graph_param_t)
+        [i].data = memory + AG_ITEMS(&params->items, ag_param_t)[i].offset_bytes;
+    }
+    device->ops->free(device, &region);
+    ag_device_close(device);
+    ag_ledger_destroy(ledger);
+    ag_team_destroy(team);
+    return status;
 }
 
 Test(params, a_slice_asked_for_twice_is_held_once_and_a_wrong_shape_is_named)
@@ -179,9 +210,12 @@ static void add_slices(const ag_model_t *model, ag_params_t *params)
     cr_assert_geq(params->items.n_items, 5);
 }
 
+typedef ag_status_t (*load_fn_t)(ag_params_t *params, const ag_model_t *model, unsigned n_threads,
+                                 unsigned char *memory);
+
 /* Bytes of everything, loaded by so many threads; free() them. */
 static unsigned char *load_all(const ag_model_t *model, bool exact, unsigned n_threads,
-                               uint64_t *n_bytes_p)
+                               load_fn_t load_fn, uint64_t *n_bytes_p)
 {
     unsigned char *memory;
     ag_params_t params;
@@ -190,13 +224,13 @@ static unsigned char *load_all(const ag_model_t *model, bool exact, unsigned n_t
     add_slices(model, &params);
     memory = calloc(1, params.bytes);
     cr_assert_not_null(memory);
-    cr_assert_eq(load(&params, model, n_threads, memory), AG_OK, "%s", ag_error());
+    cr_assert_eq(load_fn(&params, model, n_threads, memory), AG_OK, "%s", ag_error());
     *n_bytes_p = params.bytes;
     ag_params_fini(&params);
     return memory;
 }
 
-Test(params, any_number_of_threads_loads_the_same_bytes)
+Test(params, any_number_of_threads_loads_the_same_bytes_by_copies_too)
 {
     static const char *const files[] = {
         "/variants/gguf_q8_0/model.gguf",     "/variants/gguf_q4_1/model.gguf",
@@ -212,9 +246,9 @@ Test(params, any_number_of_threads_loads_the_same_bytes)
 
         snprintf(path, sizeof(path), AG_TEST_DATA "%s", files[i / 2]);
         cr_assert_eq(ag_model_open(path, &model), AG_OK, "%s", ag_error());
-        wanted = load_all(model, i % 2, 1, &n_wanted);
+        wanted = load_all(model, i % 2, 1, load, &n_wanted);
         for (size_t t = 0; t < sizeof(n_threads) / sizeof(n_threads[0]); t++) {
-            bytes = load_all(model, i % 2, n_threads[t], &n_bytes);
+            bytes = load_all(model, i % 2, n_threads[t], t % 2 ? load_by_copies : load, &n_bytes);
             cr_assert_eq(n_bytes, n_wanted);
             cr_expect_eq(memcmp(bytes, wanted, n_bytes), 0, "%s, exact %zu, %u threads", path,
                          i % 2, n_threads[t]);
@@ -344,8 +378,9 @@ Test(params, a_slice_of_many_pieces_has_every_row_at_its_place)
 
     write_tall_model(folder);
     cr_assert_eq(ag_model_open(folder, &model), AG_OK, "%s", ag_error());
-    for (unsigned i = 0; i < 12; i++) {
-        unsigned n_threads = 1 + i / 4;
+    for (unsigned i = 0; i < 24; i++) {
+        unsigned n_threads = 1 + i / 4 % 3;
+        load_fn_t load_fn = i < 12 ? load : load_by_copies;
         ag_slice_t slice = {
             .rows = TALL_ROWS, .cols = TALL_COLS, .row_begin = 7, .row_end = TALL_ROWS - 1};
         float row[TALL_COLS];
@@ -361,7 +396,7 @@ Test(params, a_slice_of_many_pieces_has_every_row_at_its_place)
                      sizeof(uint16_t) * TALL_ROWS * TALL_COLS);
         memory = calloc(1, params.bytes);
         cr_assert_not_null(memory);
-        cr_assert_eq(load(&params, model, n_threads, memory), AG_OK, "%s", ag_error());
+        cr_assert_eq(load_fn(&params, model, n_threads, memory), AG_OK, "%s", ag_error());
         for (uint64_t r = slice.row_begin; r < slice.row_end; r++) {
             const ag_graph_param_t *held = ag_params_held(&params);
 
