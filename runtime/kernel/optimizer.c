@@ -1,13 +1,11 @@
 /* The optimizer's arithmetic: each element once, bound by memory (28 bytes for AdamW). */
-#include <math.h>
-
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 #include "runtime/kernel/train.h"
 
 enum {
-    ADAMW_GRAIN = 4096,  /* floats between looks at communication */
-    SQUARES_SPAN = 1024, /* summed in float32 by lanes, then in double */
+    ADAMW_SPAN = 1 << 15, /* floats between looks at communication */
+    SQUARES_SPAN = 1024,  /* summed in float32 by lanes, then in double */
 };
 
 void ag_kernel_adamw(const ag_kernel_context_t *context, const ag_adamw_t *adamw, uint64_t n,
@@ -16,9 +14,9 @@ void ag_kernel_adamw(const ag_kernel_context_t *context, const ag_adamw_t *adamw
     const ag_isa_t *isa = context->isa != NULL ? context->isa : &ag_isa_base;
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, n, ADAMW_GRAIN, &begin, &end);
-    for (; begin < end; begin += ADAMW_GRAIN) {
-        uint64_t span = end - begin < ADAMW_GRAIN ? end - begin : ADAMW_GRAIN;
+    ag_worker_share(context->worker, n, AG_LANES, &begin, &end);
+    for (; begin < end; begin += ADAMW_SPAN) {
+        uint64_t span = end - begin < ADAMW_SPAN ? end - begin : ADAMW_SPAN;
 
         isa->adamw(adamw, span, g + begin, w + begin, m + begin, v + begin);
         ag_kernel_yield(context);

@@ -157,7 +157,6 @@ void ag_self_for_tiles(const ag_self_work_t *work, bool last_is_costly, bool by_
             while (next_heads(work, by_kv_head, &kv_head, &tile)) {
                 if (is_mine(work->context->worker, number++)) {
                     fn(work, &tile, arg);
-                    ag_kernel_yield(work->context);
                 }
             }
         }
@@ -276,6 +275,7 @@ static void run_tile(const ag_self_work_t *work, const ag_self_tile_t *tile, voi
         ag_self_multiply(work,
                          (ag_gemm_form_t){.m = n_queries, .n = head_dim, .k = n_keys, .add = true},
                          scratch->p, scratch->v, scratch->sums);
+        ag_kernel_yield(work->context);
     }
     put_rows(work, tile, forward);
 }

@@ -91,6 +91,7 @@ static void find_slopes(const ag_self_work_t *work, const ag_self_tile_t *tile, 
             &(ag_slopes_t){work->attention->scale, scratch->largest[i], scratch->total[i]},
             scratch->scores + i * AG_SELF_ROWS, scratch->dp + i * AG_SELF_ROWS, seen, p, ds);
     }
+    ag_kernel_yield(work->context);
 }
 
 /* A product for rows begin to end - 1 of one head to where it goes. @param add  or it is the first
@@ -190,7 +191,6 @@ static void run_whole(const ag_self_work_t *work, const ag_self_tile_t *tile,
                 add_to_keys(work, &queries, key, end,
                             key == at && queries.head_begin == tile->head_begin, backward);
             }
-            ag_kernel_yield(work->context);
         }
     }
 }
