@@ -16,13 +16,6 @@
 
 enum { SUM_CHARS = 16 };
 
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
 static void mend_sum(char *text, size_t n_bytes)
 {
     static const char key[] = "\"sum\": \"";

@@ -4,7 +4,6 @@
  * same from the cache as when they were made.
  */
 #include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,24 +19,6 @@ static char folder[] = "/dev/shm/argosy-fuzz-XXXXXX";
 static char cache[64];
 static ag_model_files_t *files;
 static ag_tokenizer_t *tokenizer;
-
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
-static void write_file(const char *name, const void *bytes, size_t n_bytes)
-{
-    char path[64];
-    int fd;
-
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    expect(fd >= 0 && write(fd, bytes, n_bytes) == (ssize_t)n_bytes);
-    close(fd);
-}
 
 /* No run may find what another left. */
 static void empty_cache(void)
@@ -83,10 +64,10 @@ static void make_tokenizer(void)
 
     expect(mkdtemp(folder) != NULL);
     atexit(remove_all);
-    write_file("model.safetensors", no_tensors, sizeof(no_tensors) - 1);
-    write_file("config.json", "{\"eos_token_id\":4}", 18);
-    write_file("tokenizer.json", json, sizeof(json) - 1);
-    write_file("chat_template.jinja", template, sizeof(template) - 1);
+    write_file(folder, "model.safetensors", no_tensors, sizeof(no_tensors) - 1);
+    write_file(folder, "config.json", "{\"eos_token_id\":4}", 18);
+    write_file(folder, "tokenizer.json", json, sizeof(json) - 1);
+    write_file(folder, "chat_template.jinja", template, sizeof(template) - 1);
     snprintf(cache, sizeof(cache), "%s/cache", folder);
     expect(ag_model_files_open(folder, &files) == AG_OK);
     expect(ag_tokenizer_open(files, &tokenizer) == AG_OK);
@@ -175,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
     opts.order = bytes[0] & 8 ? AG_DATA_IN_ORDER : AG_DATA_SHUFFLED;
     opts.seed = bytes[0];
     snprintf(data, sizeof(data), "%s/%s", folder, names[bytes[0] & 3]);
-    write_file(names[bytes[0] & 3], bytes + 2, n_bytes - 2);
+    write_file(folder, names[bytes[0] & 3], bytes + 2, n_bytes - 2);
     for (int i = 0; i < 2; i++) {
         numbers[i] = malloc((size_t)3 * MOST_ROWS * opts.seq_length * sizeof(int32_t));
     }

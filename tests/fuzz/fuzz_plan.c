@@ -9,13 +9,6 @@
 
 #include "parallel/plan/mesh.h"
 
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
 /* Errors are one line. */
 static void expect_one_line(void)
 {

@@ -10,13 +10,6 @@
 #include "parallel/program/check_priv.h"
 #include "tests/support/program_text.h"
 
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
 static void expect_same_again(const ag_program_t *program)
 {
     char *text = program_text(program), *again;

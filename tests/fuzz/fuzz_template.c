@@ -11,13 +11,6 @@
 #include "runtime/text/template_priv.h"
 #include "runtime/text/tokenizer_priv.h"
 
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
 static void use_form(const char *template)
 {
     static const char form[] = "{%if a%}" AG_FORM_DEAD "{%endif%}{{'a" AG_FORM_TEXT "b'}}";

@@ -4,7 +4,6 @@
  * tokenizer's, and what they decode to must come out of a stream the same however it is cut. Each
  * kind is written as the other, too, and read again.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,24 +17,6 @@
 
 static char folder[] = "/tmp/argosy-fuzz-XXXXXX";
 static ag_model_files_t *files;
-
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
-static void write_file(const char *name, const void *bytes, size_t n_bytes)
-{
-    char path[64];
-    int fd;
-
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    expect(fd >= 0 && write(fd, bytes, n_bytes) == (ssize_t)n_bytes);
-    close(fd);
-}
 
 static void remove_folder(void)
 {
@@ -56,8 +37,8 @@ static void make_folder(void)
     static const char no_tensors[] = "\2\0\0\0\0\0\0\0{}";
 
     expect(mkdtemp(folder) != NULL);
-    write_file("model.safetensors", no_tensors, sizeof(no_tensors) - 1);
-    write_file("config.json", "{\"eos_token_id\":[0,1,2147483648]}", 33);
+    write_file(folder, "model.safetensors", no_tensors, sizeof(no_tensors) - 1);
+    write_file(folder, "config.json", "{\"eos_token_id\":[0,1,2147483648]}", 33);
     expect(ag_model_files_open(folder, &files) == AG_OK);
     atexit(remove_folder);
 }
@@ -182,8 +163,8 @@ static void try_as_json(const ag_model_files_t *model, const char *text, size_t 
     if (files == NULL) {
         make_folder();
     }
-    write_file("tokenizer.json", bytes, strlen(bytes));
-    write_file("tokenizer_config.json", "{}", 2);
+    write_file(folder, "tokenizer.json", bytes, strlen(bytes));
+    write_file(folder, "tokenizer_config.json", "{}", 2);
     if (ag_tokenizer_open(files, &tokenizer) == AG_OK) {
         use_tokenizer(tokenizer, text, n_text);
         ag_tokenizer_close(tokenizer);
@@ -225,8 +206,9 @@ static void try_folder(const char *bytes, size_t n_bytes)
     }
     json = next_line(&at, end, &n_json);
     config = next_line(&at, end, &n_config);
-    write_file("tokenizer.json", json, n_json);
-    write_file("tokenizer_config.json", n_config > 0 ? config : "{}", n_config > 0 ? n_config : 2);
+    write_file(folder, "tokenizer.json", json, n_json);
+    write_file(folder, "tokenizer_config.json", n_config > 0 ? config : "{}",
+               n_config > 0 ? n_config : 2);
     if (ag_tokenizer_open(files, &tokenizer) == AG_OK) {
         use_tokenizer(tokenizer, at, (size_t)(end - at));
         try_as_gguf(tokenizer, at, (size_t)(end - at));

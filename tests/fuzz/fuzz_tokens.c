@@ -16,13 +16,6 @@
 
 enum { LENGTH = 7, VOCAB = 1000, MOST_ROWS = 64, KEY = 5 };
 
-static void expect(bool held)
-{
-    if (!held) {
-        abort();
-    }
-}
-
 /* The file's end is a foot with the hashes of what comes before. */
 static void mend(uint8_t *bytes, size_t n_bytes)
 {
