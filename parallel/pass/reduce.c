@@ -76,7 +76,8 @@ typedef struct sums {
     ag_stream_t of_all;     /* that of the group's other sums, if there are any */
     bool *is_bucket;        /* (buffers) */
     uint32_t *last;         /* (buffers) the last operation that adds to it */
-    uint16_t *shares;       /* (buffers) of the program, where replicas share the optimizer out */
+    uint16_t *shares;       /* (buffers) of the program: which replica sums what */
+    bool keeps_shares;      /* replicas share the optimizer out, too */
     uint32_t totals;        /* the buffer */
 } sums_t;
 
@@ -149,18 +150,26 @@ static void mark_shares(ag_rank_program_t *rank, const sums_t *sums)
     }
 }
 
-/* Behind an operation that is the last to add to a bucket. */
+/*
+ * Behind an operation that is the last to add to a bucket: each replica sums its share, and has the
+ * others' unless it is to change that share alone. So an element's sum has one order wherever it
+ * stands, and ranks of a layer that hold the same weight in buckets of other sizes have the same
+ * bits.
+ */
 static ag_status_t sum_buckets(ag_program_t *program, uint32_t r, const sums_t *sums, uint32_t op)
 {
     size_t n_buffers = program->ranks[r].buffers.n_items;
-    bool shares = sums->shares != NULL;
     ag_status_t status = AG_OK;
 
     for (uint32_t b = 0; b < n_buffers && status == AG_OK; b++) {
-        if (sums->is_bucket[b] && sums->last[b] == op) {
-            status =
-                add_collective(program, r, shares ? AG_OP_REDUCE_SCATTER : AG_OP_ALL_REDUCE,
-                               sums->replicas, AG_STREAM_GRAD, b, shares ? sums->shares[b] : 0);
+        if (!sums->is_bucket[b] || sums->last[b] != op) {
+            continue;
+        }
+        status = add_collective(program, r, AG_OP_REDUCE_SCATTER, sums->replicas, AG_STREAM_GRAD, b,
+                                sums->shares[b]);
+        if (status == AG_OK && !sums->keeps_shares) {
+            status = add_collective(program, r, AG_OP_ALL_GATHER, sums->replicas, AG_STREAM_GRAD, b,
+                                    sums->shares[b]);
         }
     }
     return status;
@@ -198,7 +207,7 @@ static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sum
             status = add_collective(program, r, AG_OP_ALL_REDUCE, sums->all, sums->of_all,
                                     sums->totals, 0);
         }
-        if (status == AG_OK && sums->shares != NULL &&
+        if (status == AG_OK && sums->keeps_shares &&
             is_part(&program->ranks[r], o, AG_PART_UPDATE)) {
             status = gather_buckets(program, r, sums);
         }
@@ -262,11 +271,12 @@ ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build)
         if (status == AG_OK) {
             status = look_at(&program->ranks[r], &sums);
         }
-        if (status == AG_OK && ag_plan_shares_update(build->plan)) {
+        if (status == AG_OK && sums.replicas != NONE) {
+            sums.keeps_shares = ag_plan_shares_update(build->plan);
             status = share_out(program, build->plan, r, &sums);
-            if (status == AG_OK) {
-                mark_shares(&program->ranks[r], &sums);
-            }
+        }
+        if (status == AG_OK && sums.keeps_shares) {
+            mark_shares(&program->ranks[r], &sums);
         }
         if (status == AG_OK) {
             status = sum_rank(program, r, &sums);

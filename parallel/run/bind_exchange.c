@@ -167,7 +167,8 @@ static ag_status_t enter_numbers(void *arg, const ag_run_t *run)
     const ag_shard_t *shard = my_shard(task->staged.job);
     uint32_t n_places = shard->experts.n_places, *all = all_numbers(task, run);
 
-    memcpy(all + (uint64_t)shard->experts.index * n_places, task->hosts[0], n_places * sizeof(*all));
+    memcpy(all + (uint64_t)shard->experts.index * n_places, task->hosts[0],
+           n_places * sizeof(*all));
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         task->counts[r] = n_places;
     }

@@ -65,7 +65,8 @@ static ag_status_t post(void *arg, const ag_run_t *run)
     shape.element_bytes = sizeof(float);
     shape.n = task->op->unit_bytes / sizeof(float);
     shape.counts = task->shares->floats;
-    shape.algorithm = ag_transfer_choose(&shape);
+    /* sums in the order of the ranks, wherever an element stands */
+    shape.algorithm = gathers(task) ? ag_transfer_choose(&shape) : AG_DIRECT;
     status = ag_group_post(
         task->group, &shape,
         &(ag_collective_memory_t){.buffer = task->host,

@@ -93,7 +93,7 @@ static uint64_t staged_by_shares(const ag_transfer_shape_t *of_group, uint32_t i
     shape.element_bytes = sizeof(float);
     shape.n = n;
     shape.counts = shares->floats;
-    shape.algorithm = ag_transfer_choose(&shape);
+    shape.algorithm = AG_DIRECT;
     return ag_transfer_stage_elements(&shape, index) * sizeof(float);
 }
 
