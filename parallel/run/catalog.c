@@ -131,22 +131,28 @@ static float *base_of(const ag_catalog_t *catalog, ag_state_kind_t kind, uint32_
     }
 }
 
-/* This rank's slices of a tensor, as a saver sees them. */
+/* This rank's slices of a tensor, as a saver sees them: of moments those that its optimizer has. */
 static ag_status_t add_slices(ag_catalog_t *catalog, size_t tensor, ag_state_kind_t kind)
 {
     const entry_t *entry = &AG_ITEMS(&catalog->entries, entry_t)[tensor];
+    const ag_params_t *params = params_of(catalog, catalog->job->rank);
     ag_status_t status = AG_OK;
 
     for (size_t i = entry->first; i < entry->end && status == AG_OK; i++) {
         const holding_t *holding = &holdings_of(catalog)[i];
-        ag_saved_slice_t slice = {.rows = holding->rows,
-                                  .cols = holding->cols,
-                                  .stride = holding->cols.end - holding->cols.begin};
+        ag_saved_slice_t slices[AG_FLAT_SLICES];
+        const ag_graph_param_t *held;
+        ag_range_t elements;
 
-        if (holding->rank == catalog->job->rank) {
-            slice.data = base_of(catalog, kind, holding->param);
-            status = ag_array_append(&catalog->slices, &slice, 1);
+        if (holding->rank != catalog->job->rank) {
+            continue;
         }
+        held = &ag_params_held(params)[holding->param];
+        elements = kind == AG_STATE_WEIGHT ? (ag_range_t){0, held->rows * held->cols}
+                                           : (ag_range_t){held->own_begin, held->own_end};
+        status = ag_array_append(&catalog->slices, slices,
+                                 ag_flat_slices(holding->rows, holding->cols, elements,
+                                                base_of(catalog, kind, holding->param), slices));
     }
     return status;
 }
