@@ -43,29 +43,37 @@ static ag_block_t block_of(const expand_t *expand, uint32_t rank)
     };
 }
 
+ag_status_t ag_expand_emit(const ag_block_t *block, const ag_part_t *part, bool pending,
+                           ag_graph_t *graph)
+{
+    switch (part->kind) {
+    case AG_PART_EMBED:
+        return ag_block_embed(block, graph);
+    case AG_PART_ATTN:
+        return ag_block_attention(block, part->layer, pending, graph);
+    case AG_PART_FFN:
+        return ag_block_ffn(block, part->layer, graph);
+    case AG_PART_ROUTE:
+        return ag_block_route(block, part->layer, graph);
+    case AG_PART_EXPERTS:
+        return ag_block_experts(block, part->layer, graph);
+    case AG_PART_COMBINE:
+        return ag_block_combine(block, part->layer, graph);
+    case AG_PART_ADD:
+        return ag_block_add(block, graph);
+    case AG_PART_HEAD:
+        return ag_block_head(block, graph);
+    default:
+        return ag_block_loss(block, graph);
+    }
+}
+
 static ag_status_t emit_part(const expand_t *expand, uint32_t rank, const ag_part_t *part,
                              ag_graph_t *graph)
 {
     ag_block_t block = block_of(expand, rank);
 
-    switch (part->kind) {
-    case AG_PART_EMBED:
-        return ag_block_embed(&block, graph);
-    case AG_PART_ATTN:
-        return ag_block_attention(&block, part->layer, expand->ranks[rank].pending, graph);
-    case AG_PART_FFN:
-        return ag_block_ffn(&block, part->layer, graph);
-    case AG_PART_ROUTE:
-        return ag_block_route(&block, part->layer, graph);
-    case AG_PART_EXPERTS:
-        return ag_block_experts(&block, part->layer, graph);
-    case AG_PART_COMBINE:
-        return ag_block_combine(&block, part->layer, graph);
-    case AG_PART_ADD:
-        return ag_block_add(&block, graph);
-    default:
-        return ag_block_head(&block, graph);
-    }
+    return ag_expand_emit(&block, part, expand->ranks[rank].pending, graph);
 }
 
 /* Of a part among the three of experts that ranks share out. @return 0: it is none. */

@@ -9,6 +9,11 @@
 ag_status_t ag_expand_copies(const ag_build_t *build, const ag_replica_t *from,
                              const ag_replica_t *to, ag_array_t *copies);
 
+/** Append what a part of the model computes, forward, to a graph. @param pending  of attention: the
+ * partial sum of the layer before has yet to be added. */
+ag_status_t ag_expand_emit(const ag_block_t *block, const ag_part_t *part, bool pending,
+                           ag_graph_t *graph);
+
 /** An empty graph, the program's to release once it is a segment's. */
 ag_status_t ag_expand_graph(ag_graph_t **graph_p);
 

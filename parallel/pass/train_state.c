@@ -38,26 +38,7 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
                         .results = (int32_t)of->work,
                         .returned = (int32_t)of->experts.returned};
 
-    switch (part->kind) {
-    case AG_PART_EMBED:
-        return ag_block_embed(&block, graph);
-    case AG_PART_ATTN:
-        return ag_block_attention(&block, part->layer, of->pending, graph);
-    case AG_PART_FFN:
-        return ag_block_ffn(&block, part->layer, graph);
-    case AG_PART_ROUTE:
-        return ag_block_route(&block, part->layer, graph);
-    case AG_PART_EXPERTS:
-        return ag_block_experts(&block, part->layer, graph);
-    case AG_PART_COMBINE:
-        return ag_block_combine(&block, part->layer, graph);
-    case AG_PART_ADD:
-        return ag_block_add(&block, graph);
-    case AG_PART_HEAD:
-        return ag_block_head(&block, graph);
-    default:
-        return ag_block_loss(&block, graph);
-    }
+    return ag_expand_emit(&block, part, of->pending, graph);
 }
 
 /* Of a bucket's weights, which elements this rank changes: all, or its replica's share. */
