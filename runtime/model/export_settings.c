@@ -218,8 +218,9 @@ static uint32_t file_type(ag_dtype_t dtype)
     static const struct {
         ag_dtype_t dtype;
         uint32_t number;
-    } numbers[] = {{AG_F32, 0},  {AG_F16, 1},  {AG_BF16, 32}, {AG_Q8_0, 7},  {AG_Q4_0, 2},
-                   {AG_Q4_1, 3}, {AG_Q5_0, 8}, {AG_Q5_1, 9},  {AG_Q4_K, 14}, {AG_Q6_K, 18}};
+    } numbers[] = {{AG_F32, 0},   {AG_F16, 1},   {AG_BF16, 32}, {AG_Q8_0, 7},
+                   {AG_Q4_0, 2},  {AG_Q4_1, 3},  {AG_Q5_0, 8},  {AG_Q5_1, 9},
+                   {AG_Q4_K, 14}, {AG_Q6_K, 18}, {AG_MXFP4, 38}};
     size_t i = 0;
 
     while (i + 1 < sizeof(numbers) / sizeof(numbers[0]) && numbers[i].dtype != dtype) {

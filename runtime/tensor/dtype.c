@@ -16,6 +16,7 @@ static const ag_dtype_info_t dtypes[AG_N_DTYPES] = {
     [AG_Q4_K] = {"q4_k", NULL, 12, 256, 144, ag_unpack_q4_k, ag_pack_q4_k},
     [AG_Q5_0] = {"q5_0", NULL, 6, 32, 22, ag_unpack_q5_0, ag_pack_q5_0},
     [AG_Q5_1] = {"q5_1", NULL, 7, 32, 24, ag_unpack_q5_1, ag_pack_q5_1},
+    [AG_MXFP4] = {"mxfp4", NULL, 39, 32, 17, ag_unpack_mxfp4, ag_pack_mxfp4},
 };
 
 const ag_dtype_info_t *ag_dtype_info(ag_dtype_t dtype)

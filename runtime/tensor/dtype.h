@@ -18,6 +18,7 @@ typedef enum ag_dtype {
     AG_Q4_K,
     AG_Q5_0,
     AG_Q5_1,
+    AG_MXFP4,
     AG_N_DTYPES,
 } ag_dtype_t;
 

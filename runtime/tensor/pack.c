@@ -178,3 +178,35 @@ void ag_pack_q5_1(const float *restrict src, void *restrict blocks, size_t n_blo
         store_nibbles(q, dst + 8);
     }
 }
+
+/* The nearest of the sixteen values, the first of two that are as near. */
+static uint8_t nearest_mxfp4(float d, float value)
+{
+    uint8_t best = 0;
+    float least = fabsf(value);
+
+    for (uint8_t q = 1; q < 16; q++) {
+        float off = fabsf(d * (float)ag_mxfp4_values[q] - value);
+
+        best = off < least ? q : best;
+        least = off < least ? off : least;
+    }
+    return best;
+}
+
+/* The exponent is that of the extreme, less the largest of E2M1's. */
+void ag_pack_mxfp4(const float *restrict src, void *restrict blocks, size_t n_blocks)
+{
+    uint8_t *restrict dst = blocks;
+    uint8_t q[32];
+
+    for (size_t b = 0; b < n_blocks; b++, src += 32, dst += 17) {
+        float most = fabsf(extreme(src)), exponent = most > 0 ? floorf(log2f(most)) - 2 + 127 : 0;
+
+        dst[0] = (uint8_t)(exponent > 0 ? exponent : 0);
+        for (int i = 0; i < 32; i++) {
+            q[i] = nearest_mxfp4(ag_mxfp4_scale(dst[0]), src[i]);
+        }
+        store_nibbles(q, dst + 1);
+    }
+}

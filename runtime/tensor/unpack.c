@@ -196,3 +196,20 @@ void ag_unpack_q5_1(const void *restrict blocks, float *restrict dst, size_t n_b
         }
     }
 }
+
+const int8_t ag_mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+/* an exponent, 16 bytes of nibbles: low ones are values 0 to 15 */
+void ag_unpack_mxfp4(const void *restrict blocks, float *restrict dst, size_t n_blocks)
+{
+    const uint8_t *restrict src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 17, dst += 32) {
+        float d = ag_mxfp4_scale(src[0]);
+
+        for (int i = 0; i < 16; i++) {
+            dst[i] = d * (float)ag_mxfp4_values[src[1 + i] & 15];
+            dst[i + 16] = d * (float)ag_mxfp4_values[src[1 + i] >> 4];
+        }
+    }
+}

@@ -169,11 +169,16 @@ static void put_scale(unsigned char *dst, float value)
 static const struct {
     uint32_t scale_at, minimum_at; /* equal: there is no minimum */
     float scale, minimum;
+    bool is_exponent; /* the scale is a power of two, of which a byte is the exponent */
 } block_forms[AG_N_DTYPES] = {
-    [AG_Q8_0] = {0, 0, 1 / 128.0f, 0},         [AG_Q4_0] = {0, 0, 1 / 8.0f, 0},
-    [AG_Q4_1] = {0, 2, 2 / 15.0f, -1},         [AG_Q6_K] = {208, 208, 1 / 4096.0f, 0},
-    [AG_Q4_K] = {0, 2, 2 / 945.0f, 1 / 63.0f}, [AG_Q5_0] = {0, 0, 1 / 16.0f, 0},
+    [AG_Q8_0] = {0, 0, 1 / 128.0f, 0},
+    [AG_Q4_0] = {0, 0, 1 / 8.0f, 0},
+    [AG_Q4_1] = {0, 2, 2 / 15.0f, -1},
+    [AG_Q6_K] = {208, 208, 1 / 4096.0f, 0},
+    [AG_Q4_K] = {0, 2, 2 / 945.0f, 1 / 63.0f},
+    [AG_Q5_0] = {0, 0, 1 / 16.0f, 0},
     [AG_Q5_1] = {0, 2, 2 / 31.0f, -1},
+    [AG_MXFP4] = {.scale = 1 / 6.0f, .is_exponent = true},
 };
 
 static void fill_blocks(ag_dtype_t type, unsigned char *dst, size_t n_blocks, float size,
@@ -186,6 +191,10 @@ static void fill_blocks(ag_dtype_t type, unsigned char *dst, size_t n_blocks, fl
             uint64_t word = next_word(state);
 
             memcpy(dst + k, &word, block_bytes - k < 8 ? block_bytes - k : 8);
+        }
+        if (block_forms[type].is_exponent) {
+            dst[0] = (unsigned char)(127 + ilogbf(size * block_forms[type].scale));
+            continue;
         }
         put_scale(dst + block_forms[type].scale_at, size * block_forms[type].scale);
         if (block_forms[type].minimum_at != block_forms[type].scale_at) {

@@ -19,7 +19,7 @@ FOLDERS = ["rope_default", "rope_llama3", "rope_linear", "rope_yarn", "bias", "h
            "bf16", "f16", "sharded"]
 FILES = ["gguf_f32_bias", "gguf_f16_llama3", "gguf_f16_linear", "gguf_q8_0", "gguf_q4_0", "gguf_q4_1", "gguf_q5_0",
          "gguf_k"]
-BLOCKS = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
+BLOCKS = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "mxfp4"]
 
 
 def to(form, source, target, *options):

@@ -111,16 +111,18 @@ uint64_t random_below(uint64_t seed, uint64_t index, uint64_t n)
     return (uint64_t)(ag_philox_uniform(seed, 1, index) * (double)n);
 }
 
-/* Where a type's blocks have their halves; other bytes may be anything. */
+/* Where a type's blocks have their halves, or that their first byte is an exponent; other bytes may
+ * be anything. */
 static const struct {
     int n_scales;
     uint32_t at[2];
     double scale; /* so that values are near 1 */
+    uint8_t exponent;
 } scales[AG_N_DTYPES] = {
     [AG_Q8_0] = {1, {0}, 1.0 / 128},     [AG_Q4_0] = {1, {0}, 1.0 / 8},
     [AG_Q4_1] = {2, {0, 2}, 1.0 / 8},    [AG_Q6_K] = {1, {208}, 1.0 / 4096},
     [AG_Q4_K] = {2, {0, 2}, 1.0 / 1024}, [AG_Q5_0] = {1, {0}, 1.0 / 16},
-    [AG_Q5_1] = {2, {0, 2}, 1.0 / 16},
+    [AG_Q5_1] = {2, {0, 2}, 1.0 / 16},   [AG_MXFP4] = {.exponent = 124},
 };
 
 static void random_element(ag_dtype_t dtype, float value, unsigned char *bytes)
@@ -150,6 +152,10 @@ void *random_weights(ag_dtype_t dtype, uint64_t seed, uint64_t n)
 
         if (info->block_elements == 1) {
             random_element(dtype, value, block);
+            continue;
+        }
+        if (scales[dtype].exponent > 0) {
+            block[0] = (unsigned char)(scales[dtype].exponent + block[0] % 2);
             continue;
         }
         cr_assert_gt(scales[dtype].n_scales, 0, "say where %s has its scales", info->name);

@@ -72,7 +72,7 @@ Test(r16, whole_groups_take_at_most_7_percent_more_than_the_file)
     for (int t = 0; t < AG_N_DTYPES; t++) {
         ag_dtype_t dtype = (ag_dtype_t)t;
 
-        if (dtype != AG_F32) {
+        if (dtype != AG_F32 && dtype != AG_MXFP4) { /* of which unpack_gemm takes care */
             cr_expect_eq(ag_packing_choose(dtype, 768), AG_PACKING_R16);
             cr_expect_leq((double)ag_packing_bytes(AG_PACKING_R16, dtype, 64, 768),
                           1.07 * (double)ag_dtype_bytes(dtype, 64 * 768), "%s",
