@@ -30,7 +30,7 @@ void ag_kernel_loss_statistics(const ag_kernel_context_t *context, const ag_loss
         mine[0] = ag_span_largest(context->isa, row, n);
         mine[1] =
             ag_span_exps(context->isa, AG_GEMM_F32, &(ag_exps_t){1, mine[0], 1}, row, n, NULL);
-        mine[2] = targets[i] >= 0 && at >= 0 && at < (int64_t)n ? row[at] : 0.0f;
+        mine[2] = at >= 0 && at < (int64_t)n ? row[at] : 0.0f;
         ag_kernel_yield(context);
     }
 }

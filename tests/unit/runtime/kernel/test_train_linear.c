@@ -171,6 +171,7 @@ Test(train_linear, long_sums_are_cut_and_added_up)
     check_shape(gemm, ag_isa_best(), 3, 5, 3100, true);
     check_shape(gemm, ag_isa_best(), 3, 3100, 5, false);
     check_shape(gemm, ag_isa_best(), 3100, 5, 3, false);
+    check_shape(gemm, ag_isa_best(), 32, 48, 3100, false); /* whole blocks of rows, in place */
     ag_gemm_cache_destroy(gemm);
 }
 
