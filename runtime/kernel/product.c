@@ -2,9 +2,9 @@
  * Dense products in blocks at fixed places, whatever the number of threads:
  *
  *     for each block of up to 1536 of k, of float32 768
- *         for each some of my blocks of up to 256 rows: bring a's (rows, k) into a dense form
+ *         for each few of my blocks of up to 256 rows: bring a's (rows, k) into a dense form
  *             for each of my blocks of columns: bring b's (k, columns) into it too
- *                 for each of the some: c's (rows, columns) = a * b by oneDNN
+ *                 for each of those blocks of rows: c's (rows, columns) = a * b by oneDNN
  *
  * "Into a form" is to round to bfloat16, and for exact products to copy what does not lie densely.
  * Up to 1536 columns are one block: b is brought into form once for a block of k, and oneDNN writes

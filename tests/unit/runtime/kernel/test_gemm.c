@@ -33,6 +33,43 @@ static void check_f32(ag_gemm_cache_t *cache, uint64_t m, uint64_t n, uint64_t k
     free(c);
 }
 
+static void check_form(ag_gemm_cache_t *cache, const ag_gemm_form_t *form)
+{
+    uint64_t m = form->m, n = form->n, k = form->k;
+    float *a = random_floats(1, m * k, 1), *b = random_floats(2, n * k, 1);
+    float *c = random_floats(3, m * n, 1), *before = random_floats(3, m * n, 1);
+
+    cr_assert_eq(ag_gemm_run(cache, 0, form, a, b, c), AG_OK);
+    for (uint64_t i = 0; i < m * n; i++) {
+        double sum = form->add ? (double)before[i] : 0;
+
+        for (uint64_t l = 0; l < k; l++) {
+            sum += (double)a[form->a_by_columns ? l * m + i / n : i / n * k + l] *
+                   (double)b[form->b_by_columns ? i % n * k + l : l * n + i % n];
+        }
+        cr_assert_float_eq((double)c[i], sum, 1e-6 * (double)k);
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(before);
+}
+
+Test(gemm, factors_lie_by_rows_or_columns_and_products_are_added)
+{
+    ag_gemm_cache_t *cache = make_cache();
+
+    for (int i = 0; i < 8; i++) { /* one shape, so that forms are not confused */
+        check_form(cache, &(ag_gemm_form_t){.a_by_columns = (i & 1) != 0,
+                                            .b_by_columns = (i & 2) != 0,
+                                            .add = (i & 4) != 0,
+                                            .m = 9,
+                                            .n = 17,
+                                            .k = 5});
+    }
+    ag_gemm_cache_destroy(cache);
+}
+
 Test(gemm, more_shapes_than_are_kept_drop_the_oldest_and_stay_right)
 {
     ag_gemm_cache_t *cache = make_cache();
