@@ -101,6 +101,7 @@ static bool is_holder(const ag_holders_t *holders, uint32_t expert, uint32_t ran
 typedef struct exchange {
     uint32_t *ranks; /* (n) */
     uint32_t n, n_replicas;
+    bool are_alike; /* replicas of the stage */
 } exchange_t;
 
 static bool is_member(const exchange_t *exchange, uint32_t rank)
@@ -158,6 +159,7 @@ static ag_status_t share_experts(const ag_holders_t *holders, const exchange_t *
     experts->index = index;
     experts->n_ranks = exchange->n;
     experts->n_replicas = exchange->n_replicas;
+    experts->are_alike = exchange->are_alike;
     experts->held = calloc(n, sizeof(uint32_t));
     experts->n_held_of = calloc(exchange->n, sizeof(uint32_t));
     experts->place_begin = calloc((size_t)n + 1, sizeof(uint32_t));
@@ -179,7 +181,8 @@ static ag_status_t share_experts(const ag_holders_t *holders, const exchange_t *
 /* A stage's experts: over the ranks of each run of replicas that hold all of them. */
 static ag_status_t share_stage_experts(ag_build_t *build, const ag_stage_t *stage)
 {
-    exchange_t exchange = {.ranks = calloc((size_t)build->n_ranks + 1, sizeof(uint32_t))};
+    exchange_t exchange = {.ranks = calloc((size_t)build->n_ranks + 1, sizeof(uint32_t)),
+                           .are_alike = ag_stage_experts_are_alike(stage)};
     ag_status_t status = exchange.ranks == NULL
                              ? ag_fail_nomem("sharing experts out", build->n_ranks * 4ull)
                              : AG_OK;

@@ -45,7 +45,8 @@ typedef struct ag_train_bucket {
     uint32_t buffer;
     uint32_t first, end;  /* parameters */
     uint64_t begin_bytes; /* of the first in the rank's weights */
-    ag_range_t own;       /* floats that this rank's optimizer changes */
+    uint64_t bytes;
+    ag_range_t own; /* floats that this rank's optimizer changes */
 } ag_train_bucket_t;
 
 /* A chunk of the model on one rank. */

@@ -10,8 +10,9 @@
  *     ALL_GATHER                             all rows to all ranks of the replica
  *
  * Which buffers these are the segments' uses say. Numbers are exchanged on the way back, too: what
- * an exchange knows of other ranks' is of the last one. Where the replicas' numbers of
- * micro-batches are equal, ranks of several may be among them.
+ * an exchange knows of other ranks' is of the last one. Groups over replicas meet on the stream of
+ * gradients, with whose sums they stand in one order: few, as experts are not summed over replicas
+ * that share them out.
  */
 #include <stdlib.h>
 
@@ -22,6 +23,7 @@ enum { NONE = UINT32_MAX };
 /* The buffers of a rank's exchanges, as its last segments have named them. */
 typedef struct exchange {
     uint32_t group, replica;       /* groups; the second only where a replica has several ranks */
+    ag_stream_t stream;            /* of the first */
     uint32_t sent, n_sent;         /* of the last route */
     uint32_t received, n_received; /* of the experts behind it */
     uint32_t results;
@@ -45,14 +47,14 @@ static uint32_t find_use(const ag_rank_program_t *rank, const ag_op_t *op, uint3
 }
 
 static ag_status_t add_collective(ag_program_t *program, uint32_t rank, uint32_t group,
-                                  ag_op_kind_t kind, const ag_op_t *beside, const ag_use_t *uses,
-                                  uint32_t n_uses)
+                                  ag_stream_t stream, ag_op_kind_t kind, const ag_op_t *beside,
+                                  const ag_use_t *uses, uint32_t n_uses)
 {
     const ag_buffer_t *moved =
         &AG_ITEMS(&program->ranks[rank].buffers, ag_buffer_t)[uses[0].buffer];
     ag_op_t op = {
         .kind = (uint8_t)kind,
-        .stream = AG_STREAM_TENSOR,
+        .stream = (uint8_t)stream,
         .counter = (uint8_t)moved->counter,
         .chunk = beside->chunk,
         .micro_batch = beside->micro_batch,
@@ -75,11 +77,11 @@ static ag_status_t send_rows(ag_program_t *program, uint32_t rank, const exchang
                              {e->n_sent, AG_USE_READ},
                              {e->n_received, AG_USE_READ}};
     ag_status_t status =
-        add_collective(program, rank, e->group, AG_OP_ALL_TO_ALL, beside, numbers, 2);
+        add_collective(program, rank, e->group, e->stream, AG_OP_ALL_TO_ALL, beside, numbers, 2);
 
-    return status == AG_OK
-               ? add_collective(program, rank, e->group, AG_OP_ALL_TO_ALL, beside, rows, 4)
-               : status;
+    return status == AG_OK ? add_collective(program, rank, e->group, e->stream, AG_OP_ALL_TO_ALL,
+                                            beside, rows, 4)
+                           : status;
 }
 
 static ag_status_t return_results(ag_program_t *program, uint32_t rank, const exchange_t *e,
@@ -90,7 +92,7 @@ static ag_status_t return_results(ag_program_t *program, uint32_t rank, const ex
                                 {e->n_received, AG_USE_READ},
                                 {e->n_sent, AG_USE_READ}};
 
-    return add_collective(program, rank, e->group, AG_OP_ALL_TO_ALL, beside, results, 4);
+    return add_collective(program, rank, e->group, e->stream, AG_OP_ALL_TO_ALL, beside, results, 4);
 }
 
 /* The micro-batch and the chunk of an exchange are those of the segment before it. */
@@ -124,16 +126,15 @@ static ag_status_t add_segment(ag_program_t *program, uint32_t r, exchange_t *e,
         ag_use_t rows = {find_use(rank, op, AG_USE_SHARE, AG_SIZE_TOKENS),
                          AG_USE_READ | AG_USE_WRITE};
 
-        status = add_collective(program, r, e->replica, AG_OP_ALL_GATHER, op, &rows, 1);
+        status = add_collective(program, r, e->replica, AG_STREAM_TENSOR, AG_OP_ALL_GATHER, op,
+                                &rows, 1);
     }
     return status;
 }
 
-static ag_status_t exchange_rank(ag_program_t *program, uint32_t rank, uint32_t group,
-                                 uint32_t replica)
+static ag_status_t exchange_rank(ag_program_t *program, uint32_t rank, exchange_t exchange)
 {
     ag_array_t before = program->ranks[rank].ops;
-    exchange_t exchange = {.group = group, .replica = replica};
     ag_status_t status = AG_OK;
 
     program->ranks[rank].ops = AG_ARRAY(ag_op_t);
@@ -151,7 +152,9 @@ static ag_status_t exchange_rank(ag_program_t *program, uint32_t rank, uint32_t 
 static ag_status_t exchange_run(ag_program_t *program, const ag_stage_t *stage, uint32_t begin,
                                 uint32_t end, uint32_t *ranks)
 {
-    uint32_t n = 0, group, replica = NONE;
+    exchange_t exchange = {.replica = NONE,
+                           .stream = end - begin == 1 ? AG_STREAM_TENSOR : AG_STREAM_GRAD};
+    uint32_t n = 0;
     ag_status_t status;
 
     for (uint32_t i = begin; i < end; i++) {
@@ -162,16 +165,15 @@ static ag_status_t exchange_run(ag_program_t *program, const ag_stage_t *stage, 
     if (n == 1) {
         return AG_OK;
     }
-    status = end - begin == 1 ? ag_program_group(program, ranks, n, &group)
-                              : ag_program_new_group(program, ranks, n, &group);
+    status = ag_program_group(program, ranks, n, &exchange.group);
     for (uint32_t i = begin; i < end && status == AG_OK; i++) {
         const ag_replica_t *of = &stage->replicas[i];
 
         if (of->n_ranks > 1) {
-            status = ag_program_group(program, of->ranks, of->n_ranks, &replica);
+            status = ag_program_group(program, of->ranks, of->n_ranks, &exchange.replica);
         }
         for (uint32_t r = 0; r < of->n_ranks && status == AG_OK; r++) {
-            status = exchange_rank(program, of->ranks[r], group, replica);
+            status = exchange_rank(program, of->ranks[r], exchange);
         }
     }
     return status;

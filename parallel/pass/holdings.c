@@ -20,8 +20,11 @@ ag_holding_t ag_holding_of(const ag_build_t *build, uint32_t rank, uint32_t para
     const ag_params_t *params = &build->ranks[rank].params;
     const ag_param_t *of = &AG_ITEMS(&params->items, ag_param_t)[param];
     const ag_graph_param_t *held = &ag_params_held(params)[param];
-    ag_holding_t holding = {
-        .tensor = of->tensor, .rank = rank, .param = param, .is_part = of->grads_are_parts};
+    ag_holding_t holding = {.tensor = of->tensor,
+                            .rank = rank,
+                            .param = param,
+                            .is_part = of->grads_are_parts,
+                            .spans = of->spans_replicas};
 
     if (of->tensor->n_dims == 1) {
         holding.begin = of->col_begin;
@@ -87,5 +90,5 @@ const ag_holding_t *ag_holdings_find(const ag_holdings_t *holdings, const ag_mod
 bool ag_holdings_meet(const ag_build_t *build, const ag_holding_t *a, const ag_holding_t *b)
 {
     return a->tensor == b->tensor && a->across_begin == b->across_begin && a->across == b->across &&
-           build->ranks[a->rank].place.replica == build->ranks[b->rank].place.replica;
+           (a->spans || build->ranks[a->rank].place.replica == build->ranks[b->rank].place.replica);
 }

@@ -10,6 +10,7 @@ typedef struct ag_holding {
     uint64_t begin, end;
     uint64_t across_begin, across; /* columns of a matrix; of a vector 0 and 1 */
     bool is_part;                  /* gradients of ranks that hold the same are parts of a sum */
+    bool spans;                    /* these may be of any replica */
 } ag_holding_t;
 
 typedef struct ag_holdings {
@@ -27,5 +28,5 @@ ag_holding_t ag_holding_of(const ag_build_t *build, uint32_t rank, uint32_t para
 const ag_holding_t *ag_holdings_find(const ag_holdings_t *holdings, const ag_model_tensor_t *tensor,
                                      size_t *n_p);
 
-/** Are they of the same columns, and of the same replica? */
+/** Are they of the same columns, and of the same replica where each has all? */
 bool ag_holdings_meet(const ag_build_t *build, const ag_holding_t *a, const ag_holding_t *b);

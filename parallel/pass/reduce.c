@@ -81,9 +81,22 @@ typedef struct sums {
     uint32_t totals;        /* the buffer */
 } sums_t;
 
+/* Has each replica all of a bucket's weights? Else whoever shares them has summed them. */
+static bool is_of_each(const ag_params_t *params, uint32_t buffer)
+{
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+
+        if (param->grad_buffer == buffer && param->spans_replicas) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Buckets are what the optimizer reads, but for the totals, which TOTALS writes. From here on both
  * are this rank's part of a sum. */
-static ag_status_t look_at(ag_rank_program_t *rank, sums_t *sums)
+static ag_status_t look_at(ag_rank_program_t *rank, const ag_params_t *params, sums_t *sums)
 {
     const ag_op_t *update = find_part(rank, AG_PART_UPDATE), *zero = find_part(rank, AG_PART_ZERO);
     const ag_op_t *totals = find_part(rank, AG_PART_TOTALS);
@@ -101,6 +114,9 @@ static ag_status_t look_at(ag_rank_program_t *rank, sums_t *sums)
 
         if (use == NULL) {
             sums->totals = buffer;
+            continue;
+        }
+        if (!is_of_each(params, buffer)) {
             continue;
         }
         sums->is_bucket[buffer] = true;
@@ -269,7 +285,7 @@ ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build)
 
         status = find_groups(program, build, r, &sums);
         if (status == AG_OK) {
-            status = look_at(&program->ranks[r], &sums);
+            status = look_at(&program->ranks[r], &build->ranks[r].params, &sums);
         }
         if (status == AG_OK && sums.replicas != NONE) {
             sums.keeps_shares = ag_plan_shares_update(build->plan);

@@ -1,8 +1,8 @@
 /*
  * Weights that several ranks of a replica hold, each with its own part of their gradient: KV heads
  * whose query heads are on several ranks, an embedding table that is the head of the last stage,
- * too. Before the totals are taken, the parts are put together in a buffer for each set of ranks,
- * summed over them, and put back:
+ * too; and experts that ranks of several replicas share out. Before the totals are taken, the parts
+ * are put together in a buffer for each set of ranks, summed over them, and put back:
  *
  *     share, ALL_REDUCE for each set, shared
  */
@@ -231,6 +231,21 @@ static ag_status_t add_copies(const share_t *share, uint32_t rank, const ag_arra
     return status;
 }
 
+/* Groups over replicas sum gradients on a stream of their own. */
+static ag_stream_t stream_of(const share_t *share, uint32_t group)
+{
+    const ag_program_group_t *of =
+        &AG_ITEMS(&share->train.program->groups, ag_program_group_t)[group];
+    const ag_rank_build_t *ranks = share->train.build->ranks;
+
+    for (uint32_t i = 1; i < of->n_ranks; i++) {
+        if (ranks[of->ranks[i]].place.replica != ranks[of->ranks[0]].place.replica) {
+            return AG_STREAM_GRAD;
+        }
+    }
+    return AG_STREAM_TENSOR;
+}
+
 /* What was copied out is this rank's part of a sum. */
 static ag_status_t add_sums(const share_t *share, uint32_t rank, const ag_array_t *buffers)
 {
@@ -248,6 +263,7 @@ static ag_status_t add_sums(const share_t *share, uint32_t rank, const ag_array_
         const shared_buffer_t *buffer = &AG_ITEMS(buffers, shared_buffer_t)[b];
         ag_op_t sum = ag_program_sum(program, rank, buffer->group, buffer->buffer);
 
+        sum.stream = (uint8_t)stream_of(share, buffer->group);
         status = ag_program_add_sum(program, rank, &sum, buffer->buffer);
     }
     return status;

@@ -49,8 +49,9 @@ static ag_status_t share_bucket(ag_train_t *train, uint32_t rank, ag_train_bucke
     uint64_t floats[AG_MOST_REPLICAS];
     ag_status_t status = AG_OK;
 
-    bucket->own = (ag_range_t){0, (params->bytes - bucket->begin_bytes) / sizeof(float)};
-    if (ag_plan_shares_update(train->build->plan)) {
+    bucket->own = (ag_range_t){0, bucket->bytes / sizeof(float)};
+    if (ag_plan_shares_update(train->build->plan) &&
+        !AG_ITEMS(&params->items, ag_param_t)[bucket->first].spans_replicas) {
         status = ag_plan_share_floats(train->build->plan, bucket->own.end, floats);
         for (uint32_t i = 0; i < replica && status == AG_OK; i++) {
             bucket->own.begin += floats[i];
@@ -76,14 +77,37 @@ static ag_status_t share_bucket(ag_train_t *train, uint32_t rank, ag_train_bucke
     return status;
 }
 
-/* Emit a part for its weights alone: those not met before make a bucket. */
-static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, const ag_part_t *parts, size_t n,
+/* Parameters [first, end) of a rank. */
+static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, uint32_t first, uint32_t end,
                               const char *name)
 {
     const ag_params_t *params = &train->build->ranks[rank].params;
-    ag_train_bucket_t bucket = {.first = (uint32_t)params->items.n_items,
-                                .begin_bytes = params->bytes};
+    const ag_param_t *items = AG_ITEMS(&params->items, ag_param_t);
+    ag_train_bucket_t bucket = {.first = first, .end = end};
+    ag_status_t status;
+
+    if (first == end) {
+        return AG_OK;
+    }
+    bucket.begin_bytes = items[first].offset_bytes;
+    bucket.bytes = (end < params->items.n_items ? items[end].offset_bytes : params->bytes) -
+                   bucket.begin_bytes;
+    status = add_buffer(train, rank, name, bucket.bytes, AG_SIZE_ONE, &bucket.buffer);
+    if (status == AG_OK) {
+        status = share_bucket(train, rank, &bucket);
+    }
+    return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &bucket, 1) : status;
+}
+
+/* Emit parts for their weights alone: those not met before make a bucket, and one of their own
+ * those that ranks of several replicas share out. */
+static ag_status_t add_weights(ag_train_t *train, uint32_t rank, const ag_part_t *parts, size_t n,
+                               const char *name)
+{
+    const ag_params_t *params = &train->build->ranks[rank].params;
+    uint32_t first = (uint32_t)params->items.n_items, end, spanning = first;
     ag_status_t status = AG_OK;
+    char other[24];
     ag_graph_t graph;
 
     for (size_t i = 0; i < n && status == AG_OK; i++) {
@@ -91,16 +115,15 @@ static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, const ag_part_t 
         status = ag_train_emit(train, rank, &parts[i], 0, 0, &graph);
         ag_graph_fini(&graph);
     }
-    bucket.end = (uint32_t)params->items.n_items;
-    if (status != AG_OK || bucket.end == bucket.first) {
-        return status;
+    end = (uint32_t)params->items.n_items;
+    while (spanning < end && !AG_ITEMS(&params->items, ag_param_t)[spanning].spans_replicas) {
+        spanning++;
     }
-    status = add_buffer(train, rank, name, params->bytes - bucket.begin_bytes, AG_SIZE_ONE,
-                        &bucket.buffer);
+    snprintf(other, sizeof(other), "%s.e", name);
     if (status == AG_OK) {
-        status = share_bucket(train, rank, &bucket);
+        status = add_bucket(train, rank, first, spanning, name);
     }
-    return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &bucket, 1) : status;
+    return status == AG_OK ? add_bucket(train, rank, spanning, end, other) : status;
 }
 
 static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_chunk_t *chunk)
@@ -109,7 +132,7 @@ static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_
     char name[24];
 
     if (chunk->first) {
-        status = add_bucket(train, rank, &(ag_part_t){AG_PART_EMBED, 0}, 1, "g.embed");
+        status = add_weights(train, rank, &(ag_part_t){AG_PART_EMBED, 0}, 1, "g.embed");
     }
     for (uint32_t layer = chunk->layers.begin; layer < chunk->layers.end && status == AG_OK;
          layer++) {
@@ -119,14 +142,10 @@ static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_
                                    {AG_PART_EXPERTS, layer}};
 
         snprintf(name, sizeof(name), "g%u", layer);
-        status = add_bucket(train, rank, parts, 2, name);
-        snprintf(name, sizeof(name), "e%u", layer);
-        if (status == AG_OK && is_spread) { /* other ranks may hold these than hold the others */
-            status = add_bucket(train, rank, parts + 2, 1, name);
-        }
+        status = add_weights(train, rank, parts, is_spread ? 3 : 2, name);
     }
     return status == AG_OK && chunk->last
-               ? add_bucket(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
+               ? add_weights(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
                : status;
 }
 

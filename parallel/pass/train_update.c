@@ -85,8 +85,7 @@ ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank)
     return add_segment(train, rank, AG_PART_ZERO, write_zero);
 }
 
-/* Rows of a weight that earlier ranks of the replica hold too are theirs to count: where this
- * rank's own begin. */
+/* Rows of a weight that earlier ranks hold too are theirs to count: where this rank's own begin. */
 static uint64_t first_counted(const ag_train_t *train, const ag_holding_t *of)
 {
     uint64_t begin = of->begin;
@@ -122,7 +121,7 @@ static ag_status_t add_squares(const ag_train_t *train, uint32_t rank, uint32_t 
     begin = begin > held->own_begin ? begin : held->own_begin;
     n = held->own_end > begin ? held->own_end - begin : 0;
     n_chunks = ag_sum_chunks(n);
-    if (n == 0 || (!shares && train->build->ranks[rank].place.replica > 0)) {
+    if (n == 0 || (!shares && !run.spans && train->build->ranks[rank].place.replica > 0)) {
         return AG_OK;
     }
     status =
@@ -200,7 +199,7 @@ static ag_status_t write_update(const ag_train_t *train, uint32_t rank, ag_graph
         const ag_graph_param_t *held = &ag_params_held(params)[i];
 
         status = add_run(train, rank, AG_NODE_ADAMW, i, held->own_begin, held->own_end, graph);
-        if (status == AG_OK && shares) {
+        if (status == AG_OK && shares && !param_of(train, rank, i)->spans_replicas) {
             status =
                 add_run(train, rank, AG_NODE_PUBLISH, i, held->own_begin, held->own_end, graph);
         }

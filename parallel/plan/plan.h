@@ -46,6 +46,9 @@ typedef struct ag_stage {
  * each other rows. What is left at the end and holds fewer belongs to the last run. */
 uint32_t ag_stage_experts_end(const ag_stage_t *stage, uint32_t begin);
 
+/** Does every replica hold all experts, in the same way? */
+bool ag_stage_experts_are_alike(const ag_stage_t *stage);
+
 enum { AG_SCHEDULE_CHARS = 16, AG_MOST_REPLICAS = 4096 };
 #define AG_SCHEDULE_DEFAULT "1f1b"
 

@@ -89,6 +89,33 @@ uint32_t ag_stage_experts_end(const ag_stage_t *stage, uint32_t begin)
     return hold_all(stage, end, stage->n_replicas) ? end : stage->n_replicas;
 }
 
+static bool is_holder(const ag_holders_t *holders, uint32_t expert, uint32_t rank)
+{
+    for (uint32_t i = holders->begin[expert]; i < holders->begin[expert + 1]; i++) {
+        if (holders->ranks[i] == rank) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool ag_stage_experts_are_alike(const ag_stage_t *stage)
+{
+    const ag_holders_t *holders = &stage->experts;
+    uint32_t n = stage->replicas[0].n_ranks * stage->n_replicas;
+
+    for (uint32_t e = 0; e < holders->n_experts; e++) {
+        for (uint32_t i = stage->replicas[0].n_ranks; i < n; i++) {
+            uint32_t first = stage->replicas[0].ranks[i % stage->replicas[0].n_ranks];
+
+            if (is_holder(holders, e, first) != is_holder(holders, e, rank_of_stage(stage, i))) {
+                return false;
+            }
+        }
+    }
+    return hold_all(stage, 0, 1);
+}
+
 ag_json_t *ag_plan_experts_json(const ag_plan_t *plan)
 {
     ag_json_t *stages = ag_json_new_array();

@@ -15,6 +15,7 @@ typedef struct world {
     const ag_program_t *program;
     ag_dag_t *dags;   /* (ranks) */
     uint32_t *n_done; /* (ranks, AG_N_STREAMS) operations complete on each stream */
+    uint16_t *first;  /* (ranks) of the micro-batches in whose rows a rank takes part */
 } world_t;
 
 static uint32_t *done_of(const world_t *world, uint32_t rank)
@@ -64,6 +65,29 @@ static int64_t ready_partner(const world_t *world, uint32_t rank, uint8_t kind, 
     return NONE;
 }
 
+/* The least micro-batch that a rank exchanges rows of. */
+static uint16_t first_exchanged(const ag_rank_program_t *rank)
+{
+    uint16_t first = UINT16_MAX;
+
+    for (size_t i = 0; i < rank->ops.n_items; i++) {
+        const ag_op_t *op = &ag_rank_ops(rank)[i];
+
+        first = op->kind == AG_OP_ALL_TO_ALL && op->micro_batch < first ? op->micro_batch : first;
+    }
+    return first;
+}
+
+/* What meets is of one micro-batch; where ranks of several replicas exchange rows, of each
+ * replica's in turn. */
+static bool are_of_one_turn(const world_t *world, uint32_t a, const ag_op_t *x, uint32_t b,
+                            const ag_op_t *y)
+{
+    return x->kind == AG_OP_ALL_TO_ALL
+               ? x->micro_batch - world->first[a] == y->micro_batch - world->first[b]
+               : x->micro_batch == y->micro_batch;
+}
+
 static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a, uint32_t b_rank,
                                int64_t b)
 {
@@ -71,7 +95,8 @@ static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a,
     char first[LINE_BYTES], second[LINE_BYTES];
 
     if (x->unit_bytes == y->unit_bytes && x->counter == y->counter &&
-        x->micro_batch == y->micro_batch && x->half == y->half && x->shares == y->shares) {
+        are_of_one_turn(world, a_rank, x, b_rank, y) && x->half == y->half &&
+        x->shares == y->shares) {
         return AG_OK;
     }
     return ag_fail(AG_ERR_INVALID, "ranks %u and %u disagree on what they exchange:\n%s\n%s",
@@ -340,13 +365,15 @@ ag_status_t ag_check_rendezvous(const ag_program_t *program)
     uint32_t n_ranks = program->n_ranks;
     world_t world = {.program = program,
                      .dags = calloc((size_t)n_ranks + 1, sizeof(ag_dag_t)),
-                     .n_done = calloc((size_t)n_ranks * AG_N_STREAMS + 1, sizeof(uint32_t))};
+                     .n_done = calloc((size_t)n_ranks * AG_N_STREAMS + 1, sizeof(uint32_t)),
+                     .first = calloc((size_t)n_ranks + 1, sizeof(uint16_t))};
     ag_status_t status = AG_OK;
 
-    if (world.dags == NULL || world.n_done == NULL) {
+    if (world.dags == NULL || world.n_done == NULL || world.first == NULL) {
         status = ag_fail_nomem("checking a program", n_ranks * sizeof(ag_dag_t));
     }
     for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
+        world.first[r] = first_exchanged(&program->ranks[r]);
         status = ag_program_dag(program, r, &world.dags[r]);
     }
     if (status == AG_OK) {
@@ -357,5 +384,6 @@ ag_status_t ag_check_rendezvous(const ag_program_t *program)
     }
     free(world.dags);
     free(world.n_done);
+    free(world.first);
     return status;
 }

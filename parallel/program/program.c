@@ -232,6 +232,9 @@ ag_status_t ag_program_add_use(ag_program_t *program, uint32_t rank, uint32_t op
 ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
                              uint32_t *group_p)
 {
+    ag_program_group_t group = {.n_ranks = n_ranks};
+    ag_status_t status;
+
     for (size_t i = 0; i < program->groups.n_items; i++) {
         const ag_program_group_t *known = &AG_ITEMS(&program->groups, ag_program_group_t)[i];
 
@@ -241,15 +244,6 @@ ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint3
             return AG_OK;
         }
     }
-    return ag_program_new_group(program, ranks, n_ranks, group_p);
-}
-
-ag_status_t ag_program_new_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
-                                 uint32_t *group_p)
-{
-    ag_program_group_t group = {.n_ranks = n_ranks};
-    ag_status_t status;
-
     group.ranks = malloc(n_ranks * sizeof(*ranks) + 1);
     if (group.ranks == NULL) {
         return ag_fail_nomem("making a group", n_ranks * sizeof(*ranks));

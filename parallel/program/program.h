@@ -255,10 +255,6 @@ ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_
 ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
                              uint32_t *group_p);
 
-/** A group of its own, though these ranks have one: it may meet on another stream. */
-ag_status_t ag_program_new_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
-                                 uint32_t *group_p);
-
 /** These shares of a group's ranks, added on first asking. @param shares_p  out: for ag_op_t. */
 ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, uint32_t n_ranks,
                                  uint16_t *shares_p);

@@ -64,7 +64,7 @@ static ag_status_t post(void *arg, const ag_run_t *run)
     ag_status_t status;
 
     (void)run;
-    task->memory.staging = ag_job_staging(task->staged.job, AG_STREAM_TENSOR);
+    task->memory.staging = ag_job_staging(task->staged.job, task->op->stream);
     task->shape.algorithm = ag_transfer_choose(&task->shape);
     status = ag_group_post(task->group, &task->shape, &task->memory, &task->request);
     return status == AG_OK ? test(arg) : status;

@@ -46,7 +46,7 @@ static bool are_parts(const ag_emit_t *emit, ag_role_t role)
     case AG_ROLE_EXPERT_GATE:
     case AG_ROLE_EXPERT_UP:
     case AG_ROLE_EXPERT_DOWN:
-        return emit->block->shard->experts.n_ranks > 1;
+        return emit->block->shard->experts.n_ranks > 1 || !emit->block->shard->experts.are_alike;
     case AG_ROLE_K:
     case AG_ROLE_V:
     case AG_ROLE_K_BIAS:
@@ -65,6 +65,9 @@ int32_t ag_emit_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, const ag_
     int32_t number = AG_NO_PARAM;
 
     asked.grads_are_parts = are_parts(emit, role);
+    asked.spans_replicas =
+        (role == AG_ROLE_EXPERT_GATE || role == AG_ROLE_EXPERT_UP || role == AG_ROLE_EXPERT_DOWN) &&
+        !emit->block->shard->experts.are_alike;
     if (emit->status == AG_OK) {
         emit->status =
             ag_params_add(emit->block->params, emit->block->model, role, layer, &asked, &number);

@@ -38,6 +38,7 @@ typedef struct ag_expert_shard {
     uint32_t index, n_ranks; /* among the ranks that send each other rows: of one replica, or
                                 several */
     uint32_t n_replicas;     /* that these are of */
+    bool are_alike;          /* replicas hold the same, in the same way */
     uint32_t *n_held_of;     /* (n_ranks) of each rank, this one too */
     uint32_t n_places;       /* the sum of those: rank after rank, each one's experts ascending */
     uint32_t *place_begin;   /* (experts + 1) in places */

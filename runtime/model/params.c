@@ -88,7 +88,8 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
 {
     ag_param_t param = {.row_begin = slice->row_begin,
                         .col_begin = slice->col_begin,
-                        .grads_are_parts = slice->grads_are_parts};
+                        .grads_are_parts = slice->grads_are_parts,
+                        .spans_replicas = slice->spans_replicas};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
     ag_weight_t weight = {.role = role,
                           .layer = layer,

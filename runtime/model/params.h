@@ -12,6 +12,7 @@ typedef struct ag_param {
     uint32_t head_dim;             /* of the transform */
     uint64_t row_begin, col_begin; /* of the slice */
     bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */
+    bool spans_replicas;   /* training: those may be of any replica */
     uint64_t offset_bytes; /* in the rank's weight region */
     /* training: where its gradient is */
     uint32_t grad_buffer; /* of the program */
@@ -40,6 +41,8 @@ typedef struct ag_slice {
     uint32_t expert;   /* whose it is; 0 where there are none */
     bool is_looked_up; /* rows of it are taken: no linear layer multiplies by it, or another asks */
     bool grads_are_parts; /* training: ranks that hold the same rows use them for other work each */
+    bool
+        spans_replicas; /* training: these ranks may be of any replica; else each replica has all */
 } ag_slice_t;
 
 /**

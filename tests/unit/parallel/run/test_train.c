@@ -109,7 +109,7 @@ static ag_status_t run_rank(ag_turn_t *turn)
         status = turn->net->rank == 0 ? drive(train, &rank) : ag_job_follow(rank.job);
     }
     if (status != AG_OK) {
-        printf("rank %d: %s\n", turn->net->rank, ag_error());
+        fprintf(stderr, "rank %d: %s\n", turn->net->rank, ag_error());
     }
     cr_expect_eq(ag_rank_close(&rank), 0, "memory is given back");
     return status;
@@ -194,6 +194,21 @@ Test(train, ranks_that_share_experts_out_follow_it)
     check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .ep = "1"}, 2, 2e-5, "tp 2, ep 1");
     check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .recompute = true, .pp = 2}, 4, 2e-5,
                 "tp 2, ep 2, pp 2, recomputed");
+}
+
+Test(train, replicas_that_share_experts_out_follow_it)
+{
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.ep = "2"}, 2, 2e-5, "ep 2");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.ep = "2", .expert_split = "1,4", .pp = 2}, 4,
+                2e-5, "ep 1:4, pp 2");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .dp = 2, .ep = "4"}, 4, 2e-5,
+                "tp 2, dp 2, ep 4");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "2", .dp = 2, .ep = "2"}, 4, 2e-5,
+                "tp 2, dp 2, ep 2");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.tp = "3", .dp = 2, .ep = "2"}, 6, 2e-5,
+                "tp 3, dp 2, ep 2: replicas hold other copies");
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.ep = "2", .zero_stage = 1, .recompute = true}, 2,
+                2e-5, "ep 2, zero 1, recomputed");
 }
 
 Test(train, ranks_of_a_layer_follow_it)
