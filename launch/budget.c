@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "parallel/run/checkpoint.h"
+#include "parallel/run/train.h"
 #include "runtime/base/line.h"
+#include "runtime/model/export.h"
 
 #define MIB 1048576.0
 
@@ -49,12 +52,46 @@ static uint64_t input_bytes(const ag_input_bytes_t *input, const ag_memory_t *fo
                                                          : input->held_bytes;
 }
 
+static uint64_t bytes_of_part(const ag_memory_t *memory, const char *name)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < memory->n_parts; i++) {
+        bytes += strcmp(memory->parts[i].name, name) == 0 ? memory->parts[i].bytes : 0;
+    }
+    return bytes;
+}
+
+/* What training takes besides its program: rows of a step, checkpoints, and what the model is
+ * written with at the end, for which that serves that it was read with. */
+static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
+{
+    const ag_session_t *session = way->session;
+    uint64_t weights = bytes_of_part(memory, "weights");
+    uint64_t loading = bytes_of_part(memory, "loading");
+    uint64_t exporting = rank == 0 ? ag_export_bytes(session->model->spec) : 0;
+    uint64_t copies =
+        session->options->train.save_steps > 0 ? 3 * weights / way->plan->stages[0].n_replicas : 0;
+
+    memory->parts[memory->n_parts++] =
+        (ag_memory_part_t){.name = "rows", .bytes = rank == 0 ? ag_train_bytes(way->plan) : 0};
+    memory->parts[memory->n_parts++] =
+        (ag_memory_part_t){.name = "checkpoints", .bytes = ag_saver_least_bytes() + copies};
+    memory->parts[memory->n_parts++] = (ag_memory_part_t){
+        .name = "export", .bytes = exporting > loading ? exporting - loading : 0};
+}
+
 static ag_memory_t memory_of(const way_t *way, uint32_t rank)
 {
     const ag_session_t *session = way->session;
     ag_memory_t memory = ag_memory_foretell(way->build, way->programs, rank,
                                             ag_session_rank(session, rank)->n_threads, false);
-    uint64_t input = rank == 0 ? input_bytes(&session->input, &memory) : 0;
+    uint64_t input;
+
+    if (way->plan->train.sequence_tokens > 0) {
+        add_training(way, rank, &memory);
+    }
+    input = rank == 0 ? input_bytes(&session->input, &memory) : 0;
 
     memory.parts[memory.n_parts++] = (ag_memory_part_t){.name = "input", .bytes = input};
     memory.parts[memory.n_parts++] = (ag_memory_part_t){

@@ -82,6 +82,9 @@ ag_status_t ag_saver_create(ag_net_t *net, const ag_idle_t *idle, const ag_saver
 /** A checkpoint under way is given up; its net must be at its end then. NULL is allowed. */
 void ag_saver_destroy(ag_saver_t *saver);
 
+/** Memory that a saver takes without copies. */
+uint64_t ag_saver_least_bytes(void);
+
 /** Memory that this rank's copies and buffers take at most. */
 uint64_t ag_saver_bytes(const ag_saver_t *saver);
 

@@ -204,6 +204,11 @@ void ag_saver_destroy(ag_saver_t *saver)
     free(saver);
 }
 
+uint64_t ag_saver_least_bytes(void)
+{
+    return AG_PIECE_BYTES;
+}
+
 uint64_t ag_saver_bytes(const ag_saver_t *saver)
 {
     return saver->writer.most_copied_bytes + AG_PIECE_BYTES;

@@ -44,7 +44,7 @@ typedef struct ag_memory_part {
     bool is_region; /* the device takes it, and enters it in the ledger */
 } ag_memory_part_t;
 
-enum { AG_MAX_MEMORY_PARTS = 12 };
+enum { AG_MAX_MEMORY_PARTS = 16 };
 
 typedef struct ag_memory {
     uint32_t n_parts;

@@ -59,6 +59,9 @@ typedef struct ag_export_facts {
 
 ag_export_facts_t ag_export_facts(const ag_export_t *export);
 
+/** Memory that writing takes, with float32 from a source that takes as much as it gives. */
+uint64_t ag_export_bytes(const ag_spec_t *spec);
+
 /**
  * The model's config.json in the spelling of transformers 4 and 5, from its own config.json where
  * it has one, else from its spec. Token ids are not in the latter.

@@ -176,6 +176,35 @@ static ag_status_t take_room(stream_t *stream)
     return AG_OK;
 }
 
+/* Rows of a block: whole heads. */
+static uint64_t rows_together(uint64_t n_rows, uint64_t n_cols, uint64_t head_rows)
+{
+    uint64_t most = BLOCK_BYTES / sizeof(float) / n_cols / head_rows * head_rows;
+
+    most = most > head_rows ? most : head_rows;
+    return most < n_rows ? most : n_rows;
+}
+
+uint64_t ag_export_bytes(const ag_spec_t *spec)
+{
+    enum { N_COPIES = 4 }; /* of a block: the source's, as it came, as values, packed */
+    ag_array_t weights = AG_ARRAY(ag_weight_t);
+    uint64_t most = 0;
+
+    if (ag_weights_list(spec, &weights) != AG_OK) {
+        return 0;
+    }
+    for (size_t i = 0; i < weights.n_items; i++) {
+        const ag_weight_t *weight = &AG_ITEMS(&weights, ag_weight_t)[i];
+        uint64_t n_rows = weight->rows > 0 ? weight->rows : 1;
+        uint64_t n = rows_together(n_rows, weight->cols, 1) * weight->cols;
+
+        most = n > most ? n : most;
+    }
+    ag_array_fini(&weights);
+    return N_COPIES * most * sizeof(float);
+}
+
 static ag_status_t do_weight(stream_t *stream)
 {
     const ag_weight_source_t *source = stream->export->source;
@@ -185,9 +214,7 @@ static ag_status_t do_weight(stream_t *stream)
     stream->from = source->dtype != NULL ? source->dtype(source->arg, &stream->weight) : AG_F32;
     stream->n_rows = stream->weight.rows > 0 ? stream->weight.rows : 1;
     stream->n_cols = stream->weight.cols;
-    stream->most_rows = BLOCK_BYTES / sizeof(float) / stream->n_cols / together * together;
-    stream->most_rows = stream->most_rows > together ? stream->most_rows : together;
-    stream->most_rows = stream->most_rows < stream->n_rows ? stream->most_rows : stream->n_rows;
+    stream->most_rows = rows_together(stream->n_rows, stream->n_cols, together);
     status = take_room(stream);
     for (uint64_t begin = 0; begin < stream->n_rows && status == AG_OK;
          begin += stream->most_rows) {
