@@ -19,10 +19,44 @@
 
 static volatile sig_atomic_t stop_asked;
 
+/* What is said when a signal comes, for the process may be killed before it can say more: two
+ * texts, of which one is said while the other is written. */
+static char last_words[2][512];
+static volatile sig_atomic_t words_at;
+
 static void ask_stop(int signal)
 {
+    const char *words = last_words[words_at];
+    size_t n = 0;
+    ssize_t n_written = 0;
+
     (void)signal;
+    while (words[n] != '\0') {
+        n++;
+    }
+    if (n > 0 && stop_asked == 0) {
+        n_written = write(STDERR_FILENO, words, n);
+    }
+    (void)n_written;
     stop_asked = 1;
+}
+
+/* mpirun that ends a job sends this first, and SIGTERM only after its sigkill_timeout. Others, who
+ * let a process go on that was stopped, are not its parent. */
+static void ask_stop_of_parent(int signal, siginfo_t *info, void *context)
+{
+    (void)context;
+    if (info->si_pid == getppid()) {
+        ask_stop(signal);
+    }
+}
+
+void ag_session_set_last_words(const char *text)
+{
+    int other = 1 - words_at;
+
+    snprintf(last_words[other], sizeof(last_words[other]), "%s", text);
+    words_at = other;
 }
 
 bool ag_session_is_cancelled(void *arg)
@@ -183,13 +217,18 @@ static ag_status_t choose_isa(ag_session_t *session)
     return status;
 }
 
-void ag_session_catch_signals(void)
+void ag_session_catch_signals(bool under_mpirun)
 {
     /* once: who asks again wants the process to end, whatever it is in the middle of */
     struct sigaction action = {.sa_handler = ask_stop, .sa_flags = SA_RESETHAND};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (under_mpirun) {
+        sigaction(SIGCONT,
+                  &(struct sigaction){.sa_sigaction = ask_stop_of_parent, .sa_flags = SA_SIGINFO},
+                  NULL);
+    }
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -216,7 +255,7 @@ ag_status_t ag_session_open(ag_session_t *session)
     const ag_options_t *options = session->options;
     ag_status_t status;
 
-    ag_session_catch_signals();
+    ag_session_catch_signals(session->host.under_mpirun);
     status = ag_session_agree(session, describe_rank(session));
     if (status == AG_OK) {
         status = choose_isa(session);

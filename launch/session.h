@@ -112,7 +112,11 @@ const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
 const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank);
 
 /** From here on the first Ctrl-C or SIGTERM is a request to stop, as ag_session_open() has it. */
-void ag_session_catch_signals(void);
+void ag_session_catch_signals(bool under_mpirun);
+
+/** What this process says at once when Ctrl-C or SIGTERM comes, with its line feed; at first
+ * nothing. */
+void ag_session_set_last_words(const char *text);
 
 /** Has Ctrl-C, or SIGTERM, come? An ag_cancel_t's. */
 bool ag_session_is_cancelled(void *arg);

@@ -10,6 +10,7 @@
 
 #include "launch/export.h"
 #include "launch/output.h"
+#include "runtime/base/line.h"
 #include "runtime/base/log.h"
 
 static bool is_root(const ag_training_t *training)
@@ -167,6 +168,27 @@ static void show_progress(ag_training_t *training, const ag_train_step_t *step, 
         !is_tty || left == 0 ? "\n" : "");
 }
 
+/* Under mpirun the process may be killed before it has saved. */
+static void prepare_last_words(ag_training_t *training)
+{
+    uint64_t saved = ag_saver_last_step(training->saver);
+    char text[512] = "\nstopping behind this step; ";
+
+    if (training->told_step == saved + 1) {
+        return;
+    }
+    training->told_step = saved + 1;
+    if (saved > 0) {
+        ag_line_append(text, sizeof(text), "the last complete checkpoint is %s/step-%llu",
+                       training->output.checkpoints, (unsigned long long)saved);
+    } else {
+        ag_line_append(text, sizeof(text), "there is no checkpoint yet");
+    }
+    text[sizeof(text) - 2] = '\0';
+    strcat(text, "\n");
+    ag_session_set_last_words(text);
+}
+
 static ag_status_t on_step(void *arg, const ag_train_step_t *step)
 {
     ag_training_t *training = arg;
@@ -179,6 +201,7 @@ static ag_status_t on_step(void *arg, const ag_train_step_t *step)
     training->train_ns += step->ns;
     training->last_loss = step->loss;
     show_progress(training, step, mfu);
+    prepare_last_words(training);
     return ag_train_output_step(&training->output, step, mfu, training->session->options->json);
 }
 
@@ -306,7 +329,11 @@ static ag_status_t run(ag_training_t *training)
     fill_opts(training);
     training->peak_flops_per_s = ag_train_peak(session);
     training->begin_ns = ag_clock_now_ns(&clock);
+    if (is_root(training)) {
+        prepare_last_words(training);
+    }
     status = ag_train(session->job, &training->opts, &training->end);
+    ag_session_set_last_words("");
     if (ag_job_is_broken(session->job)) {
         return status;
     }

@@ -24,6 +24,7 @@ typedef struct ag_training {
     ag_train_output_t output;
     double peak_flops_per_s; /* of products, of all ranks; as measured in this run */
     uint64_t begin_ns, shown_ns;
+    uint64_t told_step; /* 1 + that of the checkpoint that the last words name; 0: none yet */
     uint64_t n_learned, train_ns; /* tokens with a target, and the time that their steps took */
     double flops;                 /* of the model, in these */
     double last_loss;

@@ -1,0 +1,296 @@
+"""Training as a user runs it: PyTorch's curves, gradients and models; resuming; what goes wrong."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import numpy as np
+
+from convert import read_safetensors
+from harness import ARGOSY, DATA, TINY, command, expect, expect_close, expect_one_line, logits, main, one_line, run
+
+STREAM = os.path.join(DATA, "tiny", "train_stream.npy")
+TUNE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "mpirun.conf")
+TIMEOUT = "-mca odls_base_sigkill_timeout"
+KEYS = ["step", "loss", "grad_norm", "lr", "tokens", "tokens_per_s", "mfu", "memory_bytes"]
+
+
+def options(out, steps=20, model=TINY):
+    return ["train", "--model", model, "--tokens", STREAM, "--seq-length", "32", "--global-batch-size", "2",
+            "--lr", "1e-3", "--train-steps", str(steps), "--output", out]
+
+
+def metrics(out):
+    with open(os.path.join(out, "metrics.jsonl")) as file:
+        return [json.loads(line) for line in file]
+
+
+def golden(model=TINY):
+    with open(os.path.join(model, "golden.json")) as file:
+        return json.load(file)
+
+
+def expect_curve(out, bound, what, model=TINY):
+    """Losses and norms of gradients in parts of PyTorch's, and what metrics.jsonl promises."""
+    lines, reference = metrics(out), golden(model)
+    expect([line["step"] for line in lines] == list(range(1, 21)), f"{what}: steps")
+    for line in lines:
+        expect(list(line) == KEYS, f"{what}: {list(line)}")
+        expect(line["tokens"] == 64 and line["lr"] == 1e-3, f"{what}: {line}")
+        expect(line["tokens_per_s"] > 0 and line["mfu"] > 0 and line["memory_bytes"] > 1 << 20, f"{what}: {line}")
+    for key, names, factor in (("loss", "train_losses", 1), ("grad_norm", "train_grad_norms_preclip", 10)):
+        ratio = np.array([line[key] for line in lines]) / np.array(reference[names])
+        expect_close(ratio, 1, factor * bound, f"{what}: {key}, in parts of it")
+
+
+def expect_model(out, folder, bound, what, model=TINY):
+    after = np.load(os.path.join(model, "logits33_after20.npy"))
+    ours = logits(out, np.load(os.path.join(DATA, "tiny", "seq33.npy")), folder, ["--compute", "f32"])
+    expect_close(ours, after.reshape(ours.shape), bound, f"{what}: logits of the exported model")
+
+
+def expect_gradients(path, bound, what, model=TINY):
+    ours, theirs = read_safetensors(path), read_safetensors(os.path.join(model, "grads.safetensors"))
+    expect(set(ours) == set(theirs), f"{what}: {set(ours) ^ set(theirs)}")
+    for name, wanted in theirs.items():
+        expect(ours[name].shape == wanted.shape, f"{what}: {name}")
+    worst, name = max((float(np.abs(ours[name] - wanted).max() / np.abs(wanted).max()), name)
+                      for name, wanted in theirs.items())
+    print(f"{what}: gradients within {worst:.2g} of the largest ({name}), bound {bound:g}")
+    expect(worst <= bound, f"{what}: {name} differs by {worst:g}")
+
+
+def curve():
+    """One rank: the curve, the first step's gradients, the model after it; also in micro-batches, by words."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, args in (("one micro-batch", ["--micro-batch-size", "2"]), ("two micro-batches", []),
+                           ("one thread", ["--threads", "1"])):
+            out, grads = os.path.join(folder, "out"), os.path.join(folder, "grads")
+            run(options(out) + args + ["--save-grads", grads])
+            expect_curve(out, 2e-5, name)
+            expect_gradients(grads, 1e-5, name)
+            expect_model(out, folder, 1e-3, name)
+            done = run(["generate", "--model", out, "--prompt", "a", "--max-tokens", "2", "--ignore-eos", "--json"])
+            expect(len(json.loads(done.stdout)["tokens"]) == 2, "it answers")
+            shutil.rmtree(out)
+
+
+def same_bits():
+    """The same bits for any number of threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [os.path.join(folder, n) for n in "123"]
+        for n, out in enumerate(outs):
+            run(options(out, 6) + ["--threads", str(n + 1)])
+        for out in outs[1:]:
+            for name in ("model.safetensors", "checkpoints/step-6/rank-0.bin"):
+                with open(os.path.join(outs[0], name), "rb") as a, open(os.path.join(out, name), "rb") as b:
+                    expect(a.read() == b.read(), f"{name} of {out}")
+
+
+SPLITS = ((2, ["--dp", "2"]), (2, ["--tensor-split", "6,3"]), (2, ["--pp", "2"]),
+          (2, ["--pp", "2", "--schedule", "gpipe"]), (2, ["--pipeline-split", "1,2"]),
+          (4, ["--pp", "2", "--tensor-split", "2,1;1,2"]), (4, ["--dp", "2", "--pp", "2"]))
+
+
+def layouts():
+    """The same curve, gradients and model whatever the layout."""
+    with tempfile.TemporaryDirectory() as folder:
+        for ranks, split in SPLITS:
+            out, grads, what = os.path.join(folder, "out"), os.path.join(folder, "grads"), " ".join(split)
+            run(options(out) + split + ["--save-grads", grads], ranks)
+            expect_curve(out, 1e-4, what)
+            expect_gradients(grads, 1e-5, what)
+            expect_model(out, folder, 1e-3, what)
+            shutil.rmtree(out)
+
+
+def resume():
+    """Going on where a run was left: the same bits on the same layout, nearly the same on another."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = os.path.join(folder, "whole")
+        run(options(whole) + ["--save-steps", "3"])
+        expect(sorted(os.listdir(os.path.join(whole, "checkpoints"))) == ["step-18", "step-20"], "two are kept")
+        left = os.path.join(folder, "left")
+        run(options(left, 7))
+        for ranks, split, bound in ((1, [], 0), (2, ["--pp", "2"], 1e-4), (2, ["--dp", "2"], 1e-4),
+                                    (2, ["--tensor-split", "6,3"], 1e-4)):
+            out = os.path.join(folder, "out")
+            shutil.copytree(left, out)
+            with open(os.path.join(out, "metrics.jsonl"), "a") as file:  # of a run that went on and died
+                file.write('{"step": 8, "loss": 1}\n{"step": 9, "lo')
+            run(options(out) + split + ["--resume"], ranks)
+            expect_curve(out, 1e-4, f"resumed with {split}")
+            losses = [[line["loss"] for line in metrics(path)] for path in (whole, out)]
+            expect_close(np.array(losses[1]) / np.array(losses[0]), 1, bound, f"resumed with {split}: losses")
+            if bound == 0:
+                a, b = (read_safetensors(os.path.join(path, "model.safetensors")) for path in (whole, out))
+                expect(all(np.array_equal(a[name], b[name]) for name in a), "the same bits")
+            expect_model(out, folder, 1e-3, f"resumed with {split}")
+            shutil.rmtree(out)
+        done = run(options(whole) + ["--resume"])
+        expect(b"nothing was left" in done.stderr, "what is done is not done again")
+
+
+def data():
+    """Texts and samples are learned; an evaluation changes nothing; a sample is shown with its mask."""
+    texts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "data")
+    with tempfile.TemporaryDirectory() as folder:
+        base = ["train", "--model", TINY, "--seq-length", "64", "--global-batch-size", "2", "--data"]
+        base += [os.path.join(texts, "texts.jsonl"), os.path.join(texts, "samples.jsonl")]
+        outs = [os.path.join(folder, name) for name in "ab"]
+        run(base + ["--output", outs[0], "--epochs", "2", "--lr-schedule", "cosine", "--warmup-steps", "2"])
+        done = run(base + ["--output", outs[1], "--epochs", "2", "--lr-schedule", "cosine", "--warmup-steps", "2",
+                           "--eval-data", os.path.join(texts, "story.txt"), "--eval-steps", "2", "--json"])
+        a, b = (metrics(out) for out in outs)
+        expect([line["loss"] for line in a] == [line["loss"] for line in b], "evaluations change nothing")
+        shown = [json.loads(line) for line in done.stdout.decode().splitlines()]
+        expect(shown == b, "--json has the lines of metrics.jsonl")
+        with open(os.path.join(outs[1], "eval.jsonl")) as file:
+            evals = [json.loads(line) for line in file]
+        expect([line["step"] for line in evals] == sorted(set(list(range(2, len(b) + 1, 2)) + [len(b)])), f"{evals}")
+        expect(len({line["tokens"] for line in evals}) == 1, f"{evals}")
+        rates = [line["lr"] for line in a]
+        expect(rates[0] < rates[1] and rates[-1] < rates[2] and min(rates) > 0, f"{rates}")
+        done = run(base[:-1] + ["--dry-run"])
+        plan = json.loads(done.stdout)
+        expect(plan["mode"] == "train" and "\u27e6" in run(
+            base[:-2] + [os.path.join(texts, "samples.jsonl"), "--dry-run"]).stderr.decode(), "a sample with its mask")
+        memory = plan["predicted"]["memory"][0]["peak_bytes"]
+        run(base + ["--output", os.path.join(folder, "c"), "--train-steps", "2"])
+        peak = metrics(os.path.join(folder, "c"))[-1]["memory_bytes"]
+        print(f"a peak of {peak / 1048576:.1f} MiB, {memory / 1048576:.1f} were foretold")
+        expect(memory >= peak >= 0.95 * memory - (16 << 20), "memory as foretold")
+
+
+def errors():
+    """One clear line for each mistake."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, path = os.path.join(folder, "out"), os.path.join(folder, "data")
+
+        def told(args, code, words, **more):
+            one_line(["train", "--model", TINY, "--seq-length", "32"] + args, code, words, **more)
+
+        for text, words in (("", ["data.jsonl", "nothing"]), ('{"text": "a"}\n{"text": \n', ["data.jsonl:2"]),
+                            ('{"no": 1}\n', ["data.jsonl:1", "text"])):
+            with open(path + ".jsonl", "w") as file:
+                file.write(text)
+            told(["--data", path + ".jsonl", "--output", out], 1, words)
+        np.save(path, np.array([1, 2, 100000] * 30, np.int32))
+        told(["--tokens", path + ".npy", "--output", out], 2, ["100000", "vocabulary"])
+        ids = ["--tokens", STREAM, "--output", out]
+        told(["--tokens", STREAM], 2, ["--output"])
+        told(ids + ["--micro-batch-size", "2", "--global-batch-size", "3"], 2, ["--global-batch-size", "3"])
+        told(ids + ["--schedule", "zigzag"], 2, ["zigzag", "1f1b"])
+        told(ids + ["--pp", "9"], 2, ["9"])
+        told(ids + ["--train-steps", "20", "--lr", "1e18"], 1, ["step 2", "nan", "--lr"])
+        shutil.rmtree(out)
+        told(ids + ["--resume"], 1, ["checkpoint"])
+        shutil.rmtree(out, ignore_errors=True)
+        run(options(out, 2))
+        told(ids, 2, ["--resume"])
+        with open(os.path.join(out, "checkpoints", "step-2", "rank-0.bin"), "r+b") as file:
+            file.seek(5000)
+            byte = file.read(1)
+            file.seek(5000)
+            file.write(bytes([byte[0] ^ 1]))
+        told(ids + ["--resume", "--global-batch-size", "2"], 1, ["rank-0.bin"])
+        os.remove(os.path.join(out, "checkpoints", "step-2", "manifest.json"))
+        told(ids + ["--resume", "--global-batch-size", "2"], 1, ["checkpoint"])
+        told(["--tokens", STREAM, "--output", path + ".npy"], 2, ["no folder"])
+        told(["--tokens", STREAM, "--output", TINY], 2, ["model's folder"])
+        told(["--tokens", STREAM, "--output", os.path.join(folder, "no", "such")], 1, ["no/such"])
+
+
+def start(args, ranks, mpirun=()):
+    line = command(ranks, [ARGOSY] + args)
+    if ranks > 1:
+        line[1:1] = list(mpirun)
+    return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_steps(job, out, n):
+    """Until so many lines stand in its metrics."""
+    path = os.path.join(out, "metrics.jsonl")
+    while not os.path.exists(path) or open(path).read().count("\n") < n:
+        expect(job.poll() is None, f"it trains: {job.stderr.read().decode() if job.poll() is not None else ''}")
+        time.sleep(0.01)
+
+
+def interrupted():
+    """Ctrl-C: the step is finished and saved, and the run goes on from there."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(TUNE) as file:
+            text = file.read()
+        expect(f"{TIMEOUT} 30\n" in text, "the file that we ship gives half a minute")
+        tuned = os.path.join(folder, "mpirun.conf")  # mpirun waits that long, twice, in any case
+        with open(tuned, "w") as file:
+            file.write(text.replace(f"{TIMEOUT} 30", f"{TIMEOUT} 8"))
+        for ranks, split, tune in ((1, [], ()), (2, ["--pp", "2"], ("--tune", tuned))):
+            out = os.path.join(folder, f"out{ranks}")
+            job = start(options(out, 1000000) + split, ranks, tune)
+            wait_for_steps(job, out, 3)
+            job.send_signal(signal.SIGINT)
+            _, err = job.communicate(timeout=120)
+            n = metrics(out)[-1]["step"]
+            expect(job.returncode == (130 if ranks == 1 else 1), f"code {job.returncode}: {err.decode()}")
+            expect(f"step {n} of 1000000" in err.decode() and f"step-{n}" in err.decode(), err.decode())
+            run(options(out, n + 2) + split + ["--resume"], ranks)
+            expect(metrics(out)[-1]["step"] == n + 2, "it went on")
+        out = os.path.join(folder, "killed")  # without the file of parameters: there is a second
+        job = start(options(out, 1000000) + ["--pp", "2", "--save-steps", "2"], 2)
+        wait_for_steps(job, out, 8)
+        job.send_signal(signal.SIGINT)
+        _, err = job.communicate(timeout=120)
+        expect("the last complete checkpoint is" in err.decode(), err.decode())
+
+
+def ranks_of(job):
+    with open(f"/proc/{job.pid}/task/{job.pid}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def killed():
+    """A rank that dies ends the job; what was saved is whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "out")
+        job = start(options(out, 1000000) + ["--dp", "2", "--save-steps", "2"], 2)
+        wait_for_steps(job, out, 9)
+        os.kill(ranks_of(job)[-1], signal.SIGKILL)
+        job.communicate(timeout=120)
+        expect(job.returncode != 0, "the job ends")
+        n = metrics(out)[-1]["step"]
+        done = run(options(out, n + 2) + ["--resume"])
+        expect(b"going on from" in done.stderr and metrics(out)[-1]["step"] == n + 2, done.stderr.decode())
+
+
+def full_disk():
+    """A disk without room for a checkpoint: one line, and the last complete one is still there."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        os.mkdir(disk)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], check=True)
+        try:
+            out = os.path.join(disk, "out")
+            run(options(out, 4) + ["--save-steps", "2"])
+            kept = sorted(os.listdir(os.path.join(out, "checkpoints")))
+            with open(os.path.join(disk, "stuff"), "wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(4096))
+                except OSError:
+                    pass
+            done = run(options(out, 8) + ["--resume", "--save-steps", "2"], check=False)
+            expect_one_line(done, "a full disk", 1, ["No space left"])
+            expect(all(name in os.listdir(os.path.join(out, "checkpoints")) for name in kept[-1:]), "it is kept")
+            os.remove(os.path.join(disk, "stuff"))
+            run(options(out, 8) + ["--resume"])
+            expect(metrics(out)[-1]["step"] == 8, "it went on")
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+
+if __name__ == "__main__":
+    main({f.__name__: f for f in (curve, same_bits, layouts, resume, data, errors, interrupted, killed, full_disk)})
