@@ -70,8 +70,11 @@ static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
     uint64_t weights = bytes_of_part(memory, "weights");
     uint64_t loading = bytes_of_part(memory, "loading");
     uint64_t exporting = rank == 0 ? ag_export_bytes(session->model->spec) : 0;
-    uint64_t copies =
-        session->options->train.save_steps > 0 ? 3 * weights / way->plan->stages[0].n_replicas : 0;
+    uint64_t moments = bytes_of_part(memory, "moments");
+    uint32_t n_replicas = way->plan->stages[0].n_replicas;
+    uint64_t written =
+        weights / n_replicas + (ag_plan_shares_update(way->plan) ? moments : moments / n_replicas);
+    uint64_t copies = session->options->train.save_steps > 0 ? written : 0;
 
     memory->parts[memory->n_parts++] =
         (ag_memory_part_t){.name = "rows", .bytes = rank == 0 ? ag_train_bytes(way->plan) : 0};

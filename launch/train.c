@@ -327,6 +327,12 @@ static ag_status_t run(ag_training_t *training)
         return status;
     }
     fill_opts(training);
+    if (session->options->train.save_grads != NULL) {
+        status = ag_session_agree(session, ag_job_keep_gradients(session->job));
+    }
+    if (status != AG_OK) {
+        return status;
+    }
     training->peak_flops_per_s = ag_train_peak(session);
     training->begin_ns = ag_clock_now_ns(&clock);
     if (is_root(training)) {

@@ -70,7 +70,7 @@ static ag_status_t look_at_numbers(void *arg, const ag_run_t *run)
 static ag_status_t launch(void *arg, const ag_run_t *run)
 {
     segment_task_t *task = arg;
-    const ag_job_t *job = task->staged.job;
+    ag_job_t *job = task->staged.job;
     const ag_step_t *rows = rows_of(task, ag_run_step(run, task->op));
     ag_status_t status;
 
@@ -81,8 +81,8 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
     if (status != AG_OK) {
         return status;
     }
-    if (task->changes_weights && job->on_update != NULL && !rows->update->is_frozen) {
-        job->on_update(job->on_update_arg);
+    if (task->changes_weights && !rows->update->is_frozen) {
+        ag_job_before_update(job);
     }
     task->run.memory = ag_job_slot(job, run->slot);
     count_rows(task);

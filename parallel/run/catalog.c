@@ -6,15 +6,17 @@
 
 #include "parallel/run/job_priv.h"
 
-/* A rectangle of a tensor. */
+/* A rectangle of a tensor, which lies densely in a rank's memory. */
 typedef struct holding {
     uint32_t rank, param;  /* of that rank's */
     ag_range_t rows, cols; /* of the tensor */
     ag_range_t read;       /* rows that rank 0 takes from here: those that no rank before has */
+    uint64_t offset;       /* floats from where the parameter begins, or what is its own of it */
 } holding_t;
 
 typedef struct entry {
-    size_t first, end; /* holdings */
+    size_t first, own,
+        end; /* holdings: of weights, then what ranks have moments and gradients of */
 } entry_t;
 
 struct ag_catalog {
@@ -61,28 +63,69 @@ static void choose_read(const ag_catalog_t *catalog, size_t first, holding_t *ho
     }
 }
 
-/* What a rank's parameters have of a tensor. */
-static ag_status_t add_holdings(ag_catalog_t *catalog, uint32_t rank,
-                                const ag_catalog_tensor_t *tensor, const ag_place_in_file_t *place,
-                                size_t first)
+/* Does a parameter have some of a tensor? Then the rectangle. */
+static bool find_rectangle(const ag_catalog_t *catalog, uint32_t rank, uint32_t param,
+                           const ag_catalog_tensor_t *tensor, const ag_place_in_file_t *place,
+                           holding_t *holding)
 {
     const ag_params_t *params = params_of(catalog, rank);
+    const ag_param_t *of = &AG_ITEMS(&params->items, ag_param_t)[param];
+    const ag_graph_param_t *held = &ag_params_held(params)[param];
+
+    if (of->tensor != place->tensor || of->row_begin < place->first_row ||
+        of->row_begin >= place->first_row + tensor->rows || held->rows * held->cols == 0) {
+        return false;
+    }
+    *holding = (holding_t){
+        .rank = rank,
+        .param = param,
+        .rows = {of->row_begin - place->first_row, of->row_begin - place->first_row + held->rows},
+        .cols = {of->col_begin, of->col_begin + held->cols}};
+    return true;
+}
+
+static ag_status_t add_holding(ag_catalog_t *catalog, size_t first, holding_t *holding)
+{
+    choose_read(catalog, first, holding);
+    return ag_array_append(&catalog->holdings, holding, 1);
+}
+
+/* What the rank's optimizer changes of it: a run of its elements. */
+static ag_status_t add_own(ag_catalog_t *catalog, size_t first, const holding_t *whole)
+{
+    const ag_graph_param_t *held = &ag_params_held(params_of(catalog, whole->rank))[whole->param];
+    ag_saved_slice_t slices[AG_FLAT_SLICES];
+    float none; /* only the shapes are wanted */
+    uint32_t n = ag_flat_slices(whole->rows, whole->cols,
+                                (ag_range_t){held->own_begin, held->own_end}, &none, slices);
+    holding_t own = *whole;
     ag_status_t status = AG_OK;
 
-    for (uint32_t i = 0; i < params->items.n_items && status == AG_OK; i++) {
-        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
-        const ag_graph_param_t *held = &ag_params_held(params)[i];
-        holding_t holding = {.rank = rank, .param = i};
+    for (uint32_t i = 0; i < n && status == AG_OK; i++) {
+        own.rows = slices[i].rows;
+        own.cols = slices[i].cols;
+        status = add_holding(catalog, first, &own);
+        own.offset += (own.rows.end - own.rows.begin) * (own.cols.end - own.cols.begin);
+    }
+    return status;
+}
 
-        if (param->tensor != place->tensor || param->row_begin < place->first_row ||
-            param->row_begin >= place->first_row + tensor->rows || held->rows * held->cols == 0) {
-            continue;
+/* What all ranks' parameters have of a tensor. @param own  of their moments. */
+static ag_status_t add_holdings(ag_catalog_t *catalog, const ag_catalog_tensor_t *tensor,
+                                const ag_place_in_file_t *place, bool own)
+{
+    size_t first = catalog->holdings.n_items;
+    ag_status_t status = AG_OK;
+
+    for (uint32_t r = 0; r < catalog->job->opts.build->n_ranks; r++) {
+        for (uint32_t i = 0; i < params_of(catalog, r)->items.n_items && status == AG_OK; i++) {
+            holding_t holding;
+
+            if (find_rectangle(catalog, r, i, tensor, place, &holding)) {
+                status =
+                    own ? add_own(catalog, first, &holding) : add_holding(catalog, first, &holding);
+            }
         }
-        holding.rows.begin = param->row_begin - place->first_row;
-        holding.rows.end = holding.rows.begin + held->rows;
-        holding.cols = (ag_range_t){param->col_begin, param->col_begin + held->cols};
-        choose_read(catalog, first, &holding);
-        status = ag_array_append(&catalog->holdings, &holding, 1);
     }
     return status;
 }
@@ -105,8 +148,10 @@ static ag_status_t add_tensor(ag_catalog_t *catalog, const ag_weight_t *weight)
         return status;
     }
     ag_family_name(row->hf, weight->layer, weight->expert, tensor.name);
-    for (uint32_t r = 0; r < catalog->job->opts.build->n_ranks && status == AG_OK; r++) {
-        status = add_holdings(catalog, r, &tensor, &place, entry.first);
+    status = add_holdings(catalog, &tensor, &place, false);
+    entry.own = catalog->holdings.n_items;
+    if (status == AG_OK) {
+        status = add_holdings(catalog, &tensor, &place, true);
     }
     entry.end = catalog->holdings.n_items;
     if (status == AG_OK) {
@@ -115,7 +160,17 @@ static ag_status_t add_tensor(ag_catalog_t *catalog, const ag_weight_t *weight)
     return status == AG_OK ? ag_array_append(&catalog->entries, &entry, 1) : status;
 }
 
-/* Where this rank has what is asked for of one of its parameters; NULL: nowhere. */
+/* The holdings of one kind. */
+static void range_of(const ag_catalog_t *catalog, size_t tensor, ag_state_kind_t kind,
+                     size_t *first_p, size_t *end_p)
+{
+    const entry_t *entry = &AG_ITEMS(&catalog->entries, entry_t)[tensor];
+
+    *first_p = kind == AG_STATE_WEIGHT ? entry->first : entry->own;
+    *end_p = kind == AG_STATE_WEIGHT ? entry->own : entry->end;
+}
+
+/* Where what this rank has of one of its parameters begins. */
 static float *base_of(const ag_catalog_t *catalog, ag_state_kind_t kind, uint32_t param)
 {
     const ag_graph_param_t *held = &ag_params_held(params_of(catalog, catalog->job->rank))[param];
@@ -131,28 +186,23 @@ static float *base_of(const ag_catalog_t *catalog, ag_state_kind_t kind, uint32_
     }
 }
 
-/* This rank's slices of a tensor, as a saver sees them: of moments those that its optimizer has. */
+/* This rank's slices of a tensor, as a saver sees them. */
 static ag_status_t add_slices(ag_catalog_t *catalog, size_t tensor, ag_state_kind_t kind)
 {
-    const entry_t *entry = &AG_ITEMS(&catalog->entries, entry_t)[tensor];
-    const ag_params_t *params = params_of(catalog, catalog->job->rank);
+    size_t first, end;
     ag_status_t status = AG_OK;
 
-    for (size_t i = entry->first; i < entry->end && status == AG_OK; i++) {
+    range_of(catalog, tensor, kind, &first, &end);
+    for (size_t i = first; i < end && status == AG_OK; i++) {
         const holding_t *holding = &holdings_of(catalog)[i];
-        ag_saved_slice_t slices[AG_FLAT_SLICES];
-        const ag_graph_param_t *held;
-        ag_range_t elements;
+        ag_saved_slice_t slice = {.rows = holding->rows,
+                                  .cols = holding->cols,
+                                  .stride = holding->cols.end - holding->cols.begin};
 
-        if (holding->rank != catalog->job->rank) {
-            continue;
+        if (holding->rank == catalog->job->rank) {
+            slice.data = base_of(catalog, kind, holding->param) + holding->offset;
+            status = ag_array_append(&catalog->slices, &slice, 1);
         }
-        held = &ag_params_held(params)[holding->param];
-        elements = kind == AG_STATE_WEIGHT ? (ag_range_t){0, held->rows * held->cols}
-                                           : (ag_range_t){held->own_begin, held->own_end};
-        status = ag_array_append(&catalog->slices, slices,
-                                 ag_flat_slices(holding->rows, holding->cols, elements,
-                                                base_of(catalog, kind, holding->param), slices));
     }
     return status;
 }
@@ -289,7 +339,7 @@ static ag_status_t fetch(ag_catalog_t *catalog, const request_t *request)
     }
     if (holding->rank == catalog->job->rank) {
         memcpy(catalog->room.items,
-               base_of(catalog, (ag_state_kind_t)request->kind, holding->param) +
+               base_of(catalog, (ag_state_kind_t)request->kind, holding->param) + holding->offset +
                    (request->begin - holding->rows.begin) * width_of(holding),
                n * sizeof(float));
         return AG_OK;
@@ -303,11 +353,12 @@ static ag_status_t fetch(ag_catalog_t *catalog, const request_t *request)
 ag_status_t ag_catalog_read(ag_catalog_t *catalog, ag_state_kind_t kind, size_t tensor,
                             uint64_t begin, uint64_t n, float *rows)
 {
-    const entry_t *entry = &AG_ITEMS(&catalog->entries, entry_t)[tensor];
     uint64_t cols = AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t)[tensor].cols;
+    size_t first, end;
     ag_status_t status = AG_OK;
 
-    for (size_t i = entry->first; i < entry->end && status == AG_OK; i++) {
+    range_of(catalog, tensor, kind, &first, &end);
+    for (size_t i = first; i < end && status == AG_OK; i++) {
         const holding_t *holding = &holdings_of(catalog)[i];
         request_t request = {.kind = kind,
                              .holding = i,

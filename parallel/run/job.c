@@ -223,6 +223,7 @@ void ag_job_destroy(ag_job_t *job)
     free(job->groups);
     free(job->kv);
     free(job->micro_batches);
+    free(job->gradients);
     ag_wire_fini(&job->wire);
     free(job->stops);
     ag_execution_destroy(job->execution);

@@ -128,8 +128,15 @@ ag_status_t ag_job_follow_train(ag_job_t *job, ag_update_t *update_p, bool *is_o
 /** Call fn in each step that trains before the first weight or moment changes; any rank. */
 void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg);
 
-/** Where the gradient of one of this rank's parameters lies between two steps: (rows, cols) of the
- * last one's, before clipping. @return NULL: it holds nothing of it. */
+/**
+ * Where gradients lie between two steps the next one's may lie, too, but where replicas share the
+ * update out they make room for weights: keep a copy of each step's.
+ * @return AG_OK, AG_ERR_NOMEM.
+ */
+ag_status_t ag_job_keep_gradients(ag_job_t *job);
+
+/** The gradient of one of this rank's parameters in the last step, before clipping: of the elements
+ * that its optimizer changes (own_begin to own_end), once gradients are kept. */
 const float *ag_job_gradient(const ag_job_t *job, uint32_t param);
 
 /** Rank 0: has any rank been asked to stop? A failure leaves the job broken. */

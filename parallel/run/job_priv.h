@@ -51,6 +51,7 @@ struct ag_job {
     ag_step_t *micro_batches; /* training: of the step that runs */
     void (*on_update)(void *arg);
     void *on_update_arg;
+    float *gradients; /* this rank's own of the last step, parameter by parameter; NULL: not kept */
     ag_staging_t staging;
     uint64_t thread_scratch_stride;
     ag_kv_t *kv; /* (layers of the stage) */
@@ -112,6 +113,9 @@ void ag_job_bind_moments(ag_job_t *job);
 /** Training: has the wire all micro-batches of a step? Then run them. */
 bool ag_job_has_step(const ag_job_t *job);
 ag_status_t ag_job_post_train(ag_job_t *job);
+
+/** Gradients are there, weights are about to change. */
+void ag_job_before_update(ag_job_t *job);
 
 /** Other ranks: take what rank 0 sends next, and run it where it is a whole step. */
 ag_status_t ag_job_follow_next(ag_job_t *job, bool *is_over_p);

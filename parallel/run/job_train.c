@@ -1,4 +1,5 @@
 /* A job that trains: a run is all micro-batches of a step, each described on the wire. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "parallel/run/job_priv.h"
@@ -113,26 +114,65 @@ void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg)
     job->on_update_arg = arg;
 }
 
-/* The optimizer's nodes know it. */
+/* Elements that this rank changes, where gradients make room for the weights of all. */
+static uint64_t n_own(const ag_graph_param_t *held)
+{
+    return held->own_end - held->own_begin;
+}
+
+static const float *gradient_in_place(const ag_job_t *job, uint32_t param)
+{
+    const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
+    const ag_param_t *of = &AG_ITEMS(&params->items, ag_param_t)[param];
+    const unsigned char *buffer = ag_job_slot(job, 0) + job->bound[0][0].offsets[of->grad_buffer];
+
+    return (const float *)(const void *)(buffer + of->grad_begin_bytes) +
+           ag_params_held(params)[param].own_begin;
+}
+
+ag_status_t ag_job_keep_gradients(ag_job_t *job)
+{
+    const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
+    uint64_t n = 0;
+
+    if (!ag_plan_shares_update(job->opts.build->plan)) {
+        return AG_OK;
+    }
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        n += n_own(&ag_params_held(params)[i]);
+    }
+    job->gradients = calloc(n + 1, sizeof(*job->gradients));
+    return job->gradients != NULL ? AG_OK : ag_fail_nomem("keeping gradients", n * sizeof(float));
+}
+
+void ag_job_before_update(ag_job_t *job)
+{
+    const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
+    float *to = job->gradients;
+
+    for (uint32_t i = 0; to != NULL && i < params->items.n_items; i++) {
+        uint64_t n = n_own(&ag_params_held(params)[i]);
+
+        if (n > 0) {
+            memcpy(to, gradient_in_place(job, i), n * sizeof(float));
+        }
+        to += n;
+    }
+    if (job->on_update != NULL) {
+        job->on_update(job->on_update_arg);
+    }
+}
+
 const float *ag_job_gradient(const ag_job_t *job, uint32_t param)
 {
-    const ag_bound_t *bound = &job->bound[0][0];
-    const ag_array_t *segments = &bound->program->ranks[job->rank].segments;
+    const ag_graph_param_t *held = ag_params_held(&job->opts.build->ranks[job->rank].params);
+    const float *kept = job->gradients;
 
-    for (size_t s = segments->n_items; s > 0; s--) {
-        const ag_graph_t *graph = AG_ITEMS(segments, ag_segment_t)[s - 1].inside;
-
-        for (size_t i = 0; graph != NULL && i < graph->nodes.n_items; i++) {
-            const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
-
-            if (node->kind == AG_NODE_ADAMW && node->weight == (int32_t)param) {
-                const ag_value_t *value = &AG_ITEMS(&graph->values, ag_value_t)[node->in[0]];
-
-                return (const float *)(const void *)(ag_job_slot(job, 0) +
-                                                     bound->offsets[value->buffer] +
-                                                     value->begin_bytes);
-            }
-        }
+    if (kept == NULL) {
+        return gradient_in_place(job, param);
     }
-    return NULL;
+    for (uint32_t i = 0; i < param; i++) {
+        kept += n_own(&held[i]);
+    }
+    return kept;
 }

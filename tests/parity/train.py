@@ -15,6 +15,7 @@ from harness import ARGOSY, DATA, TINY, command, expect, expect_close, expect_on
 STREAM = os.path.join(DATA, "tiny", "train_stream.npy")
 TUNE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "mpirun.conf")
 TIMEOUT = "-mca odls_base_sigkill_timeout"
+MIXTRAL = os.path.join(DATA, "tiny", "mixtral")
 KEYS = ["step", "loss", "grad_norm", "lr", "tokens", "tokens_per_s", "mfu", "memory_bytes"]
 
 
@@ -90,21 +91,33 @@ def same_bits():
                     expect(a.read() == b.read(), f"{name} of {out}")
 
 
-SPLITS = ((2, ["--dp", "2"]), (2, ["--tensor-split", "6,3"]), (2, ["--pp", "2"]),
+SPLITS = ((2, ["--dp", "2"]), (2, ["--dp", "2", "--zero-stage", "1"]), (2, ["--tensor-split", "6,3"]), (2, ["--pp", "2"]),
           (2, ["--pp", "2", "--schedule", "gpipe"]), (2, ["--pipeline-split", "1,2"]),
-          (4, ["--pp", "2", "--tensor-split", "2,1;1,2"]), (4, ["--dp", "2", "--pp", "2"]))
+          (4, ["--pp", "2", "--tensor-split", "2,1;1,2"]), (4, ["--dp", "2", "--pp", "2"]), (2, ["--pp", "2", "--recompute", "full"]))
+
+
+def expect_layouts(splits, model):
+    """The same curve, gradients and model whatever the layout."""
+    with tempfile.TemporaryDirectory() as folder:
+        for ranks, split in splits:
+            out, grads, what = os.path.join(folder, "out"), os.path.join(folder, "grads"), " ".join(split)
+            run(options(out, model=model) + split + ["--save-grads", grads], ranks)
+            expect_curve(out, 1e-4 if split else 2e-5, what, model)
+            expect_gradients(grads, 1e-5, what, model)
+            if not os.path.exists(os.path.join(out, "tokenizer.json")):  # a model without can be trained all the same
+                shutil.copy(os.path.join(TINY, "tokenizer.json"), out)
+            expect_model(out, folder, 1e-3, what, model)
+            shutil.rmtree(out)
 
 
 def layouts():
-    """The same curve, gradients and model whatever the layout."""
-    with tempfile.TemporaryDirectory() as folder:
-        for ranks, split in SPLITS:
-            out, grads, what = os.path.join(folder, "out"), os.path.join(folder, "grads"), " ".join(split)
-            run(options(out) + split + ["--save-grads", grads], ranks)
-            expect_curve(out, 1e-4, what)
-            expect_gradients(grads, 1e-5, what)
-            expect_model(out, folder, 1e-3, what)
-            shutil.rmtree(out)
+    """Splits of the tiny llama."""
+    expect_layouts(SPLITS, TINY)
+
+
+def experts():
+    """The tiny Mixtral, its experts on one rank and on several."""
+    expect_layouts(((1, []), (2, ["--ep", "2"]), (2, ["--tp", "2", "--ep", "2"]), (2, ["--pp", "2"])), MIXTRAL)
 
 
 def resume():
@@ -116,7 +129,7 @@ def resume():
         left = os.path.join(folder, "left")
         run(options(left, 7))
         for ranks, split, bound in ((1, [], 0), (2, ["--pp", "2"], 1e-4), (2, ["--dp", "2"], 1e-4),
-                                    (2, ["--tensor-split", "6,3"], 1e-4)):
+                                    (2, ["--dp", "2", "--zero-stage", "1"], 1e-4), (2, ["--tensor-split", "6,3"], 1e-4)):
             out = os.path.join(folder, "out")
             shutil.copytree(left, out)
             with open(os.path.join(out, "metrics.jsonl"), "a") as file:  # of a run that went on and died
@@ -293,4 +306,4 @@ def full_disk():
 
 
 if __name__ == "__main__":
-    main({f.__name__: f for f in (curve, same_bits, layouts, resume, data, errors, interrupted, killed, full_disk)})
+    main({f.__name__: f for f in (curve, same_bits, layouts, experts, resume, data, errors, interrupted, killed, full_disk)})
