@@ -133,7 +133,7 @@ ag_status_t ag_command_convert(ag_session_t *session)
         status = ag_model_open(options->model, &model);
     }
     if (status == AG_OK) {
-        ag_session_catch_signals(session->host.under_mpirun);
+        ag_session_catch_signals();
         status = convert(options, model,
                          options->threads > 0 ? options->threads : ag_host_threads(&session->host));
         ag_model_close(model);

@@ -41,16 +41,6 @@ static void ask_stop(int signal)
     stop_asked = 1;
 }
 
-/* mpirun that ends a job sends this first, and SIGTERM only after its sigkill_timeout. Others, who
- * let a process go on that was stopped, are not its parent. */
-static void ask_stop_of_parent(int signal, siginfo_t *info, void *context)
-{
-    (void)context;
-    if (info->si_pid == getppid()) {
-        ask_stop(signal);
-    }
-}
-
 void ag_session_set_last_words(const char *text)
 {
     int other = 1 - words_at;
@@ -217,18 +207,13 @@ static ag_status_t choose_isa(ag_session_t *session)
     return status;
 }
 
-void ag_session_catch_signals(bool under_mpirun)
+void ag_session_catch_signals(void)
 {
     /* once: who asks again wants the process to end, whatever it is in the middle of */
     struct sigaction action = {.sa_handler = ask_stop, .sa_flags = SA_RESETHAND};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (under_mpirun) {
-        sigaction(SIGCONT,
-                  &(struct sigaction){.sa_sigaction = ask_stop_of_parent, .sa_flags = SA_SIGINFO},
-                  NULL);
-    }
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -255,7 +240,7 @@ ag_status_t ag_session_open(ag_session_t *session)
     const ag_options_t *options = session->options;
     ag_status_t status;
 
-    ag_session_catch_signals(session->host.under_mpirun);
+    ag_session_catch_signals();
     status = ag_session_agree(session, describe_rank(session));
     if (status == AG_OK) {
         status = choose_isa(session);

@@ -112,7 +112,7 @@ const ag_limits_t *ag_session_limits(const ag_session_t *session, uint32_t rank)
 const ag_session_rank_t *ag_session_rank(const ag_session_t *session, uint32_t rank);
 
 /** From here on the first Ctrl-C or SIGTERM is a request to stop, as ag_session_open() has it. */
-void ag_session_catch_signals(bool under_mpirun);
+void ag_session_catch_signals(void);
 
 /** What this process says at once when Ctrl-C or SIGTERM comes, with its line feed; at first
  * nothing. */

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from convert import read_safetensors
-from harness import ARGOSY, DATA, TINY, command, expect, expect_close, expect_one_line, logits, main, one_line, run
+from harness import ARGOSY, DATA, TINY, command, expect, expect_close, logits, main, one_line, run
 
 STREAM = os.path.join(DATA, "tiny", "train_stream.npy")
 TUNE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "mpirun.conf")
@@ -121,29 +121,16 @@ def experts():
 
 
 def resume():
-    """Going on where a run was left: the same bits on the same layout, nearly the same on another."""
+    """Lines of steps behind the checkpoint that a run goes on from are cut off (resume.py has the rest)."""
     with tempfile.TemporaryDirectory() as folder:
-        whole = os.path.join(folder, "whole")
-        run(options(whole) + ["--save-steps", "3"])
-        expect(sorted(os.listdir(os.path.join(whole, "checkpoints"))) == ["step-18", "step-20"], "two are kept")
-        left = os.path.join(folder, "left")
-        run(options(left, 7))
-        for ranks, split, bound in ((1, [], 0), (2, ["--pp", "2"], 1e-4), (2, ["--dp", "2"], 1e-4),
-                                    (2, ["--dp", "2", "--zero-stage", "1"], 1e-4), (2, ["--tensor-split", "6,3"], 1e-4)):
-            out = os.path.join(folder, "out")
-            shutil.copytree(left, out)
-            with open(os.path.join(out, "metrics.jsonl"), "a") as file:  # of a run that went on and died
-                file.write('{"step": 8, "loss": 1}\n{"step": 9, "lo')
-            run(options(out) + split + ["--resume"], ranks)
-            expect_curve(out, 1e-4, f"resumed with {split}")
-            losses = [[line["loss"] for line in metrics(path)] for path in (whole, out)]
-            expect_close(np.array(losses[1]) / np.array(losses[0]), 1, bound, f"resumed with {split}: losses")
-            if bound == 0:
-                a, b = (read_safetensors(os.path.join(path, "model.safetensors")) for path in (whole, out))
-                expect(all(np.array_equal(a[name], b[name]) for name in a), "the same bits")
-            expect_model(out, folder, 1e-3, f"resumed with {split}")
-            shutil.rmtree(out)
-        done = run(options(whole) + ["--resume"])
+        out = os.path.join(folder, "out")
+        run(options(out, 7))
+        with open(os.path.join(out, "metrics.jsonl"), "a") as file:  # of a run that went on and died
+            file.write('{"step": 8, "loss": 1}\n{"step": 9, "lo')
+        run(options(out) + ["--resume"])
+        expect_curve(out, 2e-5, "resumed")
+        expect_model(out, folder, 1e-3, "resumed")
+        done = run(options(out) + ["--resume"])
         expect(b"nothing was left" in done.stderr, "what is done is not done again")
 
 
@@ -204,14 +191,6 @@ def errors():
         shutil.rmtree(out, ignore_errors=True)
         run(options(out, 2))
         told(ids, 2, ["--resume"])
-        with open(os.path.join(out, "checkpoints", "step-2", "rank-0.bin"), "r+b") as file:
-            file.seek(5000)
-            byte = file.read(1)
-            file.seek(5000)
-            file.write(bytes([byte[0] ^ 1]))
-        told(ids + ["--resume", "--global-batch-size", "2"], 1, ["rank-0.bin"])
-        os.remove(os.path.join(out, "checkpoints", "step-2", "manifest.json"))
-        told(ids + ["--resume", "--global-batch-size", "2"], 1, ["checkpoint"])
         told(["--tokens", STREAM, "--output", path + ".npy"], 2, ["no folder"])
         told(["--tokens", STREAM, "--output", TINY], 2, ["model's folder"])
         told(["--tokens", STREAM, "--output", os.path.join(folder, "no", "such")], 1, ["no/such"])
@@ -260,50 +239,5 @@ def interrupted():
         expect("the last complete checkpoint is" in err.decode(), err.decode())
 
 
-def ranks_of(job):
-    with open(f"/proc/{job.pid}/task/{job.pid}/children") as file:
-        return [int(pid) for pid in file.read().split()]
-
-
-def killed():
-    """A rank that dies ends the job; what was saved is whole."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = os.path.join(folder, "out")
-        job = start(options(out, 1000000) + ["--dp", "2", "--save-steps", "2"], 2)
-        wait_for_steps(job, out, 9)
-        os.kill(ranks_of(job)[-1], signal.SIGKILL)
-        job.communicate(timeout=120)
-        expect(job.returncode != 0, "the job ends")
-        n = metrics(out)[-1]["step"]
-        done = run(options(out, n + 2) + ["--resume"])
-        expect(b"going on from" in done.stderr and metrics(out)[-1]["step"] == n + 2, done.stderr.decode())
-
-
-def full_disk():
-    """A disk without room for a checkpoint: one line, and the last complete one is still there."""
-    with tempfile.TemporaryDirectory() as folder:
-        disk = os.path.join(folder, "disk")
-        os.mkdir(disk)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], check=True)
-        try:
-            out = os.path.join(disk, "out")
-            run(options(out, 4) + ["--save-steps", "2"])
-            kept = sorted(os.listdir(os.path.join(out, "checkpoints")))
-            with open(os.path.join(disk, "stuff"), "wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                except OSError:
-                    pass
-            done = run(options(out, 8) + ["--resume", "--save-steps", "2"], check=False)
-            expect_one_line(done, "a full disk", 1, ["No space left"])
-            expect(all(name in os.listdir(os.path.join(out, "checkpoints")) for name in kept[-1:]), "it is kept")
-            os.remove(os.path.join(disk, "stuff"))
-            run(options(out, 8) + ["--resume"])
-            expect(metrics(out)[-1]["step"] == 8, "it went on")
-        finally:
-            subprocess.run(["umount", disk], check=True)
-
-
 if __name__ == "__main__":
-    main({f.__name__: f for f in (curve, same_bits, layouts, experts, resume, data, errors, interrupted, killed, full_disk)})
+    main({f.__name__: f for f in (curve, same_bits, layouts, experts, resume, data, errors, interrupted)})
