@@ -8,22 +8,19 @@
  *
  * --all: every implementation that can, not the chosen one alone.
  */
-#include "runtime/base/clock.h"
+#include "measure.h"
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum { MOST_ROWS = 512, MOST_THREADS = 16, COLD_BYTES = 96 << 20 };
 
 static const uint64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 512};
 static const ag_linear_impl_t *const impls[] = {&ag_linear_r16, &ag_linear_onednn,
                                                 &ag_linear_unpack_gemm, &ag_linear_reference};
-static const uint64_t budget_ns = 60000000; /* of each figure; two runs at least */
-
 enum { N_ROWS = sizeof(rows) / sizeof(rows[0]), N_IMPLS = sizeof(impls) / sizeof(impls[0]) };
 
 typedef struct bench {
@@ -47,42 +44,9 @@ typedef struct limits {
     double read_bytes_per_ns, ops_per_ns[AG_N_GEMM_KINDS];
 } limits_t;
 
-static void *take(size_t n_bytes)
-{
-    const size_t page = 2 << 20;
-    void *bytes = aligned_alloc(page, (n_bytes / page + 1) * page);
-    madvise(bytes, n_bytes, MADV_HUGEPAGE); /* as ag_region_map() */
-
-    if (bytes == NULL) {
-        fprintf(stderr, "bench_linear: no memory for %zu bytes\n", n_bytes);
-        exit(1);
-    }
-    return bytes;
-}
-
-static void check(ag_status_t status)
-{
-    if (status != AG_OK) {
-        fprintf(stderr, "bench_linear: %s\n", ag_error());
-        exit(1);
-    }
-}
-
 static double best_ns(bench_t *bench, ag_region_fn_t region)
 {
-    ag_clock_t clock = ag_clock_monotonic();
-    uint64_t begin, best = UINT64_MAX, now;
-
-    ag_team_run(bench->team, region, bench); /* builds primitives, touches pages */
-    now = begin = ag_clock_now_ns(&clock);
-    for (int i = 0; i < 2 || now - begin < budget_ns; i++) {
-        uint64_t start = ag_clock_now_ns(&clock);
-
-        ag_team_run(bench->team, region, bench);
-        now = ag_clock_now_ns(&clock);
-        best = now - start < best ? now - start : best;
-    }
-    return (double)best;
+    return best_of(bench->team, region, bench, NULL);
 }
 
 static void run_linear(void *arg, const ag_worker_t *worker)
@@ -243,8 +207,8 @@ static void bench_type(bench_t *bench, const limits_t *limits, ag_dtype_t dtype,
 
 int main(int argc, char **argv)
 {
-    static const char *const usual[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k",
-                                        "q6_k", "bf16", "f16",  "f32"};
+    static const char *const usual[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
+                                        "q4_k", "q6_k", "bf16", "f16",  "f32"};
     bench_t bench = {.isa = ag_isa_best(), .n_threads = 1, .linear = {.k = 2048, .n = 5632}};
     unsigned k = 0, n = 0;
     int at = 1, n_types;

@@ -7,7 +7,7 @@
  *
  *     bench_train_kernels [--threads N] [--rows N]...
  */
-#include "runtime/base/clock.h"
+#include "measure.h"
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 #include "runtime/kernel/train.h"
@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum {
     MOST_THREADS = 16,
@@ -30,8 +29,6 @@ enum {
     VOCABULARY = 49152,
     FFN = 1536,
 };
-
-static const uint64_t budget_ns = 60000000; /* of each figure; two runs at least */
 
 typedef struct bench {
     ag_gemm_cache_t *gemm;
@@ -53,19 +50,6 @@ typedef struct bench {
     volatile uint64_t sink[MOST_THREADS];
 } bench_t;
 
-static void *take(size_t n_bytes)
-{
-    const size_t page = 2 << 20;
-    void *bytes = aligned_alloc(page, (n_bytes / page + 1) * page);
-
-    if (bytes == NULL) {
-        fprintf(stderr, "bench_train_kernels: no memory for %zu bytes\n", n_bytes);
-        exit(1);
-    }
-    madvise(bytes, n_bytes, MADV_HUGEPAGE); /* as ag_region_map() */
-    return bytes;
-}
-
 static float *take_floats(uint64_t n)
 {
     float *values = take(n * sizeof(float));
@@ -76,30 +60,16 @@ static float *take_floats(uint64_t n)
     return values;
 }
 
-static void check(ag_status_t status)
+static void turn_copies(void *arg)
 {
-    if (status != AG_OK) {
-        fprintf(stderr, "bench_train_kernels: %s\n", ag_error());
-        exit(1);
-    }
+    bench_t *bench = arg;
+
+    bench->copy = bench->n_copies > 0 ? (bench->copy + 1) % bench->n_copies : 0;
 }
 
 static double best_ns(bench_t *bench, ag_region_fn_t region)
 {
-    ag_clock_t clock = ag_clock_monotonic();
-    uint64_t begin, best = UINT64_MAX, now;
-
-    ag_team_run(bench->team, region, bench); /* builds primitives, touches pages */
-    now = begin = ag_clock_now_ns(&clock);
-    for (int i = 0; i < 2 || now - begin < budget_ns; i++) {
-        uint64_t start = ag_clock_now_ns(&clock);
-
-        bench->copy = bench->n_copies > 0 ? (bench->copy + 1) % bench->n_copies : 0;
-        ag_team_run(bench->team, region, bench);
-        now = ag_clock_now_ns(&clock);
-        best = now - start < best ? now - start : best;
-    }
-    return (double)best;
+    return best_of(bench->team, region, bench, turn_copies);
 }
 
 static ag_kernel_context_t context_of(bench_t *bench, const ag_worker_t *worker)
