@@ -144,7 +144,8 @@ static void change_mood(lazy_device_t *lazy)
     }
 }
 
-/* A call does nothing, or some work: one that queues more seldom anything, but in a hurry. */
+/* A call does nothing, or some work: one that queues more seldom anything, but in a hurry. Between
+ * two sleeps something is done. */
 static void go_on(lazy_device_t *lazy, bool queues)
 {
     uint32_t n =
@@ -153,11 +154,11 @@ static void go_on(lazy_device_t *lazy, bool queues)
 
     if (lazy->n_asleep > 0) {
         lazy->n_asleep--;
-    } else {
+    } else if (lazy->asleep != 0) {
         lazy->asleep = 0;
-        if (draw(lazy, lazy->opts.late != 0 ? 2 : 16) == 0) {
-            change_mood(lazy);
-        }
+        n = n > 0 ? n : 1;
+    } else if (draw(lazy, lazy->opts.late != 0 ? 2 : 16) == 0) {
+        change_mood(lazy);
     }
     for (; n > 0 && (stream = pick(lazy)) != NULL; n--) {
         do_work(lazy, stream);

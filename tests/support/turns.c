@@ -22,7 +22,7 @@ enum { STACK_BYTES = 8 << 20, GUARD_BYTES = 4096, RECORD_BYTES = 2048 };
 
 /* Rounds in which all may try, before nothing under way means that nobody can go on: work that a
  * rank does in pieces between its turns, and nets beside the cluster's, are not seen from here. */
-enum { MOST_ROUNDS = 3000 };
+enum { MOST_ROUNDS = 1000 };
 
 /* The clock begins somewhere: 0 may stand for no time at all. */
 static const uint64_t BEGIN_NS = 1000000000;
