@@ -17,6 +17,46 @@ ag_status_t ag_expand_emit(const ag_block_t *block, const ag_part_t *part, bool 
 /** An empty graph, the program's to release once it is a segment's. */
 ag_status_t ag_expand_graph(ag_graph_t **graph_p);
 
+/* What expanding a program of inference works on. */
+
+enum { AG_EXPAND_USES = 5 }; /* of a part */
+
+/* The buffers of a rank, and where its emission stands. */
+typedef struct ag_expand_rank {
+    uint32_t x, partial, logits;
+    uint32_t routes, n_sent, sent, n_received, received; /* where ranks share experts out */
+    bool pending; /* partial holds what has yet to be added to x */
+} ag_expand_rank_t;
+
+typedef struct ag_expand {
+    ag_program_t *program;
+    ag_build_t *build;
+    ag_expand_rank_t *ranks;
+    uint16_t chunk, micro_batch;
+} ag_expand_t;
+
+/** A rank's buffers. */
+ag_status_t ag_expand_buffers(ag_expand_t *expand, uint32_t rank);
+
+/** A part's place in the model, and the buffers that it reads and writes; partial sums where
+ * several ranks hold shares. @return how many. */
+ag_block_t ag_expand_block(const ag_expand_t *expand, uint32_t rank);
+uint32_t ag_expand_uses(const ag_expand_t *expand, uint32_t rank, const ag_part_t *part,
+                        ag_use_t uses[AG_EXPAND_USES]);
+ag_status_t ag_expand_emit_part(const ag_expand_t *expand, uint32_t rank, const ag_part_t *part,
+                                ag_graph_t *graph);
+
+/** Add a graph as a segment, which takes it over. */
+ag_status_t ag_expand_segment(const ag_expand_t *expand, uint32_t rank, const ag_part_t *part,
+                              ag_graph_t *graph, const ag_use_t *uses, uint32_t n_uses);
+
+/** A message between two ranks' buffers. */
+ag_status_t ag_expand_message(const ag_expand_t *expand, uint32_t from, uint32_t from_buffer,
+                              uint32_t to, uint32_t to_buffer);
+
+/** The shards of the logits come to rank 0, which puts them side by side. */
+ag_status_t ag_expand_logits(ag_expand_t *expand, const ag_replica_t *last);
+
 /* What expanding a training program works on. */
 
 enum { AG_NO_BUFFER = UINT32_MAX };
@@ -159,3 +199,38 @@ ag_status_t ag_train_add_exchanged(ag_train_t *train, uint32_t rank);
 /** Zero the gradients; their totals, and the update by them. */
 ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank);
 ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank);
+
+void ag_train_free_slot(ag_train_slot_t *slot);
+
+/** A buffer of rows of the residual stream. @param prefix  of its name, before a number. */
+ag_status_t ag_train_add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
+                                    uint32_t number, uint32_t *buffer_p);
+
+/* One item of a schedule on one rank. */
+typedef struct ag_train_item {
+    ag_train_t *train;
+    ag_train_rank_t *rank;
+    ag_train_chunk_t *chunk;
+    ag_train_slot_t *slot;
+    uint32_t dx; /* the buffer of the residual stream's gradient */
+} ag_train_item_t;
+
+/** Parts of an item's chunk: attention and the feed-forward part of each layer in turn; and the
+ * buffer of the residual stream that one reads. */
+uint32_t ag_train_n_parts(const ag_train_item_t *item);
+uint32_t ag_train_x_of(const ag_train_item_t *item, uint32_t number);
+
+ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number);
+
+/** The gradients of a layer. @param number  of its first part. */
+ag_status_t ag_train_backward_layer(const ag_train_item_t *item, uint32_t number);
+
+/** A part that is no layer's, forward. @param sum  as ag_train_add(). */
+ag_status_t ag_train_simple_part(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t x,
+                                 uint32_t x_out, uint32_t sum);
+
+/** The head, the loss, and their gradients. */
+ag_status_t ag_train_head_parts(const ag_train_item_t *item);
+
+/** The gradient of the embedding table. */
+ag_status_t ag_train_embed_backward(const ag_train_item_t *item);

@@ -15,278 +15,8 @@
 #include "parallel/pass/expand_priv.h"
 #include "parallel/schedule/schedule.h"
 
-/* One item of a schedule on one rank. */
-typedef struct item {
-    ag_train_t *train;
-    ag_train_rank_t *rank;
-    ag_train_chunk_t *chunk;
-    ag_train_slot_t *slot;
-    uint32_t dx; /* the buffer of the residual stream's gradient */
-} item_t;
-
-void ag_train_graphs_fini(const ag_train_t *train, ag_train_graphs_t *graphs)
-{
-    ag_graph_t *all[] = {graphs->forward, graphs->first, graphs->second};
-
-    for (int i = 0; i < 3; i++) {
-        if (all[i] != NULL) {
-            train->program->free_inside(all[i]);
-        }
-    }
-}
-
-ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs)
-{
-    ag_status_t status = ag_expand_graph(&graphs->forward);
-
-    if (status == AG_OK) {
-        status = ag_expand_graph(&graphs->first);
-    }
-    return status == AG_OK ? ag_expand_graph(&graphs->second) : status;
-}
-
-static uint32_t n_parts(const item_t *item)
-{
-    return 2 * (item->chunk->layers.end - item->chunk->layers.begin);
-}
-
-/* Of a chunk's parts, attention and feed-forward part of each layer in turn. */
-static ag_part_t part_of(const item_t *item, uint32_t number)
-{
-    return (ag_part_t){number % 2 == 0 ? AG_PART_ATTN : AG_PART_FFN,
-                       item->chunk->layers.begin + number / 2};
-}
-
-/* What a part's norm reads: the residual stream, with p added where there is any. */
-static uint32_t x_of(const item_t *item, uint32_t number)
-{
-    return number == 0 ? item->slot->input : item->slot->x[number];
-}
-
-static ag_status_t add(const item_t *item, ag_part_kind_t kind, uint32_t layer, ag_graph_t **graph,
-                       uint32_t sum)
-{
-    ag_part_t part = {kind, layer};
-    ag_graph_t *added = *graph;
-
-    *graph = NULL;
-    return ag_train_add(item->train, item->rank->rank, &part, added, sum);
-}
-
-static bool computes_again(const item_t *item)
-{
-    return item->train->build->plan->train.recompute;
-}
-
-/* What a layer's part keeps lies each time where it lay the first time.
- * @param pending  p has yet to be added to what the part reads. */
-static ag_status_t differentiate(const item_t *item, uint32_t number, bool pending,
-                                 ag_train_graphs_t *graphs)
-{
-    uint32_t x = x_of(item, number), before = pending ? x_of(item, number - 1) : x;
-    ag_part_t part = part_of(item, number);
-    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, true},
-                                        {(int32_t)before, (int32_t)item->dx, false},
-                                        {(int32_t)item->rank->partial, (int32_t)item->dx, true}};
-    ag_backward_opts_t opts = {.grads = grads, .n_grads = 3, .cut_buffer = (int32_t)item->rank->dn};
-    ag_train_keeper_t keeper = {item->train, item->rank};
-    ag_status_t status = ag_train_graphs_init(graphs);
-
-    ag_train_bind(&keeper, &opts);
-    item->rank->kept_buffer = item->slot->kept[number];
-    item->rank->kept_bytes = 0;
-    item->rank->pending = pending;
-    if (status == AG_OK) {
-        status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs->forward);
-    }
-    return status == AG_OK
-               ? ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second)
-               : status;
-}
-
-/* Is it the feed-forward part of a layer whose experts several ranks hold? */
-static bool find_spread(const item_t *item, uint32_t number, ag_train_spread_t *spread)
-{
-    ag_part_t part = part_of(item, number);
-
-    if (part.kind != AG_PART_FFN ||
-        !ag_train_is_spread(item->train, item->rank->rank, part.layer)) {
-        return false;
-    }
-    *spread = (ag_train_spread_t){.train = item->train,
-                                  .rank = item->rank,
-                                  .experts = &item->slot->experts[number / 2],
-                                  .layer = part.layer,
-                                  .before = x_of(item, number - 1),
-                                  .x = x_of(item, number),
-                                  .dx = item->dx,
-                                  .kept = item->slot->kept[number]};
-    return true;
-}
-
-static ag_status_t forward_part(const item_t *item, uint32_t number)
-{
-    ag_part_t part = part_of(item, number);
-    ag_train_spread_t spread;
-    uint32_t x = x_of(item, number), before = number > 0 ? x_of(item, number - 1) : x;
-    ag_train_graphs_t graphs = {0};
-    ag_status_t status;
-
-    if (find_spread(item, number, &spread)) {
-        return ag_train_spread_forward(&spread, !computes_again(item), true);
-    }
-    if (computes_again(item)) {
-        item->rank->pending = number > 0;
-        status = ag_expand_graph(&graphs.forward);
-        if (status == AG_OK) {
-            status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs.forward);
-        }
-    } else {
-        status = differentiate(item, number, number > 0, &graphs);
-    }
-    if (status == AG_OK) {
-        status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
-    }
-    ag_train_graphs_fini(item->train, &graphs);
-    return status;
-}
-
-/* A part once more, from what was kept of the layer: attention reads that itself, and nobody reads
- * what the feed-forward part makes. */
-static ag_status_t forward_again(const item_t *item, uint32_t number)
-{
-    ag_part_t part = part_of(item, number);
-    bool is_ffn = part.kind == AG_PART_FFN;
-    ag_train_graphs_t graphs = {0};
-    ag_train_spread_t spread;
-    ag_status_t status;
-
-    if (find_spread(item, number, &spread)) {
-        return ag_train_spread_forward(&spread, true, false);
-    }
-    status = differentiate(item, number, is_ffn, &graphs);
-    if (status == AG_OK && is_ffn) {
-        status = ag_graph_drop(graphs.forward, (int32_t)item->rank->partial);
-    }
-    if (status == AG_OK) {
-        status = add(item, part.kind, part.layer, &graphs.forward,
-                     is_ffn ? AG_NO_BUFFER : item->rank->partial);
-    }
-    ag_train_graphs_fini(item->train, &graphs);
-    return status;
-}
-
-static ag_status_t backward_part(const item_t *item, uint32_t number)
-{
-    ag_part_t part = part_of(item, number);
-    bool is_attn = part.kind == AG_PART_ATTN;
-    bool pending = number > 0 && (!is_attn || !computes_again(item));
-    ag_train_graphs_t graphs = {0};
-    ag_train_spread_t spread;
-    ag_status_t status;
-
-    if (find_spread(item, number, &spread)) {
-        return ag_train_spread_backward(&spread);
-    }
-    status = differentiate(item, number, pending, &graphs);
-    if (status == AG_OK) {
-        status = add(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer, &graphs.first,
-                     item->rank->dn);
-    }
-    if (status == AG_OK) {
-        status = add(item, is_attn ? AG_PART_ATTN_NORM_B : AG_PART_FFN_NORM_B, part.layer,
-                     &graphs.second, AG_NO_BUFFER);
-    }
-    ag_train_graphs_fini(item->train, &graphs);
-    return status;
-}
-
-/* @param number  of the layer's first part. */
-static ag_status_t backward_layer(const item_t *item, uint32_t number)
-{
-    ag_status_t status = AG_OK;
-
-    for (uint32_t i = 0; i < 2 && computes_again(item) && status == AG_OK; i++) {
-        status = forward_again(item, number + i);
-    }
-    for (uint32_t i = 2; i > 0 && status == AG_OK; i--) {
-        status = backward_part(item, number + i - 1);
-    }
-    return status;
-}
-
-/* A part that is no layer's. */
-static ag_status_t simple_part(const item_t *item, ag_part_kind_t kind, uint32_t x, uint32_t x_out,
-                               uint32_t sum)
-{
-    ag_part_t part = {kind, 0};
-    ag_train_graphs_t graphs = {0};
-    ag_status_t status = ag_expand_graph(&graphs.forward);
-
-    if (status == AG_OK) {
-        status = ag_train_emit(item->train, item->rank->rank, &part, x, x_out, graphs.forward);
-    }
-    if (status == AG_OK) {
-        status = add(item, kind, 0, &graphs.forward, sum);
-    }
-    ag_train_graphs_fini(item->train, &graphs);
-    return status;
-}
-
-/* Of the head and of the embedding table. */
-static ag_status_t end_backward(const item_t *item, ag_part_kind_t kind, uint32_t x,
-                                const ag_backward_grad_t *grads, uint32_t n_grads,
-                                int32_t cut_buffer)
-{
-    ag_backward_opts_t opts = {.grads = grads, .n_grads = n_grads, .cut_buffer = cut_buffer};
-    ag_train_keeper_t keeper = {item->train, item->rank};
-    bool is_head = kind == AG_PART_HEAD;
-    ag_part_t part = {kind, 0};
-    ag_train_graphs_t graphs = {0};
-    ag_status_t status = ag_train_graphs_init(&graphs);
-
-    ag_train_bind(&keeper, &opts);
-    if (status == AG_OK) {
-        status = ag_train_emit(item->train, item->rank->rank, &part, x, x, graphs.forward);
-    }
-    if (status == AG_OK) {
-        status = ag_graph_backward(graphs.forward, &opts, graphs.first, graphs.second);
-    }
-    if (status == AG_OK) {
-        status = add(item, is_head ? AG_PART_HEAD_B : AG_PART_EMBED_B, 0, &graphs.first,
-                     is_head ? item->rank->dhead : AG_NO_BUFFER);
-    }
-    if (status == AG_OK && is_head) {
-        status = add(item, AG_PART_HEAD_NORM_B, 0, &graphs.second, AG_NO_BUFFER);
-    }
-    ag_train_graphs_fini(item->train, &graphs);
-    return status;
-}
-
-static ag_status_t head_parts(const item_t *item)
-{
-    const ag_train_rank_t *rank = item->rank;
-    uint32_t x = item->slot->output;
-    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, false},
-                                        {(int32_t)rank->logits, (int32_t)rank->logits, true}};
-    ag_status_t status = simple_part(item, AG_PART_HEAD, x, x, rank->statistics);
-
-    if (status == AG_OK) {
-        status = simple_part(item, AG_PART_LOSS, x, x, AG_NO_BUFFER);
-    }
-    return status == AG_OK ? end_backward(item, AG_PART_HEAD, x, grads, 2, (int32_t)rank->dhead)
-                           : status;
-}
-
-static ag_status_t embed_backward(const item_t *item)
-{
-    const ag_backward_grad_t grad = {(int32_t)item->slot->input, (int32_t)item->dx, true};
-
-    return end_backward(item, AG_PART_EMBED, item->slot->input, &grad, 1, AG_INTERNAL);
-}
-
 /* This rank's messages from one chunk to the next, or back, of the same replica. */
-static ag_status_t exchange(const item_t *item, uint32_t from_chunk, uint32_t to_chunk,
+static ag_status_t exchange(const ag_train_item_t *item, uint32_t from_chunk, uint32_t to_chunk,
                             ag_op_kind_t kind, uint32_t buffer)
 {
     const ag_train_t *train = item->train;
@@ -318,7 +48,7 @@ static ag_status_t exchange(const item_t *item, uint32_t from_chunk, uint32_t to
     return status;
 }
 
-static ag_status_t forward_item(item_t *item)
+static ag_status_t forward_item(ag_train_item_t *item)
 {
     ag_train_chunk_t *chunk = item->chunk;
     ag_status_t status = ag_train_take_slot(item->train, item->rank->rank, chunk,
@@ -331,15 +61,16 @@ static ag_status_t forward_item(item_t *item)
         item->slot->output = chunk->out[chunk->n_inputs % 2];
     }
     status = chunk->first
-                 ? simple_part(item, AG_PART_EMBED, item->slot->input, item->slot->input,
-                               item->slot->input)
+                 ? ag_train_simple_part(item, AG_PART_EMBED, item->slot->input, item->slot->input,
+                                        item->slot->input)
                  : exchange(item, chunk->number - 1u, chunk->number, AG_OP_RECV, item->slot->input);
-    for (uint32_t i = 0; i < n_parts(item) && status == AG_OK; i++) {
-        status = forward_part(item, i);
+    for (uint32_t i = 0; i < ag_train_n_parts(item) && status == AG_OK; i++) {
+        status = ag_train_forward_part(item, i);
     }
     if (status == AG_OK) {
-        status = simple_part(item, AG_PART_ADD, x_of(item, n_parts(item) - 1), item->slot->output,
-                             AG_NO_BUFFER);
+        status =
+            ag_train_simple_part(item, AG_PART_ADD, ag_train_x_of(item, ag_train_n_parts(item) - 1),
+                                 item->slot->output, AG_NO_BUFFER);
     }
     return status == AG_OK && !chunk->last
                ? exchange(item, chunk->number, chunk->number + 1u, AG_OP_SEND, item->slot->output)
@@ -357,21 +88,21 @@ static ag_train_slot_t *slot_of(const ag_train_chunk_t *chunk, uint16_t micro_ba
     return &slots[i];
 }
 
-static ag_status_t backward_item(item_t *item)
+static ag_status_t backward_item(ag_train_item_t *item)
 {
     ag_train_chunk_t *chunk = item->chunk;
     ag_status_t status;
 
     item->slot = slot_of(chunk, item->train->micro_batch);
     item->dx = chunk->dx[chunk->n_outputs++ % 2];
-    status = chunk->last ? head_parts(item)
+    status = chunk->last ? ag_train_head_parts(item)
                          : exchange(item, chunk->number + 1u, chunk->number, AG_OP_RECV, item->dx);
-    for (uint32_t i = n_parts(item); i > 0 && status == AG_OK; i -= 2) {
-        status = backward_layer(item, i - 2);
+    for (uint32_t i = ag_train_n_parts(item); i > 0 && status == AG_OK; i -= 2) {
+        status = ag_train_backward_layer(item, i - 2);
     }
     if (status == AG_OK) {
         status = chunk->first
-                     ? embed_backward(item)
+                     ? ag_train_embed_backward(item)
                      : exchange(item, chunk->number, chunk->number - 1u, AG_OP_SEND, item->dx);
     }
     item->slot->is_taken = false;
@@ -398,7 +129,7 @@ static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedu
     const ag_plan_t *plan = train->build->plan;
     ag_place_t place = train->build->ranks[rank].place;
     const ag_array_t *items = &schedule->stages[place.stage];
-    item_t item = {.train = train, .rank = &train->ranks[rank]};
+    ag_train_item_t item = {.train = train, .rank = &train->ranks[rank]};
     ag_status_t status = ag_train_add_zero(train, rank);
 
     for (uint32_t i = 0; i < item.rank->n_chunks; i++) {

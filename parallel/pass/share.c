@@ -87,18 +87,6 @@ static ag_status_t find_pieces(share_t *share)
     return status;
 }
 
-static bool is_member(const ag_program_t *program, uint32_t group, uint32_t rank)
-{
-    const ag_program_group_t *of = &AG_ITEMS(&program->groups, ag_program_group_t)[group];
-
-    for (uint32_t i = 0; i < of->n_ranks; i++) {
-        if (of->ranks[i] == rank) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The weight of a rank that a piece is of. */
 static const ag_holding_t *find_own(const share_t *share, const piece_t *piece, uint32_t rank)
 {
@@ -167,7 +155,7 @@ static ag_status_t make_buffers(const share_t *share, uint32_t rank, ag_array_t 
                                                   : (piece->of.end - piece->of.begin) *
                                                         piece->of.across * sizeof(float);
         }
-        if (buffer.bytes == 0 || !is_member(program, group, rank)) {
+        if (buffer.bytes == 0 || !ag_program_is_member(program, group, rank)) {
             continue;
         }
         snprintf(name, sizeof(name), "shared%u", group);

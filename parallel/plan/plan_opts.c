@@ -5,22 +5,16 @@
 
 #include "parallel/plan/plan_priv.h"
 
-/* A list of lists of numbers: "5,4;1". */
-typedef struct number_lists {
-    ag_array_t numbers; /* uint32_t */
-    ag_array_t ends;    /* size_t: where each list ends in numbers */
-} number_lists_t;
-
 /* The options as lists; those not given have none. */
 typedef struct parsed {
-    number_lists_t tp, tensor_split, pipeline_split, ep, expert_split;
+    ag_number_lists_t tp, tensor_split, pipeline_split, ep, expert_split;
     uint32_t n_stages;
 } parsed_t;
 
 static void fini_parsed(parsed_t *parsed)
 {
-    number_lists_t *const lists[] = {&parsed->tp, &parsed->tensor_split, &parsed->pipeline_split,
-                                     &parsed->ep, &parsed->expert_split};
+    ag_number_lists_t *const lists[] = {&parsed->tp, &parsed->tensor_split, &parsed->pipeline_split,
+                                        &parsed->ep, &parsed->expert_split};
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
         ag_array_fini(&lists[i]->numbers);
@@ -28,119 +22,24 @@ static void fini_parsed(parsed_t *parsed)
     }
 }
 
-/* Options are quoted in errors, which are one line. */
-static ag_status_t check_printable(const char *option, const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (iscntrl((unsigned char)*text)) {
-            return ag_fail(AG_ERR_INVALID, "%s has a control character in it", option);
-        }
-    }
-    return AG_OK;
-}
-
-static ag_status_t parse_number(const char *option, const char *text, const char **at_p,
-                                uint32_t *number_p)
-{
-    const char *at = *at_p;
-    uint32_t number = 0;
-
-    if (!isdigit((unsigned char)*at)) {
-        return *at == '\0'
-                   ? ag_fail(AG_ERR_INVALID, "%s \"%s\" ends where a whole number should stand",
-                             option, text)
-                   : ag_fail(AG_ERR_INVALID, "%s \"%s\": \"%s\" should begin with a whole number",
-                             option, text, at);
-    }
-    for (; isdigit((unsigned char)*at); at++) {
-        number = number * 10 + (uint32_t)(*at - '0');
-        if (number > AG_MAX_SHARE) {
-            return ag_fail(AG_ERR_INVALID, "%s \"%s\": a number is too large: give at most %d",
-                           option, text, AG_MAX_SHARE);
-        }
-    }
-    *at_p = at;
-    *number_p = number;
-    return AG_OK;
-}
-
-/* @param separators  which of ',' and ';' have a meaning in this option. */
-static ag_status_t parse_lists(const char *option, const char *text, const char *separators,
-                               number_lists_t *lists)
-{
-    const char *at = text;
-    ag_status_t status;
-
-    if (text == NULL) {
-        return AG_OK;
-    }
-    *lists = (number_lists_t){.numbers = AG_ARRAY(uint32_t), .ends = AG_ARRAY(size_t)};
-    status = check_printable(option, text);
-    while (status == AG_OK) {
-        uint32_t number;
-
-        status = parse_number(option, text, &at, &number);
-        if (status == AG_OK) {
-            status = ag_array_append(&lists->numbers, &number, 1);
-        }
-        if (status == AG_OK && *at != '\0' && strchr(separators, *at) == NULL) {
-            status = ag_fail(AG_ERR_INVALID, "%s \"%s\": \"%s\" is not understood%s", option, text,
-                             at, *at == ';' ? ": separate by ','" : "");
-        }
-        if (status == AG_OK && *at != ',') {
-            status = ag_array_append(&lists->ends, &lists->numbers.n_items, 1);
-        }
-        if (*at == '\0') {
-            break;
-        }
-        at++;
-    }
-    return status;
-}
-
-ag_status_t ag_plan_parse_numbers(const char *option, const char *text, uint32_t most,
-                                  uint32_t *numbers, uint32_t *n_p)
-{
-    number_lists_t lists = {.numbers = AG_ARRAY(uint32_t), .ends = AG_ARRAY(size_t)};
-    ag_status_t status = parse_lists(option, text, ",", &lists);
-    size_t n = lists.numbers.n_items;
-
-    if (status == AG_OK && n > most) {
-        status = ag_fail(AG_ERR_INVALID, "%s \"%s\" has more than %u numbers", option, text, most);
-    }
-    if (status == AG_OK) {
-        memcpy(numbers, lists.numbers.items, n * sizeof(*numbers));
-        *n_p = (uint32_t)n;
-    }
-    ag_array_fini(&lists.numbers);
-    ag_array_fini(&lists.ends);
-    return status;
-}
-
 static ag_status_t parse_options(const ag_plan_opts_t *opts, parsed_t *parsed)
 {
-    ag_status_t status = parse_lists("--tp", opts->tp, ",", &parsed->tp);
+    ag_status_t status = ag_plan_parse_lists("--tp", opts->tp, ",", &parsed->tp);
 
     if (status == AG_OK) {
-        status = parse_lists("--tensor-split", opts->tensor_split, ",;", &parsed->tensor_split);
+        status =
+            ag_plan_parse_lists("--tensor-split", opts->tensor_split, ",;", &parsed->tensor_split);
     }
     if (status == AG_OK) {
-        status = parse_lists("--ep", opts->ep, ",", &parsed->ep);
+        status = ag_plan_parse_lists("--ep", opts->ep, ",", &parsed->ep);
     }
     if (status == AG_OK) {
-        status = parse_lists("--expert-split", opts->expert_split, ",;", &parsed->expert_split);
+        status =
+            ag_plan_parse_lists("--expert-split", opts->expert_split, ",;", &parsed->expert_split);
     }
-    return status == AG_OK
-               ? parse_lists("--pipeline-split", opts->pipeline_split, ",", &parsed->pipeline_split)
-               : status;
-}
-
-static const uint32_t *list_at(const number_lists_t *lists, size_t i, size_t *n_p)
-{
-    size_t begin = i > 0 ? AG_ITEMS(&lists->ends, size_t)[i - 1] : 0;
-
-    *n_p = AG_ITEMS(&lists->ends, size_t)[i] - begin;
-    return AG_ITEMS(&lists->numbers, uint32_t) + begin;
+    return status == AG_OK ? ag_plan_parse_lists("--pipeline-split", opts->pipeline_split, ",",
+                                                 &parsed->pipeline_split)
+                           : status;
 }
 
 /* Runs of layers that a stage has. */
@@ -225,10 +124,10 @@ static ag_status_t check_split_fits(const ag_plan_opts_t *opts, const parsed_t *
 static ag_status_t stage_degree(const ag_plan_opts_t *opts, const parsed_t *parsed, uint32_t stage,
                                 uint32_t *degree_p, const uint32_t **shares_p)
 {
-    const number_lists_t *tp = &parsed->tp, *split = &parsed->tensor_split;
+    const ag_number_lists_t *tp = &parsed->tp, *split = &parsed->tensor_split;
     size_t n_tp = tp->numbers.n_items, n_lists = split->ends.n_items, n_shares = 0;
     const uint32_t *shares =
-        n_lists > 0 ? list_at(split, n_lists > 1 ? stage : 0, &n_shares) : NULL;
+        n_lists > 0 ? ag_plan_list_at(split, n_lists > 1 ? stage : 0, &n_shares) : NULL;
     size_t degree = n_tp > 0       ? AG_ITEMS(&tp->numbers, uint32_t)[n_tp > 1 ? stage : 0]
                     : n_shares > 0 ? n_shares
                                    : 1;
@@ -280,7 +179,8 @@ static ag_status_t expert_degree(const ag_plan_model_t *model, const ag_plan_opt
     const ag_array_t *ep = &parsed->ep.numbers;
     size_t n_lists = parsed->expert_split.ends.n_items, n_counts = 0;
     const uint32_t *counts =
-        n_lists > 0 ? list_at(&parsed->expert_split, n_lists > 1 ? stage : 0, &n_counts) : NULL;
+        n_lists > 0 ? ag_plan_list_at(&parsed->expert_split, n_lists > 1 ? stage : 0, &n_counts)
+                    : NULL;
     size_t degree = ep->n_items > 0 ? AG_ITEMS(ep, uint32_t)[ep->n_items > 1 ? stage : 0]
                     : n_counts > 0  ? n_counts
                                     : tp;
@@ -343,7 +243,7 @@ static ag_status_t fill_replica(const ag_plan_opts_t *opts, const uint32_t *shar
 /* Replicas of each stage; where nothing else says how many ranks there are, experts do. */
 static uint32_t count_replicas(const ag_plan_opts_t *opts, const parsed_t *parsed)
 {
-    const number_lists_t *splits = &parsed->expert_split;
+    const ag_number_lists_t *splits = &parsed->expert_split;
     uint32_t most = 1;
 
     if (opts->dp > 0 || opts->sequence_tokens == 0 || opts->tp != NULL ||
@@ -358,7 +258,7 @@ static uint32_t count_replicas(const ag_plan_opts_t *opts, const parsed_t *parse
     for (size_t i = 0; i < splits->ends.n_items && opts->ep == NULL; i++) {
         size_t n;
 
-        list_at(splits, i, &n);
+        ag_plan_list_at(splits, i, &n);
         most = n > most ? (uint32_t)n : most;
     }
     return most;
@@ -468,7 +368,7 @@ static ag_status_t fill_budgets(const ag_plan_opts_t *opts, ag_plan_t *plan)
 {
     uint32_t n_ranks = ag_plan_ranks(plan), n = 0;
     const char *at = opts->max_memory;
-    ag_status_t status = at != NULL ? check_printable("--max-memory", at) : AG_OK;
+    ag_status_t status = at != NULL ? ag_plan_check_printable("--max-memory", at) : AG_OK;
 
     if (status != AG_OK || at == NULL) {
         return status;
@@ -540,7 +440,7 @@ static ag_status_t fill_overlap(const ag_plan_opts_t *opts, ag_plan_t *plan)
 {
     const char *text = opts->overlap_tokens, *at = text;
     uint32_t n = 128, degree = 1;
-    ag_status_t status = text == NULL ? AG_OK : check_printable("--overlap-tokens", text);
+    ag_status_t status = text == NULL ? AG_OK : ag_plan_check_printable("--overlap-tokens", text);
 
     for (uint32_t s = 0; s < plan->n_stages; s++) {
         uint32_t tp = plan->stages[s].replicas[0].tensor_ranks;
@@ -548,7 +448,7 @@ static ag_status_t fill_overlap(const ag_plan_opts_t *opts, ag_plan_t *plan)
         degree = tp > degree ? tp : degree;
     }
     if (status == AG_OK && text != NULL) {
-        status = parse_number("--overlap-tokens", text, &at, &n);
+        status = ag_plan_parse_number("--overlap-tokens", text, &at, &n);
     }
     if (status == AG_OK && text != NULL && *at != '\0') {
         status =

@@ -25,6 +25,26 @@ ag_status_t ag_stage_set_layers(ag_stage_t *stage, uint32_t chunk, uint32_t n, a
 /** Storage for n replicas instead of those without ranks that a stage has. */
 ag_status_t ag_stage_resize(ag_stage_t *stage, uint32_t n_replicas);
 
+/* A list of lists of numbers: "5,4;1". */
+typedef struct ag_number_lists {
+    ag_array_t numbers; /* uint32_t */
+    ag_array_t ends;    /* size_t: where each list ends in numbers */
+} ag_number_lists_t;
+
+/** A whole number, *at_p moves behind it. @param text  all of the option's, for errors. */
+ag_status_t ag_plan_parse_number(const char *option, const char *text, const char **at_p,
+                                 uint32_t *number_p);
+
+/** @param separators  which of ',' and ';' have a meaning in this option. */
+ag_status_t ag_plan_parse_lists(const char *option, const char *text, const char *separators,
+                                ag_number_lists_t *lists);
+
+/** The i-th list. @param n_p  out: its length. */
+const uint32_t *ag_plan_list_at(const ag_number_lists_t *lists, size_t i, size_t *n_p);
+
+/** Refuse control characters: options are quoted in errors, which are one line. */
+ag_status_t ag_plan_check_printable(const char *option, const char *text);
+
 /** A list of whole numbers, "5,3". @param n_p  out: how many; more than `most` are refused. */
 ag_status_t ag_plan_parse_numbers(const char *option, const char *text, uint32_t most,
                                   uint32_t *numbers, uint32_t *n_p);

@@ -144,16 +144,6 @@ static bool are_shares_sound(const ag_program_t *program, const ag_op_t *op)
            op->counter == AG_SIZE_ONE && op->unit_bytes == n * sizeof(float);
 }
 
-static bool is_member(const ag_program_group_t *group, uint32_t rank)
-{
-    for (uint32_t i = 0; i < group->n_ranks; i++) {
-        if (group->ranks[i] == rank) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op)
 {
     const ag_rank_program_t *rank = &program->ranks[r];
@@ -180,7 +170,7 @@ static ag_status_t check_op(const ag_program_t *program, uint32_t r, uint32_t op
         const ag_program_group_t *group =
             &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
 
-        if (o->channel != group->channel || !is_member(group, r)) {
+        if (o->channel != group->channel || !ag_program_is_member(program, o->subject, r)) {
             return ag_check_fail_at(program, r, op, "the group's channel is another, or its ranks");
         }
     }

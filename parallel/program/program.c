@@ -259,6 +259,18 @@ ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint3
     return status;
 }
 
+bool ag_program_is_member(const ag_program_t *program, uint32_t group, uint32_t rank)
+{
+    const ag_program_group_t *of = &AG_ITEMS(&program->groups, ag_program_group_t)[group];
+
+    for (uint32_t i = 0; i < of->n_ranks; i++) {
+        if (of->ranks[i] == rank) {
+            return true;
+        }
+    }
+    return false;
+}
+
 ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, uint32_t n_ranks,
                                  uint16_t *shares_p)
 {

@@ -255,6 +255,9 @@ ag_status_t ag_program_add_op(ag_program_t *program, uint32_t rank, const ag_op_
 ag_status_t ag_program_group(ag_program_t *program, const uint32_t *ranks, uint32_t n_ranks,
                              uint32_t *group_p);
 
+/** Is a rank in a group? */
+bool ag_program_is_member(const ag_program_t *program, uint32_t group, uint32_t rank);
+
 /** These shares of a group's ranks, added on first asking. @param shares_p  out: for ag_op_t. */
 ag_status_t ag_program_share_out(ag_program_t *program, const uint64_t *floats, uint32_t n_ranks,
                                  uint16_t *shares_p);

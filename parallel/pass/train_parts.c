@@ -1,0 +1,267 @@
+/* Parts of the model in a training program: forward, again, and their gradients. */
+#include <stdlib.h>
+
+#include "parallel/pass/expand_priv.h"
+
+void ag_train_graphs_fini(const ag_train_t *train, ag_train_graphs_t *graphs)
+{
+    ag_graph_t *all[] = {graphs->forward, graphs->first, graphs->second};
+
+    for (int i = 0; i < 3; i++) {
+        if (all[i] != NULL) {
+            train->program->free_inside(all[i]);
+        }
+    }
+}
+
+ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs)
+{
+    ag_status_t status = ag_expand_graph(&graphs->forward);
+
+    if (status == AG_OK) {
+        status = ag_expand_graph(&graphs->first);
+    }
+    return status == AG_OK ? ag_expand_graph(&graphs->second) : status;
+}
+
+uint32_t ag_train_n_parts(const ag_train_item_t *item)
+{
+    return 2 * (item->chunk->layers.end - item->chunk->layers.begin);
+}
+
+/* Of a chunk's parts, attention and feed-forward part of each layer in turn. */
+static ag_part_t part_of(const ag_train_item_t *item, uint32_t number)
+{
+    return (ag_part_t){number % 2 == 0 ? AG_PART_ATTN : AG_PART_FFN,
+                       item->chunk->layers.begin + number / 2};
+}
+
+/* What a part's norm reads: the residual stream, with p added where there is any. */
+uint32_t ag_train_x_of(const ag_train_item_t *item, uint32_t number)
+{
+    return number == 0 ? item->slot->input : item->slot->x[number];
+}
+
+static ag_status_t add(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t layer,
+                       ag_graph_t **graph, uint32_t sum)
+{
+    ag_part_t part = {kind, layer};
+    ag_graph_t *added = *graph;
+
+    *graph = NULL;
+    return ag_train_add(item->train, item->rank->rank, &part, added, sum);
+}
+
+static bool computes_again(const ag_train_item_t *item)
+{
+    return item->train->build->plan->train.recompute;
+}
+
+/* What a layer's part keeps lies each time where it lay the first time.
+ * @param pending  p has yet to be added to what the part reads. */
+static ag_status_t differentiate(const ag_train_item_t *item, uint32_t number, bool pending,
+                                 ag_train_graphs_t *graphs)
+{
+    uint32_t x = ag_train_x_of(item, number),
+             before = pending ? ag_train_x_of(item, number - 1) : x;
+    ag_part_t part = part_of(item, number);
+    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, true},
+                                        {(int32_t)before, (int32_t)item->dx, false},
+                                        {(int32_t)item->rank->partial, (int32_t)item->dx, true}};
+    ag_backward_opts_t opts = {.grads = grads, .n_grads = 3, .cut_buffer = (int32_t)item->rank->dn};
+    ag_train_keeper_t keeper = {item->train, item->rank};
+    ag_status_t status = ag_train_graphs_init(graphs);
+
+    ag_train_bind(&keeper, &opts);
+    item->rank->kept_buffer = item->slot->kept[number];
+    item->rank->kept_bytes = 0;
+    item->rank->pending = pending;
+    if (status == AG_OK) {
+        status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs->forward);
+    }
+    return status == AG_OK
+               ? ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second)
+               : status;
+}
+
+/* Is it the feed-forward part of a layer whose experts several ranks hold? */
+static bool find_spread(const ag_train_item_t *item, uint32_t number, ag_train_spread_t *spread)
+{
+    ag_part_t part = part_of(item, number);
+
+    if (part.kind != AG_PART_FFN ||
+        !ag_train_is_spread(item->train, item->rank->rank, part.layer)) {
+        return false;
+    }
+    *spread = (ag_train_spread_t){.train = item->train,
+                                  .rank = item->rank,
+                                  .experts = &item->slot->experts[number / 2],
+                                  .layer = part.layer,
+                                  .before = ag_train_x_of(item, number - 1),
+                                  .x = ag_train_x_of(item, number),
+                                  .dx = item->dx,
+                                  .kept = item->slot->kept[number]};
+    return true;
+}
+
+ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number)
+{
+    ag_part_t part = part_of(item, number);
+    ag_train_spread_t spread;
+    uint32_t x = ag_train_x_of(item, number),
+             before = number > 0 ? ag_train_x_of(item, number - 1) : x;
+    ag_train_graphs_t graphs = {0};
+    ag_status_t status;
+
+    if (find_spread(item, number, &spread)) {
+        return ag_train_spread_forward(&spread, !computes_again(item), true);
+    }
+    if (computes_again(item)) {
+        item->rank->pending = number > 0;
+        status = ag_expand_graph(&graphs.forward);
+        if (status == AG_OK) {
+            status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs.forward);
+        }
+    } else {
+        status = differentiate(item, number, number > 0, &graphs);
+    }
+    if (status == AG_OK) {
+        status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+/* A part once more, from what was kept of the layer: attention reads that itself, and nobody reads
+ * what the feed-forward part makes. */
+static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
+{
+    ag_part_t part = part_of(item, number);
+    bool is_ffn = part.kind == AG_PART_FFN;
+    ag_train_graphs_t graphs = {0};
+    ag_train_spread_t spread;
+    ag_status_t status;
+
+    if (find_spread(item, number, &spread)) {
+        return ag_train_spread_forward(&spread, true, false);
+    }
+    status = differentiate(item, number, is_ffn, &graphs);
+    if (status == AG_OK && is_ffn) {
+        status = ag_graph_drop(graphs.forward, (int32_t)item->rank->partial);
+    }
+    if (status == AG_OK) {
+        status = add(item, part.kind, part.layer, &graphs.forward,
+                     is_ffn ? AG_NO_BUFFER : item->rank->partial);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+static ag_status_t backward_part(const ag_train_item_t *item, uint32_t number)
+{
+    ag_part_t part = part_of(item, number);
+    bool is_attn = part.kind == AG_PART_ATTN;
+    bool pending = number > 0 && (!is_attn || !computes_again(item));
+    ag_train_graphs_t graphs = {0};
+    ag_train_spread_t spread;
+    ag_status_t status;
+
+    if (find_spread(item, number, &spread)) {
+        return ag_train_spread_backward(&spread);
+    }
+    status = differentiate(item, number, pending, &graphs);
+    if (status == AG_OK) {
+        status = add(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer, &graphs.first,
+                     item->rank->dn);
+    }
+    if (status == AG_OK) {
+        status = add(item, is_attn ? AG_PART_ATTN_NORM_B : AG_PART_FFN_NORM_B, part.layer,
+                     &graphs.second, AG_NO_BUFFER);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+/* @param number  of the layer's first part. */
+ag_status_t ag_train_backward_layer(const ag_train_item_t *item, uint32_t number)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < 2 && computes_again(item) && status == AG_OK; i++) {
+        status = forward_again(item, number + i);
+    }
+    for (uint32_t i = 2; i > 0 && status == AG_OK; i--) {
+        status = backward_part(item, number + i - 1);
+    }
+    return status;
+}
+
+/* A part that is no layer's. */
+ag_status_t ag_train_simple_part(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t x,
+                                 uint32_t x_out, uint32_t sum)
+{
+    ag_part_t part = {kind, 0};
+    ag_train_graphs_t graphs = {0};
+    ag_status_t status = ag_expand_graph(&graphs.forward);
+
+    if (status == AG_OK) {
+        status = ag_train_emit(item->train, item->rank->rank, &part, x, x_out, graphs.forward);
+    }
+    if (status == AG_OK) {
+        status = add(item, kind, 0, &graphs.forward, sum);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+/* Of the head and of the embedding table. */
+static ag_status_t end_backward(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t x,
+                                const ag_backward_grad_t *grads, uint32_t n_grads,
+                                int32_t cut_buffer)
+{
+    ag_backward_opts_t opts = {.grads = grads, .n_grads = n_grads, .cut_buffer = cut_buffer};
+    ag_train_keeper_t keeper = {item->train, item->rank};
+    bool is_head = kind == AG_PART_HEAD;
+    ag_part_t part = {kind, 0};
+    ag_train_graphs_t graphs = {0};
+    ag_status_t status = ag_train_graphs_init(&graphs);
+
+    ag_train_bind(&keeper, &opts);
+    if (status == AG_OK) {
+        status = ag_train_emit(item->train, item->rank->rank, &part, x, x, graphs.forward);
+    }
+    if (status == AG_OK) {
+        status = ag_graph_backward(graphs.forward, &opts, graphs.first, graphs.second);
+    }
+    if (status == AG_OK) {
+        status = add(item, is_head ? AG_PART_HEAD_B : AG_PART_EMBED_B, 0, &graphs.first,
+                     is_head ? item->rank->dhead : AG_NO_BUFFER);
+    }
+    if (status == AG_OK && is_head) {
+        status = add(item, AG_PART_HEAD_NORM_B, 0, &graphs.second, AG_NO_BUFFER);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+ag_status_t ag_train_head_parts(const ag_train_item_t *item)
+{
+    const ag_train_rank_t *rank = item->rank;
+    uint32_t x = item->slot->output;
+    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, false},
+                                        {(int32_t)rank->logits, (int32_t)rank->logits, true}};
+    ag_status_t status = ag_train_simple_part(item, AG_PART_HEAD, x, x, rank->statistics);
+
+    if (status == AG_OK) {
+        status = ag_train_simple_part(item, AG_PART_LOSS, x, x, AG_NO_BUFFER);
+    }
+    return status == AG_OK ? end_backward(item, AG_PART_HEAD, x, grads, 2, (int32_t)rank->dhead)
+                           : status;
+}
+
+ag_status_t ag_train_embed_backward(const ag_train_item_t *item)
+{
+    const ag_backward_grad_t grad = {(int32_t)item->slot->input, (int32_t)item->dx, true};
+
+    return end_backward(item, AG_PART_EMBED, item->slot->input, &grad, 1, AG_INTERNAL);
+}
