@@ -45,10 +45,20 @@ static ag_status_t open_files(ag_training_t *training)
     const ag_options_t *options = training->session->options;
     ag_status_t status = find_seq_length(training);
 
-    if (status == AG_OK && options->output != NULL && !options->dry_run) {
+    if (status == AG_OK && options->output != NULL && !options->dry_run &&
+        !options->train.verify_plan) {
         status = ag_train_output_check(options, &training->output);
     }
-    return status == AG_OK ? ag_training_open_data(training) : status;
+    if (status == AG_OK) {
+        status = ag_training_open_data(training);
+    }
+    if (status == AG_OK && options->train.verify_plan) {
+        ag_input_bytes_t *input = &training->session->input;
+
+        ag_input_count(
+            input, input->held_bytes + ag_train_verify_bytes(training->session->model->spec), 0);
+    }
+    return status;
 }
 
 static ag_status_t refuse_missing(const ag_options_t *options)
@@ -390,6 +400,10 @@ ag_status_t ag_command_train(ag_session_t *session)
     if (status == AG_OK && session->options->dry_run) {
         status = root ? ag_training_show_sample(&training) : AG_OK;
         status = status == AG_OK && root ? ag_print_plan(session) : status;
+    } else if (status == AG_OK && session->options->train.verify_plan) {
+        training.opts.position = root ? ag_dataset_start(training.data) : training.opts.position;
+        fill_opts(&training);
+        status = ag_train_verify(&training);
     } else if (status == AG_OK) {
         status = ag_session_load(session);
         if (status == AG_OK) {

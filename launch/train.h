@@ -54,6 +54,13 @@ ag_status_t ag_train_output_eval(ag_train_output_t *output, uint64_t step, doubl
                                  uint64_t n_targets);
 ag_status_t ag_train_output_close(ag_train_output_t *output);
 
+/** Memory that rank 0 takes for the comparison. */
+uint64_t ag_train_verify_bytes(const ag_spec_t *spec);
+
+/** Compare a step by the plan with one by one rank. @return AG_OK; AG_ERR_FORMAT: they differ by
+ * more than rounding; as a run. */
+ag_status_t ag_train_verify(ag_training_t *training);
+
 /**
  * Operations that a model's mathematics takes to train on so much: 6 for each element of a matrix
  * and token that meets it (the head's with targets alone, an expert's share), of attention what is

@@ -134,6 +134,20 @@ def resume():
         expect(b"nothing was left" in done.stderr, "what is done is not done again")
 
 
+def verify_plan():
+    """One step by a plan and by one rank: loss and gradients are the same but for rounding."""
+    with tempfile.TemporaryDirectory() as folder:
+        args = options(os.path.join(folder, "out"))[:-4] + ["--verify-plan"]
+        for ranks, split in ((1, []), (2, ["--dp", "2", "--zero-stage", "1"]), (2, ["--pp", "2"])):
+            told = json.loads(run(args + split + ["--json"], ranks).stdout)
+            print(f"{split}: {told}")
+            expect(told["tensors"] == len(read_safetensors(os.path.join(TINY, "grads.safetensors"))), "all tensors")
+            expect(abs(told["loss"] - golden()["train_losses"][0]) < 1e-4, "the first step's loss")
+            expect(told["loss_difference"] <= 1e-6 and told["gradient_difference"] <= 1e-5, f"{split}: {told}")
+            expect(ranks > 1 or told["gradient_difference"] == 0, "the same twice")
+        expect(not os.path.exists(os.path.join(folder, "out")), "nothing is written")
+
+
 def data():
     """Texts and samples are learned; an evaluation changes nothing; a sample is shown with its mask."""
     texts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "data")
@@ -240,4 +254,4 @@ def interrupted():
 
 
 if __name__ == "__main__":
-    main({f.__name__: f for f in (curve, same_bits, layouts, experts, resume, data, errors, interrupted)})
+    main({f.__name__: f for f in (curve, same_bits, layouts, experts, resume, verify_plan, data, errors, interrupted)})
