@@ -363,7 +363,7 @@ static ag_status_t read_piece(ag_checkpoint_t *checkpoint, size_t index)
     if (ag_xxh64(checkpoint->buffer, n_bytes) != piece->sum) {
         return ag_fail(AG_ERR_FORMAT,
                        "%s/%s is damaged in bytes %llu to %llu (tensor %s): their checksum is "
-                       "another",
+                       "another; remove the folder to go on from the checkpoint before it",
                        checkpoint->folder, file, (unsigned long long)piece->offset_bytes,
                        (unsigned long long)(piece->offset_bytes + n_bytes - 1), tensor);
     }
