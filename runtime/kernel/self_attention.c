@@ -155,7 +155,8 @@ void ag_self_for_tiles(const ag_self_work_t *work, bool last_is_costly, bool by_
             }
             place_tile(step, s, last_is_costly ? cost : n - 1 - cost, &tile);
             while (next_heads(work, by_kv_head, &kv_head, &tile)) {
-                if (is_mine(work->context->worker, number++)) {
+                if (s * work->attention->n_kv_heads + tile.kv_head >= work->n_whole &&
+                    is_mine(work->context->worker, number++)) {
                     fn(work, &tile, arg);
                 }
             }

@@ -9,7 +9,7 @@
  *         for each 64 keys up to its last row: these products
  *
  * A thread takes sequences and KV heads, 10 * head_dim operations for each pair of row and key;
- * dk and dv are added to where they go. Where those cannot be shared out evenly, it takes tiles of
+ * dk and dv are added to where they go. Of those that cannot be shared out evenly it takes tiles of
  * queries and sums up dq, then tiles of keys and sums up dk and dv: 14 * head_dim operations, the
  * same products added in the same order, so that the bits do not depend on it.
  */
@@ -236,45 +236,87 @@ static uint64_t cost_of(const ag_step_t *step, uint64_t sequence)
     return n * n;
 }
 
-/* Whether sequences and KV heads share out so evenly that the slowest thread has less to do than by
- * tiles, which take 7 products where these take 5. */
-static bool is_even(const ag_self_work_t *work, uint64_t all)
+/* The first n sequences and KV heads together. */
+static uint64_t cost_of_first(const ag_self_work_t *work, uint64_t n)
 {
-    const ag_step_t *step = work->context->step;
-    uint64_t n_threads = work->context->worker->n_threads, before = 0, load = 0, most = 0, last = 0;
+    uint64_t n_kv_heads = work->attention->n_kv_heads, cost = 0;
 
-    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
-        uint64_t cost = cost_of(step, s);
-
-        for (uint32_t h = 0; h < work->attention->n_kv_heads && cost > 0; h++) {
-            uint64_t thread = (before + cost / 2) * n_threads / all;
-
-            load = thread == last ? load + cost : cost;
-            most = load > most ? load : most;
-            last = thread;
-            before += cost;
-        }
+    for (uint64_t s = 0; s < n / n_kv_heads; s++) {
+        cost += cost_of(work->context->step, s) * n_kv_heads;
     }
-    return most * n_threads * 5 <= all * 7;
+    return n % n_kv_heads == 0
+               ? cost
+               : cost + cost_of(work->context->step, n / n_kv_heads) * (n % n_kv_heads);
 }
 
-static void run_wholes(const ag_self_work_t *work, uint64_t all, const backward_t *backward)
+/* Which thread takes one whole: the one in whose share of the cost its middle lies. */
+static uint64_t thread_of(uint64_t before, uint64_t cost, uint64_t all, uint64_t n_threads)
+{
+    return (before + cost / 2) * n_threads / all;
+}
+
+/* What the slowest thread has to do of the first n. */
+static uint64_t most_of_first(const ag_self_work_t *work, uint64_t n, uint64_t all)
+{
+    uint64_t n_threads = work->context->worker->n_threads, before = 0, load = 0, most = 0, last = 0;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t cost = cost_of(work->context->step, i / work->attention->n_kv_heads), thread;
+
+        if (cost == 0) {
+            continue;
+        }
+        thread = thread_of(before, cost, all, n_threads);
+        load = thread == last ? load + cost : cost;
+        most = load > most ? load : most;
+        last = thread;
+        before += cost;
+    }
+    return most;
+}
+
+/*
+ * How many of the first sequences and KV heads threads take as a whole, so that the slowest has
+ * least to do: all, or but for some fewer than there are threads, which are left to tiles, or none.
+ */
+static uint64_t choose_wholes(const ag_self_work_t *work)
+{
+    uint64_t n_threads = work->context->worker->n_threads, best_n = 0;
+    uint64_t n = work->context->step->counts[AG_COUNT_SEQUENCES] * work->attention->n_kv_heads;
+    uint64_t all = cost_of_first(work, n), best = 7 * all;
+
+    for (uint64_t left = 0; left < n_threads && left < n; left++) {
+        uint64_t whole = cost_of_first(work, n - left), time;
+
+        if (whole == 0) {
+            continue;
+        }
+        time = most_of_first(work, n - left, whole) * n_threads * 5 + (all - whole) * 7;
+        if (time <= best) {
+            best = time;
+            best_n = n - left;
+        }
+    }
+    return best_n;
+}
+
+static void run_wholes(const ag_self_work_t *work, const backward_t *backward)
 {
     const ag_step_t *step = work->context->step;
-    uint64_t before = 0, begin, end;
+    uint32_t n_kv_heads = work->attention->n_kv_heads;
+    uint64_t all = cost_of_first(work, work->n_whole), before = 0;
 
-    ag_worker_share(work->context->worker, all, 1, &begin, &end);
-    for (uint64_t s = 0; s < step->counts[AG_COUNT_SEQUENCES]; s++) {
+    for (uint64_t i = 0; i < work->n_whole; i++) {
+        uint64_t s = i / n_kv_heads, cost = cost_of(step, s);
         ag_self_tile_t tile = {.sequence_begin = (uint64_t)step->row_begin[s],
                                .sequence_end = (uint64_t)step->row_begin[s + 1]};
-        uint64_t cost = cost_of(step, s);
 
-        for (uint32_t h = 0; h < work->attention->n_kv_heads; h++, before += cost) {
-            if (before + cost / 2 >= begin && before + cost / 2 < end) {
-                ag_self_find_heads(work->attention, h, &tile);
-                run_whole(work, &tile, backward);
-            }
+        if (cost > 0 && thread_of(before, cost, all, work->context->worker->n_threads) ==
+                            work->context->worker->thread) {
+            ag_self_find_heads(work->attention, (uint32_t)(i % n_kv_heads), &tile);
+            run_whole(work, &tile, backward);
         }
+        before += cost;
     }
 }
 
@@ -284,17 +326,11 @@ void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
                                    float *dq, float *dk, float *dv)
 {
     backward_t backward = {.saved = saved, .dy = dy, .dq = dq, .dk = dk, .dv = dv};
-    uint64_t all = 0;
     ag_self_work_t work;
 
     ag_self_work_init(context, attention, &work);
-    for (uint64_t s = 0; s < context->step->counts[AG_COUNT_SEQUENCES]; s++) {
-        all += cost_of(context->step, s) * attention->n_kv_heads;
-    }
-    if (all > 0 && is_even(&work, all)) {
-        run_wholes(&work, all, &backward);
-        return;
-    }
+    work.n_whole = choose_wholes(&work);
+    run_wholes(&work, &backward);
     ag_self_for_tiles(&work, true, false, run_queries, &backward);
     ag_self_for_tiles(&work, false, true, run_keys, &backward);
 }

@@ -35,6 +35,7 @@ typedef struct ag_self_work {
     const ag_kernel_context_t *context;
     const ag_self_attention_t *attention;
     ag_gemm_kind_t kind;
+    uint64_t n_whole; /* so many KV heads, sequence after sequence, have no tiles */
     ag_self_scratch_t scratch;
 } ag_self_work_t;
 
