@@ -104,7 +104,7 @@ static void save(run_t *run, ag_team_t *team, uint64_t step, uint64_t step_ns)
 int main(int argc, char **argv)
 {
     uint64_t numbers[4] = {256, 100, 0, 0}; /* MiB, ms, MB/s, MiB */
-    ag_slice_t slices[N_COPIES][N_LAYERS];
+    ag_saved_slice_t slices[N_COPIES][N_LAYERS];
     ag_saved_tensor_t tensors[N_COPIES][N_LAYERS];
     char names[N_COPIES][N_LAYERS][32];
     run_t run = {.clock = ag_clock_monotonic()};
@@ -130,8 +130,8 @@ int main(int argc, char **argv)
         for (uint64_t l = 0; l < N_LAYERS; l++) {
             snprintf(names[c][l], sizeof(names[c][l]), "layer.%llu.%llu", (unsigned long long)l,
                      (unsigned long long)c);
-            slices[c][l] =
-                (ag_slice_t){{0, rows}, {0, COLS}, run.data + c * run.n + l * rows * COLS, COLS};
+            slices[c][l] = (ag_saved_slice_t){
+                {0, rows}, {0, COLS}, run.data + c * run.n + l * rows * COLS, COLS};
             tensors[c][l] = (ag_saved_tensor_t){names[c][l], rows, COLS, 1, &slices[c][l]};
         }
     }
