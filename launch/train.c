@@ -61,11 +61,15 @@ static ag_status_t open_files(ag_training_t *training)
     return status;
 }
 
-static ag_status_t refuse_missing(const ag_options_t *options)
+static ag_status_t refuse_router_losses(const ag_session_t *session)
 {
-    return options->train.aux_loss > 0 || options->train.z_loss > 0
-               ? ag_fail(AG_ERR_UNSUPPORTED,
-                         "--moe-aux-loss and --moe-z-loss are not there yet: leave them out")
+    const ag_train_settings_t *settings = &session->options->train;
+
+    return (settings->aux_loss > 0 || settings->z_loss > 0) &&
+                   ag_spec_experts(session->model->spec).n == 0
+               ? ag_fail(AG_ERR_INVALID,
+                         "--moe-aux-loss and --moe-z-loss are for routers, and this model has no "
+                         "experts: leave them out")
                : AG_OK;
 }
 
@@ -255,7 +259,9 @@ static void fill_opts(ag_training_t *training)
                                  .beta2 = (float)settings->beta2,
                                  .eps = (float)settings->eps,
                                  .weight_decay = (float)settings->weight_decay,
-                                 .clip_norm = (float)settings->clip_grad};
+                                 .clip_norm = (float)settings->clip_grad,
+                                 .balance = (float)settings->aux_loss,
+                                 .z = (float)settings->z_loss};
     opts->on_step = on_step;
     opts->on_eval = on_eval;
 }
@@ -385,7 +391,7 @@ ag_status_t ag_command_train(ag_session_t *session)
 {
     ag_training_t training = {.session = session};
     bool root = session->net->rank == 0;
-    ag_status_t status = refuse_missing(session->options);
+    ag_status_t status = refuse_router_losses(session);
 
     if (status == AG_OK && root) {
         status = open_files(&training);

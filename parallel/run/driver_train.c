@@ -201,6 +201,8 @@ static ag_status_t do_step(loop_t *loop, uint64_t number)
     batch->update.number = number;
     batch->update.learning_rate = (float)step.lr;
     batch->update.loss_scale = (float)(1.0 / (double)batch->n_targets);
+    batch->update.balance /= (float)batch->n_micro_batches;
+    batch->update.z /= (float)batch->n_micro_batches;
     status = ag_job_train(loop->job, batch->steps, totals);
     if (status != AG_OK) {
         return status;

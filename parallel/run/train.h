@@ -57,7 +57,8 @@ typedef struct ag_train_opts {
     const ag_dataset_t *eval_data; /* in order; NULL: none */
     uint64_t eval_steps;           /* behind every so many; 0: behind the last */
     ag_lr_t lr;
-    ag_update_t update; /* its betas, eps, weight_decay, clip_norm */
+    ag_update_t update; /* its betas, eps, weight_decay, clip_norm; balance and z of a global batch,
+                           as means over its micro-batches */
     ag_status_t (*on_step)(void *arg, const ag_train_step_t *step);
     ag_status_t (*on_eval)(void *arg, uint64_t step, double loss, uint64_t n_targets);
 } ag_train_opts_t;

@@ -50,6 +50,8 @@ typedef enum ag_node_kind {
     AG_NODE_GROUPED_LINEAR_GRAD,
     AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD,
     AG_NODE_COMBINE_GRAD,
+    AG_NODE_ROUTER_STATISTICS, /* of losses that keep a router usable */
+    AG_NODE_ROUTER_LOSS_GRAD,
     AG_NODE_ZERO,
     AG_NODE_SUM_SQUARES,
     AG_NODE_TOTALS,
@@ -124,7 +126,10 @@ typedef struct ag_node {
         } attention;
         ag_act_t act;          /* GLU */
         uint32_t column_begin; /* COLUMNS */
-        ag_route_t route;
+        struct {
+            ag_route_t of;
+            uint32_t part, n_parts; /* of a step's rows: whose gradients this rank takes */
+        } route;
         ag_places_t places; /* COUNT_ROWS, PERMUTE, COMBINE; their tables are borrowed */
         struct {
             uint32_t n_groups, n_sources; /* of the counts */

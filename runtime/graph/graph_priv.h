@@ -133,10 +133,12 @@ ag_node_scratch_fn_t ag_places_scratch, ag_regroup_scratch, ag_linear_scratch;
 
 /* nodes_experts_grad.c's. */
 ag_node_infer_fn_t ag_route_grad_infer, ag_permute_grad_infer, ag_combine_grad_infer,
-    ag_grouped_linear_grad_infer, ag_grouped_linear_weight_grad_infer;
+    ag_grouped_linear_grad_infer, ag_grouped_linear_weight_grad_infer, ag_router_statistics_infer,
+    ag_router_loss_grad_infer;
 ag_node_run_fn_t ag_route_grad_run, ag_permute_grad_run, ag_combine_grad_run,
-    ag_grouped_linear_grad_run, ag_grouped_linear_weight_grad_run;
-ag_node_scratch_fn_t ag_grouped_linear_weight_grad_scratch;
+    ag_grouped_linear_grad_run, ag_grouped_linear_weight_grad_run, ag_router_statistics_run,
+    ag_router_loss_grad_run;
+ag_node_scratch_fn_t ag_grouped_linear_weight_grad_scratch, ag_router_loss_grad_scratch;
 
 /** Are a node's counts of as many groups and sources as it says? */
 bool ag_node_counts_fit(const ag_graph_t *graph, const ag_node_t *node);

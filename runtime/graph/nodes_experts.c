@@ -13,7 +13,7 @@ static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
 bool ag_route_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
                     uint32_t *width_p)
 {
-    const ag_route_t *route = &node->attr.route;
+    const ag_route_t *route = &node->attr.route.of;
 
     (void)params;
     *width_p = ag_route_width(route->n_used);
@@ -25,7 +25,7 @@ bool ag_route_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_gra
 void ag_route_run(const ag_graph_run_t *run, const ag_node_t *node,
                   const ag_kernel_context_t *context)
 {
-    ag_kernel_route(context, &node->attr.route, ag_run_data(run, context, node->in[0]),
+    ag_kernel_route(context, &node->attr.route.of, ag_run_data(run, context, node->in[0]),
                     ag_run_rows(run, node->in[0]), ag_run_data(run, context, node->out));
 }
 

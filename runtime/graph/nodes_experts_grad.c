@@ -1,5 +1,7 @@
 /* Gradients of the operators of several experts: shape and work. What they compute is said in
  * runtime/kernel/train.h. */
+#include <string.h>
+
 #include "runtime/graph/graph_priv.h"
 
 static bool has_shape(const ag_graph_t *graph, int32_t value, ag_counter_t counter, uint64_t width)
@@ -17,7 +19,7 @@ static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
 bool ag_route_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                          const ag_graph_param_t *params, uint32_t *width_p)
 {
-    const ag_route_t *route = &node->attr.route;
+    const ag_route_t *route = &node->attr.route.of;
     ag_counter_t counter = counter_of(graph, node->out);
 
     (void)params;
@@ -30,7 +32,7 @@ bool ag_route_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
 void ag_route_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
-    ag_kernel_route_grad(context, &node->attr.route, ag_run_data(run, context, node->in[1]),
+    ag_kernel_route_grad(context, &node->attr.route.of, ag_run_data(run, context, node->in[1]),
                          ag_run_data(run, context, node->in[2]),
                          ag_run_data(run, context, node->in[0]), ag_run_rows(run, node->in[1]),
                          node->adds, ag_run_data(run, context, node->out));
@@ -162,4 +164,90 @@ void ag_grouped_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_
     ag_kernel_group_weight_grad(context, &groups, &linear, &dweights,
                                 ag_run_data(run, context, node->in[0]),
                                 ag_run_data(run, context, node->in[2]), run->graph->exact);
+}
+
+/*
+ * ROUTER_STATISTICS: scores (rows, experts), routes -> (rows, statistics), of which the first hold
+ * those of chunks of rows; ROUTER_LOSS_GRAD: scores, statistics -> added to this rank's rows of
+ * dscores. The statistics are of all rows of the layer that the replica's micro-batch has, as those
+ * of a forward pass in transformers: a global batch's are known when the last gradient is taken.
+ * Nothing is done where a step has no factors for the losses.
+ */
+
+static bool has_router_losses(const ag_graph_run_t *run)
+{
+    return run->step->update->balance != 0 || run->step->update->z != 0;
+}
+
+bool ag_router_statistics_infer(const ag_graph_t *graph, const ag_node_t *node,
+                                const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_route_t *route = &node->attr.route.of;
+    ag_counter_t counter = counter_of(graph, node->out);
+
+    (void)params;
+    *width_p = ag_router_statistics(route->n_experts);
+    return has_shape(graph, node->in[0], counter, route->n_experts) &&
+           has_shape(graph, node->in[1], counter, ag_route_width(route->n_used));
+}
+
+void ag_router_statistics_run(const ag_graph_run_t *run, const ag_node_t *node,
+                              const ag_kernel_context_t *context)
+{
+    if (has_router_losses(run)) {
+        ag_kernel_router_statistics(
+            context, &node->attr.route.of, ag_run_data(run, context, node->in[0]),
+            ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+            ag_run_data(run, context, node->out));
+    }
+}
+
+bool ag_router_loss_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                               const ag_graph_param_t *params, uint32_t *width_p)
+{
+    uint32_t n_experts = node->attr.route.of.n_experts;
+    ag_counter_t counter = counter_of(graph, node->out);
+
+    (void)params;
+    *width_p = n_experts;
+    return node->adds && has_shape(graph, node->in[0], counter, n_experts) &&
+           has_shape(graph, node->in[1], counter, ag_router_statistics(n_experts)) &&
+           node->attr.route.part < node->attr.route.n_parts;
+}
+
+uint64_t ag_router_loss_grad_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                                     const ag_graph_param_t *params)
+{
+    (void)graph;
+    (void)params;
+    return ag_router_statistics(node->attr.route.of.n_experts) * sizeof(float);
+}
+
+/* Every thread adds the chunks up for itself. */
+void ag_router_loss_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                             const ag_kernel_context_t *context)
+{
+    const ag_route_t *route = &node->attr.route.of;
+    const ag_places_t mine = {.part = node->attr.route.part, .n_parts = node->attr.route.n_parts};
+    const ag_worker_t alone = {.n_threads = 1};
+    ag_kernel_context_t own = *context;
+    uint64_t n_rows = ag_run_rows(run, node->in[0]), begin, end;
+    uint32_t width = ag_router_statistics(route->n_experts);
+    ag_router_loss_t loss = {.balance = run->step->update->balance,
+                             .z = run->step->update->z,
+                             .n_rows = n_rows,
+                             .statistics = context->scratch};
+
+    if (!has_router_losses(run)) {
+        return;
+    }
+    own.worker = &alone;
+    memset(context->scratch, 0, width * sizeof(float));
+    ag_kernel_add_rows(&own, ag_run_data(run, context, node->in[1]),
+                       (n_rows + AG_ROUTER_CHUNK_ROWS - 1) / AG_ROUTER_CHUNK_ROWS, width,
+                       context->scratch);
+    ag_places_rows(&mine, n_rows, &begin, &end);
+    ag_kernel_router_grad(
+        context, route, &loss, ag_run_data(run, context, node->in[0]) + begin * route->n_experts,
+        end - begin, 1, ag_run_data(run, context, node->out) + begin * route->n_experts);
 }

@@ -200,14 +200,32 @@ void ag_combine_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_backward_settle(backward, node->in[0], grad.out);
 }
 
+/* Of the router's own losses: added to what stands there. */
+static void add_router_losses(ag_backward_t *backward, const ag_node_t *node, int32_t dscores)
+{
+    ag_node_t statistics = ag_backward_node(node, AG_NODE_ROUTER_STATISTICS);
+    ag_node_t grad = ag_backward_node(node, AG_NODE_ROUTER_LOSS_GRAD);
+
+    statistics.in[0] = grad.in[0] = ag_backward_read(backward, node->in[0]);
+    statistics.in[1] = ag_backward_read(backward, node->out);
+    statistics.out = grad.in[1] =
+        ag_backward_value(backward, ag_graph_get(backward->forward, node->out)->counter,
+                          ag_router_statistics(node->attr.route.of.n_experts));
+    grad.out = dscores;
+    grad.adds = true;
+    ag_backward_add(backward, &statistics);
+    ag_backward_add(backward, &grad);
+}
+
 /* Of the weights of those experts that a row uses. */
 void ag_route_backward(ag_backward_t *backward, const ag_node_t *node)
 {
     ag_node_t grad = ag_backward_node(node, AG_NODE_ROUTE_GRAD);
 
-    grad.in[0] = ag_backward_grad_of_width(backward, node->out, node->attr.route.n_used);
+    grad.in[0] = ag_backward_grad_of_width(backward, node->out, node->attr.route.of.n_used);
     grad.in[1] = ag_backward_read(backward, node->in[0]);
     grad.in[2] = ag_backward_read(backward, node->out);
     grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
     ag_backward_add(backward, &grad);
+    add_router_losses(backward, node, grad.out);
 }

@@ -22,8 +22,10 @@ typedef struct ag_update {
     float loss_scale; /* 1 / target tokens of the global batch */
     float learning_rate;
     float beta1, beta2, eps, weight_decay;
-    float clip_norm; /* of all gradients together; 0: they are not clipped */
-    bool is_frozen;  /* nothing is changed: the totals are what is wanted */
+    float clip_norm;  /* of all gradients together; 0: they are not clipped */
+    float balance, z; /* factors of the routers' two losses over a micro-batch (train.h), each
+                         layer's added to the others'; 0: there are none */
+    bool is_frozen;   /* nothing is changed: the totals are what is wanted */
 } ag_update_t;
 
 typedef struct ag_step {

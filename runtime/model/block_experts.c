@@ -41,9 +41,11 @@ static void add_routing(ag_emit_t *emit, uint32_t layer, int32_t routes, int32_t
     node.kind = AG_NODE_ROUTE;
     node.in[0] = scores;
     node.out = routes;
-    node.attr.route = (ag_route_t){.n_experts = kind->n_experts,
-                                   .n_used = kind->n_experts_used,
-                                   .sums_to_1 = kind->expert_weights_sum_1};
+    node.attr.route.of = (ag_route_t){.n_experts = kind->n_experts,
+                                      .n_used = kind->n_experts_used,
+                                      .sums_to_1 = kind->expert_weights_sum_1};
+    node.attr.route.part = places.part;
+    node.attr.route.n_parts = places.n_parts;
     ag_emit_node(emit, &node);
     node.kind = AG_NODE_COUNT_ROWS;
     node.in[0] = routes;

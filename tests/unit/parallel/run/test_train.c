@@ -8,6 +8,7 @@
 #include "parallel/program/check.h"
 #include "runtime/base/json.h"
 #include "runtime/file/npy.h"
+#include "runtime/file/safetensors.h"
 #include "support.h"
 
 enum { N_STEPS = 20, N_ROWS = 2, ROW_TOKENS = 32 };
@@ -18,7 +19,9 @@ typedef struct train {
     ag_plan_opts_t opts;
     int32_t *stream;
     uint32_t n_steps;
-    bool by_shares; /* gradients are summed in shares, and these gathered */
+    float balance, z;   /* of the routers' losses */
+    bool has_gradients; /* the model's folder has those of the first step: one rank compares */
+    bool by_shares;     /* gradients are summed in shares, and these gathered */
     double losses[N_STEPS], norms[N_STEPS];
 } train_t;
 
@@ -43,7 +46,9 @@ static void fill_batch(const train_t *train, uint32_t number, uint32_t rows_each
                                   .beta2 = 0.95f,
                                   .eps = 1e-8f,
                                   .weight_decay = 0.1f,
-                                  .clip_norm = 1};
+                                  .clip_norm = 1,
+                                  .balance = train->balance * (float)rows_each / N_ROWS,
+                                  .z = train->z * (float)rows_each / N_ROWS};
     for (uint32_t i = 0; i < N_ROWS * ROW_TOKENS; i++) {
         batch->tokens[i] = from[i];
         batch->targets[i] = from[i + 1];
@@ -67,6 +72,60 @@ static void fill_batch(const train_t *train, uint32_t number, uint32_t rows_each
     }
 }
 
+/* The gradient of a tensor, and what it should be. @return the length of their difference, in parts
+ * of the reference's. */
+static double compare_gradient(const ag_rank_t *rank, const ag_safetensors_tensor_t *tensor,
+                               FILE *file)
+{
+    const ag_params_t *params = &rank->build->ranks[0].params;
+    uint64_t n = tensor->bytes / sizeof(float);
+    float *expected = malloc(tensor->bytes);
+    double difference = 0, length = 0;
+    uint32_t param = 0;
+
+    while (param < params->items.n_items &&
+           strcmp(AG_ITEMS(&params->items, ag_param_t)[param].tensor->name, tensor->name) != 0) {
+        param++;
+    }
+    cr_assert_lt(param, params->items.n_items, "%s", tensor->name);
+    cr_assert_eq(fseek(file, (long)tensor->offset_bytes, SEEK_SET), 0);
+    cr_assert_eq(fread(expected, sizeof(float), n, file), n);
+    for (uint64_t i = 0; i < n; i++) {
+        double d = (double)ag_job_gradient(rank->job, param)[i] - (double)expected[i];
+
+        difference += d * d;
+        length += (double)expected[i] * (double)expected[i];
+    }
+    free(expected);
+    return length > 0 ? sqrt(difference / length) : sqrt(difference);
+}
+
+static void check_gradients(const train_t *train, const ag_rank_t *rank)
+{
+    ag_safetensors_t *reference;
+    const ag_safetensors_tensor_t *tensors;
+    double worst = 0;
+    char path[256];
+    FILE *file;
+    size_t n;
+
+    snprintf(path, sizeof(path), "%s%s/grads.safetensors", AG_TEST_DATA, train->model);
+    cr_assert_eq(ag_safetensors_open(path, true, &reference), AG_OK, "%s", ag_error());
+    file = fopen(path, "rb");
+    cr_assert_not_null(file);
+    tensors = ag_safetensors_tensors(reference, &n);
+    for (size_t i = 0; i < n; i++) {
+        double one = compare_gradient(rank, &tensors[i], file);
+
+        cr_expect_leq(one, 1e-5, "%s differs by %g", tensors[i].name, one);
+        worst = fmax(worst, one);
+    }
+    cr_expect_geq(n, rank->build->ranks[0].params.items.n_items - 1);
+    printf("%s: %zu gradients within %.2g\n", train->model, n, worst);
+    fclose(file);
+    ag_safetensors_close(reference);
+}
+
 static ag_status_t drive(train_t *train, const ag_rank_t *rank)
 {
     ag_status_t status = AG_OK;
@@ -79,6 +138,9 @@ static ag_status_t drive(train_t *train, const ag_rank_t *rank)
         status = ag_job_train(rank->job, batch.steps, totals);
         train->losses[i] = (double)totals[AG_TOTAL_LOSS] / (N_ROWS * ROW_TOKENS);
         train->norms[i] = sqrt((double)totals[AG_TOTAL_SQUARES]);
+        if (status == AG_OK && i == 0 && train->has_gradients) {
+            check_gradients(train, rank);
+        }
     }
     cr_expect_eq(ag_job_stop(rank->job), AG_OK);
     return status;
@@ -132,28 +194,61 @@ static void run_all(train_t *train, uint32_t n_ranks, const char *what)
 }
 
 /* @param bound  of a loss's and a norm's difference from the reference's, in parts of it. */
+static void check_steps(const train_t *train, const ag_json_t *golden, double bound,
+                        const char *what)
+{
+    double worst_loss = 0, worst_norm = 0;
+
+    for (uint32_t i = 0; i < N_STEPS; i++) {
+        double loss = ag_json_number(ag_json_at(ag_json_get(golden, "train_losses"), i), NAN);
+        double norm =
+            ag_json_number(ag_json_at(ag_json_get(golden, "train_grad_norms_preclip"), i), NAN);
+
+        worst_loss = fmax(worst_loss, fabs(train->losses[i] - loss) / loss);
+        worst_norm = fmax(worst_norm, fabs(train->norms[i] - norm) / norm);
+    }
+    printf("%s: losses within %.2g, norms within %.2g\n", what, worst_loss, worst_norm);
+    cr_expect_leq(worst_loss, bound, "%s: losses differ by %g", what, worst_loss);
+    cr_expect_leq(worst_norm, 10 * bound, "%s: norms differ by %g", what, worst_norm);
+}
+
 static void check_curve(const char *model, ag_plan_opts_t opts, uint32_t n_ranks, double bound,
                         const char *what)
 {
-    train_t train = {.model = model, .opts = opts, .n_steps = N_STEPS};
-    double worst_loss = 0, worst_norm = 0;
+    train_t train = {.model = model,
+                     .opts = opts,
+                     .n_steps = N_STEPS,
+                     .has_gradients = n_ranks == 1 && strncmp(model, "/tiny/", 6) == 0};
     ag_json_t *golden;
     char path[256];
 
     snprintf(path, sizeof(path), "%s%s/golden.json", AG_TEST_DATA, model);
     cr_assert_eq(ag_json_read(path, &golden), AG_OK, "%s", ag_error());
     run_all(&train, n_ranks, what);
-    for (uint32_t i = 0; i < N_STEPS; i++) {
-        double loss = ag_json_number(ag_json_at(ag_json_get(golden, "train_losses"), i), NAN);
-        double norm =
-            ag_json_number(ag_json_at(ag_json_get(golden, "train_grad_norms_preclip"), i), NAN);
+    check_steps(&train, golden, bound, what);
+    ag_json_destroy(golden);
+}
 
-        worst_loss = fmax(worst_loss, fabs(train.losses[i] - loss) / loss);
-        worst_norm = fmax(worst_norm, fabs(train.norms[i] - norm) / norm);
+/* With the losses that keep routers usable, of the whole batch as one micro-batch. */
+static void check_router_losses(ag_plan_opts_t opts, uint32_t n_ranks, const char *what)
+{
+    ag_json_t *golden;
+
+    opts.micro_batch_size = N_ROWS;
+    cr_assert_eq(ag_json_read(AG_TEST_DATA "/variants/router.json", &golden), AG_OK, "%s",
+                 ag_error());
+    for (int i = 0; i < 3; i++) {
+        static const char *const names[] = {"balance", "z", "both"};
+        const ag_json_t *one = ag_json_get(golden, names[i]);
+        train_t train = {.model = "/tiny/mixtral",
+                         .opts = opts,
+                         .n_steps = N_STEPS,
+                         .balance = (float)ag_json_number(ag_json_get(one, "aux"), NAN),
+                         .z = (float)ag_json_number(ag_json_get(one, "z"), NAN)};
+
+        run_all(&train, n_ranks, what);
+        check_steps(&train, one, 2e-5, what);
     }
-    printf("%s: losses within %.2g, norms within %.2g\n", what, worst_loss, worst_norm);
-    cr_expect_leq(worst_loss, bound, "%s: losses differ by %g", what, worst_loss);
-    cr_expect_leq(worst_norm, 10 * bound, "%s: norms differ by %g", what, worst_norm);
     ag_json_destroy(golden);
 }
 
@@ -209,6 +304,13 @@ Test(train, replicas_that_share_experts_out_follow_it)
                 "tp 3, dp 2, ep 2: replicas hold other copies");
     check_curve("/tiny/mixtral", (ag_plan_opts_t){.ep = "2", .zero_stage = 1, .recompute = true}, 2,
                 2e-5, "ep 2, zero 1, recomputed");
+}
+
+Test(train, losses_of_routers_are_transformers_of_each_layer)
+{
+    check_router_losses((ag_plan_opts_t){.schedule = NULL}, 1, "routers' losses");
+    check_router_losses((ag_plan_opts_t){.tp = "2", .pp = 2, .recompute = true}, 4,
+                        "routers' losses, tp 2, ep 2, pp 2");
 }
 
 Test(train, ranks_of_a_layer_follow_it)

@@ -292,7 +292,7 @@ static void build_experts(builder_t *b, int32_t x)
     add(b, (ag_node_t){.kind = AG_NODE_ROUTE,
                        .in = {scores},
                        .out = routes,
-                       .attr.route = {N_EXPERTS, 2, true}});
+                       .attr.route = {{N_EXPERTS, 2, true}, 0, 1}});
     add(b, (ag_node_t){
                .kind = AG_NODE_COUNT_ROWS, .in = {routes}, .out = counts, .attr.places = places});
     add(b, (ag_node_t){
