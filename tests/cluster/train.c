@@ -105,16 +105,31 @@ static bool draw_layers(dice_t *dice, train_case_t *c, uint32_t n_chunks)
     return true;
 }
 
+/* How many of a stage's ranks hold a copy of the experts. */
+static uint32_t draw_copy(dice_t *dice, uint32_t n_ranks)
+{
+    uint32_t n;
+
+    do {
+        n = dice_between(dice, 1, n_ranks);
+    } while (n_ranks % n != 0);
+    return n;
+}
+
 /* Degrees and shares of the stages; ranks of one replica. */
-static uint32_t draw_degrees(dice_t *dice, train_case_t *c, uint32_t n_stages, uint32_t most)
+static uint32_t draw_degrees(dice_t *dice, train_case_t *c, uint32_t n_stages, uint32_t dp,
+                             uint32_t most)
 {
     uint32_t n_ranks = 0;
 
     for (uint32_t s = 0; s < n_stages; s++) {
-        uint32_t degree = c->model.n_experts > 0 ? 1 : dice_between(dice, 1, most);
+        uint32_t degree = dice_between(dice, 1, most);
 
         n_ranks += degree;
         add_number(c->tp, ",", degree);
+        if (c->model.n_experts > 0) {
+            add_number(c->ep, ",", draw_copy(dice, degree * dp));
+        }
         for (uint32_t i = 0; i < degree; i++) {
             add_number(c->tensor_split, i == 0 ? ";" : ",", dice_between(dice, 1, 4));
         }
@@ -126,7 +141,8 @@ static void draw_plan(dice_t *dice, train_case_t *c)
 {
     static const char *const schedules[] = {"gpipe", "1f1b", "interleaved"};
     uint32_t n_stages = dice_between(dice, 1, c->model.n_layers < 3 ? c->model.n_layers : 3);
-    uint32_t dp = dice_between(dice, 1, 3), schedule = dice_below(dice, 3), v = 1, each = 1;
+    uint32_t dp = dice_between(dice, 1, 3), schedule = dice_below(dice, 3), v = 1, each = 1, n = 0;
+    bool alike; /* replicas that share experts out have equally many micro-batches */
 
     if (schedule == 2 && n_stages > 1 && 2 * n_stages <= c->model.n_layers) {
         v = 2;
@@ -135,10 +151,13 @@ static void draw_plan(dice_t *dice, train_case_t *c)
         schedule = 1;
     }
     (void)draw_layers(dice, c, n_stages * v);
-    c->n_ranks = dp * draw_degrees(dice, c, n_stages, 12 / (dp * n_stages) > 3 ? 3 : 2);
+    c->n_ranks = dp * draw_degrees(dice, c, n_stages, dp, 12 / (dp * n_stages) > 3 ? 3 : 2);
+    alike = c->model.n_experts > 0 && !dice_one_in(dice, 3) && each * dp <= MOST_BATCHES;
     for (uint32_t i = 0; i < dp; i++) {
         uint32_t left = (MOST_BATCHES - c->n_batches - (dp - i - 1) * each) / each;
-        uint32_t n = each * dice_between(dice, 1, left < 3 ? left : 3);
+        uint32_t most = alike ? MOST_BATCHES / each / dp : left;
+
+        n = i > 0 && alike ? n : each * dice_between(dice, 1, most < 3 ? most : 3);
 
         add_number(c->micro_batches, ",", n);
         c->n_batches += n;
@@ -148,6 +167,7 @@ static void draw_plan(dice_t *dice, train_case_t *c)
                                .pipeline_split = c->pipeline_split,
                                .compute = AG_COMPUTE_F32,
                                .dp = dp,
+                               .ep = c->ep[0] != '\0' ? c->ep : NULL,
                                .micro_batches = c->micro_batches,
                                .schedule = schedules[schedule],
                                .virtual_stages = v,
@@ -213,6 +233,10 @@ static void make_case(uint64_t number, const char *folder, train_case_t *c)
                               .eps = 1e-3f, /* else what is nothing but rounding moves weights */
                               .weight_decay = 0.1f,
                               .clip_norm = dice_one_in(&dice, 2) ? 0.5f : 0};
+    if (c->model.n_experts > 0 && dice_one_in(&dice, 2)) {
+        c->update.balance = 0.02f;
+        c->update.z = dice_one_in(&dice, 2) ? 0.01f : 0;
+    }
     draw_batch(&dice, c);
 }
 
@@ -227,11 +251,11 @@ static void free_case(train_case_t *c)
 static void print_case(const train_case_t *c)
 {
     model_print(&c->model, stdout);
-    printf("plan: --tp %s --tensor-split %s --pipeline-split %s --dp %u --micro-batches %s "
+    printf("plan: --tp %s --tensor-split %s --ep %s --pipeline-split %s --dp %u --micro-batches %s "
            "--schedule %s --virtual-stages %u --zero-stage %u%s, %u ranks; %u steps of %u x %u "
            "tokens\n",
-           c->tp, c->tensor_split, c->pipeline_split, c->opts.dp, c->micro_batches,
-           c->opts.schedule, c->opts.virtual_stages, c->opts.zero_stage,
+           c->tp, c->tensor_split, c->ep[0] != '\0' ? c->ep : "-", c->pipeline_split, c->opts.dp,
+           c->micro_batches, c->opts.schedule, c->opts.virtual_stages, c->opts.zero_stage,
            c->opts.recompute ? " --recompute full" : "", c->n_ranks, c->n_steps, c->n_batches,
            c->n_tokens);
 }
@@ -486,6 +510,8 @@ static void tally_case(const train_case_t *c, train_tally_t *tally)
     count(tally, "clipping", c->update.clip_norm > 0);
     count(tally, "a tied table on two stages", c->model.is_tied && strchr(c->tp, ',') != NULL);
     count(tally, "experts", c->model.n_experts > 0);
+    count(tally, "experts that ranks share out", strpbrk(c->ep, "23456789") != NULL);
+    count(tally, "losses of routers", c->update.balance > 0);
     count(tally, "biases", c->model.attention_bias || c->model.ffn_bias);
     count(tally, "one rank alone", c->n_ranks == 1);
 }
