@@ -103,7 +103,7 @@ const ag_option_t ag_option_table[] = {
     {"--tp", "N[,N..]", IS(TEXT), PLAN(tp), PLANS, "ranks for a layer, or a degree a stage [1]"},
     {"--pp", "N", IS(FEW), PLAN(pp), PLANS, "pipeline stages [1]"},
     {"--tensor-split", "5,4[;1]", IS(TEXT), PLAN(tensor_split), PLANS, "shares of its ranks [equal]"},
-    {"--ep", "N[,N..]", IS(TEXT), PLAN(ep), PLANS, "ranks for a layer's experts; --tp is 1 or N [--tp]"},
+    {"--ep", "N[,N..]", IS(TEXT), PLAN(ep), PLANS, "ranks that share a layer's experts out [--tp]"},
     {"--expert-split", "3,2[;5]", IS(TEXT), PLAN(expert_split), PLANS, "experts of each rank [equal]"},
     {"--pipeline-split", "20,10", IS(TEXT), PLAN(pipeline_split), PLANS, "layers of a stage [equal]"},
     {"--overlap-tokens", "N", IS(TEXT), PLAN(overlap_tokens), INFERS, "N rows go in two halves; 0: never [128]"},
