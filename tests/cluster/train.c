@@ -105,17 +105,6 @@ static bool draw_layers(dice_t *dice, train_case_t *c, uint32_t n_chunks)
     return true;
 }
 
-/* How many of a stage's ranks hold a copy of the experts. */
-static uint32_t draw_copy(dice_t *dice, uint32_t n_ranks)
-{
-    uint32_t n;
-
-    do {
-        n = dice_between(dice, 1, n_ranks);
-    } while (n_ranks % n != 0);
-    return n;
-}
-
 /* Degrees and shares of the stages; ranks of one replica. */
 static uint32_t draw_degrees(dice_t *dice, train_case_t *c, uint32_t n_stages, uint32_t dp,
                              uint32_t most)
@@ -123,12 +112,14 @@ static uint32_t draw_degrees(dice_t *dice, train_case_t *c, uint32_t n_stages, u
     uint32_t n_ranks = 0;
 
     for (uint32_t s = 0; s < n_stages; s++) {
-        uint32_t degree = dice_between(dice, 1, most);
+        uint32_t degree = dice_between(dice, 1, most), copy = dice_between(dice, 1, degree * dp);
 
         n_ranks += degree;
         add_number(c->tp, ",", degree);
+        for (; degree * dp % copy != 0; copy--) { /* ranks that hold a copy of the experts */
+        }
         if (c->model.n_experts > 0) {
-            add_number(c->ep, ",", draw_copy(dice, degree * dp));
+            add_number(c->ep, ",", copy);
         }
         for (uint32_t i = 0; i < degree; i++) {
             add_number(c->tensor_split, i == 0 ? ";" : ",", dice_between(dice, 1, 4));
@@ -233,10 +224,8 @@ static void make_case(uint64_t number, const char *folder, train_case_t *c)
                               .eps = 1e-3f, /* else what is nothing but rounding moves weights */
                               .weight_decay = 0.1f,
                               .clip_norm = dice_one_in(&dice, 2) ? 0.5f : 0};
-    if (c->model.n_experts > 0 && dice_one_in(&dice, 2)) {
-        c->update.balance = 0.02f;
-        c->update.z = dice_one_in(&dice, 2) ? 0.01f : 0;
-    }
+    c->update.balance = c->model.n_experts > 0 && dice_one_in(&dice, 2) ? 0.02f : 0;
+    c->update.z = c->update.balance / 2;
     draw_batch(&dice, c);
 }
 
