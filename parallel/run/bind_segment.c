@@ -92,7 +92,20 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
     return ag_staged_launch(&task->staged, ag_graph_region, &task->run);
 }
 
-static const ag_task_stage_t stages[] = {{.begin = look_at_numbers}, {.begin = launch}, {0}};
+static ag_status_t look_for_bad(void *arg, const ag_run_t *run)
+{
+    segment_task_t *task = arg;
+    ag_job_t *job = task->staged.job;
+    const ag_step_t *step = ag_run_step(run, task->op);
+
+    if (step->update != NULL && step->update->finds_bad && ag_device_is_host(job->opts.device)) {
+        ag_job_look_for_bad(job, &job->bound[0][0], task->op, step);
+    }
+    return AG_OK;
+}
+
+static const ag_task_stage_t stages[] = {
+    {.begin = look_at_numbers}, {.begin = launch}, {.begin = look_for_bad}, {0}};
 
 /* Is the optimizer in it? */
 static bool has_update(const ag_segment_t *segment)

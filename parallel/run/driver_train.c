@@ -1,6 +1,7 @@
 #include "parallel/run/train.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "parallel/run/job_priv.h"
@@ -171,16 +172,52 @@ static ag_status_t after_step(loop_t *loop, uint64_t step, uint64_t *peak_bytes_
     return status;
 }
 
-static ag_status_t check_totals(const ag_train_step_t *step)
+/* The same step once more, in which each rank looks where it goes wrong. */
+static ag_status_t find_bad(loop_t *loop, ag_bad_number_t *bad, int *rank_p)
+{
+    const ag_job_opts_t *job = &loop->job->opts;
+    float totals[AG_N_TOTALS];
+    ag_status_t status;
+
+    loop->batch.update.is_frozen = loop->batch.update.finds_bad = true;
+    status = ag_job_train(loop->job, loop->batch.steps, totals);
+    *bad = *ag_job_bad_number(loop->job);
+    *rank_p = 0;
+    for (int r = 1; r < job->net->n_ranks && status == AG_OK; r++) {
+        ag_bad_number_t theirs;
+
+        status = ag_net_recv(job->net, &job->idle, r, &theirs, sizeof(theirs));
+        if (status == AG_OK && ag_bad_number_is_before(&theirs, bad)) {
+            *bad = theirs;
+            *rank_p = r;
+        }
+    }
+    return status;
+}
+
+static ag_status_t check_totals(loop_t *loop, const ag_train_step_t *step)
 {
     bool is_loss = !isfinite(step->loss);
+    ag_bad_number_t bad;
+    char where[96] = "";
+    int rank;
+    ag_status_t status;
 
-    return isfinite(step->loss) && isfinite(step->grad_norm)
-               ? AG_OK
-               : ag_fail(AG_ERR_FORMAT,
-                         "step %llu: the %s is %g: try a smaller --lr, or more --warmup-steps",
-                         (unsigned long long)step->step, is_loss ? "loss" : "norm of the gradients",
-                         is_loss ? step->loss : step->grad_norm);
+    if (isfinite(step->loss) && isfinite(step->grad_norm)) {
+        return AG_OK;
+    }
+    status = find_bad(loop, &bad, &rank);
+    if (status != AG_OK) {
+        return status;
+    }
+    if (bad.is_there) {
+        snprintf(where, sizeof(where), ", first %s, on rank %d", bad.where, rank);
+    }
+    return ag_fail(AG_ERR_FORMAT,
+                   "step %llu: the %s is no number%s: try a smaller --lr, more --warmup-steps, or "
+                   "a smaller --clip-grad",
+                   (unsigned long long)step->step, is_loss ? "loss" : "norm of the gradients",
+                   where);
 }
 
 static ag_status_t do_step(loop_t *loop, uint64_t number)
@@ -218,7 +255,7 @@ static ag_status_t do_step(loop_t *loop, uint64_t number)
     status = after_step(loop, number, &step.peak_bytes);
     step.ns = ag_clock_now_ns(&loop->job->opts.clock) - begin_ns;
     if (status == AG_OK) {
-        status = check_totals(&step);
+        status = check_totals(loop, &step);
     }
     return status == AG_OK ? opts->on_step(opts->arg, &step) : status;
 }
@@ -292,6 +329,10 @@ static ag_status_t follow(loop_t *loop, ag_train_end_t *end)
         if (status == AG_OK && !is_over && !update.is_frozen) {
             end->done_steps = update.number;
             status = after_step(loop, update.number, &peak_bytes);
+        }
+        if (status == AG_OK && !is_over && update.finds_bad) {
+            status = ag_net_send(loop->job->opts.net, &loop->job->opts.idle, 0,
+                                 ag_job_bad_number(loop->job), sizeof(ag_bad_number_t));
         }
     }
     return status;

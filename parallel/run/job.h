@@ -125,6 +125,19 @@ ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_
  */
 ag_status_t ag_job_follow_train(ag_job_t *job, ag_update_t *update_p, bool *is_over_p);
 
+/* Where in a step numbers stop being numbers. */
+typedef struct ag_bad_number {
+    uint32_t is_there, is_backward;
+    uint32_t order; /* of the place, forward */
+    char where[52];
+} ag_bad_number_t;
+
+/** What this rank has met first in steps that look for it. */
+const ag_bad_number_t *ag_job_bad_number(const ag_job_t *job);
+
+/** Is a met before b? */
+bool ag_bad_number_is_before(const ag_bad_number_t *a, const ag_bad_number_t *b);
+
 /** Call fn in each step that trains before the first weight or moment changes; any rank. */
 void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg);
 

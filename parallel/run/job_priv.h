@@ -51,6 +51,7 @@ struct ag_job {
     ag_step_t *micro_batches; /* training: of the step that runs */
     void (*on_update)(void *arg);
     void *on_update_arg;
+    ag_bad_number_t bad;
     float *gradients; /* this rank's own of the last step, parameter by parameter; NULL: not kept */
     ag_staging_t staging;
     uint64_t thread_scratch_stride;
@@ -113,6 +114,10 @@ void ag_job_bind_moments(ag_job_t *job);
 /** Training: has the wire all micro-batches of a step? Then run them. */
 bool ag_job_has_step(const ag_job_t *job);
 ag_status_t ag_job_post_train(ag_job_t *job);
+
+/** Look at what an operation wrote. */
+void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *op,
+                         const ag_step_t *step);
 
 /** Gradients are there, weights are about to change. */
 void ag_job_before_update(ag_job_t *job);

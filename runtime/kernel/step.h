@@ -26,6 +26,7 @@ typedef struct ag_update {
     float balance, z; /* factors of the routers' two losses over a micro-batch (train.h), each
                          layer's added to the others'; 0: there are none */
     bool is_frozen;   /* nothing is changed: the totals are what is wanted */
+    bool finds_bad;   /* it is looked for where numbers stop being some */
 } ag_update_t;
 
 typedef struct ag_step {

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from convert import read_safetensors
+from convert import read_safetensors, write_safetensors
 from harness import ARGOSY, DATA, TINY, command, expect, expect_close, logits, main, one_line, run
 
 STREAM = os.path.join(DATA, "tiny", "train_stream.npy")
@@ -199,7 +199,17 @@ def errors():
         told(ids + ["--micro-batch-size", "2", "--global-batch-size", "3"], 2, ["--global-batch-size", "3"])
         told(ids + ["--schedule", "zigzag"], 2, ["zigzag", "1f1b"])
         told(ids + ["--pp", "9"], 2, ["9"])
-        told(ids + ["--train-steps", "20", "--lr", "1e18"], 1, ["step 2", "nan", "--lr"])
+        told(ids + ["--train-steps", "20", "--lr", "1e18"], 1, ["step 2", "no number", "layer 0", "rank 0", "--lr"])
+        shutil.rmtree(out)
+        bad = os.path.join(folder, "bad")
+        shutil.copytree(TINY, bad)
+        tensors = dict(read_safetensors(os.path.join(bad, "model.safetensors")))
+        name = "model.layers.1.mlp.down_proj.weight"
+        tensors[name] = tensors[name].copy()
+        tensors[name][3, 4] = np.nan
+        write_safetensors(os.path.join(bad, "model.safetensors"), tensors)
+        one_line(["train", "--model", bad, "--seq-length", "32"] + ids, 1,
+                 ["step 1", "no number", "feed-forward part of layer 1, on rank 0"])
         shutil.rmtree(out)
         told(ids + ["--resume"], 1, ["checkpoint"])
         shutil.rmtree(out, ignore_errors=True)

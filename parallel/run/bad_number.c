@@ -1,0 +1,114 @@
+/*
+ * Where a step's numbers stop being numbers: behind each segment of a step that looks for it, the
+ * residual stream that it wrote is looked at, and the gradients of its layers. Buffers tell by
+ * their names whose they are (parallel/pass/train_state.c).
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "parallel/run/job_priv.h"
+
+static bool is_bad(const float *values, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        if (!isfinite(values[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The forward place that a buffer of rows is behind. @return false: it is none such. */
+static bool find_forward(const ag_job_t *job, const char *name, ag_bad_number_t *bad)
+{
+    const ag_build_t *build = job->opts.build;
+    uint32_t stage = build->ranks[job->rank].place.stage, layer;
+    uint32_t n_layers = build->model->spec->n_layers;
+    char part;
+
+    if (sscanf(name, "x%u%c.", &layer, &part) == 2) {
+        bool is_attention = part == 'f'; /* what a part reads is behind the one before */
+
+        bad->order = 2 * layer + is_attention;
+        snprintf(bad->where, sizeof(bad->where), "behind %s of layer %u",
+                 is_attention ? "attention" : "the feed-forward part",
+                 is_attention ? layer : layer - 1);
+        return is_attention || layer > 0;
+    }
+    if (strncmp(name, "in", 2) == 0 && stage == 0) {
+        bad->order = 0;
+        snprintf(bad->where, sizeof(bad->where), "in the embeddings");
+        return true;
+    }
+    if (strncmp(name, "out", 3) == 0 || strncmp(name, "head.", 5) == 0) {
+        uint32_t end = build->plan->stages[stage].layer_end;
+
+        bad->order = 2 * end;
+        snprintf(bad->where, sizeof(bad->where), "behind the feed-forward part of layer %u",
+                 end - 1);
+        return true;
+    }
+    bad->order = 2 * n_layers + 1;
+    snprintf(bad->where, sizeof(bad->where), "in the logits");
+    return strcmp(name, "logits") == 0;
+}
+
+static bool find_backward(const ag_job_t *job, const char *name, ag_bad_number_t *bad)
+{
+    uint32_t layer;
+
+    bad->is_backward = true;
+    if (strcmp(name, "g.head") == 0) {
+        bad->order = job->opts.build->model->spec->n_layers + 1;
+        snprintf(bad->where, sizeof(bad->where), "in the head's gradients");
+        return true;
+    }
+    if (strcmp(name, "g.embed") == 0) {
+        bad->order = 0;
+        snprintf(bad->where, sizeof(bad->where), "in the embeddings' gradients");
+        return true;
+    }
+    if (sscanf(name, "g%u", &layer) != 1) {
+        return false;
+    }
+    bad->order = layer + 1;
+    snprintf(bad->where, sizeof(bad->where), "in gradients of layer %u", layer);
+    return true;
+}
+
+bool ag_bad_number_is_before(const ag_bad_number_t *a, const ag_bad_number_t *b)
+{
+    if (!a->is_there || !b->is_there || a->is_backward != b->is_backward) {
+        return a->is_there && (!b->is_there || b->is_backward);
+    }
+    return a->is_backward ? a->order > b->order : a->order < b->order;
+}
+
+void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *op,
+                         const ag_step_t *step)
+{
+    const ag_rank_program_t *rank = &bound->program->ranks[job->rank];
+
+    for (uint32_t i = 0; i < op->n_uses; i++) {
+        const ag_use_t *use = &ag_op_uses(rank, op)[i];
+        const ag_buffer_t *buffer = &AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer];
+        uint64_t n = buffer->counter == AG_SIZE_ONE
+                         ? buffer->bytes
+                         : step->counts[buffer->counter] * buffer->unit_bytes;
+        ag_bad_number_t bad = {.is_there = true};
+
+        if ((use->mode & AG_USE_WRITE) != 0 &&
+            (find_forward(job, buffer->name, &bad) || find_backward(job, buffer->name, &bad)) &&
+            ag_bad_number_is_before(&bad, &job->bad) &&
+            is_bad((const float *)(const void *)(ag_job_slot(job, 0) + bound->offsets[use->buffer]),
+                   n / sizeof(float))) {
+            job->bad = bad;
+        }
+    }
+}
+
+const ag_bad_number_t *ag_job_bad_number(const ag_job_t *job)
+{
+    return &job->bad;
+}
