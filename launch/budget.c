@@ -84,6 +84,15 @@ static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
         .name = "export", .bytes = exporting > loading ? exporting - loading : 0};
 }
 
+size_t ag_session_trace_events(const ag_session_t *session)
+{
+    enum { STEP_EVENTS = 1 << 14 };
+
+    return session->options->trace != NULL                 ? (size_t)AG_TRACE_EVENTS
+           : session->options->command == AG_COMMAND_TRAIN ? (size_t)STEP_EVENTS
+                                                           : 0;
+}
+
 static ag_memory_t memory_of(const way_t *way, uint32_t rank)
 {
     const ag_session_t *session = way->session;
@@ -105,9 +114,9 @@ static ag_memory_t memory_of(const way_t *way, uint32_t rank)
                                         ? ag_tokenizer_bytes(session->tokenizer) +
                                               ag_sampler_bytes(session->model->spec->vocab)
                                         : 0};
-    if (session->options->trace != NULL) {
+    if (ag_session_trace_events(session) > 0) {
         memory.parts[memory.n_parts++] = (ag_memory_part_t){
-            .name = "trace", .bytes = AG_TRACE_EVENTS * sizeof(ag_trace_event_t)};
+            .name = "trace", .bytes = ag_session_trace_events(session) * sizeof(ag_trace_event_t)};
     }
     return memory;
 }

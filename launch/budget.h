@@ -6,6 +6,9 @@
 
 enum { AG_TRACE_EVENTS = 1 << 18 }; /* of a rank; some hundred per token */
 
+/** Events that a rank keeps: for --trace many, for the last step of a report some; else none. */
+size_t ag_session_trace_events(const ag_session_t *session);
+
 /** All of a rank's memory, the process and the tokenizer included. */
 ag_memory_t ag_session_memory(const ag_session_t *session, uint32_t rank);
 

@@ -344,8 +344,8 @@ static ag_status_t make_job(ag_session_t *session)
     if (status == AG_OK) {
         status = ag_device_cpu_open(session->team, session->ledger, &session->device);
     }
-    if (status == AG_OK && session->options->trace != NULL) {
-        status = ag_trace_create(AG_TRACE_EVENTS, &session->trace);
+    if (status == AG_OK && ag_session_trace_events(session) > 0) {
+        status = ag_trace_create(ag_session_trace_events(session), &session->trace);
     }
     if (status != AG_OK) {
         return status;
@@ -386,7 +386,8 @@ ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status)
         return status;
     }
     status = ag_session_agree(session, status);
-    return status == AG_OK && session->trace != NULL ? ag_session_write_trace(session) : status;
+    return status == AG_OK && session->options->trace != NULL ? ag_session_write_trace(session)
+                                                              : status;
 }
 
 void ag_session_unload(ag_session_t *session)

@@ -82,6 +82,9 @@ ag_status_t ag_session_load(ag_session_t *session);
 /** Begin --trace's file, on rank 0: what cannot be written is told before the work. */
 ag_status_t ag_session_open_trace(ag_session_t *session);
 
+/** All ranks: the events of all of them as an array of JSON. @param file  rank 0's. */
+ag_status_t ag_session_collect_trace(ag_session_t *session, FILE *file);
+
 /** Write --trace: rank 0 its own events and those that each other rank sends it. */
 ag_status_t ag_session_write_trace(ag_session_t *session);
 

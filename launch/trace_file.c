@@ -57,10 +57,8 @@ ag_status_t ag_session_open_trace(ag_session_t *session)
 }
 
 /* Rank 0: its own text and what each other rank sends, between brackets. */
-static ag_status_t write_texts(ag_session_t *session, const char *text, size_t n_bytes)
+static ag_status_t write_texts(ag_session_t *session, const char *text, size_t n_bytes, FILE *file)
 {
-    FILE *file = ag_aside_stream(session->trace_file);
-    ag_aside_t *aside = session->trace_file;
     ag_status_t status = AG_OK;
 
     fputs("[\n", file);
@@ -89,11 +87,10 @@ static ag_status_t write_texts(ag_session_t *session, const char *text, size_t n
     fputs("{\"ph\":\"M\",\"pid\":0,\"name\":\"process_sort_index\","
           "\"args\":{\"sort_index\":0}}]\n",
           file);
-    session->trace_file = NULL;
-    return ag_aside_complete(aside);
+    return AG_OK;
 }
 
-ag_status_t ag_session_write_trace(ag_session_t *session)
+ag_status_t ag_session_collect_trace(ag_session_t *session, FILE *file)
 {
     char *text = NULL;
     size_t n_bytes = 0;
@@ -104,11 +101,24 @@ ag_status_t ag_session_write_trace(ag_session_t *session)
         status = ag_session_agree(session, trace_text(session, origin_ns, &text, &n_bytes));
     }
     if (status == AG_OK && session->net->rank == 0) {
-        status = write_texts(session, text, n_bytes);
+        status = write_texts(session, text, n_bytes, file);
     } else if (status == AG_OK) {
         status = ag_net_send(session->net, NULL, 0, &(uint64_t){n_bytes}, sizeof(uint64_t));
         status = status == AG_OK ? ag_net_send(session->net, NULL, 0, text, n_bytes) : status;
     }
     free(text);
+    return ag_session_agree(session, status);
+}
+
+ag_status_t ag_session_write_trace(ag_session_t *session)
+{
+    ag_aside_t *aside = session->trace_file;
+    ag_status_t status =
+        ag_session_collect_trace(session, aside != NULL ? ag_aside_stream(aside) : NULL);
+
+    if (status == AG_OK && aside != NULL) {
+        session->trace_file = NULL;
+        status = ag_aside_complete(aside);
+    }
     return ag_session_agree(session, status);
 }

@@ -214,6 +214,8 @@ static ag_status_t on_step(void *arg, const ag_train_step_t *step)
     training->n_learned += step->n_targets;
     training->train_ns += step->ns;
     training->last_loss = step->loss;
+    training->peak_bytes = step->peak_bytes;
+    training->step_ns = step->ns;
     show_progress(training, step, mfu);
     prepare_last_words(training);
     return ag_train_output_step(&training->output, step, mfu, training->session->options->json);
@@ -308,7 +310,8 @@ static ag_status_t leave(ag_training_t *training)
                        (unsigned long long)training->opts.n_steps, training->output.checkpoints,
                        (unsigned long long)end->done_steps);
     }
-    return export_model(training);
+    status = export_model(training);
+    return status == AG_OK ? ag_train_report(training) : status;
 }
 
 static void print_end(const ag_training_t *training)

@@ -28,6 +28,7 @@ typedef struct ag_training {
     uint64_t n_learned, train_ns; /* tokens with a target, and the time that their steps took */
     double flops;                 /* of the model, in these */
     double last_loss;
+    uint64_t peak_bytes, step_ns; /* of the last step */
 } ag_training_t;
 
 /**
@@ -53,6 +54,10 @@ ag_status_t ag_train_output_step(ag_train_output_t *output, const ag_train_step_
 ag_status_t ag_train_output_eval(ag_train_output_t *output, uint64_t step, double loss,
                                  uint64_t n_targets);
 ag_status_t ag_train_output_close(ag_train_output_t *output);
+
+/** All ranks, after the run: OUT/report.html. @return AG_OK, AG_ERR_IO, AG_ERR_NOMEM, AG_ERR_PEER.
+ */
+ag_status_t ag_train_report(ag_training_t *training);
 
 /** Memory that rank 0 takes for the comparison. */
 uint64_t ag_train_verify_bytes(const ag_spec_t *spec);

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from html.parser import HTMLParser
 
 import numpy as np
 
@@ -77,6 +78,44 @@ def curve():
             done = run(["generate", "--model", out, "--prompt", "a", "--max-tokens", "2", "--ignore-eos", "--json"])
             expect(len(json.loads(done.stdout)["tokens"]) == 2, "it answers")
             shutil.rmtree(out)
+
+
+class Page(HTMLParser):
+    """What stands in a page: its text, its drawings, whether every tag is closed."""
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.text, self.counts = [], "", {}
+        with open(path) as file:
+            self.feed(file.read())
+        expect(not self.open, f"{self.open} is not closed")
+
+    def handle_starttag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        expect(not any(name in ("src", "href") for name, _ in attrs), "it needs nothing from elsewhere")
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        expect(self.open.pop() == tag, f"</{tag}>")
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def report():
+    """report.html has its parts, on one rank and of all ranks."""
+    with tempfile.TemporaryDirectory() as folder:
+        for ranks, split in ((1, []), (4, ["--dp", "2", "--pp", "2"])):
+            out = os.path.join(folder, str(ranks))
+            run(options(out, 5) + split, ranks)
+            page = Page(os.path.join(out, "report.html"))
+            for part in ("Curves", "Time by operator", "The last step", "Memory", "Bytes on each link",
+                         "Operations of a step", "Plan", "Its bubble", f"{ranks} rank", "LINEAR_WEIGHT_GRAD"):
+                expect(part in page.text, f"{part!r} is not in it")
+            expect(page.counts["polyline"] == 4 and page.counts["rect"] > 20, f"{page.counts}")
 
 
 def same_bits():
@@ -264,4 +303,4 @@ def interrupted():
 
 
 if __name__ == "__main__":
-    main({f.__name__: f for f in (curve, same_bits, layouts, experts, resume, verify_plan, data, errors, interrupted)})
+    main({f.__name__: f for f in (curve, report, same_bits, layouts, experts, resume, verify_plan, data, errors, interrupted)})
