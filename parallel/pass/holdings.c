@@ -92,3 +92,18 @@ bool ag_holdings_meet(const ag_build_t *build, const ag_holding_t *a, const ag_h
     return a->tensor == b->tensor && a->across_begin == b->across_begin && a->across == b->across &&
            (a->spans || build->ranks[a->rank].place.replica == build->ranks[b->rank].place.replica);
 }
+
+const ag_holding_t *ag_holdings_find_around(const ag_build_t *build, const ag_holdings_t *holdings,
+                                            const ag_holding_t *of, uint32_t rank)
+{
+    size_t n;
+    const ag_holding_t *others = ag_holdings_find(holdings, of->tensor, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (others[i].rank == rank && ag_holdings_meet(build, &others[i], of) &&
+            others[i].begin <= of->begin && others[i].end >= of->end) {
+            return &others[i];
+        }
+    }
+    return NULL;
+}

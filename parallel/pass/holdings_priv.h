@@ -30,3 +30,7 @@ const ag_holding_t *ag_holdings_find(const ag_holdings_t *holdings, const ag_mod
 
 /** Are they of the same columns, and of the same replica where each has all? */
 bool ag_holdings_meet(const ag_build_t *build, const ag_holding_t *a, const ag_holding_t *b);
+
+/** A rank's that meets `of` and has all of its run. @return NULL: it holds none. */
+const ag_holding_t *ag_holdings_find_around(const ag_build_t *build, const ag_holdings_t *holdings,
+                                            const ag_holding_t *of, uint32_t rank);

@@ -26,18 +26,11 @@ static void find_last(const ag_rank_program_t *rank, uint32_t *last)
     }
 }
 
-static bool is_part(const ag_rank_program_t *rank, const ag_op_t *op, ag_part_kind_t kind)
-{
-    return op->kind == AG_OP_SEGMENT &&
-           AG_ITEMS(&AG_ITEMS(&rank->segments, ag_segment_t)[op->subject].parts, ag_part_t)[0]
-                   .kind == (uint32_t)kind;
-}
-
 static const ag_op_t *find_part(const ag_rank_program_t *rank, ag_part_kind_t kind)
 {
     const ag_op_t *op = ag_rank_ops(rank);
 
-    while (!is_part(rank, op, kind)) {
+    while (!ag_op_begins_with(rank, op, kind)) {
         op++;
     }
     return op;
@@ -219,12 +212,12 @@ static ag_status_t sum_rank(ag_program_t *program, uint32_t r, const sums_t *sum
             status = sum_buckets(program, r, sums, op);
         }
         if (status == AG_OK && sums->all != NONE &&
-            is_part(&program->ranks[r], o, AG_PART_TOTALS)) {
+            ag_op_begins_with(&program->ranks[r], o, AG_PART_TOTALS)) {
             status = add_collective(program, r, AG_OP_ALL_REDUCE, sums->all, sums->of_all,
                                     sums->totals, 0);
         }
         if (status == AG_OK && sums->keeps_shares &&
-            is_part(&program->ranks[r], o, AG_PART_UPDATE)) {
+            ag_op_begins_with(&program->ranks[r], o, AG_PART_UPDATE)) {
             status = gather_buckets(program, r, sums);
         }
     }

@@ -17,6 +17,11 @@ typedef struct piece {
     ag_holding_t of; /* the first of them; its begin and end are the run's */
 } piece_t;
 
+static uint64_t piece_bytes(const piece_t *piece)
+{
+    return (piece->of.end - piece->of.begin) * piece->of.across * sizeof(float);
+}
+
 typedef struct share {
     ag_train_t train;  /* of program, build and holdings */
     ag_array_t pieces; /* piece_t, in the same order for all ranks of a group */
@@ -87,28 +92,13 @@ static ag_status_t find_pieces(share_t *share)
     return status;
 }
 
-/* The weight of a rank that a piece is of. */
-static const ag_holding_t *find_own(const share_t *share, const piece_t *piece, uint32_t rank)
-{
-    size_t n;
-    const ag_holding_t *others = ag_holdings_find(&share->train.holdings, piece->of.tensor, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (others[i].rank == rank &&
-            ag_holdings_meet(share->train.build, &others[i], &piece->of) &&
-            others[i].begin <= piece->of.begin && others[i].end >= piece->of.end) {
-            return &others[i];
-        }
-    }
-    return NULL;
-}
-
 /* Copy a piece between a rank's gradients and a group's buffer. */
 static ag_status_t add_copy(const share_t *share, const piece_t *piece, uint32_t rank,
                             uint32_t buffer, uint64_t at_bytes, bool back, ag_graph_t *graph)
 {
-    uint64_t n = (piece->of.end - piece->of.begin) * piece->of.across;
-    const ag_holding_t *held = find_own(share, piece, rank);
+    uint64_t n = piece_bytes(piece) / sizeof(float);
+    const ag_holding_t *held =
+        ag_holdings_find_around(share->train.build, &share->train.holdings, &piece->of, rank);
     const ag_param_t *param;
     int32_t own, common;
 
@@ -151,9 +141,7 @@ static ag_status_t make_buffers(const share_t *share, uint32_t rank, ag_array_t 
         for (size_t i = 0; i < share->pieces.n_items; i++) {
             const piece_t *piece = &AG_ITEMS(&share->pieces, piece_t)[i];
 
-            buffer.bytes += piece->group != group ? 0
-                                                  : (piece->of.end - piece->of.begin) *
-                                                        piece->of.across * sizeof(float);
+            buffer.bytes += piece->group == group ? piece_bytes(piece) : 0;
         }
         if (buffer.bytes == 0 || !ag_program_is_member(program, group, rank)) {
             continue;
@@ -204,7 +192,7 @@ static ag_status_t add_copies(const share_t *share, uint32_t rank, const ag_arra
 
             if (piece->group == buffer->group) {
                 status = add_copy(share, piece, rank, buffer->buffer, at, back, graph);
-                at += (piece->of.end - piece->of.begin) * piece->of.across * sizeof(float);
+                at += piece_bytes(piece);
             }
         }
     }
@@ -257,14 +245,6 @@ static ag_status_t add_sums(const share_t *share, uint32_t rank, const ag_array_
     return status;
 }
 
-static bool is_totals(const ag_rank_program_t *rank, const ag_op_t *op)
-{
-    const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[op->subject];
-
-    return op->kind == AG_OP_SEGMENT &&
-           AG_ITEMS(&segment->parts, ag_part_t)[0].kind == AG_PART_TOTALS;
-}
-
 static ag_status_t share_rank(const share_t *share, uint32_t r)
 {
     ag_rank_program_t *rank = &share->train.program->ranks[r];
@@ -274,7 +254,7 @@ static ag_status_t share_rank(const share_t *share, uint32_t r)
 
     rank->ops = AG_ARRAY(ag_op_t);
     for (size_t op = 0; op < before.n_items && status == AG_OK; op++) {
-        if (buffers.n_items > 0 && is_totals(rank, &ops[op])) {
+        if (buffers.n_items > 0 && ag_op_begins_with(rank, &ops[op], AG_PART_TOTALS)) {
             status = add_copies(share, r, &buffers, false);
             if (status == AG_OK) {
                 status = add_sums(share, r, &buffers);

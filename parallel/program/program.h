@@ -299,3 +299,13 @@ static inline const ag_use_t *ag_op_uses(const ag_rank_program_t *rank, const ag
 {
     return AG_ITEMS(&rank->uses, ag_use_t) + op->first_use;
 }
+
+/** Is it a segment whose first part is of a kind? */
+static inline bool ag_op_begins_with(const ag_rank_program_t *rank, const ag_op_t *op,
+                                     ag_part_kind_t kind)
+{
+    const ag_segment_t *segments = AG_ITEMS(&rank->segments, ag_segment_t);
+
+    return op->kind == AG_OP_SEGMENT &&
+           AG_ITEMS(&segments[op->subject].parts, ag_part_t)[0].kind == (uint32_t)kind;
+}
