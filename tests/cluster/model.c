@@ -171,13 +171,13 @@ static const struct {
     float scale, minimum;
     bool is_exponent; /* the scale is a power of two, of which a byte is the exponent */
 } block_forms[AG_N_DTYPES] = {
-    [AG_Q8_0] = {0, 0, 1 / 128.0f, 0},
-    [AG_Q4_0] = {0, 0, 1 / 8.0f, 0},
-    [AG_Q4_1] = {0, 2, 2 / 15.0f, -1},
-    [AG_Q6_K] = {208, 208, 1 / 4096.0f, 0},
-    [AG_Q4_K] = {0, 2, 2 / 945.0f, 1 / 63.0f},
-    [AG_Q5_0] = {0, 0, 1 / 16.0f, 0},
-    [AG_Q5_1] = {0, 2, 2 / 31.0f, -1},
+    [AG_Q8_0] = {.scale = 1 / 128.0f},
+    [AG_Q4_0] = {.scale = 1 / 8.0f},
+    [AG_Q4_1] = {.minimum_at = 2, .scale = 2 / 15.0f, .minimum = -1},
+    [AG_Q6_K] = {.scale_at = 208, .minimum_at = 208, .scale = 1 / 4096.0f},
+    [AG_Q4_K] = {.minimum_at = 2, .scale = 2 / 945.0f, .minimum = 1 / 63.0f},
+    [AG_Q5_0] = {.scale = 1 / 16.0f},
+    [AG_Q5_1] = {.minimum_at = 2, .scale = 2 / 31.0f, .minimum = -1},
     [AG_MXFP4] = {.scale = 1 / 6.0f, .is_exponent = true},
 };
 

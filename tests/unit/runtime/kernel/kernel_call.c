@@ -119,10 +119,14 @@ static const struct {
     double scale; /* so that values are near 1 */
     uint8_t exponent;
 } scales[AG_N_DTYPES] = {
-    [AG_Q8_0] = {1, {0}, 1.0 / 128},     [AG_Q4_0] = {1, {0}, 1.0 / 8},
-    [AG_Q4_1] = {2, {0, 2}, 1.0 / 8},    [AG_Q6_K] = {1, {208}, 1.0 / 4096},
-    [AG_Q4_K] = {2, {0, 2}, 1.0 / 1024}, [AG_Q5_0] = {1, {0}, 1.0 / 16},
-    [AG_Q5_1] = {2, {0, 2}, 1.0 / 16},   [AG_MXFP4] = {.exponent = 124},
+    [AG_Q8_0] = {.n_scales = 1, .at = {0}, .scale = 1.0 / 128},
+    [AG_Q4_0] = {.n_scales = 1, .at = {0}, .scale = 1.0 / 8},
+    [AG_Q4_1] = {.n_scales = 2, .at = {0, 2}, .scale = 1.0 / 8},
+    [AG_Q6_K] = {.n_scales = 1, .at = {208}, .scale = 1.0 / 4096},
+    [AG_Q4_K] = {.n_scales = 2, .at = {0, 2}, .scale = 1.0 / 1024},
+    [AG_Q5_0] = {.n_scales = 1, .at = {0}, .scale = 1.0 / 16},
+    [AG_Q5_1] = {.n_scales = 2, .at = {0, 2}, .scale = 1.0 / 16},
+    [AG_MXFP4] = {.exponent = 124},
 };
 
 static void random_element(ag_dtype_t dtype, float value, unsigned char *bytes)
