@@ -48,6 +48,7 @@ typedef struct loop {
     ag_train_batch_t batch; /* rank 0's */
     ag_data_position_t position;
     bool is_saving;
+    bool is_finite; /* rank 0's: the loss and the gradients of the last step are numbers */
 } loop_t;
 
 uint64_t ag_train_bytes(const ag_plan_t *plan)
@@ -98,9 +99,11 @@ static ag_status_t end_save(loop_t *loop, ag_status_t status)
     return AG_OK;
 }
 
+/* A step that was refused is none to go on from: rank 0 tells the others. */
 static ag_status_t save_if_due(loop_t *loop, uint64_t step)
 {
     const ag_train_opts_t *opts = loop->opts;
+    const ag_job_opts_t *job = &loop->job->opts;
     ag_status_t status = AG_OK;
 
     if (loop->is_saving) {
@@ -114,6 +117,10 @@ static ag_status_t save_if_due(loop_t *loop, uint64_t step)
         status = end_save(loop, ag_saver_wait(opts->saver));
     }
     if (status == AG_OK) {
+        status =
+            ag_agree_broadcast(job->net, &job->idle, 0, &loop->is_finite, sizeof(loop->is_finite));
+    }
+    if (status == AG_OK && loop->is_finite) {
         status = begin_save(loop->job, opts->saver, step, loop->position);
         loop->is_saving = status == AG_OK;
     }
@@ -203,7 +210,7 @@ static ag_status_t check_totals(loop_t *loop, const ag_train_step_t *step)
     int rank;
     ag_status_t status;
 
-    if (isfinite(step->loss) && isfinite(step->grad_norm)) {
+    if (loop->is_finite) {
         return AG_OK;
     }
     status = find_bad(loop, &bad, &rank);
@@ -252,6 +259,7 @@ static ag_status_t do_step(loop_t *loop, uint64_t number)
     step.attended = batch->attended;
     step.next = loop->position;
     step.data_ns = read_ns - begin_ns;
+    loop->is_finite = isfinite(step.loss) && isfinite(step.grad_norm);
     status = after_step(loop, number, &step.peak_bytes);
     step.ns = ag_clock_now_ns(&loop->job->opts.clock) - begin_ns;
     if (status == AG_OK) {

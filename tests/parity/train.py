@@ -238,8 +238,11 @@ def errors():
         told(ids + ["--micro-batch-size", "2", "--global-batch-size", "3"], 2, ["--global-batch-size", "3"])
         told(ids + ["--schedule", "zigzag"], 2, ["zigzag", "1f1b"])
         told(ids + ["--pp", "9"], 2, ["9"])
-        told(ids + ["--train-steps", "20", "--lr", "1e18"], 1, ["step 2", "no number", "layer 0", "rank 0", "--lr"])
-        shutil.rmtree(out)
+        for ranks in (1, 2):
+            told(ids + ["--train-steps", "20", "--lr", "1e18", "--save-steps", "1", "--dp", str(ranks)], 1,
+                 ["step 2", "no number", "layer 0", "rank 0", "--lr"], ranks=ranks)
+            expect(os.listdir(os.path.join(out, "checkpoints")) == ["step-1"], "a step that fails is not saved")
+            shutil.rmtree(out)
         bad = os.path.join(folder, "bad")
         shutil.copytree(TINY, bad)
         tensors = dict(read_safetensors(os.path.join(bad, "model.safetensors")))
