@@ -35,7 +35,8 @@ enum {
 /* One line each, so that the table can be read as one. */
 /* clang-format off */
 const ag_option_t ag_option_table[] = {
-    {"--model", "M", IS(FILE), AT(model), ALL, "a GGUF file or a Hugging Face folder"},
+    {"--model", "M", IS(FILE), AT(model), ALL & ~TRAIN, "a GGUF file or a Hugging Face folder"},
+    {"--model", "M", IS(FILE), AT(model), TRAIN, "a GGUF file, a folder, or config.json: weights anew"},
     {"--prompt", "TEXT", IS(TEXT), AT(prompt), GEN | VERIFY, "what to continue"},
     {"--prompt-file", "F", IS(FILE), AT(prompt_file), GEN | VERIFY, "one prompt: a file's text"},
     {"--prompts", "F", IS(FILE), AT(prompts), GEN, "a JSON string a line, answered in order"},

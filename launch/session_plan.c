@@ -97,6 +97,11 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
         model.context_tokens += context_tokens == model.context_tokens + 1;
         opts.context_tokens += opts.context_tokens > 0 && context_tokens == opts.context_tokens + 1;
     }
+    if (opts.sequence_tokens > model.context_tokens) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--seq-length %u is beyond the model's context of %u: give at most that",
+                       opts.sequence_tokens, model.context_tokens);
+    }
     if (session->options->plan_file != NULL) {
         status = ag_session_read_plan(session, session->options->plan_file, &session->plan);
         if (status == AG_OK && session->plan->context_tokens < context_tokens) {

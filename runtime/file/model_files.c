@@ -9,6 +9,7 @@
 
 #include "runtime/base/array.h"
 #include "runtime/file/input_priv.h"
+#include "runtime/file/made_priv.h"
 #include "runtime/file/names_priv.h"
 #include "runtime/file/pile_priv.h"
 #include "runtime/file/safetensors.h"
@@ -37,6 +38,8 @@ struct ag_model_files {
     ag_array_t shards;  /* ag_model_shard_t */
     ag_array_t tensors; /* ag_model_tensor_t */
     ag_names_t names;   /* -> tensors */
+    bool are_made;
+    ag_array_t made; /* ag_made_t, of each tensor, if so */
 };
 
 static ag_status_t add_tensor(ag_model_files_t *files, const ag_model_tensor_t *tensor)
@@ -378,10 +381,43 @@ destroy_index:
     return status;
 }
 
+/* Settings, by whatever name, say what kind of model they are of. */
+static bool is_config(const char *path, ag_json_t **json_p)
+{
+    static const char end[] = ".json";
+    size_t n = strlen(path);
+
+    *json_p = NULL;
+    if (n < sizeof(end) || strcmp(path + n - (sizeof(end) - 1), end) != 0 ||
+        ag_json_read(path, json_p) != AG_OK) {
+        return false;
+    }
+    if (ag_json_get(*json_p, "model_type") == NULL) {
+        ag_json_destroy(*json_p);
+        return false;
+    }
+    return true;
+}
+
+/* The settings alone, which are taken over. What belongs to a tokenizer may lie beside them. */
+static ag_status_t take_config(ag_model_files_t *files, const char *path, ag_json_t *json)
+{
+    const char *slash = strrchr(path, '/');
+    ag_status_t status =
+        slash != NULL ? ag_pile_text(&files->pile, path, (size_t)(slash - path) + 1, &files->path)
+                      : ag_pile_text(&files->pile, ".", 1, &files->path);
+
+    files->are_made = true;
+    files->config = json;
+    return status == AG_OK ? read_json(files, "generation_config.json", &files->generation_config)
+                           : status;
+}
+
 ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p)
 {
     ag_model_files_t *files;
     struct stat info;
+    ag_json_t *json;
     ag_status_t status;
 
     if (stat(path, &info) != 0) {
@@ -395,9 +431,12 @@ ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p)
     files->pile = ag_pile_empty("the names of a model's files", MAX_PATHS_BYTES);
     files->shards = AG_ARRAY(ag_model_shard_t);
     files->tensors = AG_ARRAY(ag_model_tensor_t);
+    files->made = AG_ARRAY(ag_made_t);
     status = ag_pile_text(&files->pile, path, strlen(path), &files->path);
     if (status == AG_OK) {
-        status = S_ISDIR(info.st_mode) ? open_folder(files) : open_gguf(files);
+        status = S_ISDIR(info.st_mode)    ? open_folder(files)
+                 : is_config(path, &json) ? take_config(files, path, json)
+                                          : open_gguf(files);
     }
     if (status != AG_OK) {
         ag_model_files_close(files);
@@ -420,6 +459,7 @@ void ag_model_files_close(ag_model_files_t *files)
     }
     ag_names_fini(&files->names);
     ag_array_fini(&files->tensors);
+    ag_array_fini(&files->made);
     ag_array_fini(&files->shards);
     ag_json_destroy(files->generation_config);
     ag_json_destroy(files->config);
@@ -488,11 +528,39 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
     return ag_fail_context(status, "%s", files->path);
 }
 
+bool ag_model_files_are_made(const ag_model_files_t *files)
+{
+    return files->are_made;
+}
+
+ag_status_t ag_model_files_make(ag_model_files_t *files, const char *name, uint32_t n_dims,
+                                const uint64_t *dims, float mean, float deviation, uint32_t stream)
+{
+    ag_model_tensor_t tensor = {.dtype = AG_F32, .n_dims = n_dims, .bytes = sizeof(float)};
+    ag_made_t made = {.mean = mean, .deviation = deviation, .stream = stream};
+    ag_status_t status = ag_pile_text(&files->pile, name, strlen(name), &tensor.name);
+
+    for (uint32_t i = 0; i < n_dims; i++) {
+        tensor.dims[i] = dims[i];
+        tensor.bytes *= dims[i];
+    }
+    if (status == AG_OK) {
+        status = ag_array_append(&files->made, &made, 1);
+    }
+    return status == AG_OK ? add_tensor(files, &tensor) : status;
+}
+
 ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_tensor_t *tensor,
                                 uint64_t begin, uint64_t n, void *dst)
 {
-    const ag_model_shard_t *shard = &AG_ITEMS(&files->shards, const ag_model_shard_t)[tensor->file];
+    const ag_model_shard_t *shard;
 
+    if (files->are_made) {
+        size_t number = (size_t)(tensor - AG_ITEMS(&files->tensors, const ag_model_tensor_t));
+
+        return ag_made_draw(&AG_ITEMS(&files->made, ag_made_t)[number], tensor, begin, n, dst);
+    }
+    shard = &AG_ITEMS(&files->shards, const ag_model_shard_t)[tensor->file];
     if (begin > tensor->bytes || n > tensor->bytes - begin) {
         return ag_fail(AG_ERR_INVALID,
                        "reading %s: tensor '%s' has %llu bytes, not %llu from %llu on", shard->path,

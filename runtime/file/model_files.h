@@ -20,13 +20,29 @@ typedef struct ag_model_tensor {
 } ag_model_tensor_t;
 
 /**
- * Open a GGUF file or a folder (config.json; model.safetensors, or model.safetensors.index.json and
- * the files it names, or every model*.safetensors). Only headers are read.
+ * Open a GGUF file, a config.json alone (ag_model_files_make()), or a folder (config.json;
+ * model.safetensors, or model.safetensors.index.json and the files it names, or every
+ * model*.safetensors). Only headers are read.
  * @return AG_OK; AG_ERR_IO (missing: says what was looked for), AG_ERR_FORMAT, AG_ERR_UNSUPPORTED.
  */
 ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p);
 void ag_model_files_close(ag_model_files_t *files);
 
+/** Was it opened as a config.json alone, beside which a tokenizer may lie? Then it has no tensors
+ * yet. */
+bool ag_model_files_are_made(const ag_model_files_t *files);
+
+/**
+ * Add a tensor that no file has: float32, mean + deviation x a normal variate by the number of each
+ * element, drawn when it is read.
+ * @param name    copied.
+ * @param stream  of the random numbers; each tensor's own.
+ * @return AG_OK, AG_ERR_NOMEM, AG_ERR_FORMAT (its name is known).
+ */
+ag_status_t ag_model_files_make(ag_model_files_t *files, const char *name, uint32_t n_dims,
+                                const uint64_t *dims, float mean, float deviation, uint32_t stream);
+
+/** The folder, or the file. */
 const char *ag_model_files_path(const ag_model_files_t *files);
 const ag_gguf_t *ag_model_files_gguf(const ag_model_files_t *files);   /* NULL: a folder */
 const ag_json_t *ag_model_files_config(const ag_model_files_t *files); /* NULL: a GGUF file */

@@ -2,7 +2,64 @@
 
 #include <stdlib.h>
 
+#include "runtime/model/weights.h"
+
 enum { FFN_UNIT = 32, VOCAB_UNIT = 64 };
+
+/* What weights of a role begin with: norms with 1, biases with 0, others about 0. */
+static void choose_beginning(ag_role_t role, float range, float *mean_p, float *deviation_p)
+{
+    switch (role) {
+    case AG_ROLE_ATTN_NORM:
+    case AG_ROLE_FFN_NORM:
+    case AG_ROLE_FINAL_NORM:
+        *mean_p = 1;
+        *deviation_p = 0;
+        return;
+    case AG_ROLE_Q_BIAS:
+    case AG_ROLE_K_BIAS:
+    case AG_ROLE_V_BIAS:
+    case AG_ROLE_O_BIAS:
+    case AG_ROLE_GATE_BIAS:
+    case AG_ROLE_UP_BIAS:
+    case AG_ROLE_DOWN_BIAS:
+        *mean_p = *deviation_p = 0;
+        return;
+    default:
+        *mean_p = 0;
+        *deviation_p = range;
+    }
+}
+
+/* Settings alone: every weight begins as a config's initializer_range says. */
+static ag_status_t make_tensors(ag_model_t *model)
+{
+    const ag_json_t *config = ag_model_files_config(model->files);
+    float range = (float)ag_json_number(ag_json_get(config, "initializer_range"), 0.02);
+    ag_array_t weights = AG_ARRAY(ag_weight_t);
+    ag_status_t status = ag_weights_list(model->spec, &weights);
+
+    for (size_t i = 0; i < weights.n_items && status == AG_OK; i++) {
+        const ag_weight_t *weight = &AG_ITEMS(&weights, ag_weight_t)[i];
+        const ag_name_row_t *row = ag_family_row(model->family, weight->role, false);
+        uint64_t dims[2] = {weight->rows, weight->cols};
+        bool is_vector = weight->rows == 0;
+        char name[AG_TENSOR_NAME_BYTES];
+        float mean, deviation;
+
+        if (row == NULL) {
+            status = ag_fail(AG_ERR_UNSUPPORTED, "%s: a weight of role %d has no name",
+                             model->family->name, (int)weight->role);
+            break;
+        }
+        ag_family_name(row->hf, weight->layer, weight->expert, name);
+        choose_beginning(weight->role, range, &mean, &deviation);
+        status = ag_model_files_make(model->files, name, is_vector ? 1 : 2,
+                                     is_vector ? dims + 1 : dims, mean, deviation, (uint32_t)i);
+    }
+    ag_array_fini(&weights);
+    return status;
+}
 
 ag_status_t ag_model_open(const char *path, ag_model_t **model_p)
 {
@@ -15,6 +72,9 @@ ag_status_t ag_model_open(const char *path, ag_model_t **model_p)
     status = ag_model_files_open(path, &model->files);
     if (status == AG_OK) {
         status = ag_spec_load(model->files, &model->spec, &model->family);
+    }
+    if (status == AG_OK && ag_model_files_are_made(model->files)) {
+        status = make_tensors(model);
     }
     if (status != AG_OK) {
         ag_model_close(model);

@@ -187,6 +187,33 @@ def verify_plan():
         expect(not os.path.exists(os.path.join(folder, "out")), "nothing is written")
 
 
+def from_config():
+    """config.json alone: weights about 0 as it says, norms 1, the same on any layout; a model after it."""
+    with tempfile.TemporaryDirectory() as folder:
+        config, tensors = os.path.join(TINY, "config.json"), []
+        for n, (ranks, split) in enumerate(((1, []), (2, ["--pp", "2"]), (2, ["--tensor-split", "6,3"]))):
+            out = os.path.join(folder, str(n))
+            args = [word for word in options(out, 1, config) if word not in ("--lr", "1e-3")]
+            run(args + ["--lr", "1e-30"] + split, ranks)
+            tensors.append(read_safetensors(os.path.join(out, "model.safetensors")))
+        with open(config) as file:
+            deviation = json.load(file)["initializer_range"]
+        for name, values in tensors[0].items():
+            expect(all(np.array_equal(values, other[name]) for other in tensors[1:]), f"{name} on another layout")
+            if values.ndim == 1:
+                expect(np.all(values == 1), f"{name} is a norm")
+                continue
+            n = values.size
+            mean, spread = values.mean() / deviation, values.std() / deviation
+            expect(abs(mean) < 5 / n ** 0.5 and abs(spread - 1) < 5 / (2 * n) ** 0.5, f"{name}: {mean}, {spread}")
+            expect(len(np.unique(values)) > 0.99 * n, f"{name} repeats itself")
+        embed, head = (tensors[0][name] for name in ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"))
+        n = min(embed.size, head.size)
+        expect(abs(np.corrcoef(embed.ravel()[:n], head.ravel()[:n])[0, 1]) < 5 / n ** 0.5, "tensors are independent")
+        done = run(["generate", "--model", os.path.join(folder, "0"), "--prompt", "a", "--max-tokens", "2", "--json"])
+        expect("tokens" in json.loads(done.stdout), "it answers")
+
+
 def data():
     """Texts and samples are learned; an evaluation changes nothing; a sample is shown with its mask."""
     texts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "data")
@@ -306,4 +333,4 @@ def interrupted():
 
 
 if __name__ == "__main__":
-    main({f.__name__: f for f in (curve, report, same_bits, layouts, experts, resume, verify_plan, data, errors, interrupted)})
+    main({f.__name__: f for f in (curve, report, same_bits, layouts, experts, resume, verify_plan, from_config, data, errors, interrupted)})

@@ -316,6 +316,41 @@ Test(model_files, one_part_of_a_split_gguf_is_refused)
     ag_array_fini(&bytes);
 }
 
+Test(model_files, tensors_that_no_file_has_are_drawn)
+{
+    const uint64_t dims[] = {40, 50};
+    const ag_model_tensor_t *tensor;
+    ag_model_files_t *files;
+    float all[2000], some[7], ones[50];
+    scratch_t scratch;
+    double sum = 0, squares = 0;
+
+    scratch_open(&scratch);
+    cr_assert_eq(ag_model_files_open(
+                     scratch_write(&scratch, "some.json", "{\"model_type\": \"a\"}", 19), &files),
+                 AG_OK, "%s", ag_error());
+    cr_assert(ag_model_files_are_made(files));
+    cr_assert_eq(ag_model_files_make(files, "w", 2, dims, 3, 2, 5), AG_OK);
+    cr_assert_eq(ag_model_files_make(files, "norm", 1, dims + 1, 1, 0, 6), AG_OK);
+    cr_assert_eq(ag_model_files_require(files, "w", &tensor), AG_OK);
+    cr_assert_eq(ag_model_files_read(files, tensor, 0, sizeof(all), all), AG_OK);
+    cr_assert_eq(ag_model_files_read(files, tensor, 100 * sizeof(float), sizeof(some), some),
+                 AG_OK);
+    cr_expect_arr_eq(some, all + 100, sizeof(some), "a part is the part");
+    for (int i = 0; i < 2000; i++) {
+        sum += (double)all[i] - 3;
+        squares += ((double)all[i] - 3) * ((double)all[i] - 3);
+    }
+    cr_expect(sum / 2000 < 0.2 && sum / 2000 > -0.2, "a mean of %g beside 3", sum / 2000);
+    cr_expect(squares / 2000 > 3.4 && squares / 2000 < 4.6, "a variance of %g", squares / 2000);
+    cr_expect_eq(ag_model_files_read(files, tensor, sizeof(all), 4, some), AG_ERR_INVALID);
+    cr_assert_eq(ag_model_files_require(files, "norm", &tensor), AG_OK);
+    cr_assert_eq(ag_model_files_read(files, tensor, 0, sizeof(ones), ones), AG_OK);
+    cr_expect(ones[0] == 1 && ones[49] == 1);
+    ag_model_files_close(files);
+    scratch_close(&scratch);
+}
+
 Test(model_files, what_is_no_model_is_told_what_a_model_can_be)
 {
     scratch_t scratch;
