@@ -131,13 +131,33 @@ static ag_status_t store_name(const ag_option_t *option, const char *value,
     return fail_value(option, value, known);
 }
 
-static ag_status_t store_value(const ag_option_t *option, const char *value, ag_options_t *options)
+/* What training has names for. */
+static ag_status_t store_choice(const ag_option_t *option, const char *value, void *field)
 {
     static const char *const zero_stages[] = {"0", "1"}, *const recomputed[] = {"none", "full"};
     static const char *const precisions[] = {"f32", "bf16"};
-    void *field = (char *)options + option->offset;
     uint32_t number = 0;
     ag_status_t status;
+
+    switch (option->kind) {
+    case AG_OPTION_LR:
+        return store_name(option, value, ag_lr_schedule_names, AG_N_LR_SCHEDULES, field);
+    case AG_OPTION_ZERO:
+        return store_name(option, value, zero_stages, 2, field);
+    case AG_OPTION_RECOMPUTE:
+        status = store_name(option, value, recomputed, 2, &number);
+        *(bool *)field = number == 1;
+        return status;
+    default:
+        status = store_name(option, value, precisions, 2, &number);
+        *(ag_compute_t *)field = number == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
+        return status;
+    }
+}
+
+static ag_status_t store_value(const ag_option_t *option, const char *value, ag_options_t *options)
+{
+    void *field = (char *)options + option->offset;
 
     switch (option->kind) {
     case AG_OPTION_FILE:
@@ -170,17 +190,10 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     case AG_OPTION_PATHS:
         return store_path(option, value, field);
     case AG_OPTION_LR:
-        return store_name(option, value, ag_lr_schedule_names, AG_N_LR_SCHEDULES, field);
     case AG_OPTION_ZERO:
-        return store_name(option, value, zero_stages, 2, field);
     case AG_OPTION_RECOMPUTE:
-        status = store_name(option, value, recomputed, 2, &number);
-        *(bool *)field = number == 1;
-        return status;
     case AG_OPTION_PRECISION:
-        status = store_name(option, value, precisions, 2, &number);
-        *(ag_compute_t *)field = number == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
-        return status;
+        return store_choice(option, value, field);
     case AG_OPTION_COMPUTE:
         if (strcmp(value, "auto") != 0 && strcmp(value, "f32") != 0) {
             return fail_value(option, value, "auto or f32");

@@ -156,7 +156,7 @@ def layouts():
 
 def experts():
     """The tiny Mixtral, its experts on one rank and on several."""
-    expect_layouts(((1, []), (2, ["--ep", "2"]), (2, ["--tp", "2", "--ep", "2"]), (2, ["--pp", "2"])), MIXTRAL)
+    expect_layouts(((1, []), (2, ["--dp", "2", "--ep", "2"]), (2, ["--tp", "2", "--ep", "2"]), (2, ["--pp", "2"])), MIXTRAL)
 
 
 def resume():
@@ -265,6 +265,7 @@ def errors():
         told(ids + ["--micro-batch-size", "2", "--global-batch-size", "3"], 2, ["--global-batch-size", "3"])
         told(ids + ["--schedule", "zigzag"], 2, ["zigzag", "1f1b"])
         told(ids + ["--pp", "9"], 2, ["9"])
+        one_line(["plan", "--train", "--model", TINY, "--seq-length", "100000"], 2, ["--seq-length 100000", "context"])
         for ranks in (1, 2):
             told(ids + ["--train-steps", "20", "--lr", "1e18", "--save-steps", "1", "--dp", str(ranks)], 1,
                  ["step 2", "no number", "layer 0", "rank 0", "--lr"], ranks=ranks)
