@@ -56,8 +56,14 @@ static bool is_same_place(const char *a, const char *b)
             is_same_file(folder_a, folder_b));
 }
 
+static ag_status_t fail_overwrite(const char *name, const char *path, const char *what)
+{
+    return ag_fail(AG_ERR_INVALID, "%s %s would overwrite %s: give another path", name, path, what);
+}
+
 static ag_status_t check(const ag_options_t *options, const char *name, const char *path)
 {
+    const ag_paths_t *data[] = {&options->train.data, &options->train.eval_data};
     const struct {
         const char *path, *what;
     } inputs[] = {
@@ -71,8 +77,14 @@ static ag_status_t check(const ag_options_t *options, const char *name, const ch
 
     for (size_t i = 0; path != NULL && i < sizeof(inputs) / sizeof(inputs[0]); i++) {
         if (inputs[i].path != NULL && holds_file(inputs[i].path, path)) {
-            return ag_fail(AG_ERR_INVALID, "%s %s would overwrite %s: give another path", name,
-                           path, inputs[i].what);
+            return fail_overwrite(name, path, inputs[i].what);
+        }
+    }
+    for (size_t i = 0; path != NULL && i < 2; i++) {
+        for (size_t j = 0; j < data[i]->n_items; j++) {
+            if (is_same_file(data[i]->items[j], path)) {
+                return fail_overwrite(name, path, "the data");
+            }
         }
     }
     return AG_OK;
@@ -80,15 +92,25 @@ static ag_status_t check(const ag_options_t *options, const char *name, const ch
 
 ag_status_t ag_outputs_check(const ag_options_t *options)
 {
-    ag_status_t status = check(options, "--logits", options->logits);
+    enum { N = 3 };
+    const struct {
+        const char *name, *path;
+    } outputs[N] = {{"--logits", options->logits},
+                    {"--trace", options->trace},
+                    {"--save-grads", options->train.save_grads}};
 
-    if (status == AG_OK) {
-        status = check(options, "--trace", options->trace);
+    for (int i = 0; i < N; i++) {
+        ag_status_t status = check(options, outputs[i].name, outputs[i].path);
+
+        if (status != AG_OK) {
+            return status;
+        }
+        for (int j = 0; j < i && outputs[i].path != NULL; j++) {
+            if (outputs[j].path != NULL && is_same_place(outputs[j].path, outputs[i].path)) {
+                return ag_fail(AG_ERR_INVALID, "%s %s and %s %s are one file: give two",
+                               outputs[j].name, outputs[j].path, outputs[i].name, outputs[i].path);
+            }
+        }
     }
-    if (status == AG_OK && options->logits != NULL && options->trace != NULL &&
-        is_same_place(options->logits, options->trace)) {
-        status = ag_fail(AG_ERR_INVALID, "--logits %s and --trace %s are one file: give two",
-                         options->logits, options->trace);
-    }
-    return status;
+    return AG_OK;
 }

@@ -44,6 +44,20 @@ Test(output, what_is_read_is_not_written_over_by_whatever_name)
         &(ag_options_t){.model = files.model, .plan_file = files.text, .trace = files.text},
         "plan");
     expect_refused(&(ag_options_t){.prompts = files.text, .trace = files.text}, "prompts");
+    expect_refused(&(ag_options_t){.model = files.model, .train.save_grads = files.link},
+                   "--save-grads");
+}
+
+Test(output, data_is_not_written_over)
+{
+    files_t files = make_files();
+    ag_paths_t paths = {.items = {"elsewhere", files.text}, .n_items = 2};
+
+    expect_refused(&(ag_options_t){.train.data = paths, .trace = files.text}, "the data");
+    expect_refused(&(ag_options_t){.train = {.eval_data = paths, .save_grads = files.text}},
+                   "--save-grads");
+    expect_refused(&(ag_options_t){.trace = files.fresh, .train.save_grads = files.fresh},
+                   "one file");
 }
 
 Test(output, a_fresh_file_or_one_that_is_not_read_may_be_written)
