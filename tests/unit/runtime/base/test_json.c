@@ -154,7 +154,10 @@ Test(json, a_byte_order_mark_is_passed_over)
 
     cr_expect_eq(ag_json_size(json), 1);
     ag_json_destroy(json);
-    cr_expect_eq(ag_json_parse("\xEF\xBB\xBF\xEF\xBB\xBF" "1", 7, "x", &json), AG_ERR_FORMAT);
+    cr_expect_eq(ag_json_parse("\xEF\xBB\xBF\xEF\xBB\xBF"
+                               "1",
+                               7, "x", &json),
+                 AG_ERR_FORMAT);
     cr_assert_geq(fd, 0);
     cr_assert_eq(write(fd, "\xEF\xBB\xBF[7]", 6), 6);
     close(fd);
