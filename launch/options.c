@@ -70,16 +70,19 @@ static ag_status_t store_real(const ag_option_t *option, const char *value, doub
         const char *expected;
         bool above_0; /* 0 itself is out */
         double most;
+        bool below_most; /* and that, too */
     } ranges[AG_N_OPTION_KINDS] = {
-        [AG_OPTION_POSITIVE] = {"a number above 0", true, HUGE_VAL},
-        [AG_OPTION_FROM_0] = {"a number that is 0 or more", false, HUGE_VAL},
-        [AG_OPTION_FRACTION] = {"a number above 0 and at most 1", true, 1},
-        [AG_OPTION_PART] = {"a number from 0 to 1", false, 1},
+        [AG_OPTION_POSITIVE] = {"a number above 0", true, HUGE_VAL, false},
+        [AG_OPTION_FROM_0] = {"a number that is 0 or more", false, HUGE_VAL, false},
+        [AG_OPTION_FRACTION] = {"a number above 0 and at most 1", true, 1, false},
+        [AG_OPTION_PART] = {"a number from 0 to 1", false, 1, false},
+        [AG_OPTION_DECAY] = {"a number from 0 to below 1", false, 1, true},
     };
     double number;
 
     if (!parse_real(value, &number) || number < 0 || number > ranges[option->kind].most ||
-        (number == 0 && ranges[option->kind].above_0)) {
+        (number == 0 && ranges[option->kind].above_0) ||
+        ((float)number == ranges[option->kind].most && ranges[option->kind].below_most)) {
         return fail_value(option, value, ranges[option->kind].expected);
     }
     *field = number;
@@ -184,6 +187,7 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     case AG_OPTION_FROM_0:
     case AG_OPTION_FRACTION:
     case AG_OPTION_PART:
+    case AG_OPTION_DECAY:
         return store_real(option, value, field);
     case AG_OPTION_STOP:
         return store_stop(value, options);

@@ -19,6 +19,7 @@ typedef enum ag_option_kind {
     AG_OPTION_FROM_0,    /* double, at least 0 */
     AG_OPTION_FRACTION,  /* double, above 0 and at most 1 */
     AG_OPTION_PART,      /* double, from 0 to 1 */
+    AG_OPTION_DECAY,     /* double, from 0 to below 1, as a float too */
     AG_OPTION_STOP,      /* appended to stops */
     AG_OPTION_PATHS,     /* ag_paths_t: this word and those behind it that are no options */
     AG_OPTION_LR,        /* uint32_t: ag_lr_schedule_t by its name */

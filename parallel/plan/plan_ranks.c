@@ -10,33 +10,36 @@ typedef struct rank_option {
     const char *name, *value; /* NULL: not given */
 } rank_option_t;
 
-enum { N_RANK_OPTIONS = 6, MOST_VALUE_CHARS = 40, LINE_BYTES = 256, MOST_UNEVEN_STAGES = 8 };
+enum { N_RANK_OPTIONS = 8, MOST_VALUE_CHARS = 40, LINE_BYTES = 256, MOST_UNEVEN_STAGES = 8 };
 
-/* @param number  storage for one of the values. */
-static void list_rank_options(const ag_plan_opts_t *opts, char number[16],
+/* @param numbers  storage for two of the values. */
+static void list_rank_options(const ag_plan_opts_t *opts, char numbers[2][16],
                               rank_option_t list[N_RANK_OPTIONS])
 {
-    snprintf(number, 16, "%u", opts->pp);
+    snprintf(numbers[0], sizeof(numbers[0]), "%u", opts->pp);
+    snprintf(numbers[1], sizeof(numbers[1]), "%u", opts->dp);
     list[0] = (rank_option_t){"--tp", opts->tp};
-    list[1] = (rank_option_t){"--pp", opts->pp > 0 ? number : NULL};
+    list[1] = (rank_option_t){"--pp", opts->pp > 0 ? numbers[0] : NULL};
     list[2] = (rank_option_t){"--tensor-split", opts->tensor_split};
     list[3] = (rank_option_t){"--pipeline-split", opts->pipeline_split};
     list[4] = (rank_option_t){"--ep", opts->ep};
     list[5] = (rank_option_t){"--expert-split", opts->expert_split};
+    list[6] = (rank_option_t){"--dp", opts->dp > 0 ? numbers[1] : NULL};
+    list[7] = (rank_option_t){"--micro-batches", opts->dp > 0 ? opts->micro_batches : NULL};
 }
 
 static void name_options(const ag_plan_opts_t *opts, bool with_values, const char *between,
                          char *text, size_t n_bytes)
 {
     rank_option_t list[N_RANK_OPTIONS];
-    char number[16];
+    char numbers[2][16];
 
     text[0] = '\0';
     if (opts == NULL) {
         ag_line_append(text, n_bytes, "--plan");
         return;
     }
-    list_rank_options(opts, number, list);
+    list_rank_options(opts, numbers, list);
     for (int i = 0; i < N_RANK_OPTIONS; i++) {
         const rank_option_t *option = &list[i];
 
@@ -170,7 +173,8 @@ ag_status_t ag_plan_check_ranks(const ag_plan_t *plan, const ag_plan_opts_t *opt
     }
     ways.opts.tp = ways.opts.tensor_split = ways.opts.pipeline_split = NULL;
     ways.opts.ep = ways.opts.expert_split = NULL;
-    ways.opts.pp = 0;
+    ways.opts.pp = ways.opts.dp = 0;
+    ways.opts.micro_batches = NULL;
     suggest(&ways, opts, n_started);
     ag_plan_opts_text(opts, said, sizeof(said));
     if (n_ranks > 1) {

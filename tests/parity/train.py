@@ -266,6 +266,8 @@ def errors():
         told(ids + ["--schedule", "zigzag"], 2, ["zigzag", "1f1b"])
         told(ids + ["--pp", "9"], 2, ["9"])
         one_line(["plan", "--train", "--model", TINY, "--seq-length", "100000"], 2, ["--seq-length 100000", "context"])
+        told(ids + ["--dp", "2"], 2, ["(--dp 2)", "leave --dp out"])
+        told(ids + ["--adam-beta1", "1"], 2, ["--adam-beta1 1", "below 1"])
         for ranks in (1, 2):
             told(ids + ["--train-steps", "20", "--lr", "1e18", "--save-steps", "1", "--dp", str(ranks)], 1,
                  ["step 2", "no number", "layer 0", "rank 0", "--lr"], ranks=ranks)

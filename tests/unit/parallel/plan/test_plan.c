@@ -72,6 +72,15 @@ Test(plan, the_options_that_were_given_are_named_and_no_others)
                      "2, or give --tp 3, or --pp 3 instead");
 }
 
+Test(plan, replicas_are_ranks_too)
+{
+    const ag_plan_opts_t replicas = {.sequence_tokens = 16, .dp = 2, .micro_batches = "2,1"};
+
+    cr_expect_str_eq(refusal(&replicas, WORKS_FOR_ANY, 1),
+                     "the plan has 2 ranks (--dp 2 --micro-batches 2,1), but 1 was started: run "
+                     "mpirun -n 2, or leave --dp and --micro-batches out");
+}
+
 Test(plan, a_plan_from_a_file_is_named_as_such)
 {
     ag_plan_t *plan = make_plan(&(ag_plan_opts_t){.tp = "2"});
