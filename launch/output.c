@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/model/export.h"
+
 /* Are they one file, by whatever names? */
 static bool is_same_file(const char *a, const char *b)
 {
@@ -56,6 +58,21 @@ static bool is_same_place(const char *a, const char *b)
             is_same_file(folder_a, folder_b));
 }
 
+/* Is it what `argosy train` itself writes into the folder of --output? */
+static bool is_of_training(const char *folder, const char *path)
+{
+    static const char *const own[] = {"metrics.jsonl", "eval.jsonl", "report.html", "checkpoints"};
+    const char *slash = strrchr(path, '/'), *file = slash != NULL ? slash + 1 : path;
+    bool is_named = ag_export_is_old(file);
+    char name[4400];
+
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        is_named = is_named || strcmp(file, own[i]) == 0;
+    }
+    snprintf(name, sizeof(name), "%s/%s", folder, file);
+    return is_named && (strcmp(name, path) == 0 || is_same_place(name, path));
+}
+
 static ag_status_t fail_overwrite(const char *name, const char *path, const char *what)
 {
     return ag_fail(AG_ERR_INVALID, "%s %s would overwrite %s: give another path", name, path, what);
@@ -79,6 +96,9 @@ static ag_status_t check(const ag_options_t *options, const char *name, const ch
         if (inputs[i].path != NULL && holds_file(inputs[i].path, path)) {
             return fail_overwrite(name, path, inputs[i].what);
         }
+    }
+    if (path != NULL && options->output != NULL && is_of_training(options->output, path)) {
+        return fail_overwrite(name, path, "what goes into the folder of --output");
     }
     for (size_t i = 0; path != NULL && i < 2; i++) {
         for (size_t j = 0; j < data[i]->n_items; j++) {

@@ -325,11 +325,12 @@ static void print_end(const ag_training_t *training)
     }
     ag_log(AG_LOG_INFO,
            "trained to step %llu: loss %.4f, %.0f tokens/s, %.1f of %.1f GFLOP/s possible here "
-           "(MFU %.1f%%)",
+           "(MFU %.1f%%); held back by %s",
            (unsigned long long)training->end.done_steps, training->last_loss,
            (double)training->n_learned / seconds, training->flops / seconds * 1e-9,
            training->peak_flops_per_s * 1e-9,
-           100 * training->flops / seconds / training->peak_flops_per_s);
+           100 * training->flops / seconds / training->peak_flops_per_s,
+           ag_train_held_back_by(training));
 }
 
 static ag_status_t run(ag_training_t *training)
@@ -362,6 +363,7 @@ static ag_status_t run(ag_training_t *training)
     if (ag_job_is_broken(session->job)) {
         return status;
     }
+    ag_job_take_profile(session->job, &training->profile);
     status = ag_session_agree(session, status);
     if (status == AG_OK) {
         status = leave(training);

@@ -28,6 +28,7 @@ typedef struct ag_training {
     uint64_t n_learned, train_ns; /* tokens with a target, and the time that their steps took */
     double flops;                 /* of the model, in these */
     double last_loss;
+    ag_profile_t profile;         /* rank 0's, of the whole run */
     uint64_t peak_bytes, step_ns; /* of the last step */
 } ag_training_t;
 
@@ -76,3 +77,6 @@ double ag_train_flops(const ag_spec_t *spec, uint64_t n_tokens, uint64_t n_targe
 
 /** The peak of products of all ranks together, in the type computed in. */
 double ag_train_peak(const ag_session_t *session);
+
+/** What the steps' time went to most, seen from rank 0: as inference's figures name it. */
+const char *ag_train_held_back_by(const ag_training_t *training);

@@ -1,4 +1,6 @@
-/* Model FLOPs, and the peak that they are held against. */
+/* Model FLOPs, the peak that they are held against, and what keeps a run from it. */
+#include <math.h>
+
 #include "launch/train.h"
 #include "runtime/model/weights.h"
 
@@ -68,4 +70,48 @@ double ag_train_peak(const ag_session_t *session)
         peak += ag_limits_at(rate, limits->n_cores, n_threads) * rank->n_threads / n_threads;
     }
     return peak;
+}
+
+static bool is_product(ag_node_kind_t kind)
+{
+    switch (kind) {
+    case AG_NODE_LINEAR:
+    case AG_NODE_LINEAR_GRAD:
+    case AG_NODE_LINEAR_WEIGHT_GRAD:
+    case AG_NODE_GROUPED_LINEAR:
+    case AG_NODE_GROUPED_LINEAR_GRAD:
+    case AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD:
+    case AG_NODE_SELF_ATTENTION:
+    case AG_NODE_SELF_ATTENTION_GRAD:
+        return true;
+    default:
+        return false;
+    }
+}
+
+const char *ag_train_held_back_by(const ag_training_t *training)
+{
+    enum { OPS, BYTES, RANKS, BEYOND, N };
+    const ag_plan_t *plan = training->session->plan;
+    const char *names[N] = {"arithmetic", "memory bandwidth",
+                            plan->n_stages > 1 ? "bubble" : "exposed communication", "overhead"};
+    double seconds = (double)training->train_ns * 1e-9, parts[N] = {0}, products = 0;
+    int most = 0;
+
+    for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
+        for (int type = 0; type < AG_N_DTYPES; type++) {
+            *(is_product((ag_node_kind_t)kind) ? &products : &parts[BYTES]) +=
+                (double)training->profile.ns[kind][type] * 1e-9;
+        }
+    }
+    parts[BEYOND] = (double)training->profile.barrier_ns * 1e-9;
+    /* Products at the peak are arithmetic; what they take longer is overhead. */
+    parts[OPS] = fmin(training->flops / training->peak_flops_per_s, products);
+    parts[ag_plan_ranks(plan) > 1 ? RANKS : BEYOND] +=
+        fmax(0, seconds - products - parts[BYTES] - parts[BEYOND]);
+    parts[BEYOND] += products - parts[OPS];
+    for (int i = 1; i < N; i++) {
+        most = parts[i] > parts[most] ? i : most;
+    }
+    return names[most];
 }

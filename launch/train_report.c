@@ -235,12 +235,11 @@ static void put_profile(const ag_training_t *training, FILE *file)
 {
     enum { MOST_ROWS = 24 };
     uint64_t ns[AG_N_NODE_KINDS] = {0}, sum = 0;
-    ag_profile_t profile = {0};
+    const ag_profile_t *profile = &training->profile;
 
-    ag_job_take_profile(training->session->job, &profile);
     for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
         for (int type = 0; type < AG_N_DTYPES; type++) {
-            ns[kind] += profile.ns[kind][type];
+            ns[kind] += profile->ns[kind][type];
         }
         sum += ns[kind];
     }
@@ -248,7 +247,7 @@ static void put_profile(const ag_training_t *training, FILE *file)
             "<h2>Time by operator, on rank 0</h2>\n<p>%.1f s in operators of %.1f s; threads "
             "waited for each other for %.1f s.</p>\n<table>",
             (double)sum * 1e-9, (double)training->train_ns * 1e-9,
-            (double)profile.barrier_ns * 1e-9);
+            (double)profile->barrier_ns * 1e-9);
     for (int row = 0; row < MOST_ROWS; row++) {
         int longest = 0;
 

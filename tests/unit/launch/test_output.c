@@ -71,6 +71,26 @@ Test(output, a_fresh_file_or_one_that_is_not_read_may_be_written)
     cr_expect_eq(ag_outputs_check(&(ag_options_t){.text = "words, no path"}), AG_OK);
 }
 
+Test(output, what_training_itself_writes_is_no_trace)
+{
+    static const char *const taken[] = {"metrics.jsonl", "report.html", "config.json",
+                                        "model-00001-of-00002.safetensors"};
+    files_t files = make_files();
+    char path[600], around[600];
+
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", files.model, taken[i]);
+        snprintf(around, sizeof(around), "%s/../model/%s", files.model, taken[i]);
+        expect_refused(&(ag_options_t){.output = files.model, .trace = path}, "--output");
+        expect_refused(&(ag_options_t){.output = files.model, .train.save_grads = around},
+                       "--save-grads");
+    }
+    snprintf(path, sizeof(path), "%s/trace.json", files.model);
+    cr_expect_eq(ag_outputs_check(&(ag_options_t){.output = files.model, .trace = path}), AG_OK,
+                 "%s", ag_error());
+    expect_refused(&(ag_options_t){.output = "fresh", .trace = "fresh/metrics.jsonl"}, "--output");
+}
+
 Test(output, two_outputs_are_two_files)
 {
     files_t files = make_files();
