@@ -138,7 +138,8 @@ static ag_status_t store_name(const ag_option_t *option, const char *value,
 static ag_status_t store_choice(const ag_option_t *option, const char *value, void *field)
 {
     static const char *const zero_stages[] = {"0", "1"}, *const recomputed[] = {"none", "full"};
-    static const char *const precisions[] = {"f32", "bf16"};
+    static const char *const precisions[] = {"f32", "auto", "bf16"}, *const trained[] = {"f32",
+                                                                                         "bf16"};
     uint32_t number = 0;
     ag_status_t status;
 
@@ -151,8 +152,11 @@ static ag_status_t store_choice(const ag_option_t *option, const char *value, vo
         status = store_name(option, value, recomputed, 2, &number);
         *(bool *)field = number == 1;
         return status;
-    default:
-        status = store_name(option, value, precisions, 2, &number);
+    default: /* training has no auto, inference no bf16, a plan may be of either */
+        status = option->kind == AG_OPTION_PRECISION
+                     ? store_name(option, value, trained, 2, &number)
+                     : store_name(option, value, precisions,
+                                  option->kind == AG_OPTION_COMPUTE ? 2 : 3, &number);
         *(ag_compute_t *)field = number == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
         return status;
     }
@@ -196,14 +200,12 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     case AG_OPTION_LR:
     case AG_OPTION_ZERO:
     case AG_OPTION_RECOMPUTE:
+    case AG_OPTION_COMPUTE:
     case AG_OPTION_PRECISION:
         return store_choice(option, value, field);
-    case AG_OPTION_COMPUTE:
-        if (strcmp(value, "auto") != 0 && strcmp(value, "f32") != 0) {
-            return fail_value(option, value, "auto or f32");
-        }
-        *(ag_compute_t *)field = strcmp(value, "f32") == 0 ? AG_COMPUTE_F32 : AG_COMPUTE_AUTO;
-        return AG_OK;
+    case AG_OPTION_EITHER:
+        options->computes_bf16 = strcmp(value, "bf16") == 0;
+        return store_choice(option, value, field);
     case AG_OPTION_FORM:
         *(const char **)field = value;
         return strcmp(value, "hf") == 0 || strcmp(value, "gguf") == 0
@@ -320,6 +322,9 @@ static ag_status_t check_options(const parser_t *parser)
                            ag_option_rules[i].needs ? "needs" : "cannot go with", second,
                            ag_option_rules[i].why);
         }
+    }
+    if (parser->options->computes_bf16 && !parser->options->trains) {
+        return ag_fail(AG_ERR_INVALID, "--compute bf16 needs --train: inference has auto or f32");
     }
     return check_input(parser);
 }

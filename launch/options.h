@@ -70,6 +70,7 @@ typedef struct ag_options {
     bool ignore_eos, chat, json, jsonl, no_special, decode, dry_run, renew_limits, with_mpi;
     ag_plan_opts_t plan; /* context_tokens is --context */
     bool trains;         /* the command, or the plan that it is asked for */
+    bool computes_bf16;  /* a plan is asked for with --compute bf16, as training has it */
     ag_train_settings_t train;
 } ag_options_t;
 

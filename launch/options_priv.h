@@ -27,6 +27,7 @@ typedef enum ag_option_kind {
     AG_OPTION_RECOMPUTE, /* bool: full or none */
     AG_OPTION_COMPUTE,   /* ag_compute_t by its name */
     AG_OPTION_PRECISION, /* the same, of training */
+    AG_OPTION_EITHER,    /* the same, of a plan of whichever */
     AG_OPTION_FORM,      /* const char *: hf or gguf */
     AG_OPTION_DTYPE,     /* ag_dtype_t by its name */
     AG_N_OPTION_KINDS,

@@ -236,6 +236,8 @@ Test(options, numbers_are_within_what_makes_sense)
 Test(options, compute_is_auto_or_f32)
 {
     expect_error("plan --model m --compute bf16", "--compute bf16", "auto or f32");
+    expect_error("generate --model m --prompt x --compute bf16", "--compute bf16", "f32 or auto");
+    expect_good("plan --model m --train --compute bf16");
 }
 
 Test(options, an_option_needs_its_value_and_a_flag_none)
