@@ -133,7 +133,7 @@ static uint64_t fingerprint(const ag_dataset_t *dataset, uint64_t content)
 ag_status_t ag_dataset_open(const ag_dataset_opts_t *opts, ag_dataset_t **dataset_p)
 {
     ag_dataset_t *dataset;
-    bool are_ids;
+    bool are_ids = false;
     uint64_t content = 0;
     ag_status_t status = check_opts(opts, &are_ids);
 

@@ -172,7 +172,8 @@ static void seek_line(const float *src, int n, float *best_scale_p, float *best_
     }
     best_error = error_of(src, n, *best_scale_p, low, 0, 15);
     for (int guess = 0; guess <= GUESSES; guess++) {
-        float inverse = (14 + 0.1f * (float)guess) / (high - low), q[32], scale, base, error;
+        float inverse = (14 + 0.1f * (float)guess) / (high - low), q[32], scale = 0, base = 0,
+              error;
 
         for (int i = 0; i < n; i++) {
             q[i] = to_whole((src[i] - low) * inverse, 0, 15);
