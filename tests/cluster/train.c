@@ -135,7 +135,8 @@ static void draw_plan(dice_t *dice, train_case_t *c)
     uint32_t dp = dice_between(dice, 1, 3), schedule = dice_below(dice, 3), v = 1, each = 1, n = 0;
     bool alike; /* replicas that share experts out have equally many micro-batches */
 
-    if (schedule == 2 && n_stages > 1 && 2 * n_stages <= c->model.n_layers) {
+    if (schedule == 2 && c->model.n_layers >= 4) {
+        n_stages = dice_between(dice, 2, c->model.n_layers < 6 ? 2 : 3);
         v = 2;
         each = n_stages; /* micro-batches that it asks for a multiple of */
     } else if (schedule == 2) {
