@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "comm/net_first.h"
 #include "comm/net_loop.h"
 #include "comm/net_mpi.h"
 #include "launch/budget.h"
@@ -409,6 +410,37 @@ void ag_session_unload(ag_session_t *session)
     session->links = (ag_array_t){0};
     session->build = NULL;
     session->plan = NULL;
+}
+
+bool ag_session_is_lost(const ag_session_t *session)
+{
+    return session->job != NULL && ag_job_is_broken(session->job) && session->net->n_ranks > 1;
+}
+
+ag_status_t ag_session_run_first(ag_session_t *session,
+                                 ag_status_t (*work)(void *arg, ag_session_t *session), void *arg)
+{
+    uint32_t n_ranks = ag_plan_ranks(session->plan);
+    ag_net_t *net = session->net, *first = NULL;
+    ag_status_t status = AG_OK;
+
+    if ((uint32_t)net->rank < n_ranks) {
+        status = ag_net_first_create(net, n_ranks, &first);
+        if (status == AG_OK) {
+            session->net = first;
+            status = ag_session_load(session);
+        }
+        status = status == AG_OK ? work(arg, session) : status;
+    }
+    session->net = net;
+    session->agreed = false;
+    if (ag_session_is_lost(session)) {
+        return status;
+    }
+    status = ag_session_finish(session, status);
+    ag_session_unload(session);
+    ag_net_close(first);
+    return status;
 }
 
 void ag_session_close(ag_session_t *session)

@@ -97,6 +97,18 @@ ag_status_t ag_session_finish(ag_session_t *session, ag_status_t status);
 /** Give back all that ag_session_plan() and ag_session_load() took: another plan may follow. */
 void ag_session_unload(ag_session_t *session);
 
+/** Did the job break, so that the end of all its processes is what comes next? Then nothing is
+ * given back: a message may still be on its way to it. */
+bool ag_session_is_lost(const ag_session_t *session);
+
+/**
+ * Load the plan and work by it on the first ranks, while the others wait for them; then all is
+ * given back, unless the job is lost.
+ * @param work  what each of the first ranks does with the job.
+ */
+ag_status_t ag_session_run_first(ag_session_t *session,
+                                 ag_status_t (*work)(void *arg, ag_session_t *session), void *arg);
+
 void ag_session_close(ag_session_t *session);
 
 /** Limits of every host, once: one rank of each measures, or reads what was measured. */

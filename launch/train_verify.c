@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/net_first.h"
 #include "launch/train.h"
 
 /* What sums in another order come to, of the largest element of a tensor. */
@@ -123,8 +122,9 @@ static ag_status_t on_step(void *arg, const ag_train_step_t *step)
 }
 
 /* One step, on all ranks of the session's net. */
-static ag_status_t do_step(verification_t *v, ag_session_t *run)
+static ag_status_t do_step(void *arg, ag_session_t *run)
 {
+    verification_t *v = arg;
     ag_train_opts_t opts = v->training->opts;
     ag_train_end_t end;
     ag_status_t status = ag_session_agree(run, ag_catalog_create(run->job, &v->catalog));
@@ -150,34 +150,6 @@ static ag_status_t do_step(verification_t *v, ag_session_t *run)
     }
     ag_catalog_destroy(v->catalog);
     v->catalog = NULL;
-    return status;
-}
-
-/* On the first ranks, while the others wait for them; then all is given back. */
-static ag_status_t run_plan(verification_t *v, ag_session_t *run)
-{
-    uint32_t n_ranks = ag_plan_ranks(run->plan);
-    ag_net_t *net = run->net, *first = NULL;
-    ag_status_t status = AG_OK;
-
-    if ((uint32_t)net->rank < n_ranks) {
-        status = ag_net_first_create(net, n_ranks, &first);
-        if (status == AG_OK) {
-            run->net = first;
-            status = ag_session_load(run);
-        }
-        if (status == AG_OK) {
-            status = do_step(v, run);
-        }
-    }
-    run->net = net;
-    run->agreed = false;
-    if (run->job != NULL && ag_job_is_broken(run->job)) {
-        return status;
-    }
-    status = ag_session_finish(run, status);
-    ag_session_unload(run);
-    ag_net_close(first);
     return status;
 }
 
@@ -231,17 +203,17 @@ ag_status_t ag_train_verify(ag_training_t *training)
         session->agreed = reference.agreed;
     }
     if (status == AG_OK) {
-        status = run_plan(&v, session);
+        status = ag_session_run_first(session, do_step, &v);
     }
     v.is_reference = true;
     if (status == AG_OK) {
-        status = run_plan(&v, &reference);
+        status = ag_session_run_first(&reference, do_step, &v);
         session->agreed = reference.agreed;
     }
     if (status == AG_OK) {
         status = ag_session_agree(session, session->net->rank == 0 ? tell(&v) : AG_OK);
     }
-    if (reference.job == NULL || !ag_job_is_broken(reference.job)) {
+    if (!ag_session_is_lost(&reference)) {
         ag_session_unload(&reference);
     }
     free(v.gradients);

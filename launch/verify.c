@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/net_first.h"
 #include "launch/answers.h"
 #include "launch/budget.h"
 #include "launch/compare.h"
@@ -163,38 +162,20 @@ static ag_status_t replay(ag_session_t *run, verification_t *v, uint32_t chunk, 
     return status == AG_OK ? stopped : ag_fail(status, "%s", why);
 }
 
-/* Did the job break, so that the end of all its processes is what comes next? */
-static bool is_lost(const ag_session_t *run)
-{
-    return run->job != NULL && ag_job_is_broken(run->job) && run->net->n_ranks > 1;
-}
+typedef struct part {
+    verification_t *v;
+    uint32_t chunk;
+    bool is_reference;
+} part_t;
 
-/* Run a plan on the first ranks, while the others wait for them; then release it. */
-static ag_status_t run_plan(ag_session_t *run, verification_t *v, uint32_t chunk, bool is_reference)
+static ag_status_t work(void *arg, ag_session_t *run)
 {
-    uint32_t n_ranks = ag_plan_ranks(run->plan);
-    ag_net_t *net = run->net, *first = NULL;
-    ag_status_t status = AG_OK;
+    const part_t *part = arg;
+    verification_t *v = part->v;
+    ag_status_t status = run->net->rank == 0 ? replay(run, v, part->chunk, part->is_reference)
+                                             : ag_job_follow(run->job);
 
-    if ((uint32_t)net->rank < n_ranks) {
-        status = ag_net_first_create(net, n_ranks, &first);
-        if (status == AG_OK) {
-            run->net = first;
-            status = ag_session_load(run);
-        }
-        if (status == AG_OK) {
-            status = net->rank == 0 ? replay(run, v, chunk, is_reference) : ag_job_follow(run->job);
-            v->router_gap = fminf(v->router_gap, ag_job_router_gap(run->job));
-        }
-    }
-    run->net = net;
-    run->agreed = false;
-    if (is_lost(run)) {
-        return status; /* nothing is given back that a message may still be on its way to */
-    }
-    status = ag_session_finish(run, status);
-    ag_session_unload(run);
-    ag_net_close(first);
+    v->router_gap = fminf(v->router_gap, ag_job_router_gap(run->job));
     return status;
 }
 
@@ -379,10 +360,10 @@ static ag_status_t run_both(ag_session_t *session, ag_session_t *reference, veri
     }
     status = ag_session_agree(session, status);
     if (status == AG_OK) {
-        status = run_plan(session, v, chunk, false);
+        status = ag_session_run_first(session, work, &(part_t){v, chunk, false});
     }
     if (status == AG_OK) {
-        status = run_plan(reference, v, chunk, true);
+        status = ag_session_run_first(reference, work, &(part_t){v, chunk, true});
         session->agreed = reference->agreed;
     }
     if (status == AG_OK) {
@@ -416,7 +397,7 @@ ag_status_t ag_command_verify(ag_session_t *session)
         if (status == AG_OK) {
             status = run_both(session, &reference, &v);
         }
-        if (!is_lost(&reference)) {
+        if (!ag_session_is_lost(&reference)) {
             ag_session_unload(&reference);
         }
     }
