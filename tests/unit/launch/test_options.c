@@ -4,47 +4,7 @@
 #include <string.h>
 
 #include "launch/options_priv.h"
-
-enum { MAX_WORDS = 48 };
-
-/* Parse words joined by ' '; '_' stands for a blank inside a word. */
-static ag_status_t parse(const char *line, ag_options_t *options)
-{
-    static char words[1024];
-    static char *argv[MAX_WORDS + 1];
-    int argc = 0;
-
-    snprintf(words, sizeof(words), "argosy %s", line);
-    for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " ")) {
-        cr_assert_lt(argc, MAX_WORDS);
-        for (char *blank = strchr(word, '_'); blank != NULL; blank = strchr(blank, '_')) {
-            *blank = ' ';
-        }
-        argv[argc++] = word;
-    }
-    argv[argc] = NULL;
-    return ag_options_parse(argc, argv, options);
-}
-
-/* A usage error of one line that says this much. */
-static void expect_error(const char *line, const char *part, const char *other_part)
-{
-    ag_options_t options;
-
-    cr_expect_eq(parse(line, &options), AG_ERR_INVALID, "%s", line);
-    cr_expect_not_null(strstr(ag_error(), part), "%s: \"%s\" is not in \"%s\"", line, part,
-                       ag_error());
-    cr_expect_not_null(strstr(ag_error(), other_part), "%s: \"%s\" is not in \"%s\"", line,
-                       other_part, ag_error());
-    cr_expect_null(strchr(ag_error(), '\n'), "%s", ag_error());
-}
-
-static void expect_good(const char *line)
-{
-    ag_options_t options;
-
-    cr_expect_eq(parse(line, &options), AG_OK, "%s: %s", line, ag_error());
-}
+#include "parse_line.h"
 
 Test(options, what_is_not_given_is_zero_but_for_256_tokens)
 {
@@ -551,51 +511,4 @@ Test(options, no_command_has_too_many)
         }
         cr_expect_leq(n, AG_MOST_COMMAND_OPTIONS, "%s", ag_command_names[c].name);
     }
-}
-
-Test(options, training_has_its_defaults)
-{
-    ag_options_t o;
-
-    cr_assert_eq(parse("train --model m --data a --output d", &o), AG_OK, "%s", ag_error());
-    cr_expect(o.trains && o.plan.sequence_tokens == 512 && o.plan.compute == AG_COMPUTE_F32);
-    cr_expect(o.train.lr == 3e-4 && o.train.beta1 == 0.9 && o.train.beta2 == 0.95);
-    cr_expect(o.train.eps == 1e-8 && o.train.weight_decay == 0.1 && o.train.clip_grad == 1);
-    cr_expect(o.train.steps == 0 && o.train.epochs == 0 && o.train.save_steps == 0);
-    cr_assert_eq(parse("generate --model m --prompt p", &o), AG_OK);
-    cr_expect(!o.trains && o.plan.sequence_tokens == 0);
-}
-
-Test(options, training_reads_several_files)
-{
-    ag_options_t o;
-
-    cr_assert_eq(parse("train --model m --data a b --lr 0.1 --data c --output d", &o), AG_OK, "%s",
-                 ag_error());
-    cr_assert_eq(o.train.data.n_items, 3);
-    cr_expect_str_eq(o.train.data.items[0], "a");
-    cr_expect_str_eq(o.train.data.items[1], "b");
-    cr_expect_str_eq(o.train.data.items[2], "c");
-    cr_assert_eq(parse("train --model m --tokens i.npy j.npy --output d", &o), AG_OK);
-    cr_expect(o.train.data.n_items == 2 && o.tokens_given);
-}
-
-Test(options, training_says_what_is_wrong)
-{
-    expect_error("train --model m --output d", "--data", "--tokens");
-    expect_error("train --model m --data a --tokens b --output d", "--data", "--tokens");
-    expect_error("train --model m --data a", "--output", "folder");
-    expect_error("train --model m --data a --output d --train-steps 5 --epochs 1", "--train-steps",
-                 "--epochs");
-    expect_error("train --model m --data a --output d --train-steps 0", "--train-steps", "from 1");
-    expect_error("train --model m --data a --output d --lr-schedule sin", "cosine or wsd", "sin");
-    expect_error("train --model m --data a --output d --zero-stage 2", "--zero-stage", "0 or 1");
-    expect_error("train --model m --data a --output d --recompute some", "none or full", "some");
-    expect_error("train --model m --data a --output d --compute f16", "f32 or bf16", "f16");
-    expect_error("train --model m --data a --output d --eval-steps 5", "--eval-data", "needs");
-    expect_error("train --model m --data a --output d --plan p --dp 2", "--plan", "--dp");
-    expect_error("plan --model m --dp 2", "--dp", "--train");
-    expect_error("plan --model m --train --batch 2", "--train", "--micro-batch-size");
-    expect_good("plan --model m --train --dp 2 --seq-length 64 --zero-stage 1 --recompute full");
-    expect_good("train --model m --data a --dry-run");
 }
