@@ -188,25 +188,24 @@ static int32_t add_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_role, b
     return y;
 }
 
-static int32_t add_angles(ag_emit_t *emit)
+static int32_t add_angles(ag_emit_t *emit, const ag_layer_spec_t *kind)
 {
-    const ag_spec_t *spec = ag_emit_spec(emit);
-    int32_t angles = ag_emit_internal(emit, spec->rope.rotary);
+    int32_t angles = ag_emit_internal(emit, kind->rope.rotary);
 
     ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ANGLES,
                                     .in = {AG_NO_VALUE, AG_NO_VALUE},
                                     .out = angles,
                                     .weight = AG_NO_PARAM,
                                     .bias = AG_NO_PARAM,
-                                    .attr.angles = {.rotary = spec->rope.rotary,
-                                                    .magnitude = spec->rope_magnitude,
-                                                    .inverse_freq = spec->inverse_freq}});
+                                    .attr.angles = {.rotary = kind->rope.rotary,
+                                                    .magnitude = kind->rope_magnitude,
+                                                    .inverse_freq = kind->inverse_freq}});
     return angles;
 }
 
 static void add_rope(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t angles, uint32_t n_heads)
 {
-    const ag_spec_t *spec = ag_emit_spec(emit);
+    const ag_layer_spec_t *kind = ag_spec_layer(ag_emit_spec(emit), layer);
 
     ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ROPE,
                                     .layer = layer,
@@ -215,8 +214,8 @@ static void add_rope(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t angles,
                                     .weight = AG_NO_PARAM,
                                     .bias = AG_NO_PARAM,
                                     .attr.rope = {.n_heads = n_heads,
-                                                  .head_dim = ag_spec_layer(spec, layer)->head_dim,
-                                                  .rotary = spec->rope.rotary}});
+                                                  .head_dim = kind->head_dim,
+                                                  .rotary = kind->rope.rotary}});
 }
 
 /* y = attention of q over the cache, to which k and v are added. */
@@ -294,7 +293,7 @@ static int32_t add_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
                   held->kv_begin, held->kv_end);
     v = add_heads(emit, AG_ROLE_V, AG_ROLE_V_BIAS, kind->v_bias, layer, x, kind->n_kv_heads,
                   held->kv_begin, held->kv_end);
-    angles = add_angles(emit);
+    angles = add_angles(emit, kind);
     add_rope(emit, layer, q, angles, n_heads);
     add_rope(emit, layer, k, angles, n_kv_heads);
     if (emit->block->trains) {

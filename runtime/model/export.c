@@ -105,7 +105,7 @@ static void complete_tensors(ag_export_t *export)
 static ag_status_t add_rope_factors(ag_export_t *export)
 {
     ag_weight_t weight = {.role = AG_ROLE_ROPE_FACTORS,
-                          .cols = export->model->spec->rope.rotary / 2};
+                          .cols = export->model->spec->layer_kinds[0].rope.rotary / 2};
     ag_status_t status =
         export->opts.gguf ? ag_export_rope_factors(export->model, &export->rope_factors) : AG_OK;
 

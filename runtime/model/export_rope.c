@@ -1,6 +1,7 @@
 /*
  * Ropes between the two kinds of files. Config files name a llama3 rope by four numbers; GGUF files
- * list what each frequency is divided by (llama.cpp's convert_hf_to_gguf.py).
+ * list what each frequency is divided by (llama.cpp's convert_hf_to_gguf.py). Of several ropes, the
+ * first kind of layers'.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -10,9 +11,9 @@
 static const double two_pi = 6.283185307179586476925;
 
 /* Frequencies as they would be without divisors of their own. @return NULL: no memory. */
-static float *plain_frequencies(const ag_spec_t *spec)
+static float *plain_frequencies(const ag_layer_spec_t *layer)
 {
-    ag_rope_spec_t rope = spec->rope;
+    ag_rope_spec_t rope = layer->rope;
     float *plain = calloc(rope.rotary / 2 + 1, sizeof(*plain)), magnitude;
 
     if (plain != NULL) {
@@ -42,16 +43,16 @@ static float divisor(float from, float to)
 
 ag_status_t ag_export_rope_factors(const ag_model_t *model, float **factors_p)
 {
-    const ag_spec_t *spec = model->spec;
-    float *factors = plain_frequencies(spec);
+    const ag_layer_spec_t *layer = &model->spec->layer_kinds[0];
+    float *factors = plain_frequencies(layer);
     bool divided = false;
 
     if (factors == NULL) {
-        return ag_fail_nomem("writing a rope", spec->rope.rotary * sizeof(float));
+        return ag_fail_nomem("writing a rope", layer->rope.rotary * sizeof(float));
     }
-    for (uint32_t i = 0; i < spec->rope.rotary / 2; i++) {
-        divided = divided || factors[i] != spec->inverse_freq[i];
-        factors[i] = divisor(factors[i], spec->inverse_freq[i]);
+    for (uint32_t i = 0; i < layer->rope.rotary / 2; i++) {
+        divided = divided || factors[i] != layer->inverse_freq[i];
+        factors[i] = divisor(factors[i], layer->inverse_freq[i]);
     }
     if (!divided) {
         free(factors);
@@ -62,7 +63,7 @@ ag_status_t ag_export_rope_factors(const ag_model_t *model, float **factors_p)
 }
 
 /* Does it give the frequencies that the model has, but for rounding? */
-static bool gives(const ag_rope_spec_t *rope, const ag_spec_t *spec)
+static bool gives(const ag_rope_spec_t *rope, const ag_layer_spec_t *layer)
 {
     float *frequencies = calloc(rope->rotary / 2 + 1, sizeof(*frequencies)), magnitude;
     bool same = frequencies != NULL;
@@ -71,7 +72,7 @@ static bool gives(const ag_rope_spec_t *rope, const ag_spec_t *spec)
         ag_rope_frequencies(rope, NULL, frequencies, &magnitude);
     }
     for (uint32_t i = 0; i < rope->rotary / 2 && same; i++) {
-        same = fabsf(frequencies[i] - spec->inverse_freq[i]) <= 2e-6f * spec->inverse_freq[i];
+        same = fabsf(frequencies[i] - layer->inverse_freq[i]) <= 2e-6f * layer->inverse_freq[i];
     }
     free(frequencies);
     return same;
@@ -127,33 +128,33 @@ static void fit_llama3(ag_rope_spec_t *rope, const float *plain, const float *in
 
 ag_status_t ag_export_rope(const ag_model_t *model, ag_rope_spec_t *rope)
 {
-    const ag_spec_t *spec = model->spec;
-    uint32_t n = spec->rope.rotary / 2;
+    const ag_layer_spec_t *layer = &model->spec->layer_kinds[0];
+    uint32_t n = layer->rope.rotary / 2;
     float *plain;
 
-    *rope = spec->rope;
-    if (gives(rope, spec)) {
+    *rope = layer->rope;
+    if (gives(rope, layer)) {
         return AG_OK;
     }
-    plain = plain_frequencies(spec);
+    plain = plain_frequencies(layer);
     if (plain == NULL) {
         return ag_fail_nomem("writing a rope", n * sizeof(float));
     }
     *rope = (ag_rope_spec_t){.kind = AG_ROPE_LLAMA3,
-                             .base = spec->rope.base,
-                             .rotary = spec->rope.rotary,
-                             .factor = plain[n - 1] / spec->inverse_freq[n - 1],
+                             .base = layer->rope.base,
+                             .rotary = layer->rope.rotary,
+                             .factor = plain[n - 1] / layer->inverse_freq[n - 1],
                              .low_freq_factor = 1,
                              .high_freq_factor = 4,
                              .original_context_tokens = 8192}; /* Llama 3.1's */
     if (fabs(rope->factor - round(rope->factor)) < 1e-4) {
         rope->factor = round(rope->factor);
     }
-    if (spec->rope.kind == AG_ROPE_DEFAULT && !gives(rope, spec)) {
-        fit_llama3(rope, plain, spec->inverse_freq);
+    if (layer->rope.kind == AG_ROPE_DEFAULT && !gives(rope, layer)) {
+        fit_llama3(rope, plain, layer->inverse_freq);
     }
     free(plain);
-    if (spec->rope.kind != AG_ROPE_DEFAULT || !gives(rope, spec)) {
+    if (layer->rope.kind != AG_ROPE_DEFAULT || !gives(rope, layer)) {
         return ag_fail(AG_ERR_UNSUPPORTED, "the model's file lists divisors of its rope's "
                                            "frequencies that config.json has no words for");
     }

@@ -230,13 +230,13 @@ void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec)
     spec->norm_kind = AG_NORM_RMS;
     spec->norm_eps = (float)settings->norm_eps;
     spec->embed_scale = 1.0f;
-    spec->rope = settings->rope;
     spec->tied = settings->tied;
     spec->n_layer_kinds = 1;
     spec->layer_kinds[0] =
         (ag_layer_spec_t){.n_heads = settings->n_heads,
                           .n_kv_heads = settings->n_kv_heads,
                           .head_dim = settings->head_dim,
+                          .rope = settings->rope,
                           .ffn_width = settings->ffn_width,
                           .n_experts = settings->n_experts,
                           .n_experts_used = settings->n_experts > 0 ? settings->n_experts_used : 0};
@@ -256,11 +256,11 @@ void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings)
         .head_dim = layer->head_dim,
         .value_dim = layer->head_dim,
         .ffn_width = layer->ffn_width,
-        .rotary = spec->rope.rotary,
+        .rotary = layer->rope.rotary,
         .n_experts = layer->n_experts,
         .n_experts_used = layer->n_experts_used,
         .norm_eps = spec->norm_eps,
-        .rope = spec->rope,
+        .rope = layer->rope,
         .tied = spec->tied,
     };
 }

@@ -99,26 +99,26 @@ static ag_status_t read_rope_factors(const ag_model_files_t *files, const ag_fam
 }
 
 static ag_status_t make_rope(const ag_model_files_t *files, const ag_family_t *family,
-                             ag_spec_t *spec)
+                             ag_layer_spec_t *layer)
 {
+    uint32_t rotary = layer->rope.rotary;
     float *factors;
     ag_status_t status;
 
-    if (spec->rope.rotary % 2 != 0 || spec->rope.rotary > spec->layer_kinds[0].head_dim) {
+    if (rotary % 2 != 0 || rotary > layer->head_dim) {
         return ag_fail(AG_ERR_FORMAT, "%s: %u of %u dimensions of a head cannot rotate",
-                       ag_model_files_path(files), spec->rope.rotary,
-                       spec->layer_kinds[0].head_dim);
+                       ag_model_files_path(files), rotary, layer->head_dim);
     }
-    status = read_rope_factors(files, family, spec->rope.rotary / 2, &factors);
+    status = read_rope_factors(files, family, rotary / 2, &factors);
     if (status != AG_OK) {
         return status;
     }
-    spec->inverse_freq = calloc(spec->rope.rotary / 2 + 1, sizeof(float));
-    if (spec->inverse_freq == NULL) {
+    layer->inverse_freq = calloc(rotary / 2 + 1, sizeof(float));
+    if (layer->inverse_freq == NULL) {
         free(factors);
-        return ag_fail_nomem("making a rope", spec->rope.rotary * 2);
+        return ag_fail_nomem("making a rope", rotary * 2);
     }
-    ag_rope_frequencies(&spec->rope, factors, spec->inverse_freq, &spec->rope_magnitude);
+    ag_rope_frequencies(&layer->rope, factors, layer->inverse_freq, &layer->rope_magnitude);
     free(factors);
     return AG_OK;
 }
@@ -174,11 +174,11 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
     HASH(spec->norm_eps);
     HASH(spec->embed_scale);
     HASH(spec->tied);
-    HASH(spec->rope_magnitude);
-    hash = ag_hash_bytes(hash, spec->inverse_freq, spec->rope.rotary / 2 * sizeof(float));
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
         const ag_layer_spec_t *layer = &spec->layer_kinds[i];
 
+        HASH(layer->rope_magnitude);
+        hash = ag_hash_bytes(hash, layer->inverse_freq, layer->rope.rotary / 2 * sizeof(float));
         HASH(layer->n_heads);
         HASH(layer->n_kv_heads);
         HASH(layer->head_dim);
@@ -271,8 +271,8 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     spec->kind_of_layer = calloc(spec->n_layers, 1);
     status = spec->kind_of_layer == NULL ? ag_fail_nomem("reading settings", spec->n_layers)
                                          : family->adjust(files, &settings, spec);
-    if (status == AG_OK) {
-        status = make_rope(files, family, spec);
+    for (uint32_t i = 0; i < spec->n_layer_kinds && status == AG_OK; i++) {
+        status = make_rope(files, family, &spec->layer_kinds[i]);
     }
     if (status == AG_OK) {
         status = hash_spec(files, spec);
@@ -302,7 +302,9 @@ ag_expert_counts_t ag_spec_experts(const ag_spec_t *spec)
 void ag_spec_destroy(ag_spec_t *spec)
 {
     if (spec != NULL) {
-        free(spec->inverse_freq);
+        for (uint32_t i = 0; i < AG_MAX_LAYER_KINDS; i++) {
+            free(spec->layer_kinds[i].inverse_freq);
+        }
         free(spec->kind_of_layer);
         free(spec);
     }

@@ -28,6 +28,9 @@ typedef struct ag_rope_spec {
 typedef struct ag_layer_spec {
     uint32_t n_heads, n_kv_heads, head_dim;
     float attention_scale; /* on q . k */
+    ag_rope_spec_t rope;
+    float *inverse_freq;  /* (rope.rotary / 2), scaling included; the spec's own */
+    float rope_magnitude; /* of cos and sin */
     bool q_bias, k_bias, v_bias, o_bias;
     uint32_t ffn_width;        /* of an expert, where there are several */
     ag_act_t ffn_act;          /* gated: act(gate) * up */
@@ -45,10 +48,7 @@ typedef struct ag_spec {
     ag_norm_kind_t norm_kind;
     float norm_eps;
     float embed_scale;
-    ag_rope_spec_t rope;
-    float *inverse_freq;  /* (rope.rotary / 2), scaling included */
-    float rope_magnitude; /* of cos and sin */
-    bool tied;            /* the head is the embedding table */
+    bool tied; /* the head is the embedding table */
     uint32_t n_layer_kinds;
     ag_layer_spec_t layer_kinds[AG_MAX_LAYER_KINDS];
     uint8_t *kind_of_layer; /* (n_layers) */

@@ -227,7 +227,7 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
 
     add_named(tally, "family ", model->spec->family);
     tally_add(tally, c->model.is_gguf ? "file gguf" : "file safetensors", 1);
-    tally_add(tally, ropes[model->spec->rope.kind], 1);
+    tally_add(tally, ropes[model->spec->layer_kinds[0].rope.kind], 1);
     add_if(tally, model->spec->tied, "tied embeddings");
     add_if(tally, model->spec->layer_kinds[0].q_bias, "attention biases");
     add_if(tally, model->spec->layer_kinds[0].ffn_bias, "feed-forward biases");

@@ -44,11 +44,11 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
     layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
-    if (spec->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
+    if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: a rope over %u of a head's %u dimensions is not known of this "
                        "architecture",
-                       ag_model_files_path(files), spec->rope.rotary, layer->head_dim);
+                       ag_model_files_path(files), layer->rope.rotary, layer->head_dim);
     }
     if (config != NULL) {
         layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;

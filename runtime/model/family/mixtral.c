@@ -53,11 +53,11 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 
     layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
     layer->expert_weights_sum_1 = true;
-    if (spec->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
+    if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: a rope over %u of a head's %u dimensions is not known of this "
                        "architecture",
-                       ag_model_files_path(files), spec->rope.rotary, layer->head_dim);
+                       ag_model_files_path(files), layer->rope.rotary, layer->head_dim);
     }
     if (layer->n_experts == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",

@@ -316,14 +316,15 @@ static void expect_rope(double base, uint32_t head_dim, double factor, double lo
                            .original_context_tokens = context},
                    named;
     float wanted[64], divided[64], magnitude, *factors;
-    ag_spec_t spec = {.rope = rope, .inverse_freq = wanted};
+    ag_spec_t spec = {.layer_kinds = {{.rope = rope, .inverse_freq = wanted}}};
+    ag_rope_spec_t *own = &spec.layer_kinds[0].rope;
     ag_model_t model = {.spec = &spec};
 
     ag_rope_frequencies(&rope, NULL, wanted, &magnitude);
     cr_assert_eq(ag_export_rope_factors(&model, &factors), AG_OK);
     cr_assert_not_null(factors);
-    spec.rope.kind = AG_ROPE_DEFAULT;
-    ag_rope_frequencies(&spec.rope, factors, divided, &magnitude);
+    own->kind = AG_ROPE_DEFAULT;
+    ag_rope_frequencies(own, factors, divided, &magnitude);
     for (uint32_t i = 0; i < head_dim / 2; i++) { /* not every float is a quotient of another */
         cr_expect_float_eq(divided[i], wanted[i], 1.2e-7f * wanted[i], "frequency %u", i);
     }
@@ -337,8 +338,8 @@ static void expect_rope(double base, uint32_t head_dim, double factor, double lo
                            i);
     }
     factors[0] = 3; /* the shortest wavelength divided: no such rope does that */
-    spec.rope = (ag_rope_spec_t){.base = base, .rotary = head_dim};
-    ag_rope_frequencies(&spec.rope, factors, wanted, &magnitude);
+    *own = (ag_rope_spec_t){.base = base, .rotary = head_dim};
+    ag_rope_frequencies(own, factors, wanted, &magnitude);
     cr_expect_eq(ag_export_rope(&model, &named), AG_ERR_UNSUPPORTED);
     free(factors);
 }
