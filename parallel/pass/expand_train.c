@@ -141,8 +141,7 @@ static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedu
         item.chunk = &item.rank->chunks[of->chunk / plan->n_stages];
         item.dx = item.chunk->dx[0]; /* that of a forward item is not used */
         train->chunk = of->chunk;
-        train->micro_batch =
-            (uint16_t)(of->micro_batch + ag_plan_first_micro_batch(plan, place.replica));
+        train->micro_batch = (uint16_t)(of->micro_batch + ag_plan_first_turn(plan, place.replica));
         status = of->work == AG_WORK_FORWARD ? forward_item(&item) : backward_item(&item);
     }
     train->chunk = train->micro_batch = 0;
@@ -161,8 +160,7 @@ ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build)
     }
     for (uint32_t replica = 0; replica < plan->stages[0].n_replicas && status == AG_OK; replica++) {
         ag_pipeline_shape_t shape = {.stages = plan->n_stages,
-                                     .micro_batches =
-                                         plan->stages[0].replicas[replica].micro_batches,
+                                     .micro_batches = plan->stages[0].replicas[replica].turns,
                                      .virtual_stages = plan->train.virtual_stages};
         ag_schedule_t *schedule = NULL;
 

@@ -112,26 +112,6 @@ ag_layers_t ag_plan_layers(const ag_plan_t *plan, uint32_t chunk)
                                  : (ag_layers_t){stage->layer_begin, stage->layer_end};
 }
 
-uint32_t ag_plan_first_micro_batch(const ag_plan_t *plan, uint32_t replica)
-{
-    uint32_t first = 0;
-
-    for (uint32_t i = 0; i < replica; i++) {
-        first += plan->stages[0].replicas[i].micro_batches;
-    }
-    return first;
-}
-
-uint32_t ag_plan_micro_batches(const ag_plan_t *plan)
-{
-    return ag_plan_first_micro_batch(plan, plan->stages[0].n_replicas);
-}
-
-uint32_t ag_plan_steps(const ag_plan_t *plan)
-{
-    return plan->train.sequence_tokens > 0 ? ag_plan_micro_batches(plan) : plan->n_stages;
-}
-
 uint32_t ag_plan_slots(const ag_plan_t *plan)
 {
     return plan->train.sequence_tokens > 0 ? 1 : plan->n_stages;
@@ -161,7 +141,7 @@ ag_status_t ag_plan_on_one(const ag_plan_t *plan, ag_plan_t **one_p)
     sizes.budget_bytes = NULL;
     *one = sizes;
     stage->layer_end = plan->stages[plan->n_stages - 1].layer_end;
-    stage->replicas[0].micro_batches = ag_plan_micro_batches(plan);
+    stage->replicas[0].micro_batches = stage->replicas[0].turns = ag_plan_micro_batches(plan);
     one->train.virtual_stages = plan->train.virtual_stages > 0;
     if (plan->train.virtual_stages > 1) {
         strcpy(one->train.schedule, AG_SCHEDULE_DEFAULT);

@@ -19,6 +19,8 @@ typedef struct ag_replica {
     uint32_t *ranks;  /* (n_ranks) world ranks */
     uint32_t *shares; /* (n_ranks) proportions */
     uint32_t micro_batches;
+    uint32_t turns;        /* training: these, and behind them empty ones, where a replica that it
+                              exchanges rows for experts with has more; not in the file */
     uint32_t tensor_ranks; /* that share attention out: n_ranks, or 1: each has all of it */
 } ag_replica_t;
 
@@ -151,10 +153,13 @@ ag_status_t ag_plan_share_floats(const ag_plan_t *plan, uint64_t n, uint64_t *fl
  * before. */
 uint32_t ag_plan_micro_batches(const ag_plan_t *plan);
 
-/** The first of a replica's. */
-uint32_t ag_plan_first_micro_batch(const ag_plan_t *plan, uint32_t replica);
+/** The number of a replica's first turn; programs call micro-batches by these numbers. */
+uint32_t ag_plan_first_turn(const ag_plan_t *plan, uint32_t replica);
 
-/** Steps that are on their way along the ranks at once: of training, one for each micro-batch. */
+/** Is there no micro-batch of the replica's at this turn, of all replicas' turns? */
+bool ag_plan_turn_is_empty(const ag_plan_t *plan, uint32_t turn);
+
+/** Steps that are on their way along the ranks at once: of training, one for each turn. */
 uint32_t ag_plan_steps(const ag_plan_t *plan);
 
 /** Runs of a program that are in flight at once, each in a slot of activation memory: one for each

@@ -52,6 +52,10 @@ ag_status_t ag_plan_parse_numbers(const char *option, const char *text, uint32_t
 /** What training decides, and the micro-batches of the replicas, which are there. */
 ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan);
 
+/** How many turns the replicas have, whose micro-batches and experts are there. @param what  says
+ * where they come from. */
+ag_status_t ag_plan_deal_turns(ag_plan_t *plan, const char *what);
+
 /** The member "train". */
 ag_json_t *ag_plan_train_json(const ag_plan_t *plan);
 ag_status_t ag_plan_read_train(const ag_json_t *json, const char *what, ag_plan_t *plan);

@@ -57,30 +57,6 @@ static ag_status_t count_micro_batches(const ag_plan_opts_t *opts, uint32_t size
     return AG_OK;
 }
 
-/* Replicas that send each other rows for their experts do so in every micro-batch. */
-static ag_status_t check_exchanges(const ag_plan_t *plan, const char *what)
-{
-    for (uint32_t s = 0; s < plan->n_stages; s++) {
-        const ag_stage_t *stage = &plan->stages[s];
-
-        for (uint32_t begin = 0, end; begin < stage->n_replicas; begin = end) {
-            end = stage->experts.n_experts > 0 ? ag_stage_experts_end(stage, begin) : begin + 1;
-            for (uint32_t i = begin + 1; i < end; i++) {
-                const ag_replica_t *a = &stage->replicas[begin], *b = &stage->replicas[i];
-
-                if (a->micro_batches != b->micro_batches) {
-                    return ag_fail(AG_ERR_INVALID,
-                                   "%s: replicas %u and %u of stage %u share a copy of the experts "
-                                   "out, but have %u and %u micro-batches: give them equally many, "
-                                   "or each a copy (--ep)",
-                                   what, begin, i, s, a->micro_batches, b->micro_batches);
-                }
-            }
-        }
-    }
-    return AG_OK;
-}
-
 static ag_status_t deal_out(const ag_plan_opts_t *opts, uint32_t size, ag_plan_t *plan)
 {
     uint32_t counts[AG_MAX_REPLICAS] = {0}, n_replicas = plan->stages[0].n_replicas, n = 0, sum = 0;
@@ -110,7 +86,7 @@ static ag_status_t deal_out(const ag_plan_opts_t *opts, uint32_t size, ag_plan_t
                 opts->micro_batches != NULL ? counts[i] : n / n_replicas;
         }
     }
-    return check_exchanges(plan, "--micro-batches");
+    return ag_plan_deal_turns(plan, "--micro-batches");
 }
 
 ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
@@ -256,8 +232,8 @@ ag_status_t ag_plan_read_train(const ag_json_t *json, const char *what, ag_plan_
                          what);
     }
     THEN(check_replicas(plan, what));
-    THEN(check_exchanges(plan, what));
     THEN(ag_plan_check_keys(json, what, "train", train_keys));
+    THEN(ag_plan_deal_turns(plan, what));
 #undef THEN
     train->recompute = status == AG_OK && strcmp(recompute, "full") == 0;
     return status;

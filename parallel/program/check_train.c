@@ -18,7 +18,7 @@ typedef struct way {
     bool again;          /* a layer is computed again before its gradients */
     bool may_spread;     /* ranks may share experts out */
     course_t *courses;   /* (n_chunks) */
-    uint32_t begin, end; /* micro-batches of the replica */
+    uint32_t begin, end; /* turns of the replica, each a micro-batch or an empty one */
     uint32_t n_complete; /* micro-batches in chunks */
     uint32_t n_steps;    /* zero, totals, update, and where replicas share it out adopt */
     uint32_t most_steps;
@@ -196,8 +196,8 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
     way->again = plan->train.recompute;
     way->most_steps = ag_plan_shares_update(plan) ? N_OF_STEP : N_OF_STEP - 1;
     way->may_spread = ag_plan_ranks(plan) > 1 && plan->stages[0].experts.n_experts > 0;
-    way->begin = ag_plan_first_micro_batch(plan, way->place.replica);
-    way->end = way->begin + plan->stages[0].replicas[way->place.replica].micro_batches;
+    way->begin = ag_plan_first_turn(plan, way->place.replica);
+    way->end = way->begin + plan->stages[0].replicas[way->place.replica].turns;
     way->courses = calloc(way->n_chunks, sizeof(*way->courses));
     for (uint32_t i = 0; way->courses != NULL && i < way->n_chunks; i++) {
         uint32_t chunk = i * plan->n_stages + way->place.stage;

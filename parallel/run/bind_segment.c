@@ -74,7 +74,7 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
     const ag_step_t *rows = rows_of(task, ag_run_step(run, task->op));
     ag_status_t status;
 
-    if (rows->counts[AG_COUNT_TOKENS] == 0) { /* one row has but one half */
+    if (task->half != AG_HALF_BOTH && rows->counts[AG_COUNT_TOKENS] == 0) { /* of one row */
         return AG_OK;
     }
     status = ag_staging_take_step(&task->staged, run, task->op, rows, &task->device_step);

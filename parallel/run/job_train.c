@@ -58,19 +58,29 @@ ag_status_t ag_job_post_train(ag_job_t *job)
                              &(ag_run_t){.step = job->micro_batches});
 }
 
+static ag_status_t send_step(ag_job_t *job, const ag_step_t *step)
+{
+    ag_status_t status = ag_execution_wait(job->execution, ag_job_slot_is_free, job);
+
+    if (status == AG_OK) {
+        status = ag_wire_post(&job->wire, step);
+    }
+    return status == AG_OK ? ag_staging_post_step(job) : status;
+}
+
 ag_status_t ag_job_train(ag_job_t *job, const ag_step_t *steps, float totals[AG_N_TOTALS])
 {
+    static const int32_t no_rows[] = {0};
+    const ag_step_t empty = {
+        .counts = {[AG_COUNT_ONE] = 1}, .row_begin = no_rows, .update = steps[0].update};
     const float *results = NULL;
     ag_status_t status = AG_OK;
 
-    for (uint32_t i = 0; i < job->wire.n_slots && status == AG_OK; i++) {
-        status = ag_execution_wait(job->execution, ag_job_slot_is_free, job);
-        if (status == AG_OK) {
-            status = ag_wire_post(&job->wire, &steps[i]);
-        }
-        if (status == AG_OK) {
-            status = ag_staging_post_step(job);
-        }
+    for (uint32_t i = 0, next = 0; i < job->wire.n_slots && status == AG_OK; i++) {
+        bool is_empty = ag_plan_turn_is_empty(job->opts.build->plan, i);
+
+        status = send_step(job, is_empty ? &empty : &steps[next]);
+        next += !is_empty;
     }
     if (status == AG_OK) {
         status = ag_job_post_train(job);

@@ -35,9 +35,9 @@ typedef struct outcome {
     ag_array_t tensors; /* tensor_t */
     double losses[MOST_STEPS];
     float gap;
-    double worst;         /* difference between ranks that hold the same */
-    bool refused;         /* the plan leaves a rank nothing, or asks for what is not there */
-    uint64_t n_cut_heads; /* KV heads that several ranks hold */
+    double worst;   /* difference between ranks that hold the same */
+    bool refused;   /* the plan leaves a rank nothing, or asks for what is not there */
+    bool has_empty; /* replicas that exchange rows go through unlike numbers of batches */
 } outcome_t;
 
 /* What cases have met. */
@@ -192,6 +192,7 @@ static ag_status_t run_rank(ag_turn_t *turn)
 
     outcome->refused |= status == AG_ERR_INVALID || status == AG_ERR_UNSUPPORTED;
     if (status == AG_OK) {
+        outcome->has_empty = ag_plan_steps(rank.plan) > ag_plan_micro_batches(rank.plan);
         status = turn->net->rank == 0 ? drive(outcome, rank.job) : ag_job_follow(rank.job);
     }
     if (status == AG_OK) {
@@ -296,7 +297,7 @@ static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all)
     return true;
 }
 
-static void tally_case(const train_case_t *c, train_tally_t *tally)
+static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_t *tally)
 {
     bool uneven = false, first = c->micro_batches[0] != '\0';
 
@@ -317,6 +318,7 @@ static void tally_case(const train_case_t *c, train_tally_t *tally)
     count(tally, "a tied table on two stages", c->model.is_tied && strchr(c->tp, ',') != NULL);
     count(tally, "experts", c->model.n_experts > 0);
     count(tally, "experts that ranks share out", strpbrk(c->ep, "23456789") != NULL);
+    count(tally, "experts over replicas of uneven micro-batches", all->has_empty);
     count(tally, "losses of routers", c->update.balance > 0);
     count(tally, "biases", c->model.attention_bias || c->model.ffn_bias);
     count(tally, "one rank alone", c->n_ranks == 1);
@@ -350,7 +352,7 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
         figures->n_failed++;
         printf("replay: cluster_train --case %llu\n", (unsigned long long)number);
     } else {
-        tally_case(&c, tally);
+        tally_case(&c, &all, tally);
     }
     free_outcome(&one);
     free_outcome(&all);

@@ -52,7 +52,6 @@ static void draw_plan(dice_t *dice, train_case_t *c)
     static const char *const schedules[] = {"gpipe", "1f1b", "interleaved"};
     uint32_t n_stages = dice_between(dice, 1, c->model.n_layers < 3 ? c->model.n_layers : 3);
     uint32_t dp = dice_between(dice, 1, 3), schedule = dice_below(dice, 3), v = 1, each = 1, n = 0;
-    bool alike; /* replicas that share experts out have equally many micro-batches */
 
     if (schedule == 2 && c->model.n_layers >= 4) {
         n_stages = dice_between(dice, 2, c->model.n_layers < 6 ? 2 : 3);
@@ -63,13 +62,10 @@ static void draw_plan(dice_t *dice, train_case_t *c)
     }
     draw_layers(dice, c, n_stages * v);
     c->n_ranks = dp * draw_degrees(dice, c, n_stages, dp, 12 / (dp * n_stages) > 3 ? 3 : 2);
-    alike = c->model.n_experts > 0 && !dice_one_in(dice, 3) && each * dp <= MOST_BATCHES;
     for (uint32_t i = 0; i < dp; i++) {
         uint32_t left = (MOST_BATCHES - c->n_batches - (dp - i - 1) * each) / each;
-        uint32_t most = alike ? MOST_BATCHES / each / dp : left;
 
-        n = i > 0 && alike ? n : each * dice_between(dice, 1, most < 3 ? most : 3);
-
+        n = each * dice_between(dice, 1, left < 3 ? left : 3);
         add_number(c->micro_batches, ",", n);
         c->n_batches += n;
     }

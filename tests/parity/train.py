@@ -184,6 +184,10 @@ def verify_plan():
             expect(abs(told["loss"] - golden()["train_losses"][0]) < 1e-4, "the first step's loss")
             expect(told["loss_difference"] <= 1e-6 and told["gradient_difference"] <= 1e-5, f"{split}: {told}")
             expect(ranks > 1 or told["gradient_difference"] == 0, "the same twice")
+        args = [word for word in options(os.path.join(folder, "out"), model=MIXTRAL)[:-4] if word not in ("--global-batch-size", "2")]
+        told = json.loads(run(args + ["--dp", "2", "--ep", "2", "--micro-batches", "5,3", "--verify-plan", "--json"], 2).stdout)
+        print(f"experts over replicas of uneven micro-batches: {told}")
+        expect(told["loss_difference"] <= 1e-6 and told["gradient_difference"] <= 1e-5, f"{told}")
         expect(not os.path.exists(os.path.join(folder, "out")), "nothing is written")
 
 

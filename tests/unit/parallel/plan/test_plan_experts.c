@@ -137,6 +137,46 @@ Test(plan_experts, in_training_some_of_all_ranks_hold_a_copy)
     }
 }
 
+/* Of which some are empty: those of replicas that exchange rows with one that has more. */
+Test(plan_experts, replicas_that_share_experts_out_have_equally_many_turns)
+{
+    static const struct {
+        ag_plan_opts_t opts;
+        uint32_t n_replicas, turns[4];
+        const char *empty; /* one letter a turn */
+    } cases[] = {
+        {{.dp = 2, .micro_batches = "5,3"}, 2, {5, 3}, "--------"},
+        {{.dp = 2, .ep = "2", .micro_batches = "5,3"}, 2, {5, 5}, "--------ee"},
+        {{.dp = 4, .ep = "2", .micro_batches = "1,2,3,1"}, 4, {2, 2, 3, 3}, "-e------ee"},
+        {{.dp = 4, .pp = 2, .ep = "1,2", .micro_batches = "1,2,1,1"}, 4, {2, 2, 1, 1}, "-e----"},
+        /* stage 1 links what stage 0 does not */
+        {{.dp = 4, .pp = 2, .ep = "2,4", .micro_batches = "1,1,1,2"}, 4, {2, 2, 2, 2}, "-e-e-e--"},
+        {{.tp = "2", .dp = 2, .ep = "2", .micro_batches = "2,1"}, 2, {2, 1}, "---"},
+        {{.tp = "2", .dp = 2, .ep = "4", .micro_batches = "2,1"}, 2, {2, 2}, "---e"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ag_plan_model_t model = mixed_model();
+        ag_plan_opts_t opts = cases[i].opts;
+        ag_plan_t *plan = NULL;
+        uint32_t first = 0;
+
+        opts.sequence_tokens = 8;
+        cr_assert_eq(ag_plan_make(&model, &opts, &plan), AG_OK, "case %zu: %s", i, ag_error());
+        for (uint32_t r = 0; r < cases[i].n_replicas; r++) {
+            cr_expect_eq(plan->stages[0].replicas[r].turns, cases[i].turns[r], "case %zu", i);
+            cr_expect_eq(ag_plan_first_turn(plan, r), first, "case %zu", i);
+            first += cases[i].turns[r];
+        }
+        cr_expect_eq(ag_plan_steps(plan), strlen(cases[i].empty), "case %zu", i);
+        for (uint32_t t = 0; cases[i].empty[t] != '\0'; t++) {
+            cr_expect_eq(ag_plan_turn_is_empty(plan, t), cases[i].empty[t] == 'e',
+                         "case %zu, turn %u", i, t);
+        }
+        ag_plan_destroy(plan);
+    }
+}
+
 Test(plan_experts, what_does_not_add_up_is_one_line)
 {
     static const struct {
@@ -149,7 +189,7 @@ Test(plan_experts, what_does_not_add_up_is_one_line)
         {{.tp = "2", .ep = "3"}, "3 ranks", "over 2"},
         {{.tp = "2", .ep = "1"}, "1 rank,", "over 2"},
         {{.sequence_tokens = 8, .tp = "2", .dp = 2, .ep = "3"}, "over 3 ranks", "divide the 4"},
-        {{.sequence_tokens = 8, .ep = "2", .micro_batches = "1,2"}, "--micro-batches", "1 and 2"},
+        {{.sequence_tokens = 8, .ep = "2", .micro_batches = "1,2049"}, "4098", "at most 4096"},
         {{.ep = "0"}, "--ep", "0 ranks"},
         {{.ep = "255"}, "--ep", "255 ranks"},
         {{.ep = "x"}, "--ep", "whole number"},

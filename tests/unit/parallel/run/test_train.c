@@ -11,7 +11,7 @@
 #include "runtime/file/safetensors.h"
 #include "support.h"
 
-enum { N_STEPS = 20, N_ROWS = 2, ROW_TOKENS = 32 };
+enum { N_STEPS = 20, N_ROWS = 2, ROW_TOKENS = 32, MOST_BATCHES = 4 };
 
 /* What all ranks of a job share; rank 0 leaves its totals here. */
 typedef struct train {
@@ -28,11 +28,26 @@ typedef struct train {
 /* The micro-batches of a step, and what their arrays lie in. */
 typedef struct batch {
     ag_update_t update;
-    ag_step_t steps[N_ROWS];
+    ag_step_t steps[MOST_BATCHES];
     int32_t tokens[N_ROWS * ROW_TOKENS], positions[N_ROWS * ROW_TOKENS];
     int32_t targets[N_ROWS * ROW_TOKENS], outputs[N_ROWS * ROW_TOKENS];
     int32_t row_begin[N_ROWS][N_ROWS + 1];
 } batch_t;
+
+/* A micro-batch beyond the reference's rows: a token of which nothing is asked. */
+static ag_step_t one_token(const batch_t *batch)
+{
+    static const int32_t begins[] = {0, 1};
+
+    return (ag_step_t){
+        .counts = {[AG_COUNT_ONE] = 1, [AG_COUNT_TOKENS] = 1, [AG_COUNT_SEQUENCES] = 1},
+        .tokens = batch->tokens,
+        .positions = batch->positions,
+        .targets = batch->targets,
+        .outputs = batch->outputs,
+        .row_begin = begins,
+        .update = &batch->update};
+}
 
 static void fill_batch(const train_t *train, uint32_t number, uint32_t rows_each, batch_t *batch)
 {
@@ -69,6 +84,9 @@ static void fill_batch(const train_t *train, uint32_t number, uint32_t rows_each
                                       .outputs = batch->outputs + (size_t)m * n_each,
                                       .row_begin = batch->row_begin[m],
                                       .update = &batch->update};
+    }
+    for (uint32_t m = N_ROWS / rows_each; m < MOST_BATCHES; m++) {
+        batch->steps[m] = one_token(batch);
     }
 }
 
@@ -183,7 +201,7 @@ static void run_all(train_t *train, uint32_t n_ranks, const char *what)
     size_t n;
 
     train->opts.sequence_tokens = ROW_TOKENS;
-    train->opts.global_batch_size = N_ROWS;
+    train->opts.global_batch_size = train->opts.micro_batches == NULL ? N_ROWS : 0;
     train->opts.compute = AG_COMPUTE_F32;
     cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/train_stream.npy", &train->stream, &n), AG_OK);
     ag_turns_run(n_ranks, 1, run_rank, train, statuses);
@@ -306,6 +324,20 @@ Test(train, replicas_that_share_experts_out_follow_it)
                 "tp 3, dp 2, ep 2: replicas hold other copies");
     check_curve("/tiny/mixtral", (ag_plan_opts_t){.ep = "2", .zero_stage = 1, .recompute = true}, 2,
                 2e-5, "ep 2, zero 1, recomputed");
+}
+
+/* A replica that has fewer micro-batches goes through empty ones. */
+Test(train, replicas_of_uneven_micro_batches_that_share_experts_out_follow_it)
+{
+    check_curve("/tiny/mixtral", (ag_plan_opts_t){.dp = 2, .ep = "2", .micro_batches = "1,3"}, 2,
+                2e-5, "ep 2, 1 and 3 micro-batches");
+    check_curve("/tiny/mixtral",
+                (ag_plan_opts_t){.tp = "2", .dp = 2, .ep = "4", .pp = 2, .micro_batches = "2,1"}, 8,
+                2e-5, "tp 2, ep 4, pp 2, 2 and 1 micro-batches");
+    check_curve("/tiny/mixtral",
+                (ag_plan_opts_t){
+                    .dp = 2, .ep = "2", .micro_batches = "3,1", .zero_stage = 1, .recompute = true},
+                2, 2e-5, "ep 2, zero 1, recomputed, 3 and 1 micro-batches");
 }
 
 Test(train, losses_of_routers_are_transformers_of_each_layer)
