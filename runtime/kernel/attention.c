@@ -6,6 +6,9 @@
  *         for each row of the tile, each head: scores with the block's keys
  *             running maximum and sum; what was gathered so far is scaled when the maximum grows
  *
+ * A row may see a window of the last positions only: the first block is the one that the tile's
+ * first row sees. A sink is added to the sum in the end.
+ *
  * A block is read once per tile and KV head. 4 * head size operations per (query head, key) pair
  * seen. Tiles go to threads in turn, for later ones see more.
  *
@@ -95,16 +98,24 @@ static void load_block(const ag_kv_t *kv, int32_t block, const ag_attention_piec
                                      (uint64_t)n_positions * kv->head_dim);
 }
 
-/* One row and head against the first n positions of the block at hand. */
+static float score(const ag_attention_t *attention, const ag_kv_t *kv, const float *q,
+                   const float *key)
+{
+    float product = ag_dot(q, key, kv->head_dim) * attention->scale, cap = attention->score_cap;
+
+    return cap > 0 ? cap * tanhf(product / cap) : product;
+}
+
+/* One row and head against positions [first, n) of the block at hand. */
 static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv,
-                       const ag_attention_piece_t *piece, const float *q, uint64_t at, uint32_t n)
+                       const ag_attention_piece_t *piece, const float *q, uint64_t at,
+                       uint32_t first, uint32_t n)
 {
     float *gathered = piece->gathered + at * kv->head_dim;
     float largest = piece->maximum[at], rescale;
 
-    for (uint32_t i = 0; i < n; i++) {
-        piece->scores[i] =
-            ag_dot(q, piece->keys + (uint64_t)i * kv->head_dim, kv->head_dim) * attention->scale;
+    for (uint32_t i = first; i < n; i++) {
+        piece->scores[i] = score(attention, kv, q, piece->keys + (uint64_t)i * kv->head_dim);
         largest = piece->scores[i] > largest ? piece->scores[i] : largest;
     }
     rescale = expf(piece->maximum[at] - largest);
@@ -113,7 +124,7 @@ static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv,
     for (uint32_t d = 0; d < kv->head_dim; d++) {
         gathered[d] *= rescale;
     }
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = first; i < n; i++) {
         const float *value = piece->values + (uint64_t)i * kv->head_dim;
         float weight = expf(piece->scores[i] - largest);
 
@@ -133,14 +144,16 @@ static void run_block(const ag_kernel_context_t *context, const ag_attention_t *
     for (uint64_t r = piece->row_begin; r < piece->row_end; r++) {
         uint32_t position = (uint32_t)context->step->positions[r];
         uint32_t n = position + 1 - first_position;
+        uint32_t first = ag_attention_first(attention, context->step->positions[r]);
 
-        if (position < first_position) {
+        if (position < first_position || first >= first_position + kv->block_tokens) {
             continue;
         }
+        first = first > first_position ? first - first_position : 0;
         n = n < kv->block_tokens ? n : kv->block_tokens;
         for (uint32_t h = piece->head_begin; h < piece->head_end; h++) {
             meet_block(attention, kv, piece, q + (r * attention->n_heads + h) * kv->head_dim,
-                       (r - piece->row_begin) * n_heads + h - piece->head_begin, n);
+                       (r - piece->row_begin) * n_heads + h - piece->head_begin, first, n);
         }
     }
 }
@@ -151,9 +164,10 @@ static bool has_kernel(const ag_kernel_context_t *context, const ag_kv_t *kv)
     return context->isa != NULL && kv->dtype == AG_F16 && kv->block_tokens == AG_ATTEND_POSITIONS;
 }
 
-/* The blocks of a span that begins with a position; those past the last one are NULL. */
+/* The blocks of a span that begins with a position; those that have none of [from, last] are NULL.
+ */
 static void find_span(const ag_kv_t *kv, const int32_t *table, uint32_t head, uint32_t first,
-                      uint32_t last, ag_attend_block_t blocks[AG_ATTEND_BLOCKS])
+                      uint32_t from, uint32_t last, ag_attend_block_t blocks[AG_ATTEND_BLOCKS])
 {
     for (uint32_t i = 0; i < AG_ATTEND_BLOCKS; i++) {
         uint64_t position =
@@ -161,7 +175,7 @@ static void find_span(const ag_kv_t *kv, const int32_t *table, uint32_t head, ui
         int32_t block;
 
         blocks[i] = (ag_attend_block_t){0};
-        if (position <= last) {
+        if (position <= last && position + kv->block_tokens > from) {
             block = table[position / kv->block_tokens];
             blocks[i] = (ag_attend_block_t){.keys = block_part(kv, block, 0, head),
                                             .values = block_part(kv, block, 1, head)};
@@ -176,23 +190,28 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
 {
     uint64_t n_heads = piece->head_end - piece->head_begin;
     uint64_t n = (piece->row_end - piece->row_begin) * n_heads;
-    ag_attend_t args = {.head_dim = kv->head_dim, .scale = attention->scale};
+    const int32_t *positions = context->step->positions;
+    uint32_t from = ag_attention_first(attention, positions[piece->row_begin]);
+    ag_attend_t args = {
+        .head_dim = kv->head_dim, .scale = attention->scale, .score_cap = attention->score_cap};
 
-    find_span(kv, table, piece->kv_head, first, last, args.blocks);
+    find_span(kv, table, piece->kv_head, first, from, last, args.blocks);
     if (first + SPAN_POSITIONS <= last) {
-        find_span(kv, table, piece->kv_head, first + SPAN_POSITIONS, last, args.ahead);
+        find_span(kv, table, piece->kv_head, first + SPAN_POSITIONS, from, last, args.ahead);
     } else {
-        find_span(kv, table, piece->next_head, piece->next_first,
-                  (uint32_t)context->step->positions[piece->row_end - 1], args.ahead);
+        find_span(kv, table, piece->next_head, piece->next_first, from,
+                  (uint32_t)positions[piece->row_end - 1], args.ahead);
     }
     for (uint64_t at = 0; at < n; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
-        uint32_t position = (uint32_t)context->step->positions[row];
+        uint32_t position = (uint32_t)positions[row];
+        uint32_t begin = ag_attention_first(attention, positions[row]);
 
-        if (position >= first) {
+        if (position >= first && begin < first + SPAN_POSITIONS) {
             uint32_t seen = position + 1 - first, i = args.n_rows++;
 
             args.q[i] = q + (row * attention->n_heads + head) * kv->head_dim;
+            args.n_before[i] = begin > first ? begin - first : 0;
             args.n_positions[i] = seen < SPAN_POSITIONS ? seen : SPAN_POSITIONS;
             args.gathered[i] = piece->gathered + at * kv->head_dim;
             args.maximum[i] = &piece->maximum[at];
@@ -224,6 +243,7 @@ void ag_attention_run(const ag_kernel_context_t *context, const ag_attention_t *
     const ag_step_t *step = context->step;
     uint64_t n_sums = (piece->row_end - piece->row_begin) * (piece->head_end - piece->head_begin);
     const int32_t *table = step->block_tables + (uint64_t)piece->sequence * step->table_stride;
+    uint32_t first = ag_attention_first(attention, step->positions[piece->row_begin]);
 
     memset(piece->gathered, 0, n_sums * kv->head_dim * sizeof(float));
     memset(piece->sum, 0, n_sums * sizeof(float));
@@ -235,7 +255,9 @@ void ag_attention_run(const ag_kernel_context_t *context, const ag_attention_t *
             attend_span(context, attention, kv, piece, table, q, begin, end - 1);
             begin += SPAN_POSITIONS;
         } else {
-            attend_exactly(context, attention, kv, piece, table, q, begin, end - 1);
+            if (begin + kv->block_tokens > first) {
+                attend_exactly(context, attention, kv, piece, table, q, begin, end - 1);
+            }
             begin += kv->block_tokens;
         }
     }
@@ -247,13 +269,17 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
 {
     uint64_t n_heads = piece->head_end - piece->head_begin;
     uint64_t n_sums = (piece->row_end - piece->row_begin) * n_heads;
+    const int32_t *positions = context->step->positions;
+    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens;
+    uint32_t begin = ag_attention_first(attention, positions[piece->row_begin]) / span * span;
 
-    ag_attention_run(context, attention, kv, piece, q, 0,
-                     (uint32_t)context->step->positions[piece->row_end - 1] + 1);
+    ag_attention_run(context, attention, kv, piece, q, begin,
+                     (uint32_t)positions[piece->row_end - 1] + 1);
     for (uint64_t at = 0; at < n_sums; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
         float *out = y + (row * attention->n_heads + head) * kv->head_dim;
-        float scale = 1.0f / piece->sum[at];
+        float scale =
+            1.0f / (piece->sum[at] + ag_attention_sink(attention, head, piece->maximum[at]));
 
         for (uint32_t d = 0; d < kv->head_dim; d++) {
             out[d] = piece->gathered[at * kv->head_dim + d] * scale;

@@ -16,16 +16,24 @@
 
 enum { MERGE_COLUMNS = 16 }; /* whose sums stay in registers */
 
-/* A tile's parts: how many, and how many positions each has but for the last: whole spans. */
-static uint32_t count_parts(const ag_step_t *step, const ag_kv_t *kv, uint64_t row_end,
-                            uint32_t *part_positions_p)
-{
-    uint32_t n_positions = (uint32_t)step->positions[row_end - 1] + 1;
-    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens, n_spans = (n_positions + span - 1) / span;
-    uint32_t n = n_spans < AG_ATTENTION_PARTS ? n_spans : AG_ATTENTION_PARTS;
+/* How the positions [begin, end) that a tile's rows see are cut: whole spans but for the last. */
+typedef struct cut {
+    uint32_t begin, end, part_positions, n_parts;
+} cut_t;
 
-    *part_positions_p = (n_spans + n - 1) / n * span;
-    return (n_positions + *part_positions_p - 1) / *part_positions_p;
+static cut_t cut_tile(const ag_step_t *step, const ag_attention_t *attention, const ag_kv_t *kv,
+                      const ag_attention_piece_t *tile)
+{
+    uint32_t first = ag_attention_first(attention, step->positions[tile->row_begin]);
+    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens, n_spans, n;
+    cut_t cut = {.begin = first / span * span,
+                 .end = (uint32_t)step->positions[tile->row_end - 1] + 1};
+
+    n_spans = (cut.end - cut.begin + span - 1) / span;
+    n = n_spans < AG_ATTENTION_PARTS ? n_spans : AG_ATTENTION_PARTS;
+    cut.part_positions = (n_spans + n - 1) / n * span;
+    cut.n_parts = (cut.end - cut.begin + cut.part_positions - 1) / cut.part_positions;
+    return cut;
 }
 
 /* Where a row's part of a head stands: what it gathered, its maximum and its sum. */
@@ -38,12 +46,11 @@ static uint64_t part_at(const ag_attention_t *attention, const ag_kv_t *kv, uint
 
 static void run_part(const ag_kernel_context_t *context, const ag_attention_t *attention,
                      const ag_kv_t *kv, const ag_attention_piece_t *piece, const float *q,
-                     uint32_t part, uint32_t part_positions, float *parts)
+                     uint32_t part, const cut_t *cut, float *parts)
 {
     uint64_t n_heads = piece->head_end - piece->head_begin;
-    uint32_t all = (uint32_t)context->step->positions[piece->row_end - 1] + 1;
-    uint32_t begin = part * part_positions;
-    uint32_t end = all - begin < part_positions ? all : begin + part_positions;
+    uint32_t begin = cut->begin + part * cut->part_positions;
+    uint32_t end = cut->end - begin < cut->part_positions ? cut->end : begin + cut->part_positions;
 
     ag_attention_run(context, attention, kv, piece, q, begin, end);
     for (uint64_t at = 0; at < (piece->row_end - piece->row_begin) * n_heads; at++) {
@@ -62,14 +69,14 @@ uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head
 }
 
 /* This thread's pieces among all: KV head by KV head, part by part of every tile. */
-static uint64_t count_pieces(const ag_step_t *step, const ag_kv_t *kv)
+static uint64_t count_pieces(const ag_step_t *step, const ag_attention_t *attention,
+                             const ag_kv_t *kv)
 {
     ag_attention_piece_t tile = {0};
-    uint32_t part_positions;
     uint64_t n = 0;
 
     while (ag_attention_next_tile(step, &tile)) {
-        n += kv->n_kv_heads * count_parts(step, kv, tile.row_end, &part_positions);
+        n += kv->n_kv_heads * cut_tile(step, attention, kv, &tile).n_parts;
     }
     return n;
 }
@@ -82,10 +89,10 @@ void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_atte
     ag_attention_piece_t piece;
 
     ag_attention_split_scratch(attention, kv, context->scratch, &piece);
-    ag_worker_share(context->worker, count_pieces(step, kv), 1, &begin, &end);
+    ag_worker_share(context->worker, count_pieces(step, attention, kv), 1, &begin, &end);
     while (number < end && ag_attention_next_tile(step, &piece)) {
-        uint32_t part_positions;
-        uint32_t n_parts = count_parts(step, kv, piece.row_end, &part_positions);
+        cut_t cut = cut_tile(step, attention, kv, &piece);
+        uint32_t n_parts = cut.n_parts;
 
         for (uint32_t i = 0; i < kv->n_kv_heads * n_parts && number < end; i++, number++) {
             if (number < begin) {
@@ -94,10 +101,10 @@ void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_atte
             piece.kv_head = i / n_parts;
             piece.next_head = (i + 1) / n_parts;
             piece.next_first = number + 1 < end && piece.next_head < kv->n_kv_heads
-                                   ? (i + 1) % n_parts * part_positions
+                                   ? cut.begin + (i + 1) % n_parts * cut.part_positions
                                    : UINT32_MAX;
             ag_attention_find_heads(attention, &piece);
-            run_part(context, attention, kv, &piece, q, i % n_parts, part_positions, parts);
+            run_part(context, attention, kv, &piece, q, i % n_parts, &cut, parts);
             ag_kernel_yield(context);
         }
     }
@@ -120,7 +127,8 @@ static inline void merge_columns(const float *parts, uint64_t stride, uint32_t n
 }
 
 /* Parts of one row and head, in their order. */
-static void merge_row(const ag_kv_t *kv, const float *parts, uint32_t n_parts, float *y)
+static void merge_row(const ag_attention_t *attention, const ag_kv_t *kv, uint64_t head,
+                      const float *parts, uint32_t n_parts, float *y)
 {
     uint64_t stride = (uint64_t)kv->head_dim + 2;
     float maximum = -INFINITY, sum = 0, scales[AG_ATTENTION_PARTS];
@@ -136,6 +144,7 @@ static void merge_row(const ag_kv_t *kv, const float *parts, uint32_t n_parts, f
         scales[p] = last[1] > 0 ? expf(last[0] - maximum) : 0;
         sum += last[1] * scales[p];
     }
+    sum += ag_attention_sink(attention, head, maximum);
     for (; d + MERGE_COLUMNS <= kv->head_dim; d += MERGE_COLUMNS) {
         merge_columns(parts + d, stride, n_parts, scales, sum, MERGE_COLUMNS, y + d);
     }
@@ -152,11 +161,11 @@ void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_atte
     ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS] * n_heads, 1, &begin, &end);
     while (ag_attention_next_tile(step, &tile)) {
         uint64_t first = tile.row_begin * n_heads, last = tile.row_end * n_heads;
-        uint32_t part_positions;
-        uint32_t n_parts = count_parts(step, kv, tile.row_end, &part_positions);
+        uint32_t n_parts = cut_tile(step, attention, kv, &tile).n_parts;
 
         for (uint64_t at = first > begin ? first : begin; at < last && at < end; at++) {
-            merge_row(kv, parts + part_at(attention, kv, at / n_heads, at % n_heads, 0), n_parts,
+            merge_row(attention, kv, at % n_heads,
+                      parts + part_at(attention, kv, at / n_heads, at % n_heads, 0), n_parts,
                       y + at * kv->head_dim);
         }
     }

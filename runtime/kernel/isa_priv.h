@@ -33,14 +33,15 @@ typedef struct ag_attend_block {
 } ag_attend_block_t;
 
 typedef struct ag_attend {
-    ag_attend_block_t blocks[AG_ATTEND_BLOCKS]; /* as many as hold the positions seen */
+    ag_attend_block_t blocks[AG_ATTEND_BLOCKS]; /* those that hold the positions seen */
     ag_attend_block_t ahead[AG_ATTEND_BLOCKS];  /* to be called near meanwhile; NULL: none */
     uint32_t head_dim;
-    float scale;
+    float scale, score_cap; /* as of ag_attention_t */
     uint32_t n_rows;
-    const float *q[AG_ATTEND_ROWS];       /* (head_dim) */
-    uint32_t n_positions[AG_ATTEND_ROWS]; /* of the span that the row sees: 1 or more */
-    float *gathered[AG_ATTEND_ROWS];      /* (head_dim) sum of weights times values */
+    const float *q[AG_ATTEND_ROWS]; /* (head_dim) */
+    /* of the span, each row sees positions [n_before, n_positions), of which there are some */
+    uint32_t n_before[AG_ATTEND_ROWS], n_positions[AG_ATTEND_ROWS];
+    float *gathered[AG_ATTEND_ROWS]; /* (head_dim) sum of weights times values */
     float *maximum[AG_ATTEND_ROWS], *sum[AG_ATTEND_ROWS];
 } ag_attend_t;
 

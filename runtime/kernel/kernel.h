@@ -172,9 +172,12 @@ typedef struct ag_attention {
     uint32_t n_heads;        /* query heads held; may be 0 */
     const uint32_t *kv_head; /* (n_heads) index of each one's KV head among those held */
     float scale;
+    uint32_t window_tokens; /* positions that a row sees, the last of them its own; 0: all so far */
+    float score_cap;        /* scores become cap * tanh(score / cap); 0: they stay */
+    const float *sinks;     /* (n_heads) a score that takes weight and has no value; NULL: none */
 } ag_attention_t;
 /** y (tokens, n_heads * head_dim) from q of the same shape; the step's own rows are already
- * appended. */
+ * appended. Blocks that no row sees are not read. */
 void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
                          const ag_kv_t *kv, const float *q, float *y);
 size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv);

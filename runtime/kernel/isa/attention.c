@@ -57,26 +57,42 @@ AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, ui
     }
 }
 
+static void cap_scores(float cap, uint32_t from, uint32_t n_scored, float *scores)
+{
+    ag_vec_f_t part = ag_vec_splat_f(1.0f / cap), size = ag_vec_splat_f(cap);
+
+    for (uint32_t i = from; i < n_scored; i += AG_VEC_LANES) {
+        ag_vec_store_f(scores + i, size * ag_vec_tanh(ag_vec_load_f(scores + i) * part));
+    }
+}
+
 /*
- * Scores of a row to weights, by its new maximum.
+ * Scores of a row, from position `from` on, to weights by its new maximum.
  * @param n_scored  whole blocks. @return what is gathered so far shrinks by.
  */
-static float weigh(const ag_attend_t *args, uint32_t row, uint32_t n_scored, float *scores)
+static float weigh(const ag_attend_t *args, uint32_t row, uint32_t from, uint32_t n_scored,
+                   float *scores)
 {
     ag_vec_f_t largest = ag_vec_splat_f(*args->maximum[row]), sum = ag_vec_splat_f(0);
     float maximum, rescale;
 
+    if (args->score_cap > 0) {
+        cap_scores(args->score_cap, from, n_scored, scores);
+    }
+    for (uint32_t i = from; i < args->n_before[row]; i++) {
+        scores[i] = -AG_VEC_INFINITY;
+    }
     for (uint32_t i = args->n_positions[row]; i < n_scored; i++) {
         scores[i] = -AG_VEC_INFINITY;
     }
-    for (uint32_t i = 0; i < n_scored; i += AG_VEC_LANES) {
+    for (uint32_t i = from; i < n_scored; i += AG_VEC_LANES) {
         largest = ag_vec_max(ag_vec_load_f(scores + i), largest);
     }
     maximum = ag_vec_largest(largest);
     rescale = maximum == *args->maximum[row]
                   ? 1.0f
                   : ag_vec_exp(ag_vec_splat_f(*args->maximum[row] - maximum))[0];
-    for (uint32_t i = 0; i < n_scored; i += AG_VEC_LANES) {
+    for (uint32_t i = from; i < n_scored; i += AG_VEC_LANES) {
         ag_vec_f_t weights = ag_vec_exp(ag_vec_load_f(scores + i) - ag_vec_splat_f(maximum));
 
         sum += weights;
@@ -89,7 +105,8 @@ static float weigh(const ag_attend_t *args, uint32_t row, uint32_t n_scored, flo
 
 /* Of n rows, a constant: two vectors' dimensions, of positions that all of them see. */
 AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, uint32_t d,
-                           uint32_t n_positions, float (*weights)[SPAN], const float *rescale)
+                           uint32_t first, uint32_t last, float (*weights)[SPAN],
+                           const float *rescale)
 {
     ag_vec_f_t sums[ROWS][2];
 
@@ -99,7 +116,7 @@ AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, u
         sums[r][0] = ag_vec_load_f(gathered) * ag_vec_splat_f(rescale[r]);
         sums[r][1] = ag_vec_load_f(gathered + AG_VEC_LANES) * ag_vec_splat_f(rescale[r]);
     }
-    for (uint32_t i = 0; i < n_positions; i++) {
+    for (uint32_t i = first; i < last; i++) {
         const ag_attend_block_t *block = &args->blocks[i / POSITIONS];
         uint32_t at = i % POSITIONS * args->head_dim + d;
         const uint16_t *values = (const uint16_t *)block->values + at;
@@ -137,10 +154,10 @@ static void gather_rest(const ag_attend_t *args, uint32_t row, uint32_t d, uint3
     }
 }
 
-/* Positions that a row sees and the first of its neighbours does not: one that a row does not see
- * must not meet it even with a weight of zero, for its value may be infinite. */
-static void gather_last(const ag_attend_t *args, uint32_t row, uint32_t first, uint32_t last,
-                        const float *weights)
+/* Positions that a row sees and not all of its neighbours do: one that a row does not see must not
+ * meet it even with a weight of zero, for its value may be infinite. */
+static void gather_alone(const ag_attend_t *args, uint32_t row, uint32_t first, uint32_t last,
+                         const float *weights)
 {
     uint32_t n = args->head_dim / PAIR * PAIR;
     float *gathered = args->gathered[row];
@@ -158,33 +175,69 @@ static void gather_last(const ag_attend_t *args, uint32_t row, uint32_t first, u
     gather_rest(args, row, n, first, last, weights);
 }
 
-AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
+/* Positions of the span: that any of some rows sees, and that all of them do. */
+typedef struct sight {
+    uint32_t first, last, all_first, all_last;
+} sight_t;
+
+AG_INLINE sight_t find_sight(const ag_attend_t *args, uint32_t row, const int n)
 {
-    const uint32_t *seen = args->n_positions + row;
-    float scores[ROWS][SPAN], rescale[ROWS];
-    uint32_t most = seen[0], all_see = seen[0], n_scored, d = 0;
+    const uint32_t *before = args->n_before + row, *seen = args->n_positions + row;
+    sight_t sight = {before[0], seen[0], before[0], seen[0]};
 
     for (int r = 1; r < n; r++) {
-        most = seen[r] > most ? seen[r] : most;
-        all_see = seen[r] < all_see ? seen[r] : all_see;
+        sight.first = before[r] < sight.first ? before[r] : sight.first;
+        sight.last = seen[r] > sight.last ? seen[r] : sight.last;
+        sight.all_first = before[r] > sight.all_first ? before[r] : sight.all_first;
+        sight.all_last = seen[r] < sight.all_last ? seen[r] : sight.all_last;
     }
-    n_scored = (most + POSITIONS - 1) / POSITIONS * POSITIONS;
-    for (uint32_t i = 0; i < n_scored; i += PAIR) {
+    if (sight.all_first >= sight.all_last) { /* none: each row's own are before those */
+        sight.all_first = sight.all_last = sight.last;
+    }
+    return sight;
+}
+
+/* A row's positions before those that all see. */
+static void gather_first(const ag_attend_t *args, uint32_t row, uint32_t all_first,
+                         const float *weights, float *rescale)
+{
+    uint32_t last = args->n_positions[row] < all_first ? args->n_positions[row] : all_first;
+
+    for (uint32_t d = 0; d < args->head_dim; d++) {
+        args->gathered[row][d] *= *rescale;
+    }
+    *rescale = 1;
+    gather_alone(args, row, args->n_before[row], last, weights);
+}
+
+AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
+{
+    sight_t sight = find_sight(args, row, n);
+    float scores[ROWS][SPAN], rescale[ROWS];
+    uint32_t from = sight.first / PAIR * PAIR, d = 0;
+    uint32_t n_scored = (sight.last + POSITIONS - 1) / POSITIONS * POSITIONS;
+
+    for (uint32_t i = from; i < n_scored; i += PAIR) {
         score_pair(args, row, n, i / POSITIONS, i % POSITIONS, scores);
     }
     for (int r = 0; r < n; r++) {
-        rescale[r] = weigh(args, row + (uint32_t)r, n_scored, scores[r]);
+        rescale[r] = weigh(args, row + (uint32_t)r, from, n_scored, scores[r]);
+        if (args->n_before[row + (uint32_t)r] < sight.all_first) {
+            gather_first(args, row + (uint32_t)r, sight.all_first, scores[r], &rescale[r]);
+        }
     }
     for (; d + PAIR <= args->head_dim; d += PAIR) {
-        gather_pair(args, row, n, d, all_see, scores, rescale);
+        gather_pair(args, row, n, d, sight.all_first, sight.all_last, scores, rescale);
     }
     for (int r = 0; r < n; r++) {
+        uint32_t seen = args->n_positions[row + (uint32_t)r];
+
         for (uint32_t i = d; i < args->head_dim; i++) {
             args->gathered[row + (uint32_t)r][i] *= rescale[r];
         }
-        gather_rest(args, row + (uint32_t)r, d, 0, all_see, scores[r]);
-        if (seen[r] > all_see) {
-            gather_last(args, row + (uint32_t)r, all_see, seen[r], scores[r]);
+        gather_rest(args, row + (uint32_t)r, d, sight.all_first, sight.all_last, scores[r]);
+        if (seen > sight.all_last) {
+            gather_alone(args, row + (uint32_t)r, sight.all_last, seen, scores[r]);
         }
     }
 }

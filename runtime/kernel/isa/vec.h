@@ -123,6 +123,12 @@ AG_INLINE ag_vec_f_t ag_vec_abs(ag_vec_f_t v)
     return (ag_vec_f_t)((ag_vec_u_t)v & 0x7fffffffu);
 }
 
+/** x where the mask has ones, y where zeros. */
+AG_INLINE ag_vec_f_t ag_vec_choose(ag_vec_i_t mask, ag_vec_f_t x, ag_vec_f_t y)
+{
+    return (ag_vec_f_t)((mask & (ag_vec_i_t)x) | (~mask & (ag_vec_i_t)y));
+}
+
 /** The larger of two, lane by lane; the second where either is NaN. */
 AG_INLINE ag_vec_f_t ag_vec_max(ag_vec_f_t x, ag_vec_f_t y)
 {
@@ -439,4 +445,20 @@ AG_INLINE ag_vec_f_t ag_vec_exp(ag_vec_f_t x)
     p = ag_vec_fma(p, r, ag_vec_splat_f(5.0000001201e-1f));
     p = ag_vec_fma(p, r * r, r + 1.0f);
     return (ag_vec_f_t)((ag_vec_i_t)(p * (ag_vec_f_t)((ag_vec_u_t)(whole + 127) << 23)) & seen);
+}
+
+/** To two units in the last place, NaN of NaN: Cephes' polynomial near zero, else by exp(2 |x|). */
+AG_INLINE ag_vec_f_t ag_vec_tanh(ag_vec_f_t x)
+{
+    ag_vec_f_t size = ag_vec_abs(x), square = x * x, near, far;
+    ag_vec_i_t sign = (ag_vec_i_t)x & INT32_MIN;
+
+    near = ag_vec_splat_f(-5.70498872745e-3f);
+    near = ag_vec_fma(near, square, ag_vec_splat_f(2.06390887954e-2f));
+    near = ag_vec_fma(near, square, ag_vec_splat_f(-5.37397155531e-2f));
+    near = ag_vec_fma(near, square, ag_vec_splat_f(1.33314422036e-1f));
+    near = ag_vec_fma(near, square, ag_vec_splat_f(-3.33332819422e-1f));
+    near = ag_vec_fma(near * square, x, x);
+    far = 1.0f - 2.0f / (ag_vec_exp(size + size) + 1.0f);
+    return ag_vec_choose(size < ag_vec_splat_f(0.625f), near, (ag_vec_f_t)((ag_vec_i_t)far | sign));
 }

@@ -17,12 +17,22 @@ typedef struct shape {
     uint64_t seed;
 } shape_t;
 
+/* What scores are subject to, as kernel.h says. */
+typedef struct terms {
+    uint32_t window;
+    float score_cap;
+    bool has_sinks;
+} terms_t;
+
+static const terms_t plain = {0};
+
 typedef struct attention_case {
     shape_t shape;
     ag_step_t step;
     ag_attention_t attention;
     ag_kv_t kv;
     uint32_t kv_head[MOST_HEADS];
+    float sinks[MOST_HEADS];
     int32_t *positions, *tables;
     int32_t row_begin[MOST_SEQUENCES + 1];
     size_t cache_bytes;
@@ -81,7 +91,7 @@ static void make_step(attention_case_t *c)
                                          shape->block_tokens * shape->head_dim);
 }
 
-static void make_case(attention_case_t *c, const shape_t *shape)
+static void make_case(attention_case_t *c, const shape_t *shape, const terms_t *with)
 {
     size_t row = (size_t)shape->n_kv_heads * shape->head_dim;
     uint64_t n_rows;
@@ -91,9 +101,14 @@ static void make_case(attention_case_t *c, const shape_t *shape)
     n_rows = c->step.counts[AG_COUNT_TOKENS];
     for (uint32_t h = 0; h < shape->n_heads; h++) { /* 7 and 3 give 0 0 0 1 1 2 2 */
         c->kv_head[h] = h * shape->n_kv_heads / shape->n_heads;
+        c->sinks[h] = (float)h - 3; /* of no weight, or of most */
     }
-    c->attention = (ag_attention_t){
-        .n_heads = shape->n_heads, .kv_head = c->kv_head, .scale = 1.0f / sqrtf(shape->head_dim)};
+    c->attention = (ag_attention_t){.n_heads = shape->n_heads,
+                                    .kv_head = c->kv_head,
+                                    .scale = 1.0f / sqrtf(shape->head_dim),
+                                    .window_tokens = with->window,
+                                    .score_cap = with->score_cap,
+                                    .sinks = with->has_sinks ? c->sinks : NULL};
     c->kv = (ag_kv_t){.dtype = shape->dtype,
                       .n_kv_heads = shape->n_kv_heads,
                       .head_dim = shape->head_dim,
@@ -169,6 +184,29 @@ static void put_positions(const attention_case_t *c, void *cache, uint32_t s, ui
     }
 }
 
+/* The first position that a row sees. */
+static uint32_t first_seen(const attention_case_t *c, uint64_t row)
+{
+    uint32_t window = c->attention.window_tokens, n = (uint32_t)c->positions[row] + 1;
+
+    return window == 0 || n < window ? 0 : n - window;
+}
+
+/* Blocks that no row sees are nowhere: who reads them meets what is not the cache's. */
+static void lose_unseen_blocks(attention_case_t *c)
+{
+    for (uint32_t s = 0; s < c->shape.n_sequences; s++) {
+        uint32_t row = (uint32_t)c->row_begin[s], n = 0;
+
+        if (c->shape.n_new[s] > 0) {
+            n = first_seen(c, row) / c->kv.block_tokens;
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            c->tables[s * c->step.table_stride + i] = -1000;
+        }
+    }
+}
+
 static void run_append(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const attention_case_t *c = arg;
@@ -232,8 +270,13 @@ static void expect_head(const attention_case_t *c, const float *y, uint32_t s, u
     const float *q = c->q + (row * c->attention.n_heads + h) * dim;
     const float *out = y + (row * c->attention.n_heads + h) * dim;
     double *weights = take(n * sizeof(double)), largest = -INFINITY, sum = 0;
+    double cap = (double)c->attention.score_cap;
+    uint32_t first = first_seen(c, row);
 
-    for (uint32_t p = 0; p < n; p++) {
+    if (c->attention.sinks != NULL) {
+        largest = (double)c->sinks[h];
+    }
+    for (uint32_t p = first; p < n; p++) {
         const float *key = c->keys[s] + ((size_t)p * c->kv.n_kv_heads + kv_head) * dim;
 
         weights[p] = 0;
@@ -241,16 +284,18 @@ static void expect_head(const attention_case_t *c, const float *y, uint32_t s, u
             weights[p] += (double)q[d] * (double)rounded(c, key[d]);
         }
         weights[p] *= (double)c->attention.scale;
+        weights[p] = cap > 0 ? cap * tanh(weights[p] / cap) : weights[p];
         largest = fmax(largest, weights[p]);
     }
-    for (uint32_t p = 0; p < n; p++) {
+    sum = c->attention.sinks != NULL ? exp((double)c->sinks[h] - largest) : 0;
+    for (uint32_t p = first; p < n; p++) {
         weights[p] = exp(weights[p] - largest);
         sum += weights[p];
     }
     for (uint32_t d = 0; d < dim; d++) {
         double expected = 0;
 
-        for (uint32_t p = 0; p < n; p++) {
+        for (uint32_t p = first; p < n; p++) {
             const float *value = c->values[s] + ((size_t)p * c->kv.n_kv_heads + kv_head) * dim;
 
             expected += weights[p] / sum * (double)rounded(c, value[d]);
@@ -332,18 +377,21 @@ static void check_attention(const attention_case_t *c, const ag_isa_t *isa, cons
     free(parts.parts);
 }
 
-static void check_shape(const shape_t *shape)
+static void check_shape(const shape_t *shape, const terms_t *with)
 {
     attention_case_t c;
     char what[200];
     int n_chars;
 
-    make_case(&c, shape);
+    make_case(&c, shape, with);
     n_chars = snprintf(
-        what, sizeof(what) - 16, "%s, %u:%u heads of %u, blocks of %u, %u sequences, seed %u, ",
+        what, sizeof(what) - 16,
+        "%s, %u:%u heads of %u, blocks of %u, %u sequences, seed %u, window %u, cap %g%s, ",
         ag_dtype_info(shape->dtype)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
-        shape->block_tokens, shape->n_sequences, (unsigned)shape->seed);
+        shape->block_tokens, shape->n_sequences, (unsigned)shape->seed, with->window,
+        (double)with->score_cap, with->has_sinks ? ", sinks" : "");
     check_append(&c, what);
+    lose_unseen_blocks(&c);
     for (int i = 0; i < N_ISAS; i++) {
         const ag_isa_t *isa;
 
@@ -354,6 +402,11 @@ static void check_shape(const shape_t *shape)
     }
     free_case(&c);
 }
+
+/* Windows within a block, over several, over several spans. */
+static const terms_t terms[] = {{1, 0, false},   {5, 0, true},  {33, 2, false}, {0, 0.7f, true},
+                                {200, 0, false}, {40, 1, true}, {600, 3, false}};
+enum { N_TERMS = sizeof(terms) / sizeof(terms[0]) };
 
 static void check_type(ag_dtype_t dtype)
 {
@@ -374,7 +427,8 @@ static void check_type(ag_dtype_t dtype)
     };
 
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-        check_shape(&shapes[i]);
+        check_shape(&shapes[i], &plain);
+        check_shape(&shapes[i], &terms[i % N_TERMS]);
     }
     for (uint64_t seed = 50; seed < 60; seed++) {
         shape_t shape = {.dtype = dtype, .seed = seed};
@@ -388,7 +442,7 @@ static void check_type(ag_dtype_t dtype)
             shape.n_past[s] = (uint32_t)random_below(seed, 10 + s, 70);
             shape.n_new[s] = (uint32_t)random_below(seed, 20 + s, 40);
         }
-        check_shape(&shape);
+        check_shape(&shape, &terms[seed % N_TERMS]);
     }
 }
 
@@ -422,7 +476,8 @@ static void check_damage(attention_case_t *c, const damage_t *damage, const ag_i
     for (uint64_t i = 0; i < n; i++) {
         uint64_t row = i / width / c->shape.n_heads, head = i / width % c->shape.n_heads;
         bool meets = (damage->which == 0 || i % width == width - 1) && c->kv_head[head] == 0 &&
-                     (uint32_t)c->positions[row] >= damage->position;
+                     (uint32_t)c->positions[row] >= damage->position &&
+                     first_seen(c, row) <= damage->position;
 
         cr_assert(meets ? !isfinite(y[i]) : memcmp(&y[i], &wanted[i], sizeof(float)) == 0,
                   "%s, %g in %s of position %u: row %llu, head %llu is %g",
@@ -436,8 +491,9 @@ static void check_damage(attention_case_t *c, const damage_t *damage, const ag_i
     free(y);
 }
 
-static void check_damages(const damage_t *damages, size_t n)
+static void check_damages(const damage_t *damages, size_t n, uint32_t window)
 {
+    const terms_t with = {.window = window};
     static const uint32_t head_dims[] = {20, 32, 72};
 
     for (uint64_t i = 0; i < 3 * N_ISAS; i++) {
@@ -448,7 +504,7 @@ static void check_damages(const damage_t *damages, size_t n)
         if (!isa_at((int)i / 3, &isa)) {
             continue;
         }
-        make_case(&c, &shape);
+        make_case(&c, &shape, &with);
         check_append(&c, "finite numbers");
         for (size_t j = 0; j < n; j++) {
             check_damage(&c, &damages[j], isa);
@@ -465,7 +521,8 @@ Test(attention, a_value_that_is_not_finite_reaches_those_rows_alone_that_see_it)
         {INFINITY, 132, 1, false}, {NAN, 127, 1, false},       {NAN, 137, 1, true},
     };
 
-    check_damages(damages, sizeof(damages) / sizeof(damages[0]));
+    check_damages(damages, sizeof(damages) / sizeof(damages[0]), 0);
+    check_damages(damages, sizeof(damages) / sizeof(damages[0]), 9);
 }
 
 /* A key of infinity may weigh nothing at all. */
@@ -474,7 +531,8 @@ Test(attention, a_key_that_is_no_number_is_not_left_out)
     static const damage_t damages[] = {
         {NAN, 3, 0, false}, {NAN, 127, 0, false}, {NAN, 130, 0, true}, {NAN, 5, 0, true}};
 
-    check_damages(damages, sizeof(damages) / sizeof(damages[0]));
+    check_damages(damages, sizeof(damages) / sizeof(damages[0]), 0);
+    check_damages(damages, sizeof(damages) / sizeof(damages[0]), 9);
 }
 
 Test(attention, over_a_cache_of_f32)
@@ -512,7 +570,7 @@ Test(attention, scores_of_any_size_stay_finite)
     shape_t shape = {AG_F32, 2, 1, 8, 4, 1, {9}, {3}, 30};
     float *y;
 
-    make_case(&c, &shape);
+    make_case(&c, &shape, &plain);
     for (uint64_t i = 0; i < 3 * 2 * 8; i++) {
         c.q[i] *= 1e4f; /* exp() of such scores would overflow */
     }
