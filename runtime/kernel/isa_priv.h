@@ -49,10 +49,16 @@ typedef struct ag_exps {
     float scale, shift, factor;
 } ag_exps_t;
 
-/* p = exp(score * scale - lse), ds = p * (dp - mean) * scale: attention, backwards. */
+/* p = exp(s - lse), ds = p * (dp - mean) * slope of s: attention, backwards. s is score * scale,
+ * capped as below where the cap is above 0. */
 typedef struct ag_slopes {
-    float scale, lse, mean;
+    float scale, cap, lse, mean;
 } ag_slopes_t;
+
+/* cap * tanh(x * scale / cap) */
+typedef struct ag_caps {
+    float scale, cap;
+} ag_caps_t;
 
 struct ag_isa {
     const char *name;
@@ -75,6 +81,8 @@ struct ag_isa {
                    float *p, float *ds);
     void (*slopes_bf16)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,
                         uint16_t *p, uint16_t *ds);
+    /** y may be x. */
+    void (*caps)(const ag_caps_t *args, const float *x, uint64_t n, float *y);
     void (*adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,
                   float *v);
     void (*to_bf16)(const float *x, uint64_t n, uint16_t *y);

@@ -3,10 +3,10 @@
  * Dao et al. 2022):
  *
  *     for each of my tiles: 64 rows of up to 4 query heads of a KV head
- *         for each 128 keys up to the tile's last row
+ *         for each 128 keys up to the tile's last row, of a window from its first row's first on
  *             scores (256, 128) = q * k^T; maximum, exponentials and sum of each row
  *             sums (256, head_dim) = sums * exp(old maximum - new) + p * v
- *         y = sums / sum
+ *         y = sums / sum, to which a sink is added
  *
  * All stays in L2. 4 * head_dim operations for each pair of row and key, by oneDNN: in bfloat16
  * where products need not be exact. Tiles of the last rows cost the most: they are dealt out first,
@@ -194,19 +194,25 @@ static void weigh(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64
 {
     const ag_self_scratch_t *scratch = &work->scratch;
     uint32_t head_dim = work->attention->head_dim;
-    float scale = work->attention->scale;
+    float cap = work->attention->score_cap, scale = cap > 0 ? 1 : work->attention->scale;
 
     for (uint64_t i = 0; i < n_queries; i++) {
-        float *row = scratch->scores + i * n_keys, *sums = scratch->sums + i * head_dim;
+        ag_self_keys_t seen = ag_self_seen(work, tile, i, key, n_keys);
+        float *row = scratch->scores + i * n_keys + seen.first;
+        float *sums = scratch->sums + i * head_dim;
         float was = scratch->largest[i], now, change = 1;
-        uint64_t seen = ag_self_seen(tile, i, key, n_keys);
-        unsigned char *weights = ag_self_pairs_row(work, scratch->p, i, n_keys);
+        unsigned char *weights = ag_self_clear_unseen(
+            work, ag_self_pairs_row(work, scratch->p, i, n_keys), &seen, n_keys);
+        uint64_t n = seen.last - seen.first;
 
-        ag_self_clear_behind(work, weights, seen, n_keys);
-        if (seen == 0) {
+        if (n == 0) {
             continue;
         }
-        now = scale * ag_span_largest(work->context->isa, row, seen);
+        if (cap > 0) {
+            ag_span_caps(work->context->isa, &(ag_caps_t){work->attention->scale, cap}, row, n,
+                         row);
+        }
+        now = scale * ag_span_largest(work->context->isa, row, n);
         now = now > was ? now : was;
         if (now > was) {
             change = expf(was - now);
@@ -215,9 +221,9 @@ static void weigh(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64
             }
         }
         scratch->largest[i] = now;
-        scratch->total[i] = scratch->total[i] * change +
-                            ag_span_exps(work->context->isa, work->kind,
-                                         &(ag_exps_t){scale, now, 1}, row, seen, weights);
+        scratch->total[i] =
+            scratch->total[i] * change + ag_span_exps(work->context->isa, work->kind,
+                                                      &(ag_exps_t){scale, now, 1}, row, n, weights);
     }
 }
 
@@ -235,13 +241,21 @@ static void put_rows(const ag_self_work_t *work, const ag_self_tile_t *tile,
     for (uint32_t h = tile->head_begin; h < tile->head_end; h++) {
         for (uint64_t row = tile->begin; row < tile->end; row++) {
             uint64_t i = (h - tile->head_begin) * (uint64_t)AG_SELF_ROWS + row - tile->begin;
-            float scale = 1.0f / scratch->total[i];
+            float largest = scratch->largest[i], total = scratch->total[i], scale = 1;
 
+            if (work->attention->sinks != NULL) {
+                float sink = work->attention->sinks[h];
+
+                largest = sink > largest ? sink : largest;
+                scale = expf(scratch->largest[i] - largest);
+                total = total * scale + expf(sink - largest);
+            }
+            scale /= total;
             for (uint32_t d = 0; d < head_dim; d++) {
                 forward->y[(row * n_heads + h) * head_dim + d] =
                     scratch->sums[i * head_dim + d] * scale;
             }
-            forward->lse[row * n_heads + h] = scratch->largest[i] + logf(scratch->total[i]);
+            forward->lse[row * n_heads + h] = largest + logf(total);
         }
     }
 }
@@ -260,7 +274,8 @@ static void run_tile(const ag_self_work_t *work, const ag_self_tile_t *tile, voi
     for (uint64_t i = 0; i < n_queries; i++) {
         scratch->largest[i] = -INFINITY;
     }
-    for (uint64_t key = tile->sequence_begin; key < tile->end; key += n_keys) {
+    for (uint64_t key = ag_self_first_key(work, tile, tile->begin, AG_SELF_KEYS); key < tile->end;
+         key += n_keys) {
         uint64_t end = tile->end - key < AG_SELF_KEYS ? tile->end : key + AG_SELF_KEYS;
 
         n_keys = end - key > AG_SELF_ROWS ? AG_SELF_KEYS : AG_SELF_ROWS;

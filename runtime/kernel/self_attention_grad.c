@@ -2,8 +2,8 @@
  * The gradient of attention of rows among themselves (Dao et al. 2022): weights are computed again
  * from the logarithm of their sum.
  *
- *     D = rowsum(dy * y), p = exp(scale * q * k^T - lse), ds = p * (dy * v^T - D) * scale
- *     dq += ds * k, dk += ds^T * q, dv += p^T * dy
+ *     D = rowsum(dy * y), p = exp(scale * q * k^T - lse), ds = p * (dy * v^T - D) * scale, and
+ * where scores are capped, times their slope dq += ds * k, dk += ds^T * q, dv += p^T * dy
  *
  *     for each sequence and KV head, for each of its tiles of queries (64 rows of up to 4 heads)
  *         for each 64 keys up to its last row: these products
@@ -80,16 +80,17 @@ static void find_slopes(const ag_self_work_t *work, const ag_self_tile_t *tile, 
     ag_self_multiply(work, form, scratch->q, scratch->k, scratch->scores);
     ag_self_multiply(work, form, scratch->dy, scratch->v, scratch->dp);
     for (uint64_t i = 0; i < n_queries; i++) {
-        uint64_t seen = ag_self_seen(tile, i, key, AG_SELF_ROWS);
+        ag_self_keys_t seen = ag_self_seen(work, tile, i, key, AG_SELF_ROWS);
         unsigned char *p = ag_self_pairs_row(work, scratch->p, i, AG_SELF_ROWS);
         unsigned char *ds = ag_self_pairs_row(work, scratch->ds, i, AG_SELF_ROWS);
+        uint64_t first = i * AG_SELF_ROWS + seen.first;
 
-        ag_self_clear_behind(work, p, seen, AG_SELF_ROWS);
-        ag_self_clear_behind(work, ds, seen, AG_SELF_ROWS);
-        ag_span_slopes(
-            work->context->isa, work->kind,
-            &(ag_slopes_t){work->attention->scale, scratch->largest[i], scratch->total[i]},
-            scratch->scores + i * AG_SELF_ROWS, scratch->dp + i * AG_SELF_ROWS, seen, p, ds);
+        p = ag_self_clear_unseen(work, p, &seen, AG_SELF_ROWS);
+        ds = ag_self_clear_unseen(work, ds, &seen, AG_SELF_ROWS);
+        ag_span_slopes(work->context->isa, work->kind,
+                       &(ag_slopes_t){work->attention->scale, work->attention->score_cap,
+                                      scratch->largest[i], scratch->total[i]},
+                       scratch->scores + first, scratch->dp + first, seen.last - seen.first, p, ds);
     }
     ag_kernel_yield(work->context);
 }
@@ -111,6 +112,12 @@ static void put_sums(const ag_self_work_t *work, const float *sums, uint64_t beg
     }
 }
 
+/* The first tile of keys that a tile of queries from `row` on sees. */
+static uint64_t first_key(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t row)
+{
+    return ag_self_first_key(work, tile, row, AG_SELF_ROWS);
+}
+
 /* dq of a tile's queries: what the keys from `key` on, at hand, add. */
 static void add_to_queries(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t key,
                            const backward_t *backward)
@@ -123,8 +130,8 @@ static void add_to_queries(const ag_self_work_t *work, const ag_self_tile_t *til
                      scratch->ds, scratch->k, scratch->sums);
     for (uint32_t h = tile->head_begin; h < tile->head_end; h++) {
         put_sums(work, scratch->sums + (uint64_t)(h - tile->head_begin) * AG_SELF_ROWS * head_dim,
-                 tile->begin, tile->end, work->attention->n_heads, h, key > tile->sequence_begin,
-                 backward->dq);
+                 tile->begin, tile->end, work->attention->n_heads, h,
+                 key > first_key(work, tile, tile->begin), backward->dq);
     }
 }
 
@@ -183,7 +190,7 @@ static void run_whole(const ag_self_work_t *work, const ag_self_tile_t *tile,
 
         while (ag_self_next_heads(work->attention, tile->head_end, &queries)) {
             load_queries(work, &queries, backward);
-            for (uint64_t key = tile->sequence_begin; key <= at; key += AG_SELF_ROWS) {
+            for (uint64_t key = first_key(work, tile, at); key <= at; key += AG_SELF_ROWS) {
                 uint64_t end = load_keys(work, tile, backward, key);
 
                 find_slopes(work, &queries, key);
@@ -200,7 +207,7 @@ static void run_queries(const ag_self_work_t *work, const ag_self_tile_t *tile, 
     const backward_t *backward = arg;
 
     load_queries(work, tile, backward);
-    for (uint64_t key = tile->sequence_begin; key < tile->end; key += AG_SELF_ROWS) {
+    for (uint64_t key = first_key(work, tile, tile->begin); key < tile->end; key += AG_SELF_ROWS) {
         load_keys(work, tile, backward, key);
         find_slopes(work, tile, key);
         add_to_queries(work, tile, key, backward);
@@ -216,7 +223,8 @@ static void run_keys(const ag_self_work_t *work, const ag_self_tile_t *tile, voi
         return;
     }
     load_keys(work, tile, backward, tile->begin);
-    for (uint64_t at = tile->begin; at < tile->sequence_end; at += AG_SELF_ROWS) {
+    for (uint64_t at = tile->begin;
+         at < tile->sequence_end && first_key(work, tile, at) <= tile->begin; at += AG_SELF_ROWS) {
         ag_self_tile_t queries = queries_from(tile, at);
 
         while (ag_self_next_heads(work->attention, tile->head_end, &queries)) {
@@ -228,12 +236,14 @@ static void run_keys(const ag_self_work_t *work, const ag_self_tile_t *tile, voi
     }
 }
 
-/* What a sequence costs of a KV head: its pairs of rows. */
-static uint64_t cost_of(const ag_step_t *step, uint64_t sequence)
+/* What a sequence costs of a KV head: its pairs of rows, about. */
+static uint64_t cost_of(const ag_self_work_t *work, uint64_t sequence)
 {
+    const ag_step_t *step = work->context->step;
     uint64_t n = (uint64_t)(step->row_begin[sequence + 1] - step->row_begin[sequence]);
+    uint64_t window = work->attention->window_tokens;
 
-    return n * n;
+    return n * (window == 0 || n < window ? n : window);
 }
 
 /* The first n sequences and KV heads together. */
@@ -242,11 +252,9 @@ static uint64_t cost_of_first(const ag_self_work_t *work, uint64_t n)
     uint64_t n_kv_heads = work->attention->n_kv_heads, cost = 0;
 
     for (uint64_t s = 0; s < n / n_kv_heads; s++) {
-        cost += cost_of(work->context->step, s) * n_kv_heads;
+        cost += cost_of(work, s) * n_kv_heads;
     }
-    return n % n_kv_heads == 0
-               ? cost
-               : cost + cost_of(work->context->step, n / n_kv_heads) * (n % n_kv_heads);
+    return n % n_kv_heads == 0 ? cost : cost + cost_of(work, n / n_kv_heads) * (n % n_kv_heads);
 }
 
 /* Which thread takes one whole: the one in whose share of the cost its middle lies. */
@@ -261,7 +269,7 @@ static uint64_t most_of_first(const ag_self_work_t *work, uint64_t n, uint64_t a
     uint64_t n_threads = work->context->worker->n_threads, before = 0, load = 0, most = 0, last = 0;
 
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t cost = cost_of(work->context->step, i / work->attention->n_kv_heads), thread;
+        uint64_t cost = cost_of(work, i / work->attention->n_kv_heads), thread;
 
         if (cost == 0) {
             continue;
@@ -307,7 +315,7 @@ static void run_wholes(const ag_self_work_t *work, const backward_t *backward)
     uint64_t all = cost_of_first(work, work->n_whole), before = 0;
 
     for (uint64_t i = 0; i < work->n_whole; i++) {
-        uint64_t s = i / n_kv_heads, cost = cost_of(step, s);
+        uint64_t s = i / n_kv_heads, cost = cost_of(work, s);
         ag_self_tile_t tile = {.sequence_begin = (uint64_t)step->row_begin[s],
                                .sequence_end = (uint64_t)step->row_begin[s + 1]};
 
@@ -333,4 +341,28 @@ void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
     run_wholes(&work, &backward);
     ag_self_for_tiles(&work, true, false, run_queries, &backward);
     ag_self_for_tiles(&work, false, true, run_keys, &backward);
+}
+
+/* Of a sink: the weight that it takes of a row, times what the row's weights lose by it. */
+void ag_kernel_sinks_grad(const ag_kernel_context_t *context, const ag_self_attention_t *attention,
+                          const ag_self_attention_saved_t *saved, const float *dy, float *dsinks)
+{
+    const ag_step_t *step = context->step;
+    uint64_t n_rows = (uint64_t)step->row_begin[step->counts[AG_COUNT_SEQUENCES]], begin, end;
+    uint32_t n_heads = attention->n_heads, head_dim = attention->head_dim;
+
+    ag_worker_share(context->worker, n_heads, 1, &begin, &end);
+    for (uint64_t h = begin; h < end; h++) {
+        double sum = 0;
+
+        for (uint64_t row = 0; row < n_rows; row++) {
+            uint64_t at = row * n_heads + h;
+            float weight = expf(attention->sinks[h] - saved->lse[at]);
+
+            sum +=
+                (double)(weight * ag_dot(dy + at * head_dim, saved->y + at * head_dim, head_dim));
+        }
+        dsinks[h] -= (float)sum;
+        ag_kernel_yield(context);
+    }
 }

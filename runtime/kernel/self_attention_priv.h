@@ -70,13 +70,34 @@ void ag_self_load(const ag_self_work_t *work, const float *x, uint32_t n_heads, 
 void ag_self_multiply(const ag_self_work_t *work, ag_gemm_form_t form, const void *a, const void *b,
                       float *c);
 
-/** How many of the keys from `key` on a row of the tile sees, 0 for rows that fill it up. */
-static inline uint64_t ag_self_seen(const ag_self_tile_t *tile, uint64_t i, uint64_t key,
-                                    uint64_t n_keys)
-{
-    uint64_t row = tile->begin + i % AG_SELF_ROWS;
+/* Some keys of a tile, from the first on and before the last. */
+typedef struct ag_self_keys {
+    uint64_t first, last;
+} ag_self_keys_t;
 
-    return row >= tile->end || row < key ? 0 : row - key + 1 < n_keys ? row - key + 1 : n_keys;
+/** Which of the keys from `key` on a row of the tile sees, none for rows that fill it up. */
+static inline ag_self_keys_t ag_self_seen(const ag_self_work_t *work, const ag_self_tile_t *tile,
+                                          uint64_t i, uint64_t key, uint64_t n_keys)
+{
+    uint64_t row = tile->begin + i % AG_SELF_ROWS, window = work->attention->window_tokens;
+    ag_self_keys_t seen = {0};
+
+    if (row >= tile->end || row < key || (window > 0 && row >= key + n_keys - 1 + window)) {
+        return seen;
+    }
+    seen.first = window > 0 && row + 1 > key + window ? row + 1 - key - window : 0;
+    seen.last = row - key + 1 < n_keys ? row - key + 1 : n_keys;
+    return seen;
+}
+
+/** The first key that rows from `row` on see, at the beginning of a tile of n_keys. */
+static inline uint64_t ag_self_first_key(const ag_self_work_t *work, const ag_self_tile_t *tile,
+                                         uint64_t row, uint64_t n_keys)
+{
+    uint64_t window = work->attention->window_tokens, n = row + 1 - tile->sequence_begin;
+
+    return window == 0 || n <= window ? tile->sequence_begin
+                                      : tile->sequence_begin + (n - window) / n_keys * n_keys;
 }
 
 /** Row i of (queries, n_keys) in the form that is multiplied. */
@@ -86,13 +107,13 @@ static inline unsigned char *ag_self_pairs_row(const ag_self_work_t *work, void 
     return (unsigned char *)pairs + i * n_keys * ag_product_element_bytes(work->kind);
 }
 
-/** Zeros for the keys that a row does not see. */
-static inline void ag_self_clear_behind(const ag_self_work_t *work, unsigned char *row,
-                                        uint64_t seen, uint64_t n_keys)
+/** Zeros for the keys that a row does not see. @return where those begin that it sees. */
+static inline unsigned char *ag_self_clear_unseen(const ag_self_work_t *work, unsigned char *row,
+                                                  const ag_self_keys_t *seen, uint64_t n_keys)
 {
     size_t bytes = ag_product_element_bytes(work->kind);
 
-    if (seen < n_keys) {
-        memset(row + seen * bytes, 0, (n_keys - seen) * bytes);
-    }
+    memset(row, 0, seen->first * bytes);
+    memset(row + seen->last * bytes, 0, (n_keys - seen->last) * bytes);
+    return row + seen->first * bytes;
 }

@@ -44,6 +44,17 @@ float ag_span_exps(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_exps_t *ar
     return (float)sum;
 }
 
+void ag_span_caps(const ag_isa_t *isa, const ag_caps_t *args, const float *x, uint64_t n, float *y)
+{
+    if (isa != NULL) {
+        isa->caps(args, x, n, y);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        y[i] = args->cap * tanhf(x[i] * args->scale / args->cap);
+    }
+}
+
 void ag_span_slopes(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_slopes_t *args,
                     const float *scores, const float *dp, uint64_t n, void *p, void *ds)
 {
@@ -56,9 +67,16 @@ void ag_span_slopes(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_slopes_t 
         return;
     }
     for (uint64_t i = 0; i < n; i++) {
-        float weight = expf(scores[i] * args->scale - args->lse);
+        float score = scores[i] * args->scale, slope = args->scale, weight;
 
-        put(kind, weight * (dp[i] - args->mean) * args->scale, i, ds);
+        if (args->cap > 0) {
+            float part = tanhf(score / args->cap);
+
+            score = args->cap * part;
+            slope *= 1 - part * part;
+        }
+        weight = expf(score - args->lse);
+        put(kind, weight * (dp[i] - args->mean) * slope, i, ds);
         put(kind, weight, i, p);
     }
 }

@@ -11,6 +11,9 @@ float ag_span_largest(const ag_isa_t *isa, const float *x, uint64_t n);
 float ag_span_exps(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_exps_t *args, const float *x,
                    uint64_t n, void *y);
 
-/** p = exp(score * scale - lse), ds = p * (dp - mean) * scale, in that form. */
+/** y = cap * tanh(x * scale / cap); y may be x. */
+void ag_span_caps(const ag_isa_t *isa, const ag_caps_t *args, const float *x, uint64_t n, float *y);
+
+/** p and ds of scores, in that form. */
 void ag_span_slopes(const ag_isa_t *isa, ag_gemm_kind_t kind, const ag_slopes_t *args,
                     const float *scores, const float *dp, uint64_t n, void *p, void *ds);

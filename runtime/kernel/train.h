@@ -104,6 +104,9 @@ typedef struct ag_self_attention {
     uint32_t head_dim;
     const uint32_t *kv_head; /* (n_heads) index of each one's KV head among those held; ascending */
     float scale;
+    uint32_t window_tokens; /* as of ag_attention_t, in rows of a sequence */
+    float score_cap;
+    const float *sinks; /* (n_heads) or NULL */
     bool exact;
 } ag_self_attention_t;
 
@@ -113,7 +116,8 @@ size_t ag_self_attention_scratch_bytes(const ag_self_attention_t *attention);
  * @param q    (tokens, n_heads * head_dim)
  * @param k,v  (tokens, n_kv_heads * head_dim)
  * @param y    out: as q; not q
- * @param lse  out: (tokens, n_heads) logarithm of the sum of exponentials of a row's scores
+ * @param lse  out: (tokens, n_heads) logarithm of the sum of exponentials of a row's scores, the
+ *             sink's among them
  */
 void ag_kernel_self_attention(const ag_kernel_context_t *context,
                               const ag_self_attention_t *attention, const float *q, const float *k,
@@ -132,6 +136,10 @@ void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
                                    const ag_self_attention_t *attention,
                                    const ag_self_attention_saved_t *saved, const float *dy,
                                    float *dq, float *dk, float *dv);
+
+/** dsinks (n_heads) += the gradient of what sinks take of every row's weights. */
+void ag_kernel_sinks_grad(const ag_kernel_context_t *context, const ag_self_attention_t *attention,
+                          const ag_self_attention_saved_t *saved, const float *dy, float *dsinks);
 
 /*
  * Cross entropy over a vocabulary that ranks share. Each writes what its columns say; the sum over

@@ -233,7 +233,12 @@ static void bench_attention(bench_t *bench, uint32_t *kv_head)
     for (int exact = 0; exact < 2; exact++) {
         double peak = bench->peaks[exact ? AG_GEMM_F32 : AG_GEMM_BF16], rate;
 
-        bench->attention = (ag_self_attention_t){HEADS, KV_HEADS, HEAD_DIM, kv_head, 0.125f, exact};
+        bench->attention = (ag_self_attention_t){.n_heads = HEADS,
+                                                 .n_kv_heads = KV_HEADS,
+                                                 .head_dim = HEAD_DIM,
+                                                 .kv_head = kv_head,
+                                                 .scale = 0.125f,
+                                                 .exact = exact};
         rate = ops / best_ns(bench, run_attention);
         printf("  %5.0f %4.2f", rate, rate / peak);
         rate = 2.5 * ops / best_ns(bench, run_attention_grad);

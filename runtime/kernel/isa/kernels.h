@@ -30,6 +30,7 @@ float AG_ISA_FN(ag_exps)(const ag_exps_t *args, const float *x, uint64_t n, floa
 float AG_ISA_FN(ag_exps_bf16)(const ag_exps_t *args, const float *x, uint64_t n, uint16_t *y);
 void AG_ISA_FN(ag_slopes)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,
                           float *p, float *ds);
+void AG_ISA_FN(ag_caps)(const ag_caps_t *args, const float *x, uint64_t n, float *y);
 void AG_ISA_FN(ag_slopes_bf16)(const ag_slopes_t *args, const float *scores, const float *dp,
                                uint64_t n, uint16_t *p, uint16_t *ds);
 void AG_ISA_FN(ag_adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,

@@ -52,6 +52,7 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
     .exps_bf16 = AG_ISA_FN(ag_exps_bf16),
     .slopes = AG_ISA_FN(ag_slopes),
     .slopes_bf16 = AG_ISA_FN(ag_slopes_bf16),
+    .caps = AG_ISA_FN(ag_caps),
     .adamw = AG_ISA_FN(ag_adamw),
     .to_bf16 = AG_ISA_FN(ag_to_bf16),
 };

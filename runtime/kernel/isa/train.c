@@ -148,8 +148,23 @@ AG_INLINE ag_vec_f_t slopes(const ag_slopes_t *args, ag_vec_f_t score, ag_vec_f_
 {
     ag_vec_f_t scale = ag_vec_splat_f(args->scale), shift = ag_vec_splat_f(-args->lse);
 
+    if (args->cap > 0) {
+        ag_vec_f_t part = ag_vec_tanh(score * ag_vec_splat_f(args->scale / args->cap));
+
+        *weight = ag_vec_exp(ag_vec_fma(part, ag_vec_splat_f(args->cap), shift));
+        return *weight * (dp - args->mean) * (scale * (1.0f - part * part));
+    }
     *weight = ag_vec_exp(ag_vec_fma(score, scale, shift));
     return *weight * (dp - args->mean) * scale;
+}
+
+void AG_ISA_FN(ag_caps)(const ag_caps_t *args, const float *x, uint64_t n, float *y)
+{
+    ag_vec_f_t part = ag_vec_splat_f(args->scale / args->cap), cap = ag_vec_splat_f(args->cap);
+
+    for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
+        store(y + i, n - i, cap * ag_vec_tanh(load(x + i, n - i) * part));
+    }
 }
 
 void AG_ISA_FN(ag_slopes)(const ag_slopes_t *args, const float *scores, const float *dp, uint64_t n,

@@ -26,14 +26,23 @@ static uint64_t sequence_begin(const attention_case_t *c, uint64_t row)
     return (uint64_t)c->step->row_begin[s];
 }
 
+/* The first row that a row sees. */
+static uint64_t first_seen(const attention_case_t *c, uint64_t row)
+{
+    uint64_t begin = sequence_begin(c, row), window = c->attention.window_tokens;
+
+    return window > 0 && row + 1 > begin + window ? row + 1 - window : begin;
+}
+
 /* One row of one head: y (head_dim) and the logarithm of its sum. */
 static double attend_row(const attention_case_t *c, const double *numbers, uint64_t row, uint32_t h,
                          double *y)
 {
     const ag_self_attention_t *a = &c->attention;
     const double *q = numbers + (row * a->n_heads + h) * a->head_dim;
-    uint64_t begin = sequence_begin(c, row);
-    double weights[600], sum = 0, most = -INFINITY;
+    uint64_t begin = first_seen(c, row);
+    double weights[600], sum = 0, cap = (double)a->score_cap;
+    double sink = a->sinks != NULL ? numbers[c->n_q + 2 * c->n_kv + h] : -INFINITY, most = sink;
 
     for (uint64_t i = begin; i <= row; i++) {
         const double *k =
@@ -43,10 +52,11 @@ static double attend_row(const attention_case_t *c, const double *numbers, uint6
         for (uint32_t d = 0; d < a->head_dim; d++) {
             score += q[d] * k[d] * (double)a->scale;
         }
-        weights[i - begin] = score;
-        most = fmax(most, score);
+        weights[i - begin] = cap > 0 ? cap * tanh(score / cap) : score;
+        most = fmax(most, weights[i - begin]);
     }
     memset(y, 0, a->head_dim * sizeof(double));
+    sum = exp(sink - most);
     for (uint64_t i = begin; i <= row; i++) {
         sum += exp(weights[i - begin] - most);
     }
@@ -85,13 +95,16 @@ static void run_forward(const ag_kernel_context_t *context, const void *arg, flo
                              c->numbers + c->n_q + c->n_kv, y, y + c->n_q);
 }
 
-/* dq, dk, dv. */
+/* dq, dk, dv, dsinks. */
 static void run_backward(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const attention_case_t *c = arg;
 
     ag_kernel_self_attention_grad(context, &c->attention, &c->saved, c->dy, y, y + c->n_q,
                                   y + c->n_q + c->n_kv);
+    if (c->attention.sinks != NULL) {
+        ag_kernel_sinks_grad(context, &c->attention, &c->saved, c->dy, y + c->n_q + 2 * c->n_kv);
+    }
 }
 
 static void expect_forward(const attention_case_t *c, const double *wide, const float *y,
@@ -120,17 +133,18 @@ static void expect_forward(const attention_case_t *c, const double *wide, const 
 static void check_attention(attention_case_t *c, const kernel_call_t *with, uint64_t every,
                             double relative)
 {
-    const ag_self_attention_t *a = &c->attention;
+    ag_self_attention_t *a = &c->attention;
     uint64_t n_rows = (uint64_t)c->step->row_begin[c->step->counts[AG_COUNT_SEQUENCES]], n_all;
     kernel_call_t call = *with;
-    float *numbers, *dy, *y, *grads;
+    float *numbers, *dy, *y, *grads, *before;
     double *wide;
 
     c->n_rows = n_rows;
     c->n_q = n_rows * a->n_heads * a->head_dim;
     c->n_kv = n_rows * a->n_kv_heads * a->head_dim;
-    n_all = c->n_q + 2 * c->n_kv;
+    n_all = c->n_q + 2 * c->n_kv + (a->sinks != NULL ? a->n_heads : 0);
     c->numbers = numbers = random_floats(31, n_all, 1);
+    a->sinks = a->sinks != NULL ? numbers + c->n_q + 2 * c->n_kv : NULL;
     c->dy = dy = random_floats(32, c->n_q, 1);
     wide = widen(numbers, n_all);
     call.arg = c;
@@ -142,10 +156,13 @@ static void check_attention(attention_case_t *c, const kernel_call_t *with, uint
     c->saved = (ag_self_attention_saved_t){numbers, numbers + c->n_q, numbers + c->n_q + c->n_kv, y,
                                            y + c->n_q};
     call.fn = run_backward;
+    before = random_floats(34, n_all, 1); /* sinks' are added to */
+    call.y_at_first = before;
     grads = kernel_call(&call, n_all, "attention grad");
     for (uint64_t i = 0; i < n_all; i += 1 + random_below(33, i, every)) {
         double expected = difference(attention_loss, c, wide, i);
 
+        expected += i < c->n_q + 2 * c->n_kv ? 0 : (double)before[i];
         cr_assert(is_near((double)grads[i], expected, 3 * relative),
                   "gradient %u of %u (%u of q): %g, not %g", (unsigned)i, (unsigned)n_all,
                   (unsigned)c->n_q, (double)grads[i], expected);
@@ -154,11 +171,13 @@ static void check_attention(attention_case_t *c, const kernel_call_t *with, uint
     free(dy);
     free(y);
     free(grads);
+    free(before);
     free(wide);
 }
 
 static const uint32_t kv_heads[] = {0, 0, 0, 1, 1, 2}, one_kv_head[6] = {0},
                       not_first[] = {1, 1, 3};
+static const float one_sink[1]; /* the case has its own, as many as heads */
 
 static void check_shapes(const kernel_call_t *with, bool exact, double relative)
 {
@@ -169,11 +188,14 @@ static void check_shapes(const kernel_call_t *with, bool exact, double relative)
         ag_self_attention_t attention;
         uint64_t every;
     } cases[] = {
-        {4, ragged, {6, 3, 8, kv_heads, 0.4f, exact}, 80},
-        {4, ragged, {3, 5, 5, not_first, 1.1f, exact}, 80},
-        {1, alone, {6, 1, 64, one_kv_head, 0.125f, exact}, 3},
-        {1, alone, {0, 2, 4, NULL, 1, exact}, 1},
-        {0, none, {3, 1, 4, one_kv_head, 1, exact}, 1},
+        {4, ragged, {6, 3, 8, kv_heads, 0.4f, 0, 0, NULL, exact}, 80},
+        {4, ragged, {6, 3, 8, kv_heads, 2.4f, 3, 0.9f, one_sink, exact}, 80},
+        {4, ragged, {6, 3, 8, kv_heads, 0.4f, 1, 0, one_sink, exact}, 80},
+        {4, ragged, {3, 5, 5, not_first, 1.1f, 0, 0, NULL, exact}, 80},
+        {4, ragged, {3, 5, 5, not_first, 1.1f, 7, 0, NULL, exact}, 80},
+        {1, alone, {6, 1, 64, one_kv_head, 0.125f, 0, 0, one_sink, exact}, 3},
+        {1, alone, {0, 2, 4, NULL, 1, 0, 0, NULL, exact}, 1},
+        {0, none, {3, 1, 4, one_kv_head, 1, 2, 3, one_sink, exact}, 1},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -205,10 +227,16 @@ Test(train_attention, several_tiles_of_rows_and_keys_and_heads)
     static const int32_t rows[] = {0, 5, 200};
     ag_step_t step = {.counts = {[AG_COUNT_SEQUENCES] = 2}, .row_begin = rows};
     kernel_call_t call = {.isa = ag_isa_best(), .yields = true};
-    attention_case_t c = {.attention = {6, 1, 4, one_kv_head, 0.5f, true}, .step = &step};
+    static const uint32_t windows[] = {0, 30, 64, 90, 190};
 
     cr_assert_eq(ag_gemm_cache_create(MOST_THREADS, &call.gemm), AG_OK);
-    check_attention(&c, &call, 2000, 5e-6);
+    for (int i = 0; i < 5; i++) {
+        attention_case_t c = {.attention = {6, 1, 4, one_kv_head, 0.5f, windows[i],
+                                            i == 2 ? 0.5f : 0, i > 2 ? one_sink : NULL, true},
+                              .step = &step};
+
+        check_attention(&c, &call, i == 0 ? 2000 : 4000, 5e-6);
+    }
     ag_gemm_cache_destroy(call.gemm);
 }
 
@@ -217,7 +245,7 @@ Test(train_attention, what_is_no_number_stays_so)
     static const int32_t rows[] = {0, 3};
     ag_step_t step = {.counts = {[AG_COUNT_SEQUENCES] = 1}, .row_begin = rows};
     float numbers[3 * 3 * 4];
-    attention_case_t c = {.attention = {1, 1, 4, one_kv_head, 0.5f, true},
+    attention_case_t c = {.attention = {1, 1, 4, one_kv_head, 0.5f, 0, 0, NULL, true},
                           .step = &step,
                           .n_q = 12,
                           .n_kv = 12,
