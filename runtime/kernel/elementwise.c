@@ -4,6 +4,7 @@
 
 #include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/spans_priv.h"
 #include "runtime/kernel/train.h"
 
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
@@ -125,6 +126,19 @@ void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const floa
         uint64_t begin = row * width + mine.begin;
 
         glu(context, kind, gate + begin, up + begin, mine.end - mine.begin, y + begin);
+    }
+}
+
+void ag_kernel_softcap(const ag_kernel_context_t *context, float cap, const float *x,
+                       uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
+{
+    share_t mine = share_of(context, n_rows, width, grain);
+
+    for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
+        uint64_t begin = row * width + mine.begin;
+
+        ag_span_caps(context->isa, &(ag_caps_t){1, cap}, x + begin, mine.end - mine.begin,
+                     y + begin);
     }
 }
 

@@ -216,6 +216,10 @@ void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t act, const float
 void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
                    uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
 
+/** y = cap * tanh(x / cap) over (n_rows, width), shared out as above; y may be x. */
+void ag_kernel_softcap(const ag_kernel_context_t *context, float cap, const float *x,
+                       uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
+
 /** y[i] = x[step->outputs[i]] over rows of width. */
 void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, uint64_t width,
                            float *y);

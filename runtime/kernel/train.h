@@ -149,6 +149,8 @@ void ag_kernel_sinks_grad(const ag_kernel_context_t *context, const ag_self_atte
 typedef struct ag_loss {
     uint64_t vocab_begin, vocab_end; /* columns that this part has; may be none */
     uint32_t part, n_parts;
+    float cap; /* logits become cap * tanh(logit / cap), and gradients are by those before; 0: they
+                  stay */
 } ag_loss_t;
 
 /* Of each part: its largest logit, sum of exp(logit - largest), the target's logit or 0. */

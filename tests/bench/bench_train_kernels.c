@@ -302,7 +302,7 @@ static void run_loss(void *arg, const ag_worker_t *worker)
 {
     bench_t *bench = arg;
     ag_kernel_context_t context = context_of(bench, worker);
-    ag_loss_t loss = {0, VOCABULARY, 0, 1};
+    ag_loss_t loss = {.vocab_end = VOCABULARY, .n_parts = 1};
     uint64_t n_rows = COLD_BYTES / sizeof(float) / VOCABULARY;
 
     ag_kernel_loss_statistics(&context, &loss, bench->weights, bench->targets, n_rows, bench->x);

@@ -339,6 +339,53 @@ Test(glu, every_activation_equals_a_naive_loop_also_in_place)
     }
 }
 
+/* SOFTCAP: the cap stands in b[0] */
+
+static void run_softcap(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const pair_case_t *c = arg;
+
+    ag_kernel_softcap(context, c->b[0], c->a != NULL ? c->a : y, c->n_rows, c->width, grain_of(c),
+                      y);
+}
+
+Test(softcap, equals_a_naive_loop_also_in_place_and_keeps_what_is_no_number)
+{
+    static const float caps[] = {0.3f, 30, 8};
+
+    for (uint64_t i = 0; i < 3 * N_SHAPES; i++) {
+        pair_case_t c = {.b = &caps[i % 3], .n_rows = shapes[i / 3][0], .width = shapes[i / 3][1]};
+        uint64_t n = c.n_rows * c.width;
+        float *x = random_floats(43, n, 20);
+        double *expected = take(n * sizeof(double)), cap = (double)caps[i % 3];
+
+        for (uint64_t j = 0; j < n; j++) {
+            x[j] = j % 97 == 7 ? NAN : j % 97 == 9 ? 1e30f : j % 5 == 0 ? x[j] * 1e-3f : x[j];
+            expected[j] = cap * tanh((double)x[j] / cap);
+        }
+        for (int j = 0; j < 2 * N_ISAS; j++) {
+            kernel_call_t call = {.fn = run_softcap, .arg = &c};
+            float *y;
+
+            if (!isa_at(j / 2, &call.isa)) {
+                continue;
+            }
+            call.y_at_first = j % 2 == 0 ? NULL : x;
+            c.a = j % 2 == 0 ? x : NULL;
+            y = kernel_call(&call, n, "softcap");
+            for (uint64_t k = 0; k < n; k++) {
+                cr_assert(isnan(expected[k])
+                              ? isnan(y[k])
+                              : fabs((double)y[k] - expected[k]) <= 4e-7 * fabs(expected[k]),
+                          "cap %g of %g: %g, not %g", cap, (double)x[k], (double)y[k], expected[k]);
+            }
+            free(y);
+        }
+        free(x);
+        free(expected);
+    }
+}
+
 Test(glu, what_is_no_number_stays_so)
 {
     float gate[33], up[33];

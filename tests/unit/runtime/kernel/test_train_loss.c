@@ -18,12 +18,17 @@ typedef struct loss_case {
     const float *logits, *statistics; /* this part's (rows, columns); of all parts */
     const int32_t *targets;
     uint64_t n_rows;
-    float scale;
+    float scale, cap;
 } loss_case_t;
 
 static ag_loss_t part_of(const loss_case_t *c)
 {
-    return (ag_loss_t){c->bounds[c->part], c->bounds[c->part + 1], c->part, N_PARTS};
+    return (ag_loss_t){c->bounds[c->part], c->bounds[c->part + 1], c->part, N_PARTS, c->cap};
+}
+
+static double capped(const loss_case_t *c, double logit)
+{
+    return c->cap > 0 ? (double)c->cap * tanh(logit / (double)c->cap) : logit;
 }
 
 static double wide_loss(const void *arg, const double *logits)
@@ -36,10 +41,10 @@ static double wide_loss(const void *arg, const double *logits)
         double sum = 0;
 
         for (uint64_t j = 0; j < n; j++) {
-            sum += exp(logits[row * n + j]);
+            sum += exp(capped(c, logits[row * n + j]));
         }
         if (c->targets[row] >= 0) {
-            all += log(sum) - logits[row * n + (uint64_t)c->targets[row]];
+            all += log(sum) - capped(c, logits[row * n + (uint64_t)c->targets[row]]);
         }
     }
     return all;
@@ -124,14 +129,15 @@ static void expect_part(const loss_case_t *c, const float *y, const double *slop
     }
 }
 
-static void check_loss(uint64_t n_rows, const uint64_t *bounds, const kernel_call_t *with)
+static void check_loss(uint64_t n_rows, const uint64_t *bounds, float cap,
+                       const kernel_call_t *with)
 {
     uint64_t n = n_rows * bounds[N_PARTS];
     float *logits = random_floats(41, n, 6), *statistics;
     int32_t *targets = take(n_rows * sizeof(int32_t));
     double *wide = widen(logits, n), *slopes = take(n * sizeof(double));
     double *losses = take(n_rows * sizeof(double));
-    loss_case_t c = {.targets = targets, .n_rows = n_rows, .scale = 0.37f};
+    loss_case_t c = {.targets = targets, .n_rows = n_rows, .scale = 0.37f, .cap = cap};
     kernel_call_t call = *with;
 
     memcpy(c.bounds, bounds, sizeof(c.bounds));
@@ -184,12 +190,21 @@ Test(train_loss, is_the_cross_entropy_whoever_has_which_columns)
             kernel_call_t call = {0};
 
             if (isa_at(j, &call.isa)) {
-                check_loss(0, bounds[i], &call);
-                check_loss(1, bounds[i], &call);
-                check_loss(6, bounds[i], &call);
+                check_loss(0, bounds[i], 0, &call);
+                check_loss(1, bounds[i], 0, &call);
+                check_loss(6, bounds[i], 0, &call);
+                check_loss(3, bounds[i], 2.5f, &call);
             }
         }
     }
+}
+
+Test(train_loss, capped_logits_of_many_columns)
+{
+    static const uint64_t bounds[N_PARTS + 1] = {0, 1024, 2300, 2301};
+    kernel_call_t call = {.isa = ag_isa_best()};
+
+    check_loss(2, bounds, 4, &call);
 }
 
 Test(train_loss, large_logits_overflow_nowhere_and_no_number_is_seen)
