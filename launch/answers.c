@@ -160,7 +160,9 @@ static void add_phase(ag_phase_t *sum, const ag_phase_t *one)
     sum->tokens += one->tokens;
     sum->outputs += one->outputs;
     sum->sequences += one->sequences;
-    sum->attended += one->attended;
+    for (uint32_t i = 0; i < AG_MAX_LAYER_KINDS; i++) {
+        sum->attended.pairs[i] += one->attended.pairs[i];
+    }
     sum->ns += one->ns;
     sum->compute_ns += one->compute_ns;
     sum->sampling_ns += one->sampling_ns;

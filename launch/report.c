@@ -66,19 +66,23 @@ static double bound_seconds(const ag_cost_t *cost, const rates_t *rates, bool *m
 static ag_cost_shape_t shape_of(const ag_plan_t *plan, const ag_phase_t *phase)
 {
     double steps = (double)phase->steps, tokens = (double)phase->tokens / steps;
-    double attended = (double)phase->attended / steps;
     double sequences = (double)phase->sequences / steps;
-    double seen = attended / tokens * sequences; /* each sequence's mean position */
-
-    return (ag_cost_shape_t){
+    ag_cost_shape_t shape = {
         .counts = {[AG_COUNT_ONE] = 1,
                    [AG_COUNT_TOKENS] = tokens,
                    [AG_COUNT_OUTPUTS] = (double)phase->outputs / steps,
                    [AG_COUNT_SEQUENCES] = sequences},
-        .attended = attended,
-        .kv_positions = seen > tokens ? seen : tokens,
         .kv_bytes_per_element = (double)ag_dtype_info(plan->kv_type)->block_bytes,
     };
+
+    for (uint32_t i = 0; i < AG_MAX_SIGHTS; i++) {
+        double attended = (double)phase->attended.pairs[i] / steps;
+        double seen = attended / tokens * sequences; /* what each sequence's mean row sees */
+
+        shape.attended[i] = attended;
+        shape.kv_positions[i] = seen > tokens ? seen : tokens;
+    }
+    return shape;
 }
 
 /* The program that steps of this shape run with: the smallest class that holds them. */

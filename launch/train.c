@@ -207,7 +207,7 @@ static ag_status_t on_step(void *arg, const ag_train_step_t *step)
 {
     ag_training_t *training = arg;
     double flops = ag_train_flops(training->session->model->spec, step->n_tokens, step->n_targets,
-                                  step->attended);
+                                  &step->attended);
     double mfu = flops / ((double)step->ns * 1e-9) / training->peak_flops_per_s;
 
     training->flops += flops;

@@ -73,7 +73,7 @@ ag_status_t ag_train_verify(ag_training_t *training);
  * seen.
  */
 double ag_train_flops(const ag_spec_t *spec, uint64_t n_tokens, uint64_t n_targets,
-                      uint64_t attended);
+                      const ag_attended_t *attended);
 
 /** The peak of products of all ranks together, in the type computed in. */
 double ag_train_peak(const ag_session_t *session);

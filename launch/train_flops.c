@@ -25,7 +25,7 @@ static double meetings(const ag_spec_t *spec, const ag_weight_t *weight, double 
 }
 
 double ag_train_flops(const ag_spec_t *spec, uint64_t n_tokens, uint64_t n_targets,
-                      uint64_t attended)
+                      const ag_attended_t *attended)
 {
     enum { PASSES = 3 }; /* forward, and backward by input and by weight */
     ag_array_t weights = AG_ARRAY(ag_weight_t);
@@ -44,7 +44,8 @@ double ag_train_flops(const ag_spec_t *spec, uint64_t n_tokens, uint64_t n_targe
     for (uint32_t layer = 0; layer < spec->n_layers; layer++) {
         const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
 
-        flops += 4.0 * kind->n_heads * kind->head_dim * (double)attended;
+        flops += 4.0 * kind->n_heads * kind->head_dim *
+                 (double)attended->pairs[spec->kind_of_layer[layer]];
     }
     return PASSES * flops;
 }

@@ -43,7 +43,7 @@ typedef struct ag_generate_opts {
 /* What the steps of a phase did, for its figures. */
 typedef struct ag_phase {
     uint64_t steps, tokens, outputs, sequences; /* each the sum over the steps */
-    uint64_t attended;                          /* (query, key) pairs */
+    ag_attended_t attended;
     uint64_t ns;         /* all of it: steps, what is made of their logits, the caller's calls; of
                             steps in flight together each has from the end of the one before */
     uint64_t compute_ns; /* of these, what rank 0 computed in */

@@ -87,7 +87,7 @@ static ag_status_t open_evaluation(evaluation_t *e)
     if (status == AG_OK) {
         status = ag_sequence_init(plan, &e->pool, &e->sequence);
     }
-    return status == AG_OK ? ag_rows_init(plan, &e->rows) : status;
+    return status == AG_OK ? ag_rows_init(plan, ag_job_model(e->job)->spec, &e->rows) : status;
 }
 
 static void close_evaluation(evaluation_t *e)

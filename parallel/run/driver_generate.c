@@ -329,7 +329,7 @@ static ag_status_t open_generation(generation_t *g)
         status = ag_fail_nomem("making sequences", g->n_seats * sizeof(*g->seats));
     }
     if (status == AG_OK) {
-        status = ag_rows_init(g->plan, &g->rows);
+        status = ag_rows_init(g->plan, ag_job_model(g->job)->spec, &g->rows);
     }
     if (status == AG_OK) {
         status =

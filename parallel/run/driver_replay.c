@@ -96,7 +96,7 @@ ag_status_t ag_replay(ag_job_t *job, const ag_replay_opts_t *opts)
         status = ag_sequence_init(plan, &r.pool, &r.sequence);
     }
     if (status == AG_OK) {
-        status = ag_rows_init(plan, &r.rows);
+        status = ag_rows_init(plan, ag_job_model(job)->spec, &r.rows);
     }
     if (status == AG_OK) {
         status = run(&r);

@@ -306,7 +306,8 @@ static bool eval_is_due(const ag_train_opts_t *opts, uint64_t step)
 static ag_status_t lead(loop_t *loop, ag_train_end_t *end)
 {
     const ag_train_opts_t *opts = loop->opts;
-    ag_status_t stopped, status = ag_train_batch_init(ag_job_plan(loop->job), &loop->batch);
+    ag_status_t stopped, status = ag_train_batch_init(ag_job_plan(loop->job),
+                                                      ag_job_model(loop->job)->spec, &loop->batch);
 
     while (status == AG_OK && end->done_steps < opts->n_steps && !end->is_interrupted) {
         status = do_step(loop, end->done_steps + 1);

@@ -53,12 +53,13 @@ uint64_t ag_rows_bytes(const ag_plan_t *plan)
            n_sequences * ag_sequence_bytes(plan);
 }
 
-ag_status_t ag_rows_init(const ag_plan_t *plan, ag_rows_t *rows_p)
+ag_status_t ag_rows_init(const ag_plan_t *plan, const ag_spec_t *spec, ag_rows_t *rows_p)
 {
     size_t n_sequences = ag_plan_step_sequences(plan);
     size_t n_blocks = ag_kv_blocks(plan->context_tokens);
     size_t n = rows_of(plan);
-    ag_rows_t rows = {.tokens = calloc(n, sizeof(int32_t)),
+    ag_rows_t rows = {.spec = spec,
+                      .tokens = calloc(n, sizeof(int32_t)),
                       .positions = calloc(n, sizeof(int32_t)),
                       .outputs = calloc(n, sizeof(int32_t)),
                       .row_begin = calloc(n_sequences + 1, sizeof(int32_t)),
@@ -105,8 +106,8 @@ void ag_rows_add(ag_rows_t *rows, ag_sequence_t *sequence, const int32_t *tokens
     for (uint32_t i = 0; i < n; i++) {
         rows->tokens[row + i] = tokens[i];
         rows->positions[row + i] = (int32_t)(sequence->position + i);
-        phase->attended += sequence->position + i + 1;
     }
+    ag_spec_attend(rows->spec, sequence->position, n, &phase->attended);
     for (uint32_t i = n - n_outputs; i < n; i++) {
         rows->outputs[counts[AG_COUNT_OUTPUTS]++] = (int32_t)(row + i);
     }

@@ -26,13 +26,15 @@ typedef enum ag_sequence_outputs {
 
 /* A step being put together: rows of one sequence after another. */
 typedef struct ag_rows {
+    const ag_spec_t *spec;
     ag_step_t step;
     int32_t *tokens, *positions, *outputs; /* (batch tokens, or sequences) */
     int32_t *row_begin;                    /* (sequences + 1) */
     int32_t *tables;                       /* (sequences, blocks of the context) */
 } ag_rows_t;
 
-ag_status_t ag_rows_init(const ag_plan_t *plan, ag_rows_t *rows_p);
+/** @param spec  borrowed. */
+ag_status_t ag_rows_init(const ag_plan_t *plan, const ag_spec_t *spec, ag_rows_t *rows_p);
 void ag_rows_fini(ag_rows_t *rows);
 void ag_rows_begin(ag_rows_t *rows);
 

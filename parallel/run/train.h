@@ -35,7 +35,7 @@ typedef struct ag_train_step {
     double grad_norm; /* before clipping */
     double lr;
     uint64_t n_targets, n_tokens;
-    uint64_t attended;       /* (query, key) pairs */
+    ag_attended_t attended;
     uint64_t ns, data_ns;    /* all of it; what reading its rows took of that */
     uint64_t peak_bytes;     /* the largest rank's, so far; 0: nobody says */
     ag_data_position_t next; /* behind its rows */

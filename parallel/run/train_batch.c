@@ -20,11 +20,13 @@ uint64_t ag_train_batch_bytes(const ag_plan_t *plan)
            n * sizeof(ag_step_t);
 }
 
-ag_status_t ag_train_batch_init(const ag_plan_t *plan, ag_train_batch_t *batch_p)
+ag_status_t ag_train_batch_init(const ag_plan_t *plan, const ag_spec_t *spec,
+                                ag_train_batch_t *batch_p)
 {
     uint64_t n_rows = rows_of(plan), n = ag_plan_micro_batches(plan);
     uint64_t n_places = n_rows * plan->train.sequence_tokens;
-    ag_train_batch_t batch = {.seq_length = plan->train.sequence_tokens,
+    ag_train_batch_t batch = {.spec = spec,
+                              .seq_length = plan->train.sequence_tokens,
                               .rows_each = plan->train.micro_batch_size,
                               .n_micro_batches = n};
     int32_t **places[] = {&batch.rows.tokens, &batch.rows.targets, &batch.rows.positions,
@@ -95,7 +97,7 @@ static ag_step_t step_of(ag_train_batch_t *batch, const places_t *places)
     for (uint64_t s = 0; s < n_sequences; s++) {
         uint64_t n = (uint64_t)(places->row_begin[s + 1] - places->row_begin[s]);
 
-        batch->attended += n * (n + 1) / 2;
+        ag_spec_attend(batch->spec, 0, n, &batch->attended);
     }
     batch->n_tokens += places->n_tokens;
     batch->n_targets += places->n_outputs;
@@ -115,7 +117,8 @@ static void make_steps(ag_train_batch_t *batch, uint64_t n_rows)
 {
     uint64_t places_each = batch->rows_each * batch->seq_length;
 
-    batch->n_tokens = batch->n_targets = batch->attended = 0;
+    batch->n_tokens = batch->n_targets = 0;
+    batch->attended = (ag_attended_t){0};
     for (uint64_t m = 0; m < batch->n_micro_batches; m++) {
         uint64_t first = m * batch->rows_each, at = m * places_each;
         places_t places = {.tokens = batch->tokens + at,

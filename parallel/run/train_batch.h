@@ -11,13 +11,18 @@ typedef struct ag_train_batch {
     int32_t *tokens, *positions, *targets, *outputs, *row_begin;
     ag_step_t *steps; /* (n_micro_batches) */
     ag_update_t update;
-    uint64_t n_targets, n_tokens, attended; /* of the rows that it holds */
+    /* of the rows that it holds: */
+    uint64_t n_targets, n_tokens;
+    ag_attended_t attended;
+    const ag_spec_t *spec;
 } ag_train_batch_t;
 
 /** Bytes that ag_train_batch_init() takes. */
 uint64_t ag_train_batch_bytes(const ag_plan_t *plan);
 
-ag_status_t ag_train_batch_init(const ag_plan_t *plan, ag_train_batch_t *batch_p);
+/** @param spec  borrowed. */
+ag_status_t ag_train_batch_init(const ag_plan_t *plan, const ag_spec_t *spec,
+                                ag_train_batch_t *batch_p);
 void ag_train_batch_fini(ag_train_batch_t *batch);
 
 /**

@@ -23,6 +23,7 @@ typedef enum ag_node_kind {
     AG_NODE_ATTENTION_MERGE,
     AG_NODE_GLU,
     AG_NODE_ADD,
+    AG_NODE_SOFTCAP,
     AG_NODE_SELECT,
     AG_NODE_COLUMNS,
     AG_NODE_ROUTE,
@@ -42,6 +43,7 @@ typedef enum ag_node_kind {
     AG_NODE_NORM_WEIGHT_GRAD,
     AG_NODE_ROPE_GRAD,
     AG_NODE_SELF_ATTENTION_GRAD,
+    AG_NODE_SINKS_GRAD, /* of SELF_ATTENTION's weight */
     AG_NODE_GLU_GRAD,
     AG_NODE_EMBED_WEIGHT_GRAD,
     AG_NODE_SELECT_GRAD,
@@ -62,6 +64,7 @@ typedef enum ag_node_kind {
 } ag_node_kind_t;
 
 enum { AG_KV_BLOCK_TOKENS = 32 }; /* positions in a block of the KV cache */
+enum { AG_MAX_SIGHTS = 4 };       /* ways in which layers differ in what positions a row sees */
 
 /* What TOTALS makes: of this rank, and when summed over the ranks of all. */
 typedef enum ag_total {
@@ -105,7 +108,7 @@ typedef struct ag_node {
     int32_t more[AG_NODE_MAX_MORE]; /* further outputs of an operator that has some */
     bool adds;                      /* to what stands in its output */
     int32_t weight, bias; /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
-                             others' follow */
+                             others' follow; of ATTENTION and SELF_ATTENTION the sinks, if any */
     union {
         struct {
             uint64_t vocab_begin;
@@ -123,8 +126,10 @@ typedef struct ag_node {
         struct {
             ag_attention_t args;
             uint32_t n_kv_heads, head_dim;
+            uint32_t sight; /* of the cost's shape */
         } attention;
         ag_act_t act;          /* GLU */
+        float cap;             /* SOFTCAP */
         uint32_t column_begin; /* COLUMNS */
         struct {
             ag_route_t of;
@@ -237,8 +242,10 @@ void ag_graph_region(void *arg, const ag_worker_t *worker);
 /* What a graph costs for a step of these sizes; the limit and the simulator read it. */
 typedef struct ag_cost_shape {
     double counts[AG_N_COUNTERS];
-    double attended;     /* (query, key) pairs: sum over tokens of the positions each sees */
-    double kv_positions; /* positions read from the cache, summed over sequences */
+    /* by what layers' rows see: */
+    double attended[AG_MAX_SIGHTS];     /* (query, key) pairs: sum over tokens of the positions each
+                                           sees */
+    double kv_positions[AG_MAX_SIGHTS]; /* positions read from the cache, summed over sequences */
     double kv_bytes_per_element;
 } ag_cost_shape_t;
 

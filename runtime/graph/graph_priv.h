@@ -106,15 +106,16 @@ ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,
 
 /* nodes_train.c's part of the table. */
 ag_node_infer_fn_t ag_rope_infer, ag_self_attention_infer, ag_self_attention_grad_infer,
-    ag_loss_statistics_infer, ag_loss_infer, ag_add_losses_infer, ag_linear_grad_infer,
-    ag_linear_weight_grad_infer, ag_norm_grad_infer, ag_norm_weight_grad_infer, ag_glu_grad_infer,
-    ag_embed_weight_grad_infer, ag_select_grad_infer, ag_zero_infer, ag_sum_squares_infer,
-    ag_totals_infer, ag_adamw_infer, ag_publish_infer, ag_adopt_infer;
-ag_node_run_fn_t ag_self_attention_run, ag_self_attention_grad_run, ag_loss_statistics_run,
-    ag_loss_run, ag_add_losses_run, ag_linear_grad_run, ag_linear_weight_grad_run, ag_norm_grad_run,
-    ag_norm_weight_grad_run, ag_rope_grad_run, ag_glu_grad_run, ag_embed_weight_grad_run,
-    ag_select_grad_run, ag_zero_run, ag_sum_squares_run, ag_totals_run, ag_adamw_run,
-    ag_publish_run, ag_adopt_run;
+    ag_sinks_grad_infer, ag_loss_statistics_infer, ag_loss_infer, ag_add_losses_infer,
+    ag_linear_grad_infer, ag_linear_weight_grad_infer, ag_norm_grad_infer,
+    ag_norm_weight_grad_infer, ag_glu_grad_infer, ag_embed_weight_grad_infer, ag_select_grad_infer,
+    ag_zero_infer, ag_sum_squares_infer, ag_totals_infer, ag_adamw_infer, ag_publish_infer,
+    ag_adopt_infer;
+ag_node_run_fn_t ag_self_attention_run, ag_self_attention_grad_run, ag_sinks_grad_run,
+    ag_loss_statistics_run, ag_loss_run, ag_add_losses_run, ag_linear_grad_run,
+    ag_linear_weight_grad_run, ag_norm_grad_run, ag_norm_weight_grad_run, ag_rope_grad_run,
+    ag_glu_grad_run, ag_embed_weight_grad_run, ag_select_grad_run, ag_zero_run, ag_sum_squares_run,
+    ag_totals_run, ag_adamw_run, ag_publish_run, ag_adopt_run;
 ag_node_scratch_fn_t ag_self_attention_scratch, ag_train_linear_scratch;
 
 /* rules.c's. */

@@ -106,7 +106,7 @@ static void set_grains(ag_graph_t *graph, const uint64_t *bounds, const ag_graph
         }
         nodes[i].grain = ag_linear_grain(AG_PACKING_R16);
         for (size_t j = i; j > 0; j--) {
-            if (nodes[j - 1].out == nodes[i].in[1]) {
+            if (nodes[j - 1].out == nodes[i].in[ag_node_ops[nodes[i].kind].n_in - 1]) {
                 nodes[i].grain = nodes[j - 1].grain;
                 break;
             }

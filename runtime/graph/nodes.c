@@ -294,16 +294,28 @@ static void append_run(const ag_graph_run_t *run, const ag_node_t *node,
 static bool attention_infer(const ag_graph_t *graph, const ag_node_t *node,
                             const ag_graph_param_t *params, uint32_t *width_p)
 {
-    (void)params;
+    uint32_t n_heads = node->attr.attention.args.n_heads;
+
     *width_p = ag_graph_width(graph, node->in[0]);
     return same_rows(graph, node) &&
-           *width_p == (uint64_t)node->attr.attention.args.n_heads * node->attr.attention.head_dim;
+           *width_p == (uint64_t)n_heads * node->attr.attention.head_dim &&
+           (node->weight == AG_NO_PARAM || params[node->weight].cols == n_heads);
+}
+
+static ag_attention_t attention_of(const ag_graph_run_t *run, const ag_node_t *node)
+{
+    ag_attention_t attention = node->attr.attention.args;
+
+    attention.sinks = vector_of(run, node->weight);
+    return attention;
 }
 
 static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
                           const ag_kernel_context_t *context)
 {
-    ag_kernel_attention(context, &node->attr.attention.args, &run->kv[node->layer],
+    ag_attention_t attention = attention_of(run, node);
+
+    ag_kernel_attention(context, &attention, &run->kv[node->layer],
                         ag_run_data(run, context, node->in[0]),
                         ag_run_data(run, context, node->out));
 }
@@ -313,12 +325,14 @@ static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
                            ag_cost_t *cost)
 {
     double head_dim = node->attr.attention.head_dim;
+    uint32_t sight = node->attr.attention.sight;
 
     (void)graph;
     (void)params;
     /* a product with the keys and one with the values */
-    cost->ops[AG_GEMM_F32] += 4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended;
-    cost->bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions *
+    cost->ops[AG_GEMM_F32] +=
+        4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended[sight];
+    cost->bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions[sight] *
                    shape->kv_bytes_per_element;
 }
 
@@ -341,7 +355,9 @@ static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node
 static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
-    ag_kernel_attention_parts(context, &node->attr.attention.args, &run->kv[node->layer],
+    ag_attention_t attention = attention_of(run, node);
+
+    ag_kernel_attention_parts(context, &attention, &run->kv[node->layer],
                               ag_run_data(run, context, node->in[0]),
                               ag_run_data(run, context, node->out));
 }
@@ -349,7 +365,9 @@ static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
 static void merge_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
-    ag_kernel_attention_merge(context, &node->attr.attention.args, &run->kv[node->layer],
+    ag_attention_t attention = attention_of(run, node);
+
+    ag_kernel_attention_merge(context, &attention, &run->kv[node->layer],
                               ag_run_data(run, context, node->in[0]),
                               ag_run_data(run, context, node->out));
 }
@@ -382,6 +400,24 @@ static void add_run(const ag_graph_run_t *run, const ag_node_t *node,
                   ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
                   ag_graph_width(run->graph, node->in[0]), node->grain,
                   ag_run_data(run, context, node->out));
+}
+
+/* SOFTCAP: cap * tanh(x / cap) */
+
+static bool softcap_infer(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return same_rows(graph, node);
+}
+
+static void softcap_run(const ag_graph_run_t *run, const ag_node_t *node,
+                        const ag_kernel_context_t *context)
+{
+    ag_kernel_softcap(context, node->attr.cap, ag_run_data(run, context, node->in[0]),
+                      ag_run_rows(run, node->in[0]), ag_graph_width(run->graph, node->in[0]),
+                      node->grain, ag_run_data(run, context, node->out));
 }
 
 /* SELECT: the rows whose logits are asked for, (tokens, width) -> (outputs, width) */
@@ -448,6 +484,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                      NULL, .backward = ag_glu_backward, .is_cheap = true},
     [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,
                      NULL, .backward = ag_add_backward},
+    [AG_NODE_SOFTCAP] = {"SOFTCAP", 1, true, AG_BY_COLUMNS, AG_BY_COLUMNS, softcap_infer,
+                         softcap_run, NULL, NULL, .backward = NULL},
     [AG_NODE_SELECT] = {"SELECT", 1, true, AG_BY_ANY, AG_BY_ANY, select_infer, select_run, NULL,
                         NULL, .backward = ag_select_backward, .is_cheap = true},
     [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
@@ -494,6 +532,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_SELF_ATTENTION_GRAD] = {"SELF_ATTENTION_GRAD", 6, true, AG_BY_ANY, AG_BY_ANY,
                                      ag_self_attention_grad_infer, ag_self_attention_grad_run, NULL,
                                      ag_self_attention_scratch, .n_more = 2},
+    [AG_NODE_SINKS_GRAD] = {"SINKS_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_sinks_grad_infer,
+                            ag_sinks_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_GLU_GRAD] = {"GLU_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_glu_grad_infer,
                           ag_glu_grad_run, NULL, NULL, .n_more = 1},
     [AG_NODE_EMBED_WEIGHT_GRAD] = {"EMBED_WEIGHT_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY,

@@ -51,9 +51,9 @@ bool ag_self_attention_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     const ag_self_attention_t *attention = &node->attr.self_attention;
 
-    (void)params;
     *width_p = width_of(graph, node->in[0]);
     return is_attention_sound(graph, attention, node->in[0], node->in[1], node->in[2]) &&
+           (node->weight == AG_NO_PARAM || params[node->weight].cols == attention->n_heads) &&
            node->more[0] != AG_NO_VALUE &&
            has_shape(graph, node->more[0], AG_COUNT_TOKENS, attention->n_heads);
 }
@@ -63,6 +63,7 @@ static ag_self_attention_t attention_of(const ag_graph_run_t *run, const ag_node
     ag_self_attention_t attention = node->attr.self_attention;
 
     attention.exact = run->graph->exact;
+    attention.sinks = node->weight == AG_NO_PARAM ? NULL : run->params[node->weight].data;
     return attention;
 }
 
@@ -118,6 +119,33 @@ void ag_self_attention_grad_run(const ag_graph_run_t *run, const ag_node_t *node
         context, &attention, &saved, ag_run_data(run, context, node->in[0]),
         ag_run_data(run, context, node->out), more_data(run, node, context, 0),
         more_data(run, node, context, 1));
+}
+
+/* SINKS_GRAD: dy, y, lse -> added to dsinks */
+
+bool ag_sinks_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, uint32_t *width_p)
+{
+    const ag_self_attention_t *attention = &node->attr.self_attention;
+    uint64_t width = (uint64_t)attention->n_heads * attention->head_dim;
+
+    *width_p = attention->n_heads;
+    return params[node->weight].cols == attention->n_heads &&
+           is_grad_of(graph, node->out, &params[node->weight]) &&
+           has_shape(graph, node->in[0], AG_COUNT_TOKENS, width) &&
+           has_shape(graph, node->in[1], AG_COUNT_TOKENS, width) &&
+           has_shape(graph, node->in[2], AG_COUNT_TOKENS, attention->n_heads);
+}
+
+void ag_sinks_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                       const ag_kernel_context_t *context)
+{
+    ag_self_attention_t attention = attention_of(run, node);
+    ag_self_attention_saved_t saved = {.y = ag_run_data(run, context, node->in[1]),
+                                       .lse = ag_run_data(run, context, node->in[2])};
+
+    ag_kernel_sinks_grad(context, &attention, &saved, ag_run_data(run, context, node->in[0]),
+                         ag_run_data(run, context, node->out));
 }
 
 /* LOSS_STATISTICS: logits (outputs, columns held) -> (outputs, parts, statistics) */

@@ -84,7 +84,9 @@ void ag_rope_backward(ag_backward_t *backward, const ag_node_t *node)
 
 void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
 {
+    int32_t dsinks = ag_backward_param(backward, node->weight);
     ag_node_t grad = ag_backward_node(node, AG_NODE_SELF_ATTENTION_GRAD);
+    ag_node_t sinks = ag_backward_node(node, AG_NODE_SINKS_GRAD);
 
     grad.in[0] = ag_backward_grad(backward, node->out);
     grad.in[1] = ag_backward_read(backward, node->out);
@@ -96,6 +98,14 @@ void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
     grad.more[0] = ag_backward_fresh(backward, node->in[1]);
     grad.more[1] = ag_backward_fresh(backward, node->in[2]);
     ag_backward_add(backward, &grad);
+    if (dsinks != AG_NO_VALUE) {
+        sinks.in[0] = grad.in[0];
+        sinks.in[1] = grad.in[1];
+        sinks.in[2] = grad.in[5];
+        sinks.out = dsinks;
+        sinks.adds = true;
+        ag_backward_add(backward, &sinks);
+    }
     ag_backward_settle(backward, node->in[0], grad.out);
     ag_backward_settle(backward, node->in[1], grad.more[0]);
     ag_backward_settle(backward, node->in[2], grad.more[1]);

@@ -218,13 +218,24 @@ static void add_rope(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t angles,
                                                   .rotary = kind->rope.rotary}});
 }
 
+/* Those of the query heads held; AG_NO_PARAM where the spec has none. */
+static int32_t add_sinks(ag_emit_t *emit, uint32_t layer)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(ag_emit_spec(emit), layer);
+    const ag_layer_shard_t *held =
+        &emit->block->shard->layers[ag_emit_spec(emit)->kind_of_layer[layer]];
+
+    return vector_param(emit, kind->sinks, AG_ROLE_SINKS, layer, kind->n_heads, held->head_begin,
+                        held->head_end);
+}
+
 /* y = attention of q over the cache, to which k and v are added. */
 static void add_cached_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int32_t k, int32_t v,
                                  int32_t y)
 {
     const ag_layer_spec_t *kind = ag_spec_layer(ag_emit_spec(emit), layer);
-    const ag_layer_shard_t *held =
-        &emit->block->shard->layers[ag_emit_spec(emit)->kind_of_layer[layer]];
+    uint32_t sight = ag_emit_spec(emit)->kind_of_layer[layer];
+    const ag_layer_shard_t *held = &emit->block->shard->layers[sight];
     uint32_t n_heads = held->head_end - held->head_begin;
     uint32_t n_kv_heads = held->kv_end - held->kv_begin;
 
@@ -236,17 +247,21 @@ static void add_cached_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int
                               .weight = AG_NO_PARAM,
                               .bias = AG_NO_PARAM,
                               .attr.kv = {.n_kv_heads = n_kv_heads, .head_dim = kind->head_dim}});
-    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ATTENTION,
-                                    .layer = layer - emit->block->first_layer,
-                                    .in = {q, AG_NO_VALUE},
-                                    .out = y,
-                                    .weight = AG_NO_PARAM,
-                                    .bias = AG_NO_PARAM,
-                                    .attr.attention = {.args = {.n_heads = n_heads,
-                                                                .kv_head = held->kv_head,
-                                                                .scale = kind->attention_scale},
-                                                       .n_kv_heads = n_kv_heads,
-                                                       .head_dim = kind->head_dim}});
+    ag_emit_node(emit,
+                 &(ag_node_t){.kind = AG_NODE_ATTENTION,
+                              .layer = layer - emit->block->first_layer,
+                              .in = {q, AG_NO_VALUE},
+                              .out = y,
+                              .weight = add_sinks(emit, layer),
+                              .bias = AG_NO_PARAM,
+                              .attr.attention = {.args = {.n_heads = n_heads,
+                                                          .kv_head = held->kv_head,
+                                                          .scale = kind->attention_scale,
+                                                          .window_tokens = kind->window_tokens,
+                                                          .score_cap = kind->score_cap},
+                                                 .n_kv_heads = n_kv_heads,
+                                                 .head_dim = kind->head_dim,
+                                                 .sight = sight}});
 }
 
 /* y = attention of the step's rows among themselves. */
@@ -264,13 +279,15 @@ static void add_self_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int32
                               .in = {q, k, v},
                               .out = y,
                               .more = {ag_emit_internal(emit, n_heads)},
-                              .weight = AG_NO_PARAM,
+                              .weight = add_sinks(emit, layer),
                               .bias = AG_NO_PARAM,
                               .attr.self_attention = {.n_heads = n_heads,
                                                       .n_kv_heads = held->kv_end - held->kv_begin,
                                                       .head_dim = kind->head_dim,
                                                       .kv_head = held->kv_head,
-                                                      .scale = kind->attention_scale}});
+                                                      .scale = kind->attention_scale,
+                                                      .window_tokens = kind->window_tokens,
+                                                      .score_cap = kind->score_cap}});
 }
 
 /* Query heads over the rows so far: (tokens, heads held * head size), which may be no columns. */
@@ -392,7 +409,8 @@ static ag_loss_t loss_of(const ag_emit_t *emit)
     return (ag_loss_t){.vocab_begin = shard->vocab_begin,
                        .vocab_end = shard->vocab_end,
                        .part = shard->stage_index,
-                       .n_parts = shard->n_stage_ranks};
+                       .n_parts = shard->n_stage_ranks,
+                       .cap = ag_emit_spec(emit)->logit_cap};
 }
 
 static int32_t statistics_value(ag_emit_t *emit)
@@ -426,6 +444,14 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
     weight = ag_emit_rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end,
                                 spec->hidden);
     ag_emit_linear(&emit, 0, normed, weight, AG_NO_PARAM, logits);
+    if (spec->logit_cap > 0 && !block->trains) { /* there the loss caps them */
+        ag_emit_node(&emit, &(ag_node_t){.kind = AG_NODE_SOFTCAP,
+                                         .in = {logits, AG_NO_VALUE},
+                                         .out = logits,
+                                         .weight = AG_NO_PARAM,
+                                         .bias = AG_NO_PARAM,
+                                         .attr.cap = spec->logit_cap});
+    }
     if (block->trains) {
         ag_emit_node(&emit, &(ag_node_t){.kind = AG_NODE_LOSS_STATISTICS,
                                          .in = {logits},

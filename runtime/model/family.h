@@ -19,6 +19,7 @@ typedef enum ag_role {
     AG_ROLE_K_BIAS,
     AG_ROLE_V_BIAS,
     AG_ROLE_O_BIAS,
+    AG_ROLE_SINKS, /* (query heads) */
     AG_ROLE_FFN_NORM,
     AG_ROLE_GATE,
     AG_ROLE_UP,

@@ -174,6 +174,9 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
     HASH(spec->norm_eps);
     HASH(spec->embed_scale);
     HASH(spec->tied);
+    if (spec->logit_cap > 0) {
+        HASH(spec->logit_cap);
+    }
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
         const ag_layer_spec_t *layer = &spec->layer_kinds[i];
 
@@ -190,7 +193,12 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
         HASH(layer->ffn_width);
         HASH(layer->ffn_act);
         HASH(layer->ffn_bias);
-        if (layer->n_experts > 0) { /* models without keep the hash that they had */
+        if (layer->window_tokens > 0 || layer->score_cap > 0 || layer->sinks) {
+            HASH(layer->window_tokens); /* models without keep the hash that they had */
+            HASH(layer->score_cap);
+            HASH(layer->sinks);
+        }
+        if (layer->n_experts > 0) { /* likewise */
             HASH(layer->n_experts);
             HASH(layer->n_experts_used);
             HASH(layer->expert_weights_sum_1);
@@ -297,6 +305,20 @@ ag_expert_counts_t ag_spec_experts(const ag_spec_t *spec)
         most.n_used = kind->n_experts_used > most.n_used ? kind->n_experts_used : most.n_used;
     }
     return most;
+}
+
+void ag_spec_attend(const ag_spec_t *spec, uint64_t position, uint64_t n, ag_attended_t *attended)
+{
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        uint64_t window = spec->layer_kinds[i].window_tokens, whole = n; /* rows that see all */
+
+        if (window > 0) {
+            uint64_t before = position < window ? window - position : 0;
+
+            whole = before < n ? before : n;
+        }
+        attended->pairs[i] += whole * position + whole * (whole + 1) / 2 + (n - whole) * window;
+    }
 }
 
 void ag_spec_destroy(ag_spec_t *spec)

@@ -27,7 +27,10 @@ typedef struct ag_rope_spec {
 
 typedef struct ag_layer_spec {
     uint32_t n_heads, n_kv_heads, head_dim;
-    float attention_scale; /* on q . k */
+    float attention_scale;  /* on q . k */
+    uint32_t window_tokens; /* positions that a row attends to, the last its own; 0: all so far */
+    float score_cap;        /* scores become cap * tanh(score / cap); 0: they stay */
+    bool sinks;             /* a query head has a score that takes weight and has no value */
     ag_rope_spec_t rope;
     float *inverse_freq;  /* (rope.rotary / 2), scaling included; the spec's own */
     float rope_magnitude; /* of cos and sin */
@@ -40,7 +43,7 @@ typedef struct ag_layer_spec {
     bool expert_weights_sum_1; /* softmax over those used; else their parts of one over all */
 } ag_layer_spec_t;
 
-enum { AG_MAX_LAYER_KINDS = 4, AG_MAX_LAYERS = 4096 };
+enum { AG_MAX_LAYER_KINDS = AG_MAX_SIGHTS, AG_MAX_LAYERS = 4096 };
 
 typedef struct ag_spec {
     char family[32];
@@ -48,7 +51,8 @@ typedef struct ag_spec {
     ag_norm_kind_t norm_kind;
     float norm_eps;
     float embed_scale;
-    bool tied; /* the head is the embedding table */
+    float logit_cap; /* as scores'; 0: logits stay */
+    bool tied;       /* the head is the embedding table */
     uint32_t n_layer_kinds;
     ag_layer_spec_t layer_kinds[AG_MAX_LAYER_KINDS];
     uint8_t *kind_of_layer; /* (n_layers) */
@@ -66,6 +70,14 @@ typedef struct ag_expert_counts {
 } ag_expert_counts_t;
 
 ag_expert_counts_t ag_spec_experts(const ag_spec_t *spec);
+
+/* (query, key) pairs, by kind of layer. */
+typedef struct ag_attended {
+    uint64_t pairs[AG_MAX_LAYER_KINDS];
+} ag_attended_t;
+
+/** Add those of n rows of a sequence, from a position on. */
+void ag_spec_attend(const ag_spec_t *spec, uint64_t position, uint64_t n, ag_attended_t *attended);
 
 struct ag_family;
 

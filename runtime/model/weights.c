@@ -40,6 +40,7 @@ static void add_attention(listing_t *listing, const ag_spec_t *spec, const ag_la
     add_vector(listing, kind->v_bias, AG_ROLE_V_BIAS, kv_rows);
     add(listing, AG_ROLE_O, spec->hidden, q_rows);
     add_vector(listing, kind->o_bias, AG_ROLE_O_BIAS, spec->hidden);
+    add_vector(listing, kind->sinks, AG_ROLE_SINKS, kind->n_heads);
 }
 
 static void add_ffn(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)

@@ -52,7 +52,7 @@ static ag_run_figures_t make_figures(void)
                                            .tokens = 10,
                                            .outputs = 10,
                                            .sequences = 10,
-                                           .attended = 50,
+                                           .attended = {{50}},
                                            .ns = 1000000000,
                                            .compute_ns = 990000000}};
 
@@ -70,7 +70,7 @@ static ag_run_figures_t make_figures_of_three(void)
     figures.decode.tokens *= 3;
     figures.decode.outputs *= 3;
     figures.decode.sequences *= 3;
-    figures.decode.attended *= 3;
+    figures.decode.attended.pairs[0] *= 3;
     return figures;
 }
 

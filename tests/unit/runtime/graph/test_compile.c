@@ -97,9 +97,10 @@ Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
         params);
     add(&graph,
         (ag_node_t){.kind = AG_NODE_ATTENTION,
+                    .weight = AG_NO_PARAM,
                     .in = {q, -1},
                     .out = y,
-                    .attr.attention = {{.n_heads = 4}, 2, 4}},
+                    .attr.attention = {{.n_heads = 4}, 2, 4, 0}},
         params);
     add_linear(&graph, y, z, 0, params);
     add_sum(&graph, x, z, x);
@@ -258,10 +259,11 @@ Test(compile, attention_of_few_rows_is_cut_by_positions_and_put_together_again_f
     y = internal(&graph, 8);
     add(&graph,
         (ag_node_t){.kind = AG_NODE_ATTENTION,
+                    .weight = AG_NO_PARAM,
                     .layer = 3,
                     .in = {q, -1},
                     .out = y,
-                    .attr.attention = {{.n_heads = 2}, 2, 4}},
+                    .attr.attention = {{.n_heads = 2}, 2, 4, 0}},
         NULL);
     add_sum(&graph, q, y, q);
     for (int i = 0; i < 2; i++) { /* each from what the other has left */
@@ -301,10 +303,11 @@ Test(compile, caches_of_different_layers_need_no_barrier_between_them)
             NULL);
         add(&graph,
             (ag_node_t){.kind = AG_NODE_ATTENTION,
+                        .weight = AG_NO_PARAM,
                         .layer = layer,
                         .in = {q, -1},
                         .out = y,
-                        .attr.attention = {{.n_heads = 2}, 2, 4}},
+                        .attr.attention = {{.n_heads = 2}, 2, 4, 0}},
             NULL);
         compile(&graph, NULL);
         cr_expect_eq(node_at(&graph, 1)->barrier_before, layer == 0, "layer %u", layer);

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-enum { WIDE = 16, NARROW = 8 };
+enum { WIDE = 16, NARROW = 8, SINKS = 3 };
 
 typedef struct values {
     ag_graph_t graph;
@@ -15,6 +15,7 @@ static const ag_graph_param_t params[] = {
     {.dtype = AG_F32, .rows = NARROW, .cols = WIDE}, /* 0: a matrix */
     {.dtype = AG_F32, .rows = 1, .cols = WIDE},      /* 1: a vector */
     {.dtype = AG_F32, .rows = 1, .cols = NARROW},    /* 2: a vector */
+    {.dtype = AG_F32, .rows = 1, .cols = 4},         /* SINKS */
 };
 
 static values_t make_values(void)
@@ -75,12 +76,21 @@ static const fit_case_t cases[] = {
     {"append of wide values", NODE(KV_APPEND, 1, 0, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}),
      false},
     {"attention",
-     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4}), true},
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     true},
+    {"attention with sinks",
+     NODE(ATTENTION, 0, -1, 0, SINKS, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     true},
+    {"attention with other heads' sinks",
+     NODE(ATTENTION, 0, -1, 0, 0, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     false},
+    {"softcap", NODE(SOFTCAP, 0, -1, 0, -1, -1, .layer = 5, .attr.cap = 3), true},
+    {"softcap to another width", NODE(SOFTCAP, 0, -1, 1, -1, -1, .layer = 5, .attr.cap = 3), false},
     {"attention of more heads",
-     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 5}, 2, 4}),
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 5}, 2, 4, 0}),
      false},
     {"attention to another width",
-     NODE(ATTENTION, 0, -1, 1, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4}),
+     NODE(ATTENTION, 0, -1, 1, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
      false},
     {"glu", NODE(GLU, 0, 0, 0, -1, -1, .layer = 5), true},
     {"glu of different widths", NODE(GLU, 0, 1, 0, -1, -1, .layer = 5), false},
@@ -250,8 +260,10 @@ Test(graph, cost_is_what_one_computes_by_hand)
         {.dtype = AG_F32, .rows = 6, .cols = 4, .file_bytes = 60},
         {.dtype = AG_F32, .rows = 10, .cols = 4, .file_bytes = 90},
         {.dtype = AG_Q8_0, .packing = AG_PACKING_R16, .rows = 10, .cols = 32, .file_bytes = 90}};
-    const ag_cost_shape_t shape = {
-        .counts = {1, 5, 2, 1}, .attended = 15, .kv_positions = 20, .kv_bytes_per_element = 2};
+    const ag_cost_shape_t shape = {.counts = {1, 5, 2, 1},
+                                   .attended = {15, 8},
+                                   .kv_positions = {20, 9},
+                                   .kv_bytes_per_element = 2};
     ag_cost_shape_t no_outputs = shape;
     ag_costs_t costs = {0};
     ag_graph_t graph;
@@ -268,7 +280,8 @@ Test(graph, cost_is_what_one_computes_by_hand)
     const ag_node_t nodes[] = {
         NODE(EMBED, -1, -1, x, 1, -1, .attr.embed.scale = 1),
         NODE(LINEAR, x, -1, y, 0, -1, .layer = 0),
-        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4}),
+        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4, 0}),
+        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4, 1}),
         NODE(ADD, x, x, x, -1, -1, .layer = 0),
         NODE(SELECT, wide, -1, last, -1, -1, .layer = 0),
         NODE(LINEAR, last, -1, logits, 2, -1, .layer = 0),
@@ -281,10 +294,10 @@ Test(graph, cost_is_what_one_computes_by_hand)
     cost = ag_costs_sum(&costs);
     cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_F32].ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5);
     cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_Q8_0].ops[AG_GEMM_INT8], 2.0 * 10 * 32 * 2);
-    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].ops[AG_GEMM_F32], 4.0 * 7 * 4 * 15);
-    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].bytes, 2.0 * 3 * 4 * 20 * 2);
-    cr_expect_eq(cost.ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5 + 4.0 * 7 * 4 * 15);
-    cr_expect_eq(cost.bytes, 5 * 9.0 + 60 + 90 + 2.0 * 3 * 4 * 20 * 2);
+    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].ops[AG_GEMM_F32], 4.0 * 7 * 4 * (15 + 8));
+    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].bytes, 2.0 * 3 * 4 * (20 + 9) * 2);
+    cr_expect_eq(cost.ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5 + 4.0 * 7 * 4 * (15 + 8));
+    cr_expect_eq(cost.bytes, 5 * 9.0 + 60 + 90 + 2.0 * 3 * 4 * (20 + 9) * 2);
 
     /* a head that no row asks for is not read; exact products are float32 */
     no_outputs.counts[AG_COUNT_OUTPUTS] = 0;

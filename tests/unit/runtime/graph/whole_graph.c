@@ -130,6 +130,7 @@ void whole_init(whole_t *whole, const whole_kind_t *kind, bool with_gemm)
     make_param(&p[UP], kind->others, kind->packing, kind->ffn, hidden, 10);
     make_param(&p[DOWN], kind->most, kind->packing, hidden, kind->ffn, 11);
     make_param(&p[ROUTER], kind->most, kind->packing, N_EXPERTS, hidden, 12);
+    make_param(&p[SINKS], AG_F32, AG_PACKING_ROWS, 1, HEADS, 13);
     for (uint32_t e = 0; e < N_EXPERTS; e++) { /* gates, ups, downs */
         make_param(&p[EXPERTS + e], kind->most, kind->packing, kind->ffn, hidden, 20 + e);
         make_param(&p[EXPERTS + N_EXPERTS + e], kind->others, kind->packing, kind->ffn, hidden,
@@ -239,7 +240,14 @@ static void build_attention(builder_t *b, int32_t x, uint32_t layer)
                        .layer = layer,
                        .in = {q, AG_NO_VALUE},
                        .out = y,
-                       .attr.attention = {{HEADS, kv_head, 0.25f}, KV_HEADS, head}});
+                       .weight = layer == 1 ? SINKS : AG_NO_PARAM,
+                       .attr.attention = {{.n_heads = HEADS,
+                                           .kv_head = kv_head,
+                                           .scale = 0.25f,
+                                           .window_tokens = layer == 1 ? 5 : 0,
+                                           .score_cap = layer == 1 ? 0.8f : 0},
+                                          .n_kv_heads = KV_HEADS,
+                                          .head_dim = head}});
     linear(b, y, a, O, AG_NO_PARAM);
     add(b, (ag_node_t){.kind = AG_NODE_ADD, .in = {x, a}, .out = x});
 }
@@ -334,6 +342,8 @@ static void build(builder_t *b)
     add(b, (ag_node_t){.kind = AG_NODE_SELECT, .in = {x, AG_NO_VALUE}, .out = last});
     norm(b, AG_NORM_RMS, last, last);
     linear(b, last, mine, EMBED, AG_NO_PARAM);
+    add(b, (ag_node_t){
+               .kind = AG_NODE_SOFTCAP, .in = {mine, AG_NO_VALUE}, .out = mine, .attr.cap = 3});
     add(b, (ag_node_t){.kind = AG_NODE_COLUMNS,
                        .in = {mine, AG_NO_VALUE},
                        .out = all,

@@ -3,7 +3,7 @@
 
 #include "runtime/graph/graph_priv.h"
 
-enum { EMBED, NORM, NORM_BIAS, Q, Q_BIAS, K, V, O, GATE, UP, DOWN, ROUTER, EXPERTS };
+enum { EMBED, NORM, NORM_BIAS, Q, Q_BIAS, K, V, O, GATE, UP, DOWN, ROUTER, SINKS, EXPERTS };
 enum { N_EXPERTS = 3, N_PARAMS = EXPERTS + 3 * N_EXPERTS };
 
 /* What a model's weights are. */

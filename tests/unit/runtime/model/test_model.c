@@ -326,3 +326,26 @@ Test(unused, is_what_nobody_holds_but_a_head_that_may_be_another_ones)
     ag_params_fini(&params);
     ag_model_close(model);
 }
+
+Test(model, pairs_are_those_that_rows_see_in_each_kind_of_layers)
+{
+    ag_spec_t spec = {
+        .n_layer_kinds = 3,
+        .layer_kinds = {{.window_tokens = 0}, {.window_tokens = 1}, {.window_tokens = 5}}};
+
+    for (uint64_t position = 0; position < 12; position++) {
+        for (uint64_t n = 0; n < 12; n++) {
+            ag_attended_t attended = {{1, 1, 1}};
+            uint64_t expected[3] = {1, 1, 1};
+
+            ag_spec_attend(&spec, position, n, &attended);
+            for (uint64_t row = position; row < position + n; row++) {
+                expected[0] += row + 1;
+                expected[1] += 1;
+                expected[2] += row < 5 ? row + 1 : 5;
+            }
+            cr_expect_arr_eq(attended.pairs, expected, sizeof(expected), "%u rows from %u",
+                             (unsigned)n, (unsigned)position);
+        }
+    }
+}
