@@ -18,7 +18,7 @@ static double meetings(const ag_spec_t *spec, const ag_weight_t *weight, double 
     case AG_ROLE_EXPERT_GATE:
     case AG_ROLE_EXPERT_UP:
     case AG_ROLE_EXPERT_DOWN:
-        return n_tokens * kind->n_experts_used / kind->n_experts;
+        return n_tokens * kind->route.n_used / kind->route.n_experts;
     default:
         return n_tokens;
     }

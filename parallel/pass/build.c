@@ -53,7 +53,7 @@ static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, ui
         shard->head_end = (uint32_t)ranges[i].end;
     }
     if (status == AG_OK) {
-        status = share_out_tensor(replica, layer->n_experts > 0 ? 0 : layer->ffn_width,
+        status = share_out_tensor(replica, layer->route.n_experts > 0 ? 0 : layer->ffn_width,
                                   units.ffn_columns, ranges);
     }
     for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
@@ -61,6 +61,15 @@ static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, ui
 
         shard->ffn_begin = (uint32_t)ranges[i].begin;
         shard->ffn_end = (uint32_t)ranges[i].end;
+    }
+    if (status == AG_OK) {
+        status = share_out(replica, layer->shared_width, units.shared_columns, ranges);
+    }
+    for (uint32_t i = 0; status == AG_OK && i < replica->n_ranks; i++) {
+        ag_layer_shard_t *shard = &build->ranks[replica->ranks[i]].shard.layers[kind];
+
+        shard->shared_begin = (uint32_t)ranges[i].begin;
+        shard->shared_end = (uint32_t)ranges[i].end;
     }
     return status;
 }
@@ -213,7 +222,8 @@ static bool holds_nothing(const ag_build_t *build, uint32_t rank)
 
     for (uint32_t k = 0; k < shard->n_layer_kinds; k++) {
         if (shard->layers[k].head_end > shard->layers[k].head_begin ||
-            shard->layers[k].ffn_end > shard->layers[k].ffn_begin) {
+            shard->layers[k].ffn_end > shard->layers[k].ffn_begin ||
+            shard->layers[k].shared_end > shard->layers[k].shared_begin) {
             return false;
         }
     }

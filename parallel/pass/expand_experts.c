@@ -91,7 +91,7 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
     int32_t routes = (int32_t)experts->routes, droutes = (int32_t)rank->droutes;
     const ag_backward_grad_t of_route[] = {{(int32_t)spread->x, dx, true},
                                            {(int32_t)spread->before, dx, false},
-                                           {(int32_t)rank->partial, dx, false},
+                                           {(int32_t)rank->partial, dx, true},
                                            {sent, sent, true},
                                            {routes, droutes, true}};
     const ag_backward_grad_t of_experts[] = {{work, work, true},
@@ -134,8 +134,9 @@ static ag_status_t add(const ag_train_spread_t *spread, ag_part_kind_t kind, ag_
     return ag_train_add_using(spread->train, spread->rank->rank, &part, added, sum, uses, n_uses);
 }
 
+/* @param combines  what the part leaves in p is read. */
 static ag_status_t forward_part(const ag_train_spread_t *spread, ag_part_kind_t kind, bool keeps,
-                                const ag_use_t *uses, uint32_t n_uses)
+                                bool combines, const ag_use_t *uses, uint32_t n_uses)
 {
     ag_part_t part = {kind, spread->layer};
     ag_train_graphs_t graphs = {0};
@@ -151,6 +152,9 @@ static ag_status_t forward_part(const ag_train_spread_t *spread, ag_part_kind_t 
                                    spread->x, graphs.forward);
         }
     }
+    if (status == AG_OK && !combines) {
+        status = ag_graph_drop(graphs.forward, (int32_t)spread->rank->partial);
+    }
     if (status == AG_OK) {
         status = add(spread, kind, &graphs.forward, AG_NO_BUFFER, uses, n_uses);
     }
@@ -164,17 +168,21 @@ ag_status_t ag_train_spread_forward(const ag_train_spread_t *spread, bool keeps,
     const ag_train_experts_t *experts = spread->experts;
     const uint32_t r = AG_USE_READ, w = AG_USE_WRITE;
     bool has_share = spread->train->build->ranks[rank->rank].shard.n_stage_ranks > 1;
+    bool has_shared =
+        ag_spec_layer(spread->train->build->model->spec, spread->layer)->shared_width > 0;
+    uint32_t partial =
+        has_shared ? r | w | (has_share ? AG_USE_PARTIAL : 0) : w | (has_share ? AG_USE_SHARE : 0);
     const ag_use_t of_route[] = {{rank->sent, w}, {experts->n_sent, w}};
     const ag_use_t of_experts[] = {{rank->n_received, r}, {experts->received, r}, {rank->work, w}};
-    const ag_use_t of_combine[] = {{experts->returned, r},
-                                   {rank->partial, w | (has_share ? AG_USE_SHARE : 0)}};
-    ag_status_t status = forward_part(spread, AG_PART_ROUTE, keeps, of_route, 2);
+    const ag_use_t of_combine[] = {{experts->returned, r}, {rank->partial, partial}};
+    ag_status_t status = forward_part(spread, AG_PART_ROUTE, keeps, combines, of_route, 2);
 
     if (status == AG_OK) {
-        status = forward_part(spread, AG_PART_EXPERTS, keeps, of_experts, 3);
+        status = forward_part(spread, AG_PART_EXPERTS, keeps, combines, of_experts, 3);
     }
-    return status == AG_OK && combines ? forward_part(spread, AG_PART_COMBINE, keeps, of_combine, 2)
-                                       : status;
+    return status == AG_OK && combines
+               ? forward_part(spread, AG_PART_COMBINE, keeps, true, of_combine, 2)
+               : status;
 }
 
 ag_status_t ag_train_spread_backward(const ag_train_spread_t *spread)

@@ -57,15 +57,18 @@ ag_status_t ag_expand_emit_part(const ag_expand_t *expand, uint32_t rank, const 
 }
 
 /* Of a part among the three of experts that ranks share out. @return 0: it is none. */
-static uint32_t expert_uses(const ag_expand_rank_t *state, const ag_part_t *part, ag_use_t *uses)
+static uint32_t expert_uses(const ag_expand_t *expand, uint32_t rank, const ag_part_t *part,
+                            ag_use_t *uses)
 {
     const uint32_t r = AG_USE_READ, w = AG_USE_WRITE;
+    const ag_expand_rank_t *state = &expand->ranks[rank];
+    bool has_shared = ag_spec_layer(expand->build->model->spec, part->layer)->shared_width > 0;
     uint32_t n = 0;
 
     switch (part->kind) {
     case AG_PART_ROUTE:
         uses[n++] = (ag_use_t){state->x, r | w};
-        uses[n++] = (ag_use_t){state->partial, r};
+        uses[n++] = (ag_use_t){state->partial, r | (has_shared ? w : 0)};
         uses[n++] = (ag_use_t){state->routes, w};
         uses[n++] = (ag_use_t){state->n_sent, w};
         uses[n++] = (ag_use_t){state->sent, w};
@@ -77,7 +80,8 @@ static uint32_t expert_uses(const ag_expand_rank_t *state, const ag_part_t *part
     case AG_PART_COMBINE:
         uses[n++] = (ag_use_t){state->sent, r};
         uses[n++] = (ag_use_t){state->routes, r};
-        uses[n++] = (ag_use_t){state->partial, w | AG_USE_SHARE};
+        uses[n++] =
+            (ag_use_t){state->partial, has_shared ? r | w | AG_USE_PARTIAL : w | AG_USE_SHARE};
         break;
     default:
         break;
@@ -93,7 +97,7 @@ uint32_t ag_expand_uses(const ag_expand_t *expand, uint32_t rank, const ag_part_
     const ag_shard_t *shard = &expand->build->ranks[rank].shard;
     uint32_t sum = shard->n_ranks > 1 ? AG_USE_PARTIAL : 0;
     bool adds = state->pending;
-    uint32_t n = expert_uses(state, part, uses);
+    uint32_t n = expert_uses(expand, rank, part, uses);
 
     if (n > 0) {
         return n;

@@ -7,7 +7,8 @@
  *     experts              experts_b         reads what came, and leaves results
  *     ALL_TO_ALL rows, back
  *     combine              route_b           reads the results of this rank's rows of the step
- *     ALL_GATHER                             all rows to all ranks of the replica
+ *     ALL_GATHER                             all rows to all ranks of the replica, where they are
+ *                                            no sums with a shared expert's part of each rank
  *
  * Which buffers these are the segments' uses say. Numbers are exchanged on the way back, too: what
  * an exchange knows of other ranks' is of the last one. Groups over replicas meet on the stream of
@@ -44,6 +45,16 @@ static uint32_t find_use(const ag_rank_program_t *rank, const ag_op_t *op, uint3
         }
     }
     return 0;
+}
+
+static bool has_shares(const ag_rank_program_t *rank, const ag_op_t *op)
+{
+    bool has = false;
+
+    for (uint32_t i = 0; i < op->n_uses; i++) {
+        has |= (ag_op_uses(rank, op)[i].mode & AG_USE_SHARE) != 0;
+    }
+    return has;
 }
 
 static ag_status_t add_collective(ag_program_t *program, uint32_t rank, uint32_t group,
@@ -122,7 +133,7 @@ static ag_status_t add_segment(ag_program_t *program, uint32_t r, exchange_t *e,
         e->sent = find_use(rank, op, AG_USE_WRITE, AG_SIZE_SENT);
         e->n_sent = find_use(rank, op, 0, AG_SIZE_ONE);
     }
-    if (status == AG_OK && kind == AG_PART_COMBINE && e->replica != NONE) {
+    if (status == AG_OK && kind == AG_PART_COMBINE && e->replica != NONE && has_shares(rank, op)) {
         ag_use_t rows = {find_use(rank, op, AG_USE_SHARE, AG_SIZE_TOKENS),
                          AG_USE_READ | AG_USE_WRITE};
 

@@ -22,6 +22,7 @@ typedef enum ag_node_kind {
     AG_NODE_ATTENTION_PARTS, /* made by compiling, with the next: ATTENTION of few rows */
     AG_NODE_ATTENTION_MERGE,
     AG_NODE_GLU,
+    AG_NODE_GATE_ROWS,
     AG_NODE_ADD,
     AG_NODE_SOFTCAP,
     AG_NODE_SELECT,
@@ -45,6 +46,7 @@ typedef enum ag_node_kind {
     AG_NODE_SELF_ATTENTION_GRAD,
     AG_NODE_SINKS_GRAD, /* of SELF_ATTENTION's weight */
     AG_NODE_GLU_GRAD,
+    AG_NODE_GATE_ROWS_GRAD,
     AG_NODE_EMBED_WEIGHT_GRAD,
     AG_NODE_SELECT_GRAD,
     AG_NODE_ROUTE_GRAD,
@@ -108,7 +110,8 @@ typedef struct ag_node {
     int32_t more[AG_NODE_MAX_MORE]; /* further outputs of an operator that has some */
     bool adds;                      /* to what stands in its output */
     int32_t weight, bias; /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
-                             others' follow; of ATTENTION and SELF_ATTENTION the sinks, if any */
+                             others' follow; of ATTENTION and SELF_ATTENTION the sinks, if any, of
+                             ROUTE what is preferred */
     union {
         struct {
             uint64_t vocab_begin;
@@ -128,7 +131,7 @@ typedef struct ag_node {
             uint32_t n_kv_heads, head_dim;
             uint32_t sight; /* of the cost's shape */
         } attention;
-        ag_act_t act;          /* GLU */
+        ag_glu_t glu;
         float cap;             /* SOFTCAP */
         uint32_t column_begin; /* COLUMNS */
         struct {
@@ -140,8 +143,8 @@ typedef struct ag_node {
             uint32_t n_groups, n_sources; /* of the counts */
             uint32_t n_used, n_experts;   /* for the cost: each row uses some of all */
             bool back;                    /* REGROUP */
-            uint64_t
-                grad_stride; /* GROUPED_LINEAR_WEIGHT_GRAD: floats from a group's to the next */
+            /* GROUPED_LINEAR_WEIGHT_GRAD: floats from a group's weight to the next, and bias */
+            uint64_t grad_stride, bias_grad_stride;
         } groups;
         ag_self_attention_t self_attention;
         uint64_t first_element; /* ADAMW, PUBLISH, ADOPT: of the weight */

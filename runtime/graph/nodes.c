@@ -385,10 +385,29 @@ static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
-    ag_kernel_glu(context, node->attr.act, ag_run_data(run, context, node->in[0]),
+    ag_kernel_glu(context, &node->attr.glu, ag_run_data(run, context, node->in[0]),
                   ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
                   ag_graph_width(run->graph, node->in[0]), node->grain,
                   ag_run_data(run, context, node->out));
+}
+
+/* GATE_ROWS: (rows, width), gates (rows, 1) -> (rows, width) */
+
+static bool gate_rows_infer(const ag_graph_t *graph, const ag_node_t *node,
+                            const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return same_rows(graph, node) && ag_graph_width(graph, node->in[1]) == 1;
+}
+
+static void gate_rows_run(const ag_graph_run_t *run, const ag_node_t *node,
+                          const ag_kernel_context_t *context)
+{
+    ag_kernel_gate_rows(context, ag_run_data(run, context, node->in[0]),
+                        ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+                        ag_graph_width(run->graph, node->in[0]),
+                        ag_run_data(run, context, node->out));
 }
 
 /* ADD: a + b */
@@ -482,6 +501,9 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                  NULL, NULL, .backward = NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
                      NULL, .backward = ag_glu_backward, .is_cheap = true},
+    [AG_NODE_GATE_ROWS] = {"GATE_ROWS", 2, true, AG_BY_ROWS, AG_BY_ROWS, gate_rows_infer,
+                           gate_rows_run, NULL, NULL, .backward = ag_gate_rows_backward,
+                           .is_cheap = true},
     [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,
                      NULL, .backward = ag_add_backward},
     [AG_NODE_SOFTCAP] = {"SOFTCAP", 1, true, AG_BY_COLUMNS, AG_BY_COLUMNS, softcap_infer,
@@ -491,7 +513,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
                          NULL, .backward = NULL},
     [AG_NODE_ROUTE] = {"ROUTE", 1, true, AG_BY_ROWS, AG_BY_ROWS, ag_route_infer, ag_route_run, NULL,
-                       NULL, .backward = ag_route_backward},
+                       ag_route_scratch, .backward = ag_route_backward},
     [AG_NODE_COUNT_ROWS] = {"COUNT_ROWS", 1, true, AG_BY_ANY, AG_BY_ANY, ag_count_rows_infer,
                             ag_count_rows_run, NULL, NULL, .backward = NULL},
     [AG_NODE_PERMUTE] = {"PERMUTE", 2, true, AG_BY_ANY, AG_BY_ANY, ag_permute_infer, ag_permute_run,
@@ -536,6 +558,9 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                             ag_sinks_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_GLU_GRAD] = {"GLU_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_glu_grad_infer,
                           ag_glu_grad_run, NULL, NULL, .n_more = 1},
+    [AG_NODE_GATE_ROWS_GRAD] = {"GATE_ROWS_GRAD", 3, true, AG_BY_ROWS, AG_BY_ROWS,
+                                ag_gate_rows_grad_infer, ag_gate_rows_grad_run, NULL, NULL,
+                                .n_more = 1},
     [AG_NODE_EMBED_WEIGHT_GRAD] = {"EMBED_WEIGHT_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY,
                                    ag_embed_weight_grad_infer, ag_embed_weight_grad_run, NULL, NULL,
                                    .backward = NULL},
@@ -551,8 +576,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD] = {"GROUPED_LINEAR_WEIGHT_GRAD", 3, true, AG_BY_ANY,
                                             AG_BY_ANY, ag_grouped_linear_weight_grad_infer,
                                             ag_grouped_linear_weight_grad_run, NULL,
-                                            ag_grouped_linear_weight_grad_scratch,
-                                            .backward = NULL},
+                                            ag_grouped_linear_weight_grad_scratch, .n_more = 1},
     [AG_NODE_COMBINE_GRAD] = {"COMBINE_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_combine_grad_infer,
                               ag_combine_grad_run, NULL, ag_places_scratch, .n_more = 1},
     [AG_NODE_ROUTER_STATISTICS] = {"ROUTER_STATISTICS", 2, true, AG_BY_ANY, AG_BY_ANY,

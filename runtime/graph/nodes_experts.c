@@ -8,16 +8,16 @@ static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
     return ag_graph_get(graph, value)->counter;
 }
 
-/* ROUTE: scores (rows, experts) -> (rows, route) */
+/* ROUTE: scores (rows, experts) -> (rows, route); its bias (experts) is for the choice alone */
 
 bool ag_route_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
                     uint32_t *width_p)
 {
     const ag_route_t *route = &node->attr.route.of;
 
-    (void)params;
     *width_p = ag_route_width(route->n_used);
     return ag_graph_width(graph, node->in[0]) == route->n_experts && route->n_used > 0 &&
+           (node->bias == AG_NO_PARAM || params[node->bias].cols == route->n_experts) &&
            route->n_used <= route->n_experts &&
            counter_of(graph, node->in[0]) == counter_of(graph, node->out);
 }
@@ -26,7 +26,16 @@ void ag_route_run(const ag_graph_run_t *run, const ag_node_t *node,
                   const ag_kernel_context_t *context)
 {
     ag_kernel_route(context, &node->attr.route.of, ag_run_data(run, context, node->in[0]),
+                    node->bias == AG_NO_PARAM ? NULL : run->params[node->bias].data,
                     ag_run_rows(run, node->in[0]), ag_run_data(run, context, node->out));
+}
+
+uint64_t ag_route_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                          const ag_graph_param_t *params)
+{
+    (void)graph;
+    (void)params;
+    return ag_route_scratch_bytes(&node->attr.route.of);
 }
 
 /* COUNT_ROWS: routes (rows, route) -> (1, places) uint32 */
@@ -85,7 +94,7 @@ void ag_permute_run(const ag_graph_run_t *run, const ag_node_t *node,
                       ag_graph_width(run->graph, node->out), ag_run_data(run, context, node->out));
 }
 
-/* COMBINE: copies (copies, width), routes -> (rows, width) */
+/* COMBINE: copies (copies, width), routes -> (rows, width), or added to that */
 
 bool ag_combine_infer(const ag_graph_t *graph, const ag_node_t *node,
                       const ag_graph_param_t *params, uint32_t *width_p)
@@ -102,7 +111,8 @@ void ag_combine_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_kernel_combine(context, &node->attr.places, ag_run_data(run, context, node->in[1]),
                       ag_run_rows(run, node->in[1]), ag_run_data(run, context, node->in[0]),
-                      ag_graph_width(run->graph, node->out), ag_run_data(run, context, node->out));
+                      ag_graph_width(run->graph, node->out), node->adds,
+                      ag_run_data(run, context, node->out));
 }
 
 uint64_t ag_places_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -164,25 +174,27 @@ uint64_t ag_regroup_scratch(const ag_graph_t *graph, const ag_node_t *node,
                                                   .n_sources = node->attr.groups.n_sources});
 }
 
-/* GROUPED_LINEAR: (copies, k), counts -> (copies, n), each group's rows by its own weight; the
- * third input, if there is one, is the first prepared */
+/* GROUPED_LINEAR: (copies, k), counts -> (copies, n), each group's rows by its own weight and bias;
+ * the third input, if there is one, is the first prepared */
 
 bool ag_grouped_linear_infer(const ag_graph_t *graph, const ag_node_t *node,
                              const ag_graph_param_t *params, uint32_t *width_p)
 {
     const ag_graph_param_t *first = &params[node->weight];
+    const ag_graph_param_t *biases = node->bias == AG_NO_PARAM ? NULL : &params[node->bias];
 
     *width_p = (uint32_t)first->rows;
     for (uint32_t g = 0; g < node->attr.groups.n_groups; g++) {
         const ag_graph_param_t *weight = &first[g];
 
         if (weight->dtype != first->dtype || weight->packing != first->packing ||
-            weight->rows != first->rows || weight->cols != first->cols) {
+            weight->rows != first->rows || weight->cols != first->cols ||
+            (biases != NULL && biases[g].cols != first->rows)) {
             return false;
         }
     }
     return counts_fit(graph, node) && node->attr.groups.n_groups > 0 &&
-           first->cols == ag_graph_width(graph, node->in[0]) && node->bias == AG_NO_PARAM;
+           first->cols == ag_graph_width(graph, node->in[0]);
 }
 
 void ag_grouped_linear_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -193,6 +205,8 @@ void ag_grouped_linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_group_weights_t weights = {
         .first = (const unsigned char *)&run->params[node->weight].data,
         .stride_bytes = sizeof(ag_graph_param_t),
+        .first_bias =
+            node->bias == AG_NO_PARAM ? NULL : (const unsigned char *)&run->params[node->bias].data,
     };
 
     if (node->in[2] != AG_NO_VALUE) {

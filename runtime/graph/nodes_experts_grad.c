@@ -114,7 +114,7 @@ void ag_grouped_linear_grad_run(const ag_graph_run_t *run, const ag_node_t *node
 }
 
 /* GROUPED_LINEAR_WEIGHT_GRAD: dy (copies, n), counts, x (copies, k) -> added to the groups'
- * dweights, which lie grad_stride floats apart in one value */
+ * dweights, which lie grad_stride floats apart in one value, and to dbiases, if there are any */
 
 bool ag_grouped_linear_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                                          const ag_graph_param_t *params, uint32_t *width_p)
@@ -125,6 +125,9 @@ bool ag_grouped_linear_weight_grad_infer(const ag_graph_t *graph, const ag_node_
     *width_p =
         (uint32_t)((n_groups - 1) * node->attr.groups.grad_stride + first->rows * first->cols);
     return n_groups > 0 && ag_node_counts_fit(graph, node) &&
+           (node->more[0] == AG_NO_VALUE ||
+            has_shape(graph, node->more[0], AG_COUNT_ONE,
+                      (n_groups - 1) * node->attr.groups.bias_grad_stride + first->rows)) &&
            has_shape(graph, node->in[0], counter_of(graph, node->in[2]), first->rows) &&
            ag_graph_width(graph, node->in[2]) == first->cols &&
            counter_of(graph, node->out) == AG_COUNT_ONE;
@@ -143,7 +146,7 @@ uint64_t ag_grouped_linear_weight_grad_scratch(const ag_graph_t *graph, const ag
 {
     (void)graph;
     (void)params;
-    return pointers_offset() + node->attr.groups.n_groups * sizeof(float *);
+    return pointers_offset() + 2 * node->attr.groups.n_groups * sizeof(float *);
 }
 
 void ag_grouped_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -152,14 +155,18 @@ void ag_grouped_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_
     ag_groups_t groups = ag_node_groups(run, node, context, node->in[1]);
     ag_linear_t linear = ag_node_linear(run->params, node);
     float **pointers = (float **)(void *)((unsigned char *)context->scratch + pointers_offset());
-    float *first = ag_run_data(run, context, node->out);
+    float **biases = pointers + groups.n_groups, *first = ag_run_data(run, context, node->out);
+    bool has_biases = node->more[0] != AG_NO_VALUE;
+    float *first_bias = has_biases ? ag_run_data(run, context, node->more[0]) : NULL;
     ag_group_weights_t dweights = {
         .first = (const unsigned char *)pointers,
         .stride_bytes = sizeof(*pointers),
+        .first_bias = has_biases ? (const unsigned char *)biases : NULL,
     };
 
     for (uint32_t g = 0; g < groups.n_groups; g++) {
         pointers[g] = first + g * node->attr.groups.grad_stride;
+        biases[g] = has_biases ? first_bias + g * node->attr.groups.bias_grad_stride : NULL;
     }
     ag_kernel_group_weight_grad(context, &groups, &linear, &dweights,
                                 ag_run_data(run, context, node->in[0]),

@@ -111,10 +111,25 @@ void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_backward_settle(backward, node->in[2], grad.more[1]);
 }
 
-/* y = act(gate) * up */
+/* y = act(gate) * up, with limits or not */
 void ag_glu_backward(ag_backward_t *backward, const ag_node_t *node)
 {
     ag_node_t grad = ag_backward_node(node, AG_NODE_GLU_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.in[2] = ag_backward_read(backward, node->in[1]);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    grad.more[0] = ag_backward_fresh(backward, node->in[1]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+    ag_backward_settle(backward, node->in[1], grad.more[0]);
+}
+
+/* y = sigmoid(g) * x */
+void ag_gate_rows_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_GATE_ROWS_GRAD);
 
     grad.in[0] = ag_backward_grad(backward, node->out);
     grad.in[1] = ag_backward_read(backward, node->in[0]);
@@ -158,6 +173,10 @@ void ag_grouped_linear_backward(ag_backward_t *backward, const ag_node_t *node)
 
     weight.out = ag_backward_params(backward, node->weight, node->attr.groups.n_groups,
                                     &weight.attr.groups.grad_stride);
+    if (node->bias != AG_NO_PARAM) {
+        weight.more[0] = ag_backward_params(backward, node->bias, node->attr.groups.n_groups,
+                                            &weight.attr.groups.bias_grad_stride);
+    }
     weight.in[0] = grad.in[0] = ag_backward_grad(backward, node->out);
     weight.in[1] = grad.in[1] = ag_backward_read(backward, node->in[1]);
     if (weight.out != AG_NO_VALUE) {
@@ -195,7 +214,8 @@ void ag_permute_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_backward_add(backward, &grad);
 }
 
-/* y = sum of weight * copy: each copy's, and each weight's, which no other node has a part of */
+/* y = sum of weight * copy: each copy's, and each weight's, which no other node has a part of; what
+ * it was added to has y's */
 void ag_combine_backward(ag_backward_t *backward, const ag_node_t *node)
 {
     ag_node_t grad = ag_backward_node(node, AG_NODE_COMBINE_GRAD);

@@ -58,6 +58,8 @@ static float act(ag_act_t kind, float x)
         return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
     case AG_ACT_RELU:
         return x < 0 ? 0 : x; /* NaN is kept */
+    case AG_ACT_GELU_QUICK:
+        return x / (1.0f + expf(-1.702f * x));
     case AG_N_ACTS:
         break;
     }
@@ -81,6 +83,9 @@ static float act_slope(ag_act_t kind, float x)
         return 0.5f * (1.0f + erff(x * 0.7071067812f)) + x * 0.3989422804f * expf(-0.5f * x * x);
     case AG_ACT_RELU:
         return isnan(x) ? x : x > 0 ? 1 : 0;
+    case AG_ACT_GELU_QUICK:
+        part = 1.0f / (1.0f + expf(-1.702f * x));
+        return part + 1.702f * x * part * (1.0f - part);
     case AG_N_ACTS:
         break;
     }
@@ -105,6 +110,10 @@ static share_t share_of(const ag_kernel_context_t *context, uint64_t n_rows, uin
     return share;
 }
 
+/* Of spans: an activation alone is a GLU whose other side is 1, and what has limits is brought
+ * within them first. */
+enum { SPAN = 64 };
+
 static void glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
                 const float *up, uint64_t n, float *y)
 {
@@ -117,15 +126,51 @@ static void glu(const ag_kernel_context_t *context, ag_act_t kind, const float *
     }
 }
 
-void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t kind, const float *gate,
+static bool is_plain(const ag_glu_t *of)
+{
+    return of->limit == 0 && of->up_offset == 0;
+}
+
+/* Both sides as the activation and the product take them; NaN is kept. */
+static void limit_sides(const ag_glu_t *of, const float *gate, const float *up, uint64_t n,
+                        float *gate_within, float *up_within)
+{
+    float most = of->limit > 0 ? of->limit : INFINITY;
+
+    for (uint64_t i = 0; i < n; i++) {
+        float u = up[i] > most ? most : up[i] < -most ? -most : up[i];
+
+        gate_within[i] = gate[i] > most ? most : gate[i];
+        up_within[i] = u + of->up_offset;
+    }
+}
+
+static void limited_glu(const ag_kernel_context_t *context, const ag_glu_t *of, const float *gate,
+                        const float *up, uint64_t n, float *y)
+{
+    float gates[SPAN], ups[SPAN];
+
+    for (uint64_t i = 0; i < n; i += SPAN) {
+        uint64_t n_here = n - i < SPAN ? n - i : SPAN;
+
+        limit_sides(of, gate + i, up + i, n_here, gates, ups);
+        glu(context, of->act, gates, ups, n_here, y + i);
+    }
+}
+
+void ag_kernel_glu(const ag_kernel_context_t *context, const ag_glu_t *of, const float *gate,
                    const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
 {
     share_t mine = share_of(context, n_rows, width, grain);
 
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
-        uint64_t begin = row * width + mine.begin;
+        uint64_t begin = row * width + mine.begin, n = mine.end - mine.begin;
 
-        glu(context, kind, gate + begin, up + begin, mine.end - mine.begin, y + begin);
+        if (is_plain(of)) {
+            glu(context, of->act, gate + begin, up + begin, n, y + begin);
+        } else {
+            limited_glu(context, of, gate + begin, up + begin, n, y + begin);
+        }
     }
 }
 
@@ -158,7 +203,30 @@ static void glu_grad(const ag_kernel_context_t *context, ag_act_t kind, const fl
     }
 }
 
-void ag_kernel_glu_grad(const ag_kernel_context_t *context, ag_act_t kind, const float *dy,
+/* What is beyond a limit has no gradient. */
+static void limited_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *of,
+                             const float *dy, const float *gate, const float *up, uint64_t n,
+                             float *dgate, float *dup)
+{
+    float gates[SPAN], ups[SPAN], dgates[SPAN], dups[SPAN];
+    float most = of->limit > 0 ? of->limit : INFINITY;
+
+    for (uint64_t i = 0; i < n; i += SPAN) {
+        uint64_t n_here = n - i < SPAN ? n - i : SPAN;
+
+        limit_sides(of, gate + i, up + i, n_here, gates, ups);
+        glu_grad(context, of->act, dy + i, gates, ups, n_here, dgates, dups);
+        for (uint64_t j = 0; j < n_here; j++) {
+            bool gate_is_beyond = gate[i + j] > most,
+                 up_is_beyond = up[i + j] > most || up[i + j] < -most;
+
+            dgate[i + j] = gate_is_beyond ? 0 : dgates[j];
+            dup[i + j] = up_is_beyond ? 0 : dups[j];
+        }
+    }
+}
+
+void ag_kernel_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *of, const float *dy,
                         const float *gate, const float *up, uint64_t n_rows, uint64_t width,
                         uint64_t grain, float *dgate, float *dup)
 {
@@ -167,16 +235,53 @@ void ag_kernel_glu_grad(const ag_kernel_context_t *context, ag_act_t kind, const
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
         uint64_t begin = row * width + mine.begin, n = mine.end - mine.begin;
 
-        glu_grad(context, kind, dy + begin, gate + begin, up + begin, n, dgate + begin,
-                 dup + begin);
+        if (is_plain(of)) {
+            glu_grad(context, of->act, dy + begin, gate + begin, up + begin, n, dgate + begin,
+                     dup + begin);
+        } else {
+            limited_glu_grad(context, of, dy + begin, gate + begin, up + begin, n, dgate + begin,
+                             dup + begin);
+        }
     }
 }
 
-/* An activation alone is a GLU whose other side is 1. */
-enum { ACT_SPAN = 64 };
+void ag_kernel_gate_rows(const ag_kernel_context_t *context, const float *x, const float *gates,
+                         uint64_t n_rows, uint64_t width, float *y)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    for (uint64_t row = begin; row < end; row++) {
+        float part = 1.0f / (1.0f + expf(-gates[row]));
+
+        for (uint64_t i = row * width; i < (row + 1) * width; i++) {
+            y[i] = part * x[i];
+        }
+    }
+}
+
+void ag_kernel_gate_rows_grad(const ag_kernel_context_t *context, const float *dy, const float *x,
+                              const float *gates, uint64_t n_rows, uint64_t width, float *dx,
+                              float *dgates)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    for (uint64_t row = begin; row < end; row++) {
+        float part = 1.0f / (1.0f + expf(-gates[row]));
+        double sum = 0;
+
+        for (uint64_t i = row * width; i < (row + 1) * width; i++) {
+            sum += (double)dy[i] * (double)x[i];
+            dx[i] = part * dy[i];
+        }
+        dgates[row] = (float)(sum * (double)(part * (1.0f - part)));
+    }
+}
+
 #define FOUR_ONES 1, 1, 1, 1
 #define SIXTEEN_ONES FOUR_ONES, FOUR_ONES, FOUR_ONES, FOUR_ONES
-static const float ones[ACT_SPAN] = {SIXTEEN_ONES, SIXTEEN_ONES, SIXTEEN_ONES, SIXTEEN_ONES};
+static const float ones[SPAN] = {SIXTEEN_ONES, SIXTEEN_ONES, SIXTEEN_ONES, SIXTEEN_ONES};
 
 void ag_kernel_act(const ag_kernel_context_t *context, ag_act_t kind, const float *x,
                    uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
@@ -186,8 +291,8 @@ void ag_kernel_act(const ag_kernel_context_t *context, ag_act_t kind, const floa
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
         uint64_t i = row * width + mine.begin, end = row * width + mine.end;
 
-        for (; i < end; i += ACT_SPAN) {
-            glu(context, kind, x + i, ones, end - i < ACT_SPAN ? end - i : ACT_SPAN, y + i);
+        for (; i < end; i += SPAN) {
+            glu(context, kind, x + i, ones, end - i < SPAN ? end - i : SPAN, y + i);
         }
     }
 }
@@ -196,14 +301,14 @@ void ag_kernel_act_grad(const ag_kernel_context_t *context, ag_act_t kind, const
                         const float *x, uint64_t n_rows, uint64_t width, uint64_t grain, float *dx)
 {
     share_t mine = share_of(context, n_rows, width, grain);
-    float unused[ACT_SPAN];
+    float unused[SPAN];
 
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
         uint64_t i = row * width + mine.begin, end = row * width + mine.end;
 
-        for (; i < end; i += ACT_SPAN) {
-            glu_grad(context, kind, dy + i, x + i, ones, end - i < ACT_SPAN ? end - i : ACT_SPAN,
-                     dx + i, unused);
+        for (; i < end; i += SPAN) {
+            glu_grad(context, kind, dy + i, x + i, ones, end - i < SPAN ? end - i : SPAN, dx + i,
+                     unused);
         }
     }
 }

@@ -3,7 +3,6 @@
  * and their results together again. Rows that one expert works on lie together, so that it is one
  * product; nothing is padded.
  *
- *     ROUTE    for each row: its k best experts, softmax over their scores
  *     COUNT    rows of each place (an expert on some rank)
  *     PERMUTE  for each row and its k experts: a copy at the end of what the place has so far
  *     REGROUP  blocks of rows from (source, expert) to (expert, source), or back
@@ -18,66 +17,6 @@
 
 /* More than any product is chosen by: how many rows an expert has must not decide about bits. */
 enum { MANY_ROWS = 1 << 20 };
-
-static bool is_chosen(const int32_t *ids, uint32_t n, uint32_t expert)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (ids[i] == (int32_t)expert) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The best that is not among the chosen, the first of several; n_experts: there is none. */
-static uint32_t best_other(const ag_route_t *route, const float *scores, const int32_t *ids,
-                           uint32_t n_chosen)
-{
-    uint32_t best = route->n_experts;
-
-    for (uint32_t e = 0; e < route->n_experts; e++) {
-        if (!is_chosen(ids, n_chosen, e) &&
-            (best == route->n_experts || scores[e] > scores[best])) {
-            best = e;
-        }
-    }
-    return best;
-}
-
-static void route_row(const ag_route_t *route, const float *scores, float *row)
-{
-    int32_t *ids = ag_route_ids(route->n_used, row);
-    float total = 0, used = 0;
-    uint32_t next;
-
-    for (uint32_t i = 0; i < route->n_used; i++) {
-        ids[i] = (int32_t)best_other(route, scores, ids, i);
-    }
-    for (uint32_t e = 0; e < route->n_experts; e++) {
-        total += expf(scores[e] - scores[ids[0]]);
-    }
-    for (uint32_t i = 0; i < route->n_used; i++) {
-        row[i] = expf(scores[ids[i]] - scores[ids[0]]) / total;
-        used += row[i];
-    }
-    for (uint32_t i = 0; route->sums_to_1 && i < route->n_used; i++) {
-        row[i] /= used;
-    }
-    next = best_other(route, scores, ids, route->n_used);
-    *ag_route_gap(route->n_used, row) =
-        next == route->n_experts ? INFINITY : scores[ids[route->n_used - 1]] - scores[next];
-}
-
-void ag_kernel_route(const ag_kernel_context_t *context, const ag_route_t *route,
-                     const float *scores, uint64_t n_rows, float *routes)
-{
-    uint64_t begin, end;
-
-    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
-    for (uint64_t i = begin; i < end; i++) {
-        route_row(route, scores + i * route->n_experts, routes + i * ag_route_width(route->n_used));
-    }
-}
 
 uint32_t ag_place_of(const ag_places_t *places, const float *routes, uint64_t row, uint32_t i)
 {
@@ -162,7 +101,7 @@ void ag_kernel_permute(const ag_kernel_context_t *context, const ag_places_t *pl
 
 void ag_kernel_combine(const ag_kernel_context_t *context, const ag_places_t *places,
                        const float *routes, uint64_t n_rows, const float *x, uint64_t width,
-                       float *y)
+                       bool add, float *y)
 {
     uint32_t *at = context->scratch;
     uint64_t begin, end, row;
@@ -178,10 +117,20 @@ void ag_kernel_combine(const ag_kernel_context_t *context, const ag_places_t *pl
             const float *src = x + (uint64_t)at[ag_place_of(places, routes, row, i)]++ * width;
 
             for (uint64_t j = 0; row >= begin && j < width; j++) {
-                dst[j] = i == 0 ? weights[0] * src[j] : dst[j] + weights[i] * src[j];
+                dst[j] = i == 0 && !add ? weights[0] * src[j] : dst[j] + weights[i] * src[j];
             }
         }
     }
+}
+
+void *ag_group_pointer(const unsigned char *first, size_t stride_bytes, uint32_t group)
+{
+    void *pointer = NULL;
+
+    if (first != NULL) {
+        memcpy(&pointer, first + group * stride_bytes, sizeof(pointer));
+    }
+    return pointer;
 }
 
 size_t ag_groups_scratch_bytes(const ag_groups_t *groups)
@@ -251,7 +200,8 @@ void ag_kernel_group_linear(const ag_kernel_context_t *context, const ag_groups_
         uint64_t n_rows = ag_groups_rows(groups, g);
         ag_linear_t one = *linear;
 
-        memcpy(&one.weight, weights->first + g * weights->stride_bytes, sizeof(one.weight));
+        one.weight = ag_group_pointer(weights->first, weights->stride_bytes, g);
+        one.bias = ag_group_pointer(weights->first_bias, weights->stride_bytes, g);
         if (linear->prepared != NULL) {
             one.prepared = (const unsigned char *)linear->prepared + row * x_bytes;
         }

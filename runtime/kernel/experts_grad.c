@@ -1,7 +1,7 @@
 /*
- * Gradients through experts.c, and what keeps its router usable.
+ * Gradients through route.c and experts.c, and what keeps its router usable.
  *
- *     ROUTE    the softmax's rule, over those used (sums_to_1) or over all experts
+ *     ROUTE    the rule of the softmax, or of sigmoids
  *     COMBINE  for each row and its k experts: copy's gradient = weight * dy, weight's = copy . dy
  *     PERMUTE  for each row: sum of its copies' gradients
  *
@@ -18,26 +18,53 @@ static const int32_t *ids_of(uint32_t n_used, const float *route)
     return ag_route_ids(n_used, (float *)route);
 }
 
-/* ds = p * (dp - sum of p * dp) for each expert, where dp is 0 for those that are not used. */
+/* Logarithm of the sum of exponentials. */
+static double log_sum(const float *scores, uint32_t n)
+{
+    double most = -INFINITY, sum = 0;
+
+    for (uint32_t e = 0; e < n; e++) {
+        most = (double)scores[e] > most ? (double)scores[e] : most;
+    }
+    for (uint32_t e = 0; e < n; e++) {
+        sum += exp((double)scores[e] - most);
+    }
+    return most + log(sum);
+}
+
+static double sigmoid(float score)
+{
+    return 1 / (1 + exp(-(double)score));
+}
+
+/*
+ * With weights w = scale * p / (1, or the sum of p over those used), each expert that is used has
+ * q = p * dL/dp = w * dw - (0, or w / scale * sum of w * dw), and then
+ *
+ *     softmax  ds = q - p * sum of q, for each expert, where q is 0 for those that are not used
+ *     sigmoid  ds = q * (1 - p)
+ */
 static void route_row_grad(const ag_route_t *route, const float *scores, const float *row,
                            const float *dweights, float *dscores)
 {
     const int32_t *ids = ids_of(route->n_used, row);
-    double sum = 0;
+    bool is_softmax = route->score == AG_SCORE_SOFTMAX;
+    double sum = 0, lse = 0;
 
     for (uint32_t i = 0; i < route->n_used; i++) {
         sum += (double)row[i] * (double)dweights[i];
     }
-    for (uint32_t e = 0; !route->sums_to_1 && e < route->n_experts; e++) {
-        /* a softmax over all: the first weight says what its sum is */
-        double part = (double)row[0] * exp((double)scores[e] - (double)scores[ids[0]]);
-
-        dscores[e] -= (float)(part * sum);
+    if (is_softmax && !route->sums_to_1) { /* else the sum of q is 0 */
+        lse = log_sum(scores, route->n_experts);
+        for (uint32_t e = 0; e < route->n_experts; e++) {
+            dscores[e] -= (float)(exp((double)scores[e] - lse) * sum);
+        }
     }
     for (uint32_t i = 0; i < route->n_used; i++) {
-        double slope = (double)dweights[i] - (route->sums_to_1 ? sum : 0);
+        double w = (double)row[i], q = w * (double)dweights[i];
 
-        dscores[ids[i]] += (float)((double)row[i] * slope);
+        q -= route->sums_to_1 ? w / (double)route->scale * sum : 0;
+        dscores[ids[i]] += (float)(is_softmax ? q : q * (1 - sigmoid(scores[ids[i]])));
     }
 }
 
@@ -137,18 +164,23 @@ void ag_kernel_permute_grad(const ag_kernel_context_t *context, const ag_places_
     }
 }
 
-/* Logarithm of the sum of exponentials. */
-static double log_sum(const float *scores, uint32_t n)
+/* What experts' parts are parts of: part = exp(score) / total, or sigmoid(score) / total. */
+static double total_of(const ag_route_t *route, const float *scores, double lse)
 {
-    double most = -INFINITY, sum = 0;
+    double total = 0;
 
-    for (uint32_t e = 0; e < n; e++) {
-        most = (double)scores[e] > most ? (double)scores[e] : most;
+    if (route->score == AG_SCORE_SOFTMAX) {
+        return lse;
     }
-    for (uint32_t e = 0; e < n; e++) {
-        sum += exp((double)scores[e] - most);
+    for (uint32_t e = 0; e < route->n_experts; e++) {
+        total += sigmoid(scores[e]);
     }
-    return most + log(sum);
+    return total;
+}
+
+static double part_of(const ag_route_t *route, float score, double total)
+{
+    return route->score == AG_SCORE_SOFTMAX ? exp((double)score - total) : sigmoid(score) / total;
 }
 
 /* Float sums of up to AG_ROUTER_CHUNK_ROWS rows. */
@@ -156,13 +188,13 @@ static void add_row_statistics(const ag_route_t *route, const float *scores, con
                                float *sums)
 {
     const int32_t *ids = ids_of(route->n_used, row);
-    double lse = log_sum(scores, route->n_experts);
+    double lse = log_sum(scores, route->n_experts), total = total_of(route, scores, lse);
 
     for (uint32_t i = 0; i < route->n_used; i++) {
         sums[ids[i]] += 1;
     }
     for (uint32_t e = 0; e < route->n_experts; e++) {
-        sums[route->n_experts + e] += (float)exp((double)scores[e] - lse);
+        sums[route->n_experts + e] += (float)part_of(route, scores[e], total);
     }
     sums[2 * route->n_experts] += (float)(lse * lse);
 }
@@ -211,15 +243,17 @@ void ag_kernel_router_grad(const ag_kernel_context_t *context, const ag_route_t 
     ag_worker_share(context->worker, n_rows, 1, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         const float *row = scores + i * route->n_experts;
-        double lse = log_sum(row, route->n_experts), mean = 0;
+        double lse = log_sum(row, route->n_experts), total = total_of(route, row, lse), mean = 0;
 
         for (uint32_t e = 0; e < route->n_experts; e++) {
-            mean += exp((double)row[e] - lse) * (double)loss->statistics[e];
+            mean += part_of(route, row[e], total) * (double)loss->statistics[e];
         }
         for (uint32_t e = 0; e < route->n_experts; e++) {
-            double slope = by_balance * ((double)loss->statistics[e] - mean) + by_z * lse;
+            double slope = part_of(route, row[e], total) * ((double)loss->statistics[e] - mean);
 
-            dscores[i * route->n_experts + e] += (float)(exp((double)row[e] - lse) * slope);
+            slope *= route->score == AG_SCORE_SIGMOID ? 1 - sigmoid(row[e]) : 1;
+            dscores[i * route->n_experts + e] +=
+                (float)(by_balance * slope + by_z * lse * exp((double)row[e] - lse));
         }
     }
 }

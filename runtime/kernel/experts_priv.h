@@ -14,3 +14,6 @@ void ag_places_find_begins(const ag_places_t *places, const float *routes, uint6
  * will read. */
 void ag_places_my_rows(const ag_kernel_context_t *context, const ag_places_t *places,
                        uint64_t n_rows, uint64_t *begin_p, uint64_t *end_p);
+
+/** One of the groups' pointers. @param first  NULL: there are none, which gives NULL. */
+void *ag_group_pointer(const unsigned char *first, size_t stride_bytes, uint32_t group);

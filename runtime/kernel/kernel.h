@@ -201,16 +201,28 @@ typedef enum ag_act {
     AG_ACT_GELU_TANH,
     AG_ACT_GELU,
     AG_ACT_RELU,
+    AG_ACT_GELU_QUICK, /* x * sigmoid(1.702 x) */
     AG_N_ACTS,
 } ag_act_t;
 
+/* act(gate) * (up + up_offset), before which gate is at most `limit`, and up within it. */
+typedef struct ag_glu {
+    ag_act_t act;
+    float limit; /* 0: there is none */
+    float up_offset;
+} ag_glu_t;
+
 /**
- * y = act(gate) * up, elementwise over (n_rows, width); y may be gate or up.
+ * y = act(gate) * up as glu says, elementwise over (n_rows, width); y may be gate or up.
  * @param grain  columns that one thread takes together: ag_linear_grain() of the layers before; 0:
  *               it takes whole rows.
  */
-void ag_kernel_glu(const ag_kernel_context_t *context, ag_act_t act, const float *gate,
+void ag_kernel_glu(const ag_kernel_context_t *context, const ag_glu_t *glu, const float *gate,
                    const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
+
+/** y = x * sigmoid(gates[row]) over rows of x (n_rows, width); y may be x. */
+void ag_kernel_gate_rows(const ag_kernel_context_t *context, const float *x, const float *gates,
+                         uint64_t n_rows, uint64_t width, float *y);
 
 /** y = a + b over (n_rows, width), shared out as above; y may be a or b. */
 void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const float *b,
@@ -230,14 +242,28 @@ void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, 
 
 /* Feed-forward parts of several experts, of which each row uses some (Shazeer et al. 2017). */
 
-/* Which experts a row uses, and by how much: those of the highest scores. */
+/* What a score says of an expert: its part. */
+typedef enum ag_score {
+    AG_SCORE_SOFTMAX, /* of one over all experts */
+    AG_SCORE_SIGMOID, /* each for itself */
+} ag_score_t;
+
+/*
+ * Which experts a row uses, and by how much: those of the largest parts, or of the largest sums of
+ * a part and what the model prefers. Experts may be in groups, of which only the best are looked
+ * at: those with the best expert, or with the largest sum of their best two (DeepSeek-AI 2024).
+ */
 typedef struct ag_route {
     uint32_t n_experts, n_used;
-    bool sums_to_1; /* the weights of those used; else they are parts of a softmax over all */
+    ag_score_t score;
+    bool sums_to_1;                   /* parts are divided by the sum of those used */
+    float scale;                      /* then they are multiplied by this */
+    uint32_t n_groups, n_groups_used; /* of as many experts each, one after the other; 0: none */
+    bool group_of_two;                /* a group counts as its best two */
 } ag_route_t;
 
-/* A row of routes: n_used weights, the highest first, n_used experts as int32, and by how much the
- * last one's score is above the best that is not used. */
+/* A row of routes: n_used weights, those of the experts chosen first before others, n_used experts
+ * as int32, and by how little the choice was not another one. */
 static inline uint32_t ag_route_width(uint32_t n_used)
 {
     return 2 * n_used + 1;
@@ -251,10 +277,13 @@ static inline float *ag_route_gap(uint32_t n_used, float *route)
     return route + 2 * n_used;
 }
 
-/** routes (n_rows, ag_route_width()) from scores (n_rows, n_experts); of equal scores the first
- * wins. */
+/**
+ * routes (n_rows, ag_route_width()) from scores (n_rows, n_experts); of equal ones the first wins.
+ * @param preference  (n_experts) added to parts for the choice alone; NULL: there is none.
+ */
 void ag_kernel_route(const ag_kernel_context_t *context, const ag_route_t *route,
-                     const float *scores, uint64_t n_rows, float *routes);
+                     const float *scores, const float *preference, uint64_t n_rows, float *routes);
+size_t ag_route_scratch_bytes(const ag_route_t *route);
 
 /* Where copies of rows go: an expert on some rank is a place, those of a rank lie together. */
 typedef struct ag_places {
@@ -283,10 +312,11 @@ void ag_kernel_permute(const ag_kernel_context_t *context, const ag_places_t *pl
                        const float *routes, uint64_t n_rows, const float *x, uint64_t width,
                        float *y);
 
-/** Rows of y (n_rows, width), this part's: sums of their copies in x times the routes' weights. */
+/** Rows of y (n_rows, width), this part's: sums of their copies in x times the routes' weights.
+ * @param add  to what stands there. */
 void ag_kernel_combine(const ag_kernel_context_t *context, const ag_places_t *places,
                        const float *routes, uint64_t n_rows, const float *x, uint64_t width,
-                       float *y);
+                       bool add, float *y);
 
 /* Rows that belong to groups, each with a weight of its own. */
 typedef struct ag_groups {
@@ -302,16 +332,17 @@ size_t ag_groups_scratch_bytes(const ag_groups_t *groups);
 void ag_kernel_regroup(const ag_kernel_context_t *context, const ag_groups_t *groups, bool back,
                        const float *x, uint64_t width, float *y);
 
-/* Pointers to the groups' weights, in whatever structs they stand. */
+/* Pointers to the groups' weights and biases, in whatever structs they stand. */
 typedef struct ag_group_weights {
-    const unsigned char *first; /* the first group's pointer */
-    size_t stride_bytes;        /* to the next one */
+    const unsigned char *first;      /* the first group's pointer */
+    size_t stride_bytes;             /* to the next one */
+    const unsigned char *first_bias; /* as far from each other; NULL: there are none */
 } ag_group_weights_t;
 
 /**
  * y (rows, n) from x (rows, k), group after group: each group's rows by a weight of its own. A
  * row's bits do not depend on how many others its group has.
- * @param linear  of every group, but for the weight.
+ * @param linear  of every group, but for weight and bias.
  */
 void ag_kernel_group_linear(const ag_kernel_context_t *context, const ag_groups_t *groups,
                             const ag_linear_t *linear, const ag_group_weights_t *weights,

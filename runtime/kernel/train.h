@@ -44,7 +44,7 @@ void ag_kernel_train_group_linear(const ag_kernel_context_t *context, const ag_g
 void ag_kernel_group_input_grad(const ag_kernel_context_t *context, const ag_groups_t *groups,
                                 const ag_linear_t *linear, const ag_group_weights_t *weights,
                                 const float *dy, bool exact, bool add, float *dx);
-/** @param dweights  pointers to the groups' (n, k) gradients. */
+/** @param dweights  pointers to the groups' (n, k) gradients, and to their biases' (n), if any. */
 void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_groups_t *groups,
                                  const ag_linear_t *linear, const ag_group_weights_t *dweights,
                                  const float *dy, const float *x, bool exact);
@@ -71,9 +71,14 @@ void ag_kernel_rope_grad(const ag_kernel_context_t *context, const ag_rope_t *ro
 
 /** dgate and dup from dy, all (n_rows, width), shared out as ag_kernel_glu(); each may be any of
  * the inputs' places. */
-void ag_kernel_glu_grad(const ag_kernel_context_t *context, ag_act_t act, const float *dy,
+void ag_kernel_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *glu, const float *dy,
                         const float *gate, const float *up, uint64_t n_rows, uint64_t width,
                         uint64_t grain, float *dgate, float *dup);
+
+/** Through ag_kernel_gate_rows(): dx and dgates (n_rows) from dy; dx may be dy or x. */
+void ag_kernel_gate_rows_grad(const ag_kernel_context_t *context, const float *dy, const float *x,
+                              const float *gates, uint64_t n_rows, uint64_t width, float *dx,
+                              float *dgates);
 
 /** y = act(x), and dx = dy * act'(x); y and dx may be any of the inputs' places. */
 void ag_kernel_act(const ag_kernel_context_t *context, ag_act_t act, const float *x,
@@ -203,7 +208,8 @@ void ag_kernel_permute_grad(const ag_kernel_context_t *context, const ag_places_
  * Losses that keep a router usable, over all rows of a layer and global batch:
  *
  *     balance  n_experts * sum over experts of (choices / rows) * (mean probability)
- *              (Fedus et al. 2021, and transformers' load_balancing_loss_func over one layer)
+ *              (Fedus et al. 2021, and transformers' load_balancing_loss_func over one layer);
+ *              of a sigmoid's parts, each is divided by their sum (DeepSeek-AI 2024, equation 20)
  *     z        mean of log(sum of exp(score))^2 (Zoph et al. 2022)
  *
  * Statistics are sums over rows, so that ranks and micro-batches can add theirs up.

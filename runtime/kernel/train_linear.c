@@ -2,6 +2,7 @@
  * groups of rows that have a layer each. */
 #include <string.h>
 
+#include "runtime/kernel/experts_priv.h"
 #include "runtime/kernel/product_priv.h"
 #include "runtime/kernel/train.h"
 
@@ -101,13 +102,14 @@ void ag_kernel_linear_weight_grad(const ag_kernel_context_t *context, const ag_l
     }
 }
 
-/* The pointer to a group's weight. */
 static void *weight_of(const ag_group_weights_t *weights, uint32_t group)
 {
-    void *weight;
+    return ag_group_pointer(weights->first, weights->stride_bytes, group);
+}
 
-    memcpy(&weight, weights->first + group * weights->stride_bytes, sizeof(weight));
-    return weight;
+static void *bias_of(const ag_group_weights_t *weights, uint32_t group)
+{
+    return ag_group_pointer(weights->first_bias, weights->stride_bytes, group);
 }
 
 void ag_kernel_train_group_linear(const ag_kernel_context_t *context, const ag_groups_t *groups,
@@ -122,6 +124,7 @@ void ag_kernel_train_group_linear(const ag_kernel_context_t *context, const ag_g
         ag_product_t product;
 
         one.weight = weight_of(weights, g);
+        one.bias = bias_of(weights, g);
         product = forward(&one, x, n_rows, exact, y);
         product.m_varies = true;
         product.turn = turn;
@@ -164,6 +167,9 @@ void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_gr
 
         product.k_varies = true;
         ag_product_run(context, &product);
+        if (dweights->first_bias != NULL) {
+            ag_kernel_add_rows(context, dy, n_rows, linear->n, bias_of(dweights, g));
+        }
         dy += n_rows * linear->n;
         x += n_rows * linear->k;
     }

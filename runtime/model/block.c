@@ -36,17 +36,33 @@ int32_t ag_emit_partial(ag_emit_t *emit)
     return ag_emit_value(emit, AG_COUNT_TOKENS, ag_emit_spec(emit)->hidden, emit->block->partial);
 }
 
+static bool is_experts(ag_role_t role)
+{
+    switch (role) {
+    case AG_ROLE_EXPERT_GATE:
+    case AG_ROLE_EXPERT_UP:
+    case AG_ROLE_EXPERT_DOWN:
+    case AG_ROLE_EXPERT_GATE_BIAS:
+    case AG_ROLE_EXPERT_UP_BIAS:
+    case AG_ROLE_EXPERT_DOWN_BIAS:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* May ranks that hold the same rows each use them for other work? Query heads of one KV head, a
  * table that is the head, too, rows that each routes and sends to experts. */
 static bool are_parts(const ag_emit_t *emit, ag_role_t role)
 {
+    if (is_experts(role)) {
+        return emit->block->shard->experts.n_ranks > 1 || !emit->block->shard->experts.are_alike;
+    }
     switch (role) {
     case AG_ROLE_ROUTER:
+    case AG_ROLE_ROUTER_BIAS:
+    case AG_ROLE_SHARED_SCALE:
         return emit->block->shard->n_stage_ranks > 1;
-    case AG_ROLE_EXPERT_GATE:
-    case AG_ROLE_EXPERT_UP:
-    case AG_ROLE_EXPERT_DOWN:
-        return emit->block->shard->experts.n_ranks > 1 || !emit->block->shard->experts.are_alike;
     case AG_ROLE_K:
     case AG_ROLE_V:
     case AG_ROLE_K_BIAS:
@@ -65,9 +81,7 @@ int32_t ag_emit_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, const ag_
     int32_t number = AG_NO_PARAM;
 
     asked.grads_are_parts = are_parts(emit, role);
-    asked.spans_replicas =
-        (role == AG_ROLE_EXPERT_GATE || role == AG_ROLE_EXPERT_UP || role == AG_ROLE_EXPERT_DOWN) &&
-        !emit->block->shard->experts.are_alike;
+    asked.spans_replicas = is_experts(role) && !emit->block->shard->experts.are_alike;
     if (emit->status == AG_OK) {
         emit->status =
             ag_params_add(emit->block->params, emit->block->model, role, layer, &asked, &number);
@@ -85,9 +99,8 @@ int32_t ag_emit_rows_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint
             .rows = rows, .cols = cols, .row_begin = begin, .row_end = end, .col_end = cols});
 }
 
-/* columns [begin, end) of a (rows, cols) weight */
-static int32_t cols_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
-                          uint64_t cols, uint64_t begin, uint64_t end)
+int32_t ag_emit_cols_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
+                           uint64_t cols, uint64_t begin, uint64_t end)
 {
     return ag_emit_param(
         emit, role, layer,
@@ -95,9 +108,8 @@ static int32_t cols_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint6
             .rows = rows, .cols = cols, .row_end = rows, .col_begin = begin, .col_end = end});
 }
 
-/* elements [begin, end) of a vector of n; AG_NO_PARAM where the spec has none */
-static int32_t vector_param(ag_emit_t *emit, bool present, ag_role_t role, uint32_t layer,
-                            uint64_t n, uint64_t begin, uint64_t end)
+int32_t ag_emit_vector_param(ag_emit_t *emit, bool present, ag_role_t role, uint32_t layer,
+                             uint64_t n, uint64_t begin, uint64_t end)
 {
     if (!present) {
         return AG_NO_PARAM;
@@ -132,8 +144,8 @@ void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, int32_t x, in
                                     .layer = layer,
                                     .in = {x, AG_NO_VALUE},
                                     .out = y,
-                                    .weight = vector_param(emit, true, role, layer, spec->hidden, 0,
-                                                           spec->hidden),
+                                    .weight = ag_emit_vector_param(emit, true, role, layer,
+                                                                   spec->hidden, 0, spec->hidden),
                                     .bias = AG_NO_PARAM,
                                     .attr.norm = {.kind = spec->norm_kind, .eps = spec->norm_eps}});
 }
@@ -181,8 +193,8 @@ static int32_t add_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_role, b
     int32_t y = ag_emit_internal(emit, (uint32_t)((end - begin) * head_dim));
     int32_t weight = ag_emit_rows_param(emit, role, layer, n_heads * head_dim, begin * head_dim,
                                         end * head_dim, spec->hidden);
-    int32_t bias = vector_param(emit, has_bias, bias_role, layer, n_heads * head_dim,
-                                begin * head_dim, end * head_dim);
+    int32_t bias = ag_emit_vector_param(emit, has_bias, bias_role, layer, n_heads * head_dim,
+                                        begin * head_dim, end * head_dim);
 
     ag_emit_linear(emit, layer, x, weight, bias, y);
     return y;
@@ -225,8 +237,8 @@ static int32_t add_sinks(ag_emit_t *emit, uint32_t layer)
     const ag_layer_shard_t *held =
         &emit->block->shard->layers[ag_emit_spec(emit)->kind_of_layer[layer]];
 
-    return vector_param(emit, kind->sinks, AG_ROLE_SINKS, layer, kind->n_heads, held->head_begin,
-                        held->head_end);
+    return ag_emit_vector_param(emit, kind->sinks, AG_ROLE_SINKS, layer, kind->n_heads,
+                                held->head_begin, held->head_end);
 }
 
 /* y = attention of q over the cache, to which k and v are added. */
@@ -337,11 +349,11 @@ ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add
     }
     ag_emit_norm(&emit, AG_ROLE_ATTN_NORM, layer, ag_emit_x(&emit), normed);
     heads = add_attention(&emit, layer, normed);
-    weight = cols_param(&emit, AG_ROLE_O, layer, spec->hidden, kind->n_heads * head_dim,
-                        held->head_begin * head_dim, held->head_end * head_dim);
+    weight = ag_emit_cols_param(&emit, AG_ROLE_O, layer, spec->hidden, kind->n_heads * head_dim,
+                                held->head_begin * head_dim, held->head_end * head_dim);
     /* a bias of a sum is added once: by the first rank */
-    bias = vector_param(&emit, kind->o_bias && block->shard->index == 0, AG_ROLE_O_BIAS, layer,
-                        spec->hidden, 0, spec->hidden);
+    bias = ag_emit_vector_param(&emit, kind->o_bias && block->shard->index == 0, AG_ROLE_O_BIAS,
+                                layer, spec->hidden, 0, spec->hidden);
     ag_emit_linear(&emit, layer, heads, weight, bias, ag_emit_partial(&emit));
     return emit.status;
 }
@@ -355,11 +367,29 @@ static int32_t add_ffn_columns(ag_emit_t *emit, ag_role_t role, ag_role_t bias_r
     int32_t y = ag_emit_internal(emit, held->ffn_end - held->ffn_begin);
     int32_t weight = ag_emit_rows_param(emit, role, layer, kind->ffn_width, held->ffn_begin,
                                         held->ffn_end, spec->hidden);
-    int32_t bias = vector_param(emit, kind->ffn_bias, bias_role, layer, kind->ffn_width,
-                                held->ffn_begin, held->ffn_end);
+    int32_t bias = ag_emit_vector_param(emit, kind->ffn_bias, bias_role, layer, kind->ffn_width,
+                                        held->ffn_begin, held->ffn_end);
 
     ag_emit_linear(emit, layer, x, weight, bias, y);
     return y;
+}
+
+int32_t ag_emit_glu(ag_emit_t *emit, uint32_t layer, ag_counter_t counter, uint32_t width,
+                    int32_t gate, int32_t up)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(ag_emit_spec(emit), layer);
+    int32_t product = emit->block->trains ? ag_emit_value(emit, counter, width, AG_INTERNAL) : gate;
+
+    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_GLU,
+                                    .layer = layer,
+                                    .in = {gate, up},
+                                    .out = product,
+                                    .weight = AG_NO_PARAM,
+                                    .bias = AG_NO_PARAM,
+                                    .attr.glu = {.act = kind->ffn_act,
+                                                 .limit = kind->ffn_limit,
+                                                 .up_offset = kind->ffn_up_offset}});
+    return product;
 }
 
 ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
@@ -371,25 +401,18 @@ ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *gr
     int32_t normed = ag_emit_internal(&emit, spec->hidden);
     int32_t gate, up, product, weight, bias;
 
-    if (kind->n_experts > 0) {
+    if (kind->route.n_experts > 0) {
         return ag_emit_all_experts(&emit, layer);
     }
     ag_emit_partial_to_x(&emit);
     ag_emit_norm(&emit, AG_ROLE_FFN_NORM, layer, ag_emit_x(&emit), normed);
     gate = add_ffn_columns(&emit, AG_ROLE_GATE, AG_ROLE_GATE_BIAS, layer, normed);
     up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
-    product = block->trains ? ag_emit_internal(&emit, held->ffn_end - held->ffn_begin) : gate;
-    ag_emit_node(&emit, &(ag_node_t){.kind = AG_NODE_GLU,
-                                     .layer = layer,
-                                     .in = {gate, up},
-                                     .out = product,
-                                     .weight = AG_NO_PARAM,
-                                     .bias = AG_NO_PARAM,
-                                     .attr.act = kind->ffn_act});
-    weight = cols_param(&emit, AG_ROLE_DOWN, layer, spec->hidden, kind->ffn_width, held->ffn_begin,
-                        held->ffn_end);
-    bias = vector_param(&emit, kind->ffn_bias && block->shard->index == 0, AG_ROLE_DOWN_BIAS, layer,
-                        spec->hidden, 0, spec->hidden);
+    product = ag_emit_glu(&emit, layer, AG_COUNT_TOKENS, held->ffn_end - held->ffn_begin, gate, up);
+    weight = ag_emit_cols_param(&emit, AG_ROLE_DOWN, layer, spec->hidden, kind->ffn_width,
+                                held->ffn_begin, held->ffn_end);
+    bias = ag_emit_vector_param(&emit, kind->ffn_bias && block->shard->index == 0,
+                                AG_ROLE_DOWN_BIAS, layer, spec->hidden, 0, spec->hidden);
     ag_emit_linear(&emit, layer, product, weight, bias, ag_emit_partial(&emit));
     return emit.status;
 }

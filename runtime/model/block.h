@@ -38,13 +38,14 @@ ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add
  * three take ag_block_ffn()'s place. */
 bool ag_block_is_spread(const ag_block_t *block, uint32_t layer);
 
-/** x += partial; sent = copies of this rank's rows of norm(x), for whom their routes say. */
+/** x += partial; sent = copies of this rank's rows of norm(x), for whom their routes say. Where an
+ * expert is shared, partial = this rank's part of a sum over the stage's ranks. */
 ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
 /** results = what this rank's experts make of received. */
 ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
-/** This rank's rows of partial = the sums of their results in returned. */
+/** This rank's rows of partial = the sums of their results in returned, or are added to. */
 ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
 /** x += partial; partial = feed-forward of layer over norm(x). */

@@ -3,7 +3,7 @@
 
 bool ag_block_is_spread(const ag_block_t *block, uint32_t layer)
 {
-    return ag_spec_layer(block->model->spec, layer)->n_experts > 0 &&
+    return ag_spec_layer(block->model->spec, layer)->route.n_experts > 0 &&
            block->shard->experts.n_ranks > 1;
 }
 
@@ -12,8 +12,8 @@ static ag_places_t places_of(const ag_emit_t *emit, uint32_t layer)
     const ag_layer_spec_t *kind = ag_spec_layer(ag_emit_spec(emit), layer);
     const ag_shard_t *shard = emit->block->shard;
 
-    return (ag_places_t){.n_experts = kind->n_experts,
-                         .n_used = kind->n_experts_used,
+    return (ag_places_t){.n_experts = kind->route.n_experts,
+                         .n_used = kind->route.n_used,
                          .n_places = shard->experts.n_places,
                          .begin = shard->experts.place_begin,
                          .places = shard->experts.places,
@@ -21,32 +21,33 @@ static ag_places_t places_of(const ag_emit_t *emit, uint32_t layer)
                          .n_parts = shard->n_stage_ranks};
 }
 
-/* x += partial; copies = rows of norm(x) for their experts. */
-static void add_routing(ag_emit_t *emit, uint32_t layer, int32_t routes, int32_t counts,
-                        int32_t copies)
+/* x += partial; copies = rows of norm(x) for their experts. @return norm(x) */
+static int32_t add_routing(ag_emit_t *emit, uint32_t layer, int32_t routes, int32_t counts,
+                           int32_t copies)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     ag_places_t places = places_of(emit, layer);
     int32_t normed = ag_emit_internal(emit, spec->hidden),
-            scores = ag_emit_internal(emit, kind->n_experts);
+            scores = ag_emit_internal(emit, kind->route.n_experts);
+    uint32_t n = kind->route.n_experts;
     ag_node_t node = {.layer = layer, .weight = AG_NO_PARAM, .bias = AG_NO_PARAM};
 
     ag_emit_partial_to_x(emit);
     ag_emit_norm(emit, AG_ROLE_FFN_NORM, layer, ag_emit_x(emit), normed);
-    ag_emit_linear(emit, layer, normed,
-                   ag_emit_rows_param(emit, AG_ROLE_ROUTER, layer, kind->n_experts, 0,
-                                      kind->n_experts, spec->hidden),
-                   AG_NO_PARAM, scores);
+    ag_emit_linear(
+        emit, layer, normed, ag_emit_rows_param(emit, AG_ROLE_ROUTER, layer, n, 0, n, spec->hidden),
+        ag_emit_vector_param(emit, kind->router_bias, AG_ROLE_ROUTER_BIAS, layer, n, 0, n), scores);
     node.kind = AG_NODE_ROUTE;
     node.in[0] = scores;
     node.out = routes;
-    node.attr.route.of = (ag_route_t){.n_experts = kind->n_experts,
-                                      .n_used = kind->n_experts_used,
-                                      .sums_to_1 = kind->expert_weights_sum_1};
+    node.bias = ag_emit_vector_param(emit, kind->route_preference, AG_ROLE_ROUTE_PREFERENCE, layer,
+                                     n, 0, n);
+    node.attr.route.of = kind->route;
     node.attr.route.part = places.part;
     node.attr.route.n_parts = places.n_parts;
     ag_emit_node(emit, &node);
+    node.bias = AG_NO_PARAM;
     node.kind = AG_NODE_COUNT_ROWS;
     node.in[0] = routes;
     node.out = counts;
@@ -57,9 +58,68 @@ static void add_routing(ag_emit_t *emit, uint32_t layer, int32_t routes, int32_t
     node.in[1] = routes;
     node.out = copies;
     ag_emit_node(emit, &node);
+    return normed;
 }
 
-/* What of a role this rank holds: one weight an expert, one after the other. */
+static int32_t add_shared_columns(ag_emit_t *emit, ag_role_t role, uint32_t layer, int32_t x)
+{
+    const ag_spec_t *spec = ag_emit_spec(emit);
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec->kind_of_layer[layer]];
+    int32_t y = ag_emit_internal(emit, held->shared_end - held->shared_begin);
+
+    ag_emit_linear(emit, layer, x,
+                   ag_emit_rows_param(emit, role, layer, ag_spec_layer(spec, layer)->shared_width,
+                                      held->shared_begin, held->shared_end, spec->hidden),
+                   AG_NO_PARAM, y);
+    return y;
+}
+
+/* product times the sigmoid of a number of each row of x */
+static int32_t add_shared_gate(ag_emit_t *emit, uint32_t layer, int32_t x, uint32_t width,
+                               int32_t product)
+{
+    int32_t gates = ag_emit_internal(emit, 1);
+    int32_t gated = emit->block->trains ? ag_emit_internal(emit, width) : product;
+
+    ag_emit_linear(
+        emit, layer, x,
+        ag_emit_rows_param(emit, AG_ROLE_SHARED_SCALE, layer, 1, 0, 1, ag_emit_spec(emit)->hidden),
+        AG_NO_PARAM, gates);
+    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_GATE_ROWS,
+                                    .layer = layer,
+                                    .in = {product, gates},
+                                    .out = gated,
+                                    .weight = AG_NO_PARAM,
+                                    .bias = AG_NO_PARAM});
+    return gated;
+}
+
+/* partial = this rank's columns of the expert that all rows use; what others make is added. */
+static void add_shared(ag_emit_t *emit, uint32_t layer, int32_t x)
+{
+    const ag_spec_t *spec = ag_emit_spec(emit);
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec->kind_of_layer[layer]];
+    uint32_t width = held->shared_end - held->shared_begin;
+    int32_t gate, up, product;
+
+    if (kind->shared_width == 0) {
+        return;
+    }
+    gate = add_shared_columns(emit, AG_ROLE_SHARED_GATE, layer, x);
+    up = add_shared_columns(emit, AG_ROLE_SHARED_UP, layer, x);
+    product = ag_emit_glu(emit, layer, AG_COUNT_TOKENS, width, gate, up);
+    if (kind->shared_is_gated) {
+        product = add_shared_gate(emit, layer, x, width, product);
+    }
+    ag_emit_linear(emit, layer, product,
+                   ag_emit_cols_param(emit, AG_ROLE_SHARED_DOWN, layer, spec->hidden,
+                                      kind->shared_width, held->shared_begin, held->shared_end),
+                   AG_NO_PARAM, ag_emit_partial(emit));
+}
+
+/* What of a role this rank holds: one weight an expert, one after the other; vectors have rows 0.
+ */
 static int32_t expert_params(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
                              uint64_t cols)
 {
@@ -84,8 +144,8 @@ static int32_t expert_params(ag_emit_t *emit, ag_role_t role, uint32_t layer, ui
     return first;
 }
 
-static int32_t add_grouped(ag_emit_t *emit, const ag_node_t *like, ag_role_t role, uint64_t rows,
-                           uint64_t cols, int32_t x, int32_t y)
+static int32_t add_grouped(ag_emit_t *emit, const ag_node_t *like, ag_role_t role,
+                           ag_role_t bias_role, uint64_t rows, uint64_t cols, int32_t x, int32_t y)
 {
     ag_node_t node = *like;
 
@@ -93,6 +153,9 @@ static int32_t add_grouped(ag_emit_t *emit, const ag_node_t *like, ag_role_t rol
     node.in[0] = x;
     node.out = y;
     node.weight = expert_params(emit, role, node.layer, rows, cols);
+    if (ag_spec_layer(ag_emit_spec(emit), node.layer)->ffn_bias) {
+        node.bias = expert_params(emit, bias_role, node.layer, 0, rows);
+    }
     ag_emit_node(emit, &node);
     return y;
 }
@@ -106,18 +169,13 @@ static void add_experts(ag_emit_t *emit, const ag_node_t *like, ag_counter_t cou
     uint32_t width = kind->ffn_width;
     int32_t gate = ag_emit_value(emit, counter, width, AG_INTERNAL);
     int32_t up = ag_emit_value(emit, counter, width, AG_INTERNAL);
-    int32_t product = emit->block->trains ? ag_emit_value(emit, counter, width, AG_INTERNAL) : gate;
 
-    add_grouped(emit, like, AG_ROLE_EXPERT_GATE, width, spec->hidden, copies, gate);
-    add_grouped(emit, like, AG_ROLE_EXPERT_UP, width, spec->hidden, copies, up);
-    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_GLU,
-                                    .layer = like->layer,
-                                    .in = {gate, up},
-                                    .out = product,
-                                    .weight = AG_NO_PARAM,
-                                    .bias = AG_NO_PARAM,
-                                    .attr.act = kind->ffn_act});
-    add_grouped(emit, like, AG_ROLE_EXPERT_DOWN, spec->hidden, width, product, results);
+    add_grouped(emit, like, AG_ROLE_EXPERT_GATE, AG_ROLE_EXPERT_GATE_BIAS, width, spec->hidden,
+                copies, gate);
+    add_grouped(emit, like, AG_ROLE_EXPERT_UP, AG_ROLE_EXPERT_UP_BIAS, width, spec->hidden, copies,
+                up);
+    add_grouped(emit, like, AG_ROLE_EXPERT_DOWN, AG_ROLE_EXPERT_DOWN_BIAS, spec->hidden, width,
+                ag_emit_glu(emit, like->layer, counter, width, gate, up), results);
 }
 
 static ag_node_t groups_node(const ag_emit_t *emit, uint32_t layer, uint32_t n_sources,
@@ -131,24 +189,26 @@ static ag_node_t groups_node(const ag_emit_t *emit, uint32_t layer, uint32_t n_s
                        .bias = AG_NO_PARAM,
                        .attr.groups = {.n_groups = emit->block->shard->experts.n_held,
                                        .n_sources = n_sources,
-                                       .n_used = kind->n_experts_used,
-                                       .n_experts = kind->n_experts}};
+                                       .n_used = kind->route.n_used,
+                                       .n_experts = kind->route.n_experts}};
 }
 
 static void add_combining(ag_emit_t *emit, uint32_t layer, int32_t copies, int32_t routes)
 {
-    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_COMBINE,
-                                    .layer = layer,
-                                    .in = {copies, routes},
-                                    .out = ag_emit_partial(emit),
-                                    .weight = AG_NO_PARAM,
-                                    .bias = AG_NO_PARAM,
-                                    .attr.places = places_of(emit, layer)});
+    ag_emit_node(emit,
+                 &(ag_node_t){.kind = AG_NODE_COMBINE,
+                              .layer = layer,
+                              .in = {copies, routes},
+                              .out = ag_emit_partial(emit),
+                              .adds = ag_spec_layer(ag_emit_spec(emit), layer)->shared_width > 0,
+                              .weight = AG_NO_PARAM,
+                              .bias = AG_NO_PARAM,
+                              .attr.places = places_of(emit, layer)});
 }
 
 static int32_t routes_value(ag_emit_t *emit, uint32_t layer, int32_t buffer)
 {
-    uint32_t n_used = ag_spec_layer(ag_emit_spec(emit), layer)->n_experts_used;
+    uint32_t n_used = ag_spec_layer(ag_emit_spec(emit), layer)->route.n_used;
 
     return ag_emit_value(emit, AG_COUNT_TOKENS, ag_route_width(n_used), buffer);
 }
@@ -164,7 +224,7 @@ ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer)
                                           : copies;
     ag_node_t like = groups_node(emit, layer, 1, counts);
 
-    add_routing(emit, layer, routes, counts, copies);
+    add_shared(emit, layer, add_routing(emit, layer, routes, counts, copies));
     add_experts(emit, &like, AG_COUNT_SENT, copies, results);
     add_combining(emit, layer, results, routes);
     return emit->status;
@@ -177,7 +237,9 @@ ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *
         ag_emit_value(&emit, AG_COUNT_ONE, block->shard->experts.n_places, block->n_sent);
     int32_t copies = ag_emit_value(&emit, AG_COUNT_SENT, ag_emit_spec(&emit)->hidden, block->sent);
 
-    add_routing(&emit, layer, routes_value(&emit, layer, block->routes), counts, copies);
+    add_shared(
+        &emit, layer,
+        add_routing(&emit, layer, routes_value(&emit, layer, block->routes), counts, copies));
     return emit.status;
 }
 

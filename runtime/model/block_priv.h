@@ -21,10 +21,18 @@ int32_t ag_emit_internal(ag_emit_t *emit, uint32_t width);
 int32_t ag_emit_x(ag_emit_t *emit);
 int32_t ag_emit_partial(ag_emit_t *emit);
 
-/** A weight's slice, and rows [begin, end) of a (rows, cols) one. @return a param's number. */
+/** A weight's slice, and rows or columns [begin, end) of a (rows, cols) one. @return a param's
+ * number. */
 int32_t ag_emit_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, const ag_slice_t *slice);
 int32_t ag_emit_rows_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
                            uint64_t begin, uint64_t end, uint64_t cols);
+
+int32_t ag_emit_cols_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint64_t rows,
+                           uint64_t cols, uint64_t begin, uint64_t end);
+
+/** Elements [begin, end) of a vector of n; AG_NO_PARAM where the spec has none. */
+int32_t ag_emit_vector_param(ag_emit_t *emit, bool present, ag_role_t role, uint32_t layer,
+                             uint64_t n, uint64_t begin, uint64_t end);
 
 void ag_emit_node(ag_emit_t *emit, const ag_node_t *node);
 void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, int32_t bias,
@@ -32,6 +40,10 @@ void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, 
 void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, int32_t x, int32_t y);
 /** x += partial; in training into x_out, which is x then. */
 void ag_emit_partial_to_x(ag_emit_t *emit);
+
+/** act(gate) * up of a layer, (counter, width). @return the product's value, in inference gate's */
+int32_t ag_emit_glu(ag_emit_t *emit, uint32_t layer, ag_counter_t counter, uint32_t width,
+                    int32_t gate, int32_t up);
 
 /** ag_block_ffn() of a layer whose experts one rank holds. */
 ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer);

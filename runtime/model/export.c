@@ -36,7 +36,7 @@ static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, c
     if (!opts->gguf) {
         return ag_dtype_info(dtype)->safetensors != NULL ? dtype : AG_F32;
     }
-    if (weight->rows == 0 || weight->role == AG_ROLE_ROUTER) {
+    if (weight->rows <= 1 || weight->role == AG_ROLE_ROUTER) {
         return AG_F32;
     }
     if (fits != dtype && export->facts.n_fallen_back++ == 0) {
@@ -50,15 +50,12 @@ static void shape_tensor(ag_export_tensor_t *tensor)
 {
     const ag_weight_t *weight = &tensor->weight;
 
-    if (weight->rows == 0) {
-        tensor->n_dims = 1;
-        tensor->dims[0] = weight->cols;
-        return;
-    }
     if (tensor->n_experts > 0) {
         tensor->dims[tensor->n_dims++] = tensor->n_experts;
     }
-    tensor->dims[tensor->n_dims++] = weight->rows;
+    if (weight->rows > 0) {
+        tensor->dims[tensor->n_dims++] = weight->rows;
+    }
     tensor->dims[tensor->n_dims++] = weight->cols;
 }
 
@@ -78,7 +75,7 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
         if (weight->expert > 0) {
             return AG_OK; /* the first one's tensor holds it */
         }
-        tensor.n_experts = layer->n_experts;
+        tensor.n_experts = layer->route.n_experts;
     }
     ag_family_name(export->opts.gguf ? row->gguf : row->hf, weight->layer, weight->expert,
                    tensor.name);

@@ -28,10 +28,19 @@ typedef enum ag_role {
     AG_ROLE_UP_BIAS,
     AG_ROLE_DOWN_BIAS,
     AG_ROLE_ROUTER,
+    AG_ROLE_ROUTER_BIAS,
+    AG_ROLE_ROUTE_PREFERENCE,
     AG_ROLE_EXPERT_GATE,
     AG_ROLE_EXPERT_UP,
     AG_ROLE_EXPERT_DOWN,
-    AG_ROLE_COMPUTED, /* stored in some files, computed here: not read */
+    AG_ROLE_EXPERT_GATE_BIAS,
+    AG_ROLE_EXPERT_UP_BIAS,
+    AG_ROLE_EXPERT_DOWN_BIAS,
+    AG_ROLE_SHARED_GATE,
+    AG_ROLE_SHARED_UP,
+    AG_ROLE_SHARED_DOWN,
+    AG_ROLE_SHARED_SCALE, /* of one row */
+    AG_ROLE_COMPUTED,     /* stored in some files, computed here: not read */
     AG_N_ROLES,
 } ag_role_t;
 
@@ -67,9 +76,11 @@ typedef struct ag_settings {
     uint32_t n_layers, hidden, vocab, context_tokens;
     uint32_t n_heads, n_kv_heads, head_dim, value_dim, ffn_width, rotary;
     uint32_t n_experts, n_experts_used, window_tokens;
+    uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
     double norm_eps;
     ag_rope_spec_t rope;
-    bool attention_bias, mlp_bias, tied;
+    double expert_scale; /* 0: 1 */
+    bool attention_bias, mlp_bias, tied, expert_weights_sum_1;
 } ag_settings_t;
 
 typedef struct ag_key_row {

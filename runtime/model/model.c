@@ -23,6 +23,11 @@ static void choose_beginning(ag_role_t role, float range, float *mean_p, float *
     case AG_ROLE_GATE_BIAS:
     case AG_ROLE_UP_BIAS:
     case AG_ROLE_DOWN_BIAS:
+    case AG_ROLE_ROUTER_BIAS:
+    case AG_ROLE_ROUTE_PREFERENCE:
+    case AG_ROLE_EXPERT_GATE_BIAS:
+    case AG_ROLE_EXPERT_UP_BIAS:
+    case AG_ROLE_EXPERT_DOWN_BIAS:
         *mean_p = *deviation_p = 0;
         return;
     default:
@@ -125,9 +130,11 @@ ag_status_t ag_model_units(const ag_model_t *model, uint32_t layer_kind, ag_mode
     uint32_t head_dim = model->spec->layer_kinds[layer_kind].head_dim;
     uint32_t o_block = block_of(model, AG_ROLE_O);
     uint32_t down_block = block_of(model, AG_ROLE_DOWN);
+    uint32_t shared_block = block_of(model, AG_ROLE_SHARED_DOWN);
 
     units_p->heads = o_block / greatest_common_divisor(o_block, head_dim);
     units_p->ffn_columns = down_block > FFN_UNIT ? down_block : FFN_UNIT;
+    units_p->shared_columns = shared_block > FFN_UNIT ? shared_block : FFN_UNIT;
     units_p->vocab = VOCAB_UNIT;
     return AG_OK;
 }

@@ -18,6 +18,7 @@ void ag_model_close(ag_model_t *model); /* NULL is allowed */
 typedef struct ag_model_units {
     uint32_t heads;
     uint32_t ffn_columns;
+    uint32_t shared_columns; /* of the shared expert */
     uint32_t vocab;
 } ag_model_units_t;
 
@@ -25,10 +26,11 @@ ag_status_t ag_model_units(const ag_model_t *model, uint32_t layer_kind, ag_mode
 
 /* One rank's part of every layer of a kind. */
 typedef struct ag_layer_shard {
-    uint32_t head_begin, head_end; /* query heads */
-    uint32_t kv_begin, kv_end;     /* the key-value heads these use, replicated where shared */
-    uint32_t ffn_begin, ffn_end;   /* feed-forward columns */
-    uint32_t *kv_head;             /* (heads held) index among the KV heads held */
+    uint32_t head_begin, head_end;     /* query heads */
+    uint32_t kv_begin, kv_end;         /* the key-value heads these use, replicated where shared */
+    uint32_t ffn_begin, ffn_end;       /* feed-forward columns */
+    uint32_t shared_begin, shared_end; /* the shared expert's, which all ranks of the stage have */
+    uint32_t *kv_head;                 /* (heads held) index among the KV heads held */
 } ag_layer_shard_t;
 
 /* Who holds the experts of a stage's layers; a place is an expert on one of the ranks. */

@@ -221,6 +221,19 @@ double ag_gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key, 
     return number.present ? number.value : otherwise;
 }
 
+static void set_experts(const ag_settings_t *settings, ag_layer_spec_t *layer)
+{
+    layer->ffn_width = settings->expert_width > 0 ? settings->expert_width : settings->ffn_width;
+    layer->shared_width = settings->shared_width;
+    layer->route =
+        (ag_route_t){.n_experts = settings->n_experts,
+                     .n_used = settings->n_experts_used,
+                     .sums_to_1 = settings->expert_weights_sum_1,
+                     .scale = settings->expert_scale != 0 ? (float)settings->expert_scale : 1.0f,
+                     .n_groups = settings->n_expert_groups,
+                     .n_groups_used = settings->n_expert_groups_used};
+}
+
 void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec)
 {
     spec->n_layers = settings->n_layers;
@@ -232,14 +245,14 @@ void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec)
     spec->embed_scale = 1.0f;
     spec->tied = settings->tied;
     spec->n_layer_kinds = 1;
-    spec->layer_kinds[0] =
-        (ag_layer_spec_t){.n_heads = settings->n_heads,
-                          .n_kv_heads = settings->n_kv_heads,
-                          .head_dim = settings->head_dim,
-                          .rope = settings->rope,
-                          .ffn_width = settings->ffn_width,
-                          .n_experts = settings->n_experts,
-                          .n_experts_used = settings->n_experts > 0 ? settings->n_experts_used : 0};
+    spec->layer_kinds[0] = (ag_layer_spec_t){.n_heads = settings->n_heads,
+                                             .n_kv_heads = settings->n_kv_heads,
+                                             .head_dim = settings->head_dim,
+                                             .rope = settings->rope,
+                                             .ffn_width = settings->ffn_width};
+    if (settings->n_experts > 0) {
+        set_experts(settings, &spec->layer_kinds[0]);
+    }
 }
 
 void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings)
@@ -257,8 +270,14 @@ void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings)
         .value_dim = layer->head_dim,
         .ffn_width = layer->ffn_width,
         .rotary = layer->rope.rotary,
-        .n_experts = layer->n_experts,
-        .n_experts_used = layer->n_experts_used,
+        .n_experts = layer->route.n_experts,
+        .n_experts_used = layer->route.n_used,
+        .expert_width = layer->route.n_experts > 0 ? layer->ffn_width : 0,
+        .shared_width = layer->shared_width,
+        .n_expert_groups = layer->route.n_groups,
+        .n_expert_groups_used = layer->route.n_groups_used,
+        .expert_scale = (double)layer->route.scale,
+        .expert_weights_sum_1 = layer->route.sums_to_1,
         .norm_eps = spec->norm_eps,
         .rope = layer->rope,
         .tied = spec->tied,
@@ -269,9 +288,13 @@ void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings)
 static const struct {
     const char *name;
     ag_act_t act;
-} acts[] = {{"silu", AG_ACT_SILU},          {"swish", AG_ACT_SILU},
-            {"gelu", AG_ACT_GELU},          {"gelu_pytorch_tanh", AG_ACT_GELU_TANH},
-            {"gelu_new", AG_ACT_GELU_TANH}, {"relu", AG_ACT_RELU}};
+} acts[] = {{"silu", AG_ACT_SILU},
+            {"swish", AG_ACT_SILU},
+            {"gelu", AG_ACT_GELU},
+            {"gelu_pytorch_tanh", AG_ACT_GELU_TANH},
+            {"gelu_new", AG_ACT_GELU_TANH},
+            {"relu", AG_ACT_RELU},
+            {"quick_gelu", AG_ACT_GELU_QUICK}};
 
 ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key, ag_act_t otherwise,
                                  ag_act_t *act_p)
@@ -290,7 +313,7 @@ ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key,
     }
     return ag_fail(AG_ERR_UNSUPPORTED,
                    "%s: activation \"%s\" is not known (known: silu, gelu, gelu_new, "
-                   "gelu_pytorch_tanh, relu)",
+                   "gelu_pytorch_tanh, relu, quick_gelu)",
                    ag_model_files_path(files), name);
 }
 

@@ -54,9 +54,36 @@ static ag_status_t complete_settings(const ag_model_files_t *files, const ag_fam
         return ag_fail(AG_ERR_FORMAT, "%s: %u of %u experts for a token make no sense", path,
                        s->n_experts_used, s->n_experts);
     }
+    if (s->expert_width > MAX_FFN || s->shared_width > MAX_FFN) {
+        return ag_fail(AG_ERR_FORMAT, "%s: experts of a width of %u and %u make no sense", path,
+                       s->expert_width, s->shared_width);
+    }
     if (s->norm_eps < 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: what its norms add to a mean square is %g, below zero",
                        path, s->norm_eps);
+    }
+    return AG_OK;
+}
+
+/* Routers that adjust() has completed. */
+static ag_status_t check_routes(const ag_model_files_t *files, const ag_spec_t *spec)
+{
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        const ag_route_t *route = &spec->layer_kinds[i].route;
+        uint32_t n = route->n_groups, size = n > 0 ? route->n_experts / n : 0;
+
+        if (route->n_experts > 0 && !(route->scale > 0 && isfinite(route->scale))) {
+            return ag_fail(AG_ERR_FORMAT, "%s: experts' weights times %g make no sense",
+                           ag_model_files_path(files), (double)route->scale);
+        }
+        if (n > 0 && (n * size != route->n_experts || route->n_groups_used == 0 ||
+                      route->n_groups_used > n || size < (route->group_of_two ? 2u : 1u) ||
+                      route->n_used > route->n_groups_used * size)) {
+            return ag_fail(AG_ERR_FORMAT,
+                           "%s: %u of %u experts, from %u of %u groups, make no sense",
+                           ag_model_files_path(files), route->n_used, route->n_experts,
+                           route->n_groups_used, n);
+        }
     }
     return AG_OK;
 }
@@ -198,10 +225,21 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
             HASH(layer->score_cap);
             HASH(layer->sinks);
         }
-        if (layer->n_experts > 0) { /* likewise */
-            HASH(layer->n_experts);
-            HASH(layer->n_experts_used);
-            HASH(layer->expert_weights_sum_1);
+        if (layer->route.n_experts > 0) { /* likewise */
+            HASH(layer->route.n_experts);
+            HASH(layer->route.n_used);
+            HASH(layer->route.score);
+            HASH(layer->route.sums_to_1);
+            HASH(layer->route.scale);
+            HASH(layer->route.n_groups);
+            HASH(layer->route.n_groups_used);
+            HASH(layer->route.group_of_two);
+            HASH(layer->router_bias);
+            HASH(layer->route_preference);
+            HASH(layer->shared_width);
+            HASH(layer->shared_is_gated);
+            HASH(layer->ffn_limit);
+            HASH(layer->ffn_up_offset);
         }
     }
     hash = ag_hash_bytes(hash, spec->kind_of_layer, spec->n_layers);
@@ -283,6 +321,9 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
         status = make_rope(files, family, &spec->layer_kinds[i]);
     }
     if (status == AG_OK) {
+        status = check_routes(files, spec);
+    }
+    if (status == AG_OK) {
         status = hash_spec(files, spec);
     }
     if (status != AG_OK) {
@@ -301,8 +342,8 @@ ag_expert_counts_t ag_spec_experts(const ag_spec_t *spec)
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
         const ag_layer_spec_t *kind = &spec->layer_kinds[i];
 
-        most.n = kind->n_experts > most.n ? kind->n_experts : most.n;
-        most.n_used = kind->n_experts_used > most.n_used ? kind->n_experts_used : most.n_used;
+        most.n = kind->route.n_experts > most.n ? kind->route.n_experts : most.n;
+        most.n_used = kind->route.n_used > most.n_used ? kind->route.n_used : most.n_used;
     }
     return most;
 }

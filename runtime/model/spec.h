@@ -35,12 +35,15 @@ typedef struct ag_layer_spec {
     float *inverse_freq;  /* (rope.rotary / 2), scaling included; the spec's own */
     float rope_magnitude; /* of cos and sin */
     bool q_bias, k_bias, v_bias, o_bias;
-    uint32_t ffn_width;        /* of an expert, where there are several */
-    ag_act_t ffn_act;          /* gated: act(gate) * up */
-    bool ffn_bias;             /* of gate, up and down */
-    uint32_t n_experts;        /* 0: one feed-forward part, which every token goes through */
-    uint32_t n_experts_used;   /* by a token: those of the highest router scores */
-    bool expert_weights_sum_1; /* softmax over those used; else their parts of one over all */
+    uint32_t ffn_width;             /* of an expert, where there are several */
+    ag_act_t ffn_act;               /* gated: act(gate) * up */
+    float ffn_limit, ffn_up_offset; /* of ag_glu_t */
+    bool ffn_bias;                  /* of gate, up and down, also of each expert */
+    ag_route_t route;      /* n_experts 0: one feed-forward part, which every token goes through */
+    bool router_bias;      /* added to scores */
+    bool route_preference; /* added to parts for the choice alone; gradients do not change it */
+    uint32_t shared_width; /* of an expert beside the others that every token uses; 0: none */
+    bool shared_is_gated;  /* by the sigmoid of a product with the token */
 } ag_layer_spec_t;
 
 enum { AG_MAX_LAYER_KINDS = AG_MAX_SIGHTS, AG_MAX_LAYERS = 4096 };

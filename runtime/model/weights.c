@@ -55,14 +55,29 @@ static void add_ffn(listing_t *listing, const ag_spec_t *spec, const ag_layer_sp
 
 static void add_experts(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
 {
-    add(listing, AG_ROLE_ROUTER, kind->n_experts, spec->hidden);
-    for (uint32_t expert = 0; expert < kind->n_experts; expert++) {
+    uint32_t n = kind->route.n_experts;
+
+    add(listing, AG_ROLE_ROUTER, n, spec->hidden);
+    add_vector(listing, kind->router_bias, AG_ROLE_ROUTER_BIAS, n);
+    add_vector(listing, kind->route_preference, AG_ROLE_ROUTE_PREFERENCE, n);
+    for (uint32_t expert = 0; expert < n; expert++) {
         listing->expert = expert;
         add(listing, AG_ROLE_EXPERT_GATE, kind->ffn_width, spec->hidden);
+        add_vector(listing, kind->ffn_bias, AG_ROLE_EXPERT_GATE_BIAS, kind->ffn_width);
         add(listing, AG_ROLE_EXPERT_UP, kind->ffn_width, spec->hidden);
+        add_vector(listing, kind->ffn_bias, AG_ROLE_EXPERT_UP_BIAS, kind->ffn_width);
         add(listing, AG_ROLE_EXPERT_DOWN, spec->hidden, kind->ffn_width);
+        add_vector(listing, kind->ffn_bias, AG_ROLE_EXPERT_DOWN_BIAS, spec->hidden);
     }
     listing->expert = 0;
+    if (kind->shared_width > 0) {
+        add(listing, AG_ROLE_SHARED_GATE, kind->shared_width, spec->hidden);
+        add(listing, AG_ROLE_SHARED_UP, kind->shared_width, spec->hidden);
+        add(listing, AG_ROLE_SHARED_DOWN, spec->hidden, kind->shared_width);
+    }
+    if (kind->shared_is_gated) {
+        add(listing, AG_ROLE_SHARED_SCALE, 1, spec->hidden);
+    }
 }
 
 ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
@@ -77,7 +92,7 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
         add(&listing, AG_ROLE_ATTN_NORM, 0, spec->hidden);
         add_attention(&listing, spec, kind);
         add(&listing, AG_ROLE_FFN_NORM, 0, spec->hidden);
-        if (kind->n_experts > 0) {
+        if (kind->route.n_experts > 0) {
             add_experts(&listing, spec, kind);
         } else {
             add_ffn(&listing, spec, kind);
@@ -102,15 +117,17 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t 
                                const ag_weight_t *weight)
 {
     const ag_model_tensor_t *tensor = found->tensor;
-    bool vector = weight->rows == 0, stacked = found->stack != AG_STACK_NONE;
+    bool stacked = found->stack != AG_STACK_NONE;
+    /* a matrix of one row may stand as a vector */
+    bool vector = weight->rows == 0 || (weight->rows == 1 && tensor->n_dims == 1);
     uint64_t begin, wanted[3] = {vector ? weight->cols : weight->rows, weight->cols};
-    uint32_t n_wanted = vector ? 1 : stacked ? 3 : 2;
+    uint32_t n_wanted = (vector ? 1 : 2) + stacked;
     bool same = tensor->n_dims == n_wanted;
     char have[96], want[96];
 
     if (stacked) {
-        wanted[0] = ag_spec_layer(model->spec, weight->layer)->n_experts;
-        wanted[1] = stacked_rows(found->stack, weight->rows, &begin);
+        wanted[0] = ag_spec_layer(model->spec, weight->layer)->route.n_experts;
+        wanted[1] = vector ? weight->cols : stacked_rows(found->stack, weight->rows, &begin);
         wanted[2] = weight->cols;
     }
     for (uint32_t i = 0; i < n_wanted && same; i++) {
@@ -147,7 +164,9 @@ ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
     }
     *place_p = (ag_place_in_file_t){.tensor = found.tensor, .transform = found.transform};
     if (found.stack != AG_STACK_NONE) {
-        uint64_t begin, rows = stacked_rows(found.stack, weight->rows, &begin);
+        /* vectors lie one in a row */
+        uint64_t n = weight->rows > 0 ? weight->rows : 1;
+        uint64_t begin, rows = stacked_rows(found.stack, n, &begin);
 
         place_p->first_row = weight->expert * rows + begin;
     }

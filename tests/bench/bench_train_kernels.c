@@ -269,8 +269,8 @@ static void run_glu_grad(void *arg, const ag_worker_t *worker)
     bench_t *bench = arg;
     ag_kernel_context_t context = context_of(bench, worker);
 
-    ag_kernel_glu_grad(&context, AG_ACT_SILU, part(bench, 0), part(bench, 1), part(bench, 2),
-                       bench->n_rows, FFN, 0, part(bench, 3), part(bench, 4));
+    ag_kernel_glu_grad(&context, &(ag_glu_t){.act = AG_ACT_SILU}, part(bench, 0), part(bench, 1),
+                       part(bench, 2), bench->n_rows, FFN, 0, part(bench, 3), part(bench, 4));
 }
 
 static ag_norm_t norm_of(bench_t *bench)

@@ -17,6 +17,7 @@ extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16), AG_ISA_FN(ag_r16_f16);
 void AG_ISA_FN(ag_attend)(const ag_attend_t *args);
 void AG_ISA_FN(ag_glu_silu)(const float *gate, const float *up, uint64_t n, float *y);
 void AG_ISA_FN(ag_glu_gelu_tanh)(const float *gate, const float *up, uint64_t n, float *y);
+void AG_ISA_FN(ag_glu_gelu_quick)(const float *gate, const float *up, uint64_t n, float *y);
 float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n);
 void AG_ISA_FN(ag_to_bf16)(const float *x, uint64_t n, uint16_t *y);
 
@@ -25,6 +26,8 @@ void AG_ISA_FN(ag_glu_grad_silu)(const float *dy, const float *gate, const float
                                  float *dgate, float *dup);
 void AG_ISA_FN(ag_glu_grad_gelu_tanh)(const float *dy, const float *gate, const float *up,
                                       uint64_t n, float *dgate, float *dup);
+void AG_ISA_FN(ag_glu_grad_gelu_quick)(const float *dy, const float *gate, const float *up,
+                                       uint64_t n, float *dgate, float *dup);
 float AG_ISA_FN(ag_largest)(const float *x, uint64_t n);
 float AG_ISA_FN(ag_exps)(const ag_exps_t *args, const float *x, uint64_t n, float *y);
 float AG_ISA_FN(ag_exps_bf16)(const ag_exps_t *args, const float *x, uint64_t n, uint16_t *y);

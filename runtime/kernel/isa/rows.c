@@ -2,42 +2,50 @@
 #include "runtime/kernel/isa/kernels.h"
 #include "runtime/kernel/isa/vec.h"
 
-/* x * sigmoid(z): SiLU with z = x; GELU's tanh form, for 0.5 (1 + tanh(u)) = sigmoid(2 u). */
-AG_INLINE ag_vec_f_t act(ag_vec_f_t x, const bool is_gelu)
+/* x * sigmoid(z): SiLU with z = x; GELU's tanh form, for 0.5 (1 + tanh(u)) = sigmoid(2 u), and its
+ * quick one. */
+AG_INLINE ag_vec_f_t act(ag_vec_f_t x, const ag_act_t kind)
 {
     ag_vec_f_t z = x;
 
-    if (is_gelu) {
+    if (kind == AG_ACT_GELU_TANH) {
         z = 1.5957691216f * ag_vec_fma(x * x * x, ag_vec_splat_f(0.044715f), x);
+    } else if (kind == AG_ACT_GELU_QUICK) {
+        z = 1.702f * x;
     }
     return x / (1.0f + ag_vec_exp(-z));
 }
 
-AG_INLINE void glu(const float *gate, const float *up, uint64_t n, const bool is_gelu, float *y)
+AG_INLINE void glu(const float *gate, const float *up, uint64_t n, const ag_act_t kind, float *y)
 {
     uint64_t i = 0;
 
     for (; i + AG_VEC_LANES <= n; i += AG_VEC_LANES) {
-        ag_vec_store_f(y + i, act(ag_vec_load_f(gate + i), is_gelu) * ag_vec_load_f(up + i));
+        ag_vec_store_f(y + i, act(ag_vec_load_f(gate + i), kind) * ag_vec_load_f(up + i));
     }
     if (i < n) {
         float rest[3][AG_VEC_LANES] = {{0}};
 
         memcpy(rest[0], gate + i, (n - i) * sizeof(float));
         memcpy(rest[1], up + i, (n - i) * sizeof(float));
-        ag_vec_store_f(rest[2], act(ag_vec_load_f(rest[0]), is_gelu) * ag_vec_load_f(rest[1]));
+        ag_vec_store_f(rest[2], act(ag_vec_load_f(rest[0]), kind) * ag_vec_load_f(rest[1]));
         memcpy(y + i, rest[2], (n - i) * sizeof(float));
     }
 }
 
 void AG_ISA_FN(ag_glu_silu)(const float *gate, const float *up, uint64_t n, float *y)
 {
-    glu(gate, up, n, false, y);
+    glu(gate, up, n, AG_ACT_SILU, y);
 }
 
 void AG_ISA_FN(ag_glu_gelu_tanh)(const float *gate, const float *up, uint64_t n, float *y)
 {
-    glu(gate, up, n, true, y);
+    glu(gate, up, n, AG_ACT_GELU_TANH, y);
+}
+
+void AG_ISA_FN(ag_glu_gelu_quick)(const float *gate, const float *up, uint64_t n, float *y)
+{
+    glu(gate, up, n, AG_ACT_GELU_QUICK, y);
 }
 
 float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n)

@@ -40,11 +40,13 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
         {
             [AG_ACT_SILU] = AG_ISA_FN(ag_glu_silu),
             [AG_ACT_GELU_TANH] = AG_ISA_FN(ag_glu_gelu_tanh),
+            [AG_ACT_GELU_QUICK] = AG_ISA_FN(ag_glu_gelu_quick),
         },
     .glu_grad =
         {
             [AG_ACT_SILU] = AG_ISA_FN(ag_glu_grad_silu),
             [AG_ACT_GELU_TANH] = AG_ISA_FN(ag_glu_grad_gelu_tanh),
+            [AG_ACT_GELU_QUICK] = AG_ISA_FN(ag_glu_grad_gelu_quick),
         },
     .sum_squares = AG_ISA_FN(ag_sum_squares),
     .largest = AG_ISA_FN(ag_largest),

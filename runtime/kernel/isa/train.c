@@ -33,18 +33,21 @@ AG_INLINE void store(float *y, uint64_t n, ag_vec_f_t v)
     }
 }
 
-/* act(x) = x * p with p = sigmoid(z): SiLU with z = x, GELU's tanh form as in rows.c. Its
+/* act(x) = x * p with p = sigmoid(z): SiLU with z = x, GELU's other forms as in rows.c. Its
  * derivative is p + x * p * (1 - p) * z'. */
 AG_INLINE void glu_grad(const float *dy, const float *gate, const float *up, uint64_t n,
-                        const bool is_gelu, float *dgate, float *dup)
+                        const ag_act_t kind, float *dgate, float *dup)
 {
     for (uint64_t i = 0; i < n; i += AG_VEC_LANES) {
         ag_vec_f_t g = load(dy + i, n - i), x = load(gate + i, n - i), u = load(up + i, n - i);
         ag_vec_f_t z = x, slope = ag_vec_splat_f(1.0f), part;
 
-        if (is_gelu) {
+        if (kind == AG_ACT_GELU_TANH) {
             z = 1.5957691216f * ag_vec_fma(x * x * x, ag_vec_splat_f(0.044715f), x);
             slope = 1.5957691216f * ag_vec_fma(x * x, ag_vec_splat_f(0.134145f), slope);
+        } else if (kind == AG_ACT_GELU_QUICK) {
+            z = 1.702f * x;
+            slope = ag_vec_splat_f(1.702f);
         }
         part = 1.0f / (1.0f + ag_vec_exp(-z));
         slope = ag_vec_fma(x * part * (1.0f - part), slope, part);
@@ -56,13 +59,19 @@ AG_INLINE void glu_grad(const float *dy, const float *gate, const float *up, uin
 void AG_ISA_FN(ag_glu_grad_silu)(const float *dy, const float *gate, const float *up, uint64_t n,
                                  float *dgate, float *dup)
 {
-    glu_grad(dy, gate, up, n, false, dgate, dup);
+    glu_grad(dy, gate, up, n, AG_ACT_SILU, dgate, dup);
 }
 
 void AG_ISA_FN(ag_glu_grad_gelu_tanh)(const float *dy, const float *gate, const float *up,
                                       uint64_t n, float *dgate, float *dup)
 {
-    glu_grad(dy, gate, up, n, true, dgate, dup);
+    glu_grad(dy, gate, up, n, AG_ACT_GELU_TANH, dgate, dup);
+}
+
+void AG_ISA_FN(ag_glu_grad_gelu_quick)(const float *dy, const float *gate, const float *up,
+                                       uint64_t n, float *dgate, float *dup)
+{
+    glu_grad(dy, gate, up, n, AG_ACT_GELU_QUICK, dgate, dup);
 }
 
 float AG_ISA_FN(ag_largest)(const float *x, uint64_t n)

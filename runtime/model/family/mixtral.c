@@ -52,14 +52,14 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
     layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
-    layer->expert_weights_sum_1 = true;
+    layer->route.sums_to_1 = true;
     if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: a rope over %u of a head's %u dimensions is not known of this "
                        "architecture",
                        ag_model_files_path(files), layer->rope.rotary, layer->head_dim);
     }
-    if (layer->n_experts == 0) {
+    if (layer->route.n_experts == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",
                        ag_model_files_path(files));
     }

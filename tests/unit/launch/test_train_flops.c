@@ -27,10 +27,10 @@ Test(train_flops, an_expert_has_its_share_of_tokens)
 
     cr_assert_eq(ag_model_open(AG_TEST_DATA "/tiny/mixtral", &model), AG_OK, "%s", ag_error());
     kind = ag_spec_layer(model->spec, 0);
-    with_all = 6.0 * 10 * 3 * model->spec->hidden * kind->ffn_width * kind->n_experts *
+    with_all = 6.0 * 10 * 3 * model->spec->hidden * kind->ffn_width * kind->route.n_experts *
                model->spec->n_layers;
     cr_expect_lt(ag_train_flops(model->spec, 10, 0, &(ag_attended_t){{0}}), with_all);
     cr_expect_gt(ag_train_flops(model->spec, 10, 0, &(ag_attended_t){{0}}),
-                 with_all * kind->n_experts_used / kind->n_experts);
+                 with_all * kind->route.n_used / kind->route.n_experts);
     ag_model_close(model);
 }

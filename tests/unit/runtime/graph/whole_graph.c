@@ -262,8 +262,8 @@ static void build_ffn(builder_t *b, int32_t x)
     norm(b, AG_NORM_LAYER, x, a);
     linear(b, a, gate, GATE, AG_NO_PARAM);
     linear(b, a, up, UP, AG_NO_PARAM);
-    add(b,
-        (ag_node_t){.kind = AG_NODE_GLU, .in = {gate, up}, .out = gate, .attr.act = AG_ACT_SILU});
+    add(b, (ag_node_t){
+               .kind = AG_NODE_GLU, .in = {gate, up}, .out = gate, .attr.glu.act = AG_ACT_SILU});
     linear(b, gate, a, DOWN, AG_NO_PARAM);
     add(b, (ag_node_t){.kind = AG_NODE_ADD, .in = {x, a}, .out = x});
 }
@@ -297,10 +297,13 @@ static void build_experts(builder_t *b, int32_t x)
 
     norm(b, AG_NORM_RMS, x, a);
     linear(b, a, scores, ROUTER, AG_NO_PARAM);
-    add(b, (ag_node_t){.kind = AG_NODE_ROUTE,
-                       .in = {scores},
-                       .out = routes,
-                       .attr.route = {{N_EXPERTS, 2, true}, 0, 1}});
+    add(b, (ag_node_t){
+               .kind = AG_NODE_ROUTE,
+               .in = {scores},
+               .out = routes,
+               .bias = AG_NO_PARAM,
+               .attr.route = {
+                   {.n_experts = N_EXPERTS, .n_used = 2, .sums_to_1 = true, .scale = 1}, 0, 1}});
     add(b, (ag_node_t){
                .kind = AG_NODE_COUNT_ROWS, .in = {routes}, .out = counts, .attr.places = places});
     add(b, (ag_node_t){
@@ -311,8 +314,8 @@ static void build_experts(builder_t *b, int32_t x)
                        .attr.groups = {.n_groups = N_EXPERTS, .n_sources = 1}});
     grouped(b, rows, counts, gate, EXPERTS);
     grouped(b, rows, counts, up, EXPERTS + N_EXPERTS);
-    add(b,
-        (ag_node_t){.kind = AG_NODE_GLU, .in = {gate, up}, .out = gate, .attr.act = AG_ACT_SILU});
+    add(b, (ag_node_t){
+               .kind = AG_NODE_GLU, .in = {gate, up}, .out = gate, .attr.glu.act = AG_ACT_SILU});
     grouped(b, gate, counts, copies, EXPERTS + 2 * N_EXPERTS);
     add(b, (ag_node_t){
                .kind = AG_NODE_COMBINE, .in = {copies, routes}, .out = a, .attr.places = places});

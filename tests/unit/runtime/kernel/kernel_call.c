@@ -189,8 +189,18 @@ double act_of(ag_act_t act, double x)
         return x / 2 * (1 + erf(x / sqrt(2)));
     case AG_ACT_RELU:
         return fmax(x, 0);
+    case AG_ACT_GELU_QUICK:
+        return x / (1 + exp(-1.702 * x));
     case AG_N_ACTS:
         break;
     }
     return NAN;
+}
+
+double glu_of(const ag_glu_t *glu, double gate, double up)
+{
+    double most = glu->limit > 0 ? (double)glu->limit : INFINITY;
+
+    return act_of(glu->act, fmin(gate, most)) *
+           (fmax(fmin(up, most), -most) + (double)glu->up_offset);
 }

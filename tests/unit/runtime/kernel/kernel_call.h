@@ -44,3 +44,6 @@ void *take(size_t n_bytes);
 
 /** The activation as its mathematics says. */
 double act_of(ag_act_t act, double x);
+
+/** act(gate) * up, within their limits. */
+double glu_of(const ag_glu_t *glu, double gate, double up);

@@ -19,7 +19,7 @@ static void route_rows(const ag_kernel_context_t *context, const void *arg, floa
 {
     const shape_t *shape = arg;
 
-    ag_kernel_route(context, &shape->route, shape->scores, shape->n_rows, y);
+    ag_kernel_route(context, &shape->route, shape->scores, NULL, shape->n_rows, y);
 }
 
 /* Places ascend; every expert has one or two of them, in any order. */
@@ -32,7 +32,8 @@ static void draw_shape(uint64_t seed, bool replicate, shape_t *shape)
     *shape = (shape_t){.n_rows = random_below(seed, 1, 40), .width = 1 + random_below(seed, 2, 70)};
     shape->route = (ag_route_t){.n_experts = n_experts,
                                 .n_used = 1 + (uint32_t)random_below(seed, 3, n_experts),
-                                .sums_to_1 = random_below(seed, 4, 2) == 0};
+                                .sums_to_1 = random_below(seed, 4, 2) == 0,
+                                .scale = 1};
     for (uint32_t e = 0; e < n_experts; e++) {
         n_places += replicate && random_below(seed, 10 + e, 3) == 0 ? 2 : 1;
         shape->begin[e + 1] = n_places;
@@ -52,6 +53,7 @@ static void draw_shape(uint64_t seed, bool replicate, shape_t *shape)
     shape->places.part = (uint32_t)random_below(seed, 6, shape->places.n_parts);
     shape->scores = random_floats(seed, shape->n_rows * n_experts, 3);
     n = shape->n_rows * ag_route_width(shape->route.n_used);
+    call.scratch_bytes = ag_route_scratch_bytes(&shape->route);
     shape->routes = kernel_call(&call, n, "routes");
 }
 
@@ -130,11 +132,13 @@ Test(experts, a_row_uses_those_of_the_highest_scores_in_parts_of_a_softmax)
 Test(experts, of_equal_scores_the_first_wins_and_a_nan_stays_one)
 {
     const float scores[2][4] = {{1, 2, 2, 2}, {1, 2, NAN, 0}};
-    shape_t shape = {.route = {.n_experts = 4, .n_used = 2, .sums_to_1 = true}, .n_rows = 2};
+    shape_t shape = {.route = {.n_experts = 4, .n_used = 2, .sums_to_1 = true, .scale = 1},
+                     .n_rows = 2};
     kernel_call_t call = {.fn = route_rows, .arg = &shape};
     float *y;
 
     shape.scores = (float *)scores;
+    call.scratch_bytes = ag_route_scratch_bytes(&shape.route);
     y = kernel_call(&call, 2 * ag_route_width(2), "equal scores");
     cr_expect_eq(ag_route_ids(2, y)[0], 1);
     cr_expect_eq(ag_route_ids(2, y)[1], 2);
@@ -164,7 +168,7 @@ static void combine(const ag_kernel_context_t *context, const void *arg, float *
     const copying_t *c = arg;
 
     ag_kernel_combine(context, &c->shape->places, c->shape->routes, c->shape->n_rows, c->x,
-                      c->shape->width, y);
+                      c->shape->width, false, y);
 }
 
 static void count_rows(const ag_kernel_context_t *context, const void *arg, float *y)
@@ -272,6 +276,7 @@ typedef struct product {
     ag_groups_t groups;
     ag_linear_t linear;
     const void *weights[6];
+    float *biases[6];
     const float *x;
     uint64_t n_rows;
     bool exact, prepare, back;
@@ -337,7 +342,8 @@ static void prepare(const ag_kernel_context_t *context, const void *arg, float *
 static void group_linear(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const product_t *p = arg;
-    ag_group_weights_t weights = {(const unsigned char *)p->weights, sizeof(p->weights[0])};
+    ag_group_weights_t weights = {(const unsigned char *)p->weights, sizeof(p->weights[0]),
+                                  (const unsigned char *)p->biases};
 
     ag_kernel_group_linear(context, &p->groups, &p->linear, &weights, p->x, p->exact, y);
 }
@@ -383,7 +389,7 @@ static void check_rows(const product_t *product, kernel_call_t *call, const floa
             cr_expect_eq(memcmp(alone, y + row * n, n * sizeof(float)), 0,
                          "row %lu has other bits among others", (unsigned long)row);
             for (uint64_t j = 0; j < n; j++) {
-                double sum = 0;
+                double sum = (double)product->biases[g][j];
 
                 for (uint64_t i = 0; i < k; i++) {
                     sum += (double)one.x[i] * (double)decoded[g][j * k + i];
@@ -416,6 +422,7 @@ static void check_product(ag_dtype_t dtype, ag_packing_t packing, const ag_isa_t
 
         decoded[g] = decode(dtype, rows, N * K);
         product.weights[g] = pack(dtype, packing, rows, N, K);
+        product.biases[g] = random_floats(30 + g, N, 1);
         free(rows);
     }
     product.x = x;
@@ -437,6 +444,7 @@ static void check_product(ag_dtype_t dtype, ag_packing_t packing, const ag_isa_t
     for (uint32_t g = 0; g < GROUPS; g++) {
         free(decoded[g]);
         free((void *)product.weights[g]);
+        free(product.biases[g]);
     }
     free(x);
     free(y);

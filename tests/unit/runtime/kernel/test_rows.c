@@ -261,7 +261,7 @@ Test(rope, equals_a_naive_loop)
 typedef struct pair_case {
     const float *a, *b; /* NULL: y itself */
     uint64_t n_rows, width;
-    ag_act_t act;
+    ag_glu_t glu;
 } pair_case_t;
 
 /* By columns or by rows. */
@@ -274,7 +274,7 @@ static void run_glu(const ag_kernel_context_t *context, const void *arg, float *
 {
     const pair_case_t *c = arg;
 
-    ag_kernel_glu(context, c->act, c->a != NULL ? c->a : y, c->b != NULL ? c->b : y, c->n_rows,
+    ag_kernel_glu(context, &c->glu, c->a != NULL ? c->a : y, c->b != NULL ? c->b : y, c->n_rows,
                   c->width, grain_of(c), y);
 }
 
@@ -320,10 +320,12 @@ Test(glu, every_activation_equals_a_naive_loop_also_in_place)
         double *expected = take(n * sizeof(double));
 
         for (int act = AG_ACT_SILU; act < AG_N_ACTS; act++) {
-            pair_case_t c = {gate, up, shapes[i][0], shapes[i][1], (ag_act_t)act};
+            pair_case_t c = {gate, up, shapes[i][0], shapes[i][1], {(ag_act_t)act, 0, 0}};
 
+            c.glu.limit = i % 2 == 0 ? 0 : 0.75f;
+            c.glu.up_offset = i % 4 < 2 ? 0 : 1;
             for (uint64_t j = 0; j < n; j++) {
-                expected[j] = act_of((ag_act_t)act, (double)gate[j]) * (double)up[j];
+                expected[j] = glu_of(&c.glu, (double)gate[j], (double)up[j]);
             }
             for (int isa = 0; isa < N_ISAS; isa++) {
                 kernel_call_t call = {.fn = run_glu};
@@ -392,7 +394,7 @@ Test(glu, what_is_no_number_stays_so)
 
     for (int act = AG_ACT_SILU; act < AG_N_ACTS; act++) {
         for (int at = 0; at < 33; at += 4) {
-            pair_case_t c = {gate, up, 1, 33, (ag_act_t)act};
+            pair_case_t c = {gate, up, 1, 33, {(ag_act_t)act, at % 8 == 0 ? 0 : 7, 0}};
             kernel_call_t call = {.fn = run_glu, .arg = &c};
 
             for (int i = 0; i < 33; i++) {
@@ -419,7 +421,7 @@ Test(glu, activations_of_large_values_stay_finite)
     const float gate[2] = {-200, 200}, up[2] = {1, 1};
 
     for (int act = AG_ACT_SILU; act < AG_N_ACTS; act++) {
-        pair_case_t c = {gate, up, 1, 2, (ag_act_t)act};
+        pair_case_t c = {gate, up, 1, 2, {(ag_act_t)act, 0, 0}};
         kernel_call_t call = {.fn = run_glu, .arg = &c};
 
         for (int isa = 0; isa < N_ISAS; isa++) {
@@ -434,13 +436,46 @@ Test(glu, activations_of_large_values_stay_finite)
     }
 }
 
+static void run_gate_rows(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const pair_case_t *c = arg;
+
+    ag_kernel_gate_rows(context, c->a != NULL ? c->a : y, c->b, c->n_rows, c->width, y);
+}
+
+Test(gate_rows, each_row_has_its_part_also_in_place)
+{
+    for (uint64_t i = 0; i < N_SHAPES; i++) {
+        uint64_t n = shapes[i][0] * shapes[i][1];
+        float *x = random_floats(45, n, 1), *gates = random_floats(46, shapes[i][0], 5);
+        double *expected = take(n * sizeof(double));
+        pair_case_t c = {x, gates, shapes[i][0], shapes[i][1], {AG_ACT_RELU, 0, 0}};
+        kernel_call_t call = {.fn = run_gate_rows, .arg = &c, .y_at_first = x};
+
+        for (uint64_t j = 0; j < n; j++) {
+            expected[j] = (double)x[j] / (1 + exp(-(double)gates[j / shapes[i][1]]));
+        }
+        for (int k = 0; k < 2; k++) {
+            float *y;
+
+            c.a = k == 0 ? x : NULL;
+            y = kernel_call(&call, n, "gated rows");
+            expect_near(y, expected, n, 2e-6, "gated rows");
+            free(y);
+        }
+        free(x);
+        free(gates);
+        free(expected);
+    }
+}
+
 Test(add, equals_a_naive_loop_also_in_place)
 {
     for (uint64_t i = 0; i < N_SHAPES; i++) {
         uint64_t n = shapes[i][0] * shapes[i][1];
         float *a = random_floats(51, n, 1), *b = random_floats(52, n, 1);
         double *expected = take(n * sizeof(double));
-        pair_case_t c = {a, b, shapes[i][0], shapes[i][1], AG_ACT_RELU};
+        pair_case_t c = {a, b, shapes[i][0], shapes[i][1], {AG_ACT_RELU, 0, 0}};
 
         for (uint64_t j = 0; j < n; j++) {
             expected[j] = (double)a[j] + (double)b[j];

@@ -31,7 +31,7 @@ static void run_route(const ag_kernel_context_t *context, const void *arg, float
 {
     const experts_case_t *c = arg;
 
-    ag_kernel_route(context, &c->route, c->scores, c->n_rows, y);
+    ag_kernel_route(context, &c->route, c->scores, NULL, c->n_rows, y);
 }
 
 /* Places ascend or descend, an expert has one or two; copies are of one part of the rows. */
@@ -44,8 +44,12 @@ static void draw_case(uint64_t seed, experts_case_t *c)
     *c = (experts_case_t){.n_rows = random_below(seed, 1, 30),
                           .width = random_below(seed, 2, 40),
                           .add = random_below(seed, 3, 2) == 0};
-    c->route = (ag_route_t){n_experts, 1 + (uint32_t)random_below(seed, 4, n_experts),
-                            random_below(seed, 5, 2) == 0};
+    c->route = (ag_route_t){.n_experts = n_experts,
+                            .n_used = 1 + (uint32_t)random_below(seed, 4, n_experts),
+                            .score = (ag_score_t)random_below(seed, 8, 2),
+                            .sums_to_1 = random_below(seed, 5, 2) == 0,
+                            .scale = random_below(seed, 9, 2) == 0 ? 1 : 2.5f};
+    call.scratch_bytes = ag_route_scratch_bytes(&c->route);
     for (uint32_t e = 0; e < n_experts; e++) {
         n += 1 + (uint32_t)random_below(seed, 10 + e, 2);
         c->begin[e + 1] = n;
@@ -79,24 +83,31 @@ static void free_case(experts_case_t *c)
     free(c->dy);
 }
 
+static double size_of(const experts_case_t *c, double score)
+{
+    return c->route.score == AG_SCORE_SIGMOID ? 1 / (1 + exp(-score)) : exp(score);
+}
+
 /* ROUTE: the weights of the experts that were chosen, as a function of the scores. */
 static double route_loss(const void *arg, const double *scores)
 {
     const experts_case_t *c = arg;
+    bool is_sigmoid = c->route.score == AG_SCORE_SIGMOID;
     double all = 0;
 
     for (uint64_t row = 0; row < c->n_rows; row++) {
         const double *s = scores + row * c->route.n_experts;
-        double sum = 0;
+        double sum = is_sigmoid && !c->route.sums_to_1 ? 1 : 0;
 
-        for (uint32_t e = 0; e < c->route.n_experts && !c->route.sums_to_1; e++) {
-            sum += exp(s[e]);
+        for (uint32_t e = 0; e < c->route.n_experts && !c->route.sums_to_1 && !is_sigmoid; e++) {
+            sum += size_of(c, s[e]);
         }
         for (uint32_t i = 0; i < c->route.n_used && c->route.sums_to_1; i++) {
-            sum += exp(s[ids_at(c, row)[i]]);
+            sum += size_of(c, s[ids_at(c, row)[i]]);
         }
         for (uint32_t i = 0; i < c->route.n_used; i++) {
-            all += exp(s[ids_at(c, row)[i]]) / sum * (double)c->dweights[row * c->route.n_used + i];
+            all += size_of(c, s[ids_at(c, row)[i]]) / sum * (double)c->route.scale *
+                   (double)c->dweights[row * c->route.n_used + i];
         }
     }
     return all;
@@ -211,7 +222,7 @@ static void run_combine(const ag_kernel_context_t *context, const void *arg, flo
 {
     const experts_case_t *c = arg;
 
-    ag_kernel_combine(context, &c->places, c->routes, c->n_rows, c->copies, c->width, y);
+    ag_kernel_combine(context, &c->places, c->routes, c->n_rows, c->copies, c->width, false, y);
 }
 
 /* y: gradients of the copies, then of the weights; the copies may be where the first are. */
@@ -307,13 +318,14 @@ static double router_loss(const void *arg, const double *scores)
     double choices[MOST_EXPERTS] = {0}, parts[MOST_EXPERTS] = {0}, balance = 0, z = 0;
 
     for (uint64_t row = 0; row < c->n_rows; row++) {
-        double sum = 0;
+        double sum = 0, size = 0;
 
         for (uint32_t e = 0; e < n_experts; e++) {
             sum += exp(scores[row * n_experts + e]);
+            size += size_of(c, scores[row * n_experts + e]);
         }
         for (uint32_t e = 0; e < n_experts; e++) {
-            parts[e] += exp(scores[row * n_experts + e]) / sum / (double)c->n_rows;
+            parts[e] += size_of(c, scores[row * n_experts + e]) / size / (double)c->n_rows;
         }
         for (uint32_t i = 0; i < c->route.n_used; i++) {
             choices[ids_at(c, row)[i]] += 1 / (double)c->n_rows;
@@ -378,8 +390,10 @@ Test(train_experts, losses_of_a_router_have_the_gradients_of_their_differences)
             free(c.routes);
             c.n_rows = 150;
             c.scores = random_floats(seed, c.n_rows * c.route.n_experts, 2);
-            c.routes = kernel_call(&(kernel_call_t){.fn = run_route, .arg = &c},
-                                   c.n_rows * ag_route_width(c.route.n_used), "routes");
+            c.routes = kernel_call(
+                &(kernel_call_t){
+                    .fn = run_route, .arg = &c, .scratch_bytes = ag_route_scratch_bytes(&c.route)},
+                c.n_rows * ag_route_width(c.route.n_used), "routes");
         }
         n = c.n_rows * c.route.n_experts;
         statistics = add_up_statistics(&c, zeros);

@@ -190,18 +190,20 @@ typedef struct groups_case {
     ag_groups_t groups;
     ag_linear_t linear;
     product_t product;
-    const float *weights[N_GROUPS], *x, *dy;
+    const float *weights[N_GROUPS], *biases[N_GROUPS], *x, *dy;
     bool exact, add;
 } groups_case_t;
 
 static void run_groups(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const groups_case_t *c = arg;
-    float *dweights[N_GROUPS];
-    ag_group_weights_t weights = {(const unsigned char *)c->weights, sizeof(c->weights[0])};
+    float *dweights[N_GROUPS], *dbiases[N_GROUPS];
+    ag_group_weights_t weights = {(const unsigned char *)c->weights, sizeof(c->weights[0]),
+                                  (const unsigned char *)c->biases};
 
     for (int g = 0; g < N_GROUPS; g++) {
-        dweights[g] = y + (uint64_t)g * c->linear.n * c->linear.k;
+        dweights[g] = y + (uint64_t)g * c->linear.n * (c->linear.k + 1);
+        dbiases[g] = dweights[g] + c->linear.n * c->linear.k;
     }
     if (c->product == FORWARD) {
         ag_kernel_train_group_linear(context, &c->groups, &c->linear, &weights, c->x, c->exact, y);
@@ -210,6 +212,7 @@ static void run_groups(const ag_kernel_context_t *context, const void *arg, floa
                                    c->add, y);
     } else {
         weights.first = (const unsigned char *)dweights;
+        weights.first_bias = (const unsigned char *)dbiases;
         ag_kernel_group_weight_grad(context, &c->groups, &c->linear, &weights, c->dy, c->x,
                                     c->exact);
     }
@@ -228,9 +231,10 @@ static void expect_group(const groups_case_t *c, uint32_t group, uint64_t row, c
     uint64_t n = c->linear.n, k = c->linear.k;
     uint64_t n_y = c->product == FORWARD      ? one.n_rows * n
                    : c->product == INPUT_GRAD ? one.n_rows * k
-                                              : n * k;
+                                              : n * (k + 1);
 
     one.linear.weight = c->weights[group];
+    one.linear.bias = c->biases[group];
     for (uint64_t i = 0; i < n_y; i += 1 + n_y / 500) {
         double size, expected = expected_at(&one, c->exact, i, before, &size);
 
@@ -245,7 +249,7 @@ static void check_groups(ag_gemm_cache_t *gemm, const groups_case_t *c, uint64_t
     uint64_t n = c->linear.n, k = c->linear.k, row = 0, at = 0;
     uint64_t n_y = c->product == FORWARD      ? n_rows * n
                    : c->product == INPUT_GRAD ? n_rows * k
-                                              : N_GROUPS * n * k;
+                                              : N_GROUPS * n * (k + 1);
     float *before = random_floats(8, n_y, 1);
     float *y = kernel_call(&(kernel_call_t){.fn = run_groups,
                                             .arg = c,
@@ -260,7 +264,7 @@ static void check_groups(ag_gemm_cache_t *gemm, const groups_case_t *c, uint64_t
 
         expect_group(c, g, row, y + at, before + at);
         row += rows;
-        at += c->product == FORWARD ? rows * n : c->product == INPUT_GRAD ? rows * k : n * k;
+        at += c->product == FORWARD ? rows * n : c->product == INPUT_GRAD ? rows * k : n * (k + 1);
     }
     cr_expect_eq(at, n_y);
     free(before);
@@ -279,6 +283,7 @@ Test(train_linear, groups_are_layers_of_their_own)
 
     for (int g = 0; g < N_GROUPS; g++) {
         c.weights[g] = random_floats(20 + (uint64_t)g, n * k, 1);
+        c.biases[g] = random_floats(30 + (uint64_t)g, n, 1);
     }
     cr_assert_eq(ag_gemm_cache_create(MOST_THREADS, &gemm), AG_OK);
     for (int i = 0; i < 2 * N_PRODUCTS; i++) {
@@ -290,6 +295,7 @@ Test(train_linear, groups_are_layers_of_their_own)
     ag_gemm_cache_destroy(gemm);
     for (int g = 0; g < N_GROUPS; g++) {
         free((void *)c.weights[g]);
+        free((void *)c.biases[g]);
     }
     free((void *)c.x);
     free((void *)c.dy);

@@ -170,7 +170,7 @@ Test(train_rows, rope_is_turned_back)
 /* GLU and activations: numbers are gates, then ups. */
 
 typedef struct glu_case {
-    ag_act_t act;
+    ag_glu_t glu;
     const float *dy, *gate, *up;
     uint64_t n_rows, width;
     enum { APART, OVER_DY_AND_GATE, OVER_UP_AND_GATE } places;
@@ -191,15 +191,15 @@ static void run_glu_grad(const ag_kernel_context_t *context, const void *arg, fl
     const float *up = c->places == OVER_UP_AND_GATE ? y : c->up;
 
     if (c->places == APART) {
-        ag_kernel_glu_grad(context, c->act, dy, gate, up, c->n_rows, c->width, grain_of(c), y,
+        ag_kernel_glu_grad(context, &c->glu, dy, gate, up, c->n_rows, c->width, grain_of(c), y,
                            y + n);
     } else { /* dgate and dup change places */
-        ag_kernel_glu_grad(context, c->act, dy, gate, up, c->n_rows, c->width, grain_of(c), y + n,
+        ag_kernel_glu_grad(context, &c->glu, dy, gate, up, c->n_rows, c->width, grain_of(c), y + n,
                            y);
     }
 }
 
-static void check_glu(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_isa_t *isa)
+static void check_glu(ag_glu_t glu, uint64_t n_rows, uint64_t width, const ag_isa_t *isa)
 {
     uint64_t n = n_rows * width;
     float *gate = random_floats(11, n, 6), *up = random_floats(12, n, 1);
@@ -207,14 +207,15 @@ static void check_glu(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_is
     double *by_gate = take(n * sizeof(double)), *by_up = take(n * sizeof(double));
 
     for (uint64_t i = 0; i < n; i++) {
-        double step = 1e-5, slope = act_of(act, (double)gate[i] + step);
+        double step = 1e-5, x = (double)gate[i], u = (double)up[i];
 
-        slope = (slope - act_of(act, (double)gate[i] - step)) / (2 * step);
-        by_gate[i] = (double)dy[i] * (double)up[i] * slope;
-        by_up[i] = (double)dy[i] * act_of(act, (double)gate[i]);
+        by_gate[i] = glu_of(&glu, x + step, u) - glu_of(&glu, x - step, u);
+        by_gate[i] *= (double)dy[i] / (2 * step);
+        by_up[i] = glu_of(&glu, x, u + step) - glu_of(&glu, x, u - step);
+        by_up[i] *= (double)dy[i] / (2 * step);
     }
     for (int i = APART; i <= OVER_UP_AND_GATE; i++) {
-        glu_case_t c = {act, dy, gate, up, n_rows, width, APART};
+        glu_case_t c = {glu, dy, gate, up, n_rows, width, APART};
         kernel_call_t call = {.fn = run_glu_grad, .arg = &c, .isa = isa, .y_at_first = places};
 
         c.places = i == 0 ? APART : i == 1 ? OVER_DY_AND_GATE : OVER_UP_AND_GATE;
@@ -238,15 +239,16 @@ static void run_act(const ag_kernel_context_t *context, const void *arg, float *
     const glu_case_t *c = arg;
     uint64_t n = c->n_rows * c->width;
 
-    ag_kernel_act(context, c->act, c->gate, c->n_rows, c->width, grain_of(c), y);
-    ag_kernel_act_grad(context, c->act, c->dy, c->gate, c->n_rows, c->width, grain_of(c), y + n);
+    ag_kernel_act(context, c->glu.act, c->gate, c->n_rows, c->width, grain_of(c), y);
+    ag_kernel_act_grad(context, c->glu.act, c->dy, c->gate, c->n_rows, c->width, grain_of(c),
+                       y + n);
 }
 
 static void check_act(ag_act_t act, uint64_t n_rows, uint64_t width, const ag_isa_t *isa)
 {
     uint64_t n = n_rows * width;
     float *x = random_floats(14, n, 6), *dy = random_floats(15, n, 1);
-    glu_case_t c = {act, dy, x, NULL, n_rows, width, APART};
+    glu_case_t c = {{act, 0, 0}, dy, x, NULL, n_rows, width, APART};
     float *y = kernel_call(&(kernel_call_t){.fn = run_act, .arg = &c, .isa = isa}, 2 * n, "act");
 
     for (uint64_t i = 0; i < n; i++) {
@@ -269,11 +271,54 @@ Test(train_rows, activations_have_the_gradients_of_their_differences)
                 const ag_isa_t *isa;
 
                 if (isa_at(j, &isa)) {
-                    check_glu((ag_act_t)act, shapes[i][0], shapes[i][1], isa);
+                    check_glu((ag_glu_t){(ag_act_t)act, 0, 0}, shapes[i][0], shapes[i][1], isa);
+                    check_glu((ag_glu_t){(ag_act_t)act, 0.75f, 1}, shapes[i][0], shapes[i][1], isa);
                     check_act((ag_act_t)act, shapes[i][0], shapes[i][1], isa);
                 }
             }
         }
+    }
+}
+
+/* GATE_ROWS: y is dx, then dgates. */
+
+static void run_gate_rows_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const glu_case_t *c = arg;
+
+    ag_kernel_gate_rows_grad(context, c->places == APART ? c->dy : y, c->up, c->gate, c->n_rows,
+                             c->width, y, y + c->n_rows * c->width);
+}
+
+Test(train_rows, gated_rows_have_the_gradients_of_their_differences)
+{
+    for (int i = 0; i < N_SHAPES; i++) {
+        uint64_t n_rows = shapes[i][0], width = shapes[i][1], n = n_rows * width;
+        float *gates = random_floats(16, n_rows, 4), *x = random_floats(17, n, 1);
+        float *dy = random_floats(18, n + n_rows, 1), *y;
+        double *expected = take((n + n_rows) * sizeof(double));
+
+        memset(expected, 0, (n + n_rows) * sizeof(double));
+        for (uint64_t j = 0; j < n; j++) {
+            double gate = (double)gates[j / width], step = 1e-5;
+            double slope = 1 / (1 + exp(-gate - step)) - 1 / (1 + exp(-gate + step));
+
+            expected[j] = (double)dy[j] / (1 + exp(-gate));
+            expected[n + j / width] += (double)dy[j] * (double)x[j] * slope / (2 * step);
+        }
+        for (int j = 0; j < 2; j++) {
+            glu_case_t c = {{AG_ACT_RELU, 0, 0}, dy, gates, x, n_rows, width, APART};
+
+            c.places = j == 0 ? APART : OVER_DY_AND_GATE;
+            y = kernel_call(&(kernel_call_t){.fn = run_gate_rows_grad, .arg = &c, .y_at_first = dy},
+                            n + n_rows, "gated rows");
+            expect_sums(y, NULL, expected, n + n_rows, 3e-6, "dx and dgates");
+            free(y);
+        }
+        free(gates);
+        free(x);
+        free(dy);
+        free(expected);
     }
 }
 
