@@ -82,7 +82,7 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
         return status;
     }
     if (task->changes_weights && !rows->update->is_frozen) {
-        ag_job_before_update(job);
+        ag_job_copy_gradients(job);
     }
     task->run.memory = ag_job_slot(job, run->slot);
     count_rows(task);
@@ -140,6 +140,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
                 .thread_scratch = job->thread_scratch.base,
                 .thread_scratch_stride = job->thread_scratch_stride,
                 .yield = &job->yield,
+                .before_write = &job->before_write,
                 .gemm = job->gemm,
                 .isa = job->opts.isa,
                 .clock = &job->opts.clock,

@@ -1,7 +1,12 @@
+#define _GNU_SOURCE /* gettid */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "parallel/run/checkpoint_priv.h"
+
+enum { LEAST_PRIORITY = 19 };
 
 /* The record of failures is the thread's own: it is kept for who asks. */
 static void end(ag_chore_t *chore, ag_status_t status)
@@ -16,6 +21,8 @@ static void *run(void *arg)
     ag_chore_t *chore = arg;
     ag_status_t status = AG_PENDING;
 
+    /* of this thread: where it shares a core with one that trains, all others wait for that one */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LEAST_PRIORITY);
     while (status == AG_PENDING && !atomic_load(&chore->is_cancelled)) {
         status = chore->step(chore->arg);
     }

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* fallocate */
+#define _GNU_SOURCE /* fallocate, O_DIRECT */
 
 #include <dirent.h>
 #include <errno.h>
@@ -75,6 +75,26 @@ ag_status_t ag_disk_create(const ag_disk_t *disk, const char *path, uint64_t byt
     return AG_OK;
 }
 
+void ag_disk_begin_direct(int fd)
+{
+    (void)fcntl(fd, F_SETFL, O_DIRECT); /* not everywhere */
+}
+
+void ag_disk_end_direct(int fd)
+{
+    (void)fcntl(fd, F_SETFL, 0);
+}
+
+/* A file system may take what it does not do, and refuse the first write. */
+static bool goes_on_indirect(int fd)
+{
+    if (errno != EINVAL || (fcntl(fd, F_GETFL) & O_DIRECT) == 0) {
+        return false;
+    }
+    ag_disk_end_direct(fd);
+    return true;
+}
+
 ag_status_t ag_disk_write(const ag_disk_t *disk, int fd, const char *path, const void *data,
                           size_t n_bytes)
 {
@@ -83,7 +103,7 @@ ag_status_t ag_disk_write(const ag_disk_t *disk, int fd, const char *path, const
     while (n_bytes > 0) {
         ssize_t n = is_refused(disk, path) ? -1 : write(fd, at, n_bytes);
 
-        if (n < 0 && errno != EINTR) {
+        if (n < 0 && errno != EINTR && !goes_on_indirect(fd)) {
             return fail_io("writing", path);
         }
         at += n > 0 ? n : 0;

@@ -38,8 +38,8 @@ static void fill_manifest(ag_saver_t *saver)
 
         for (size_t p = 0; p < saver->manifest.pieces.n_items; p++) {
             if (ag_saver_pieces(saver)[p].file == (uint32_t)(i + 1)) {
-                ag_saver_pieces(saver)[p].sum =
-                    i < 0 ? saver->writer.pieces[own++].sum : saver->peers[i].report->sums[n++];
+                ag_saver_pieces(saver)[p].sum = i < 0 ? saver->writer.copies.pieces[own++].sum
+                                                      : saver->peers[i].report->sums[n++];
             }
         }
     }
@@ -154,7 +154,7 @@ ag_status_t ag_saver_begin(ag_saver_t *saver, uint64_t step, ag_json_t *state)
     saver->chore.arg = &saver->writer;
     status = status == AG_OK ? ag_chore_start(&saver->chore) : status;
     if (status != AG_OK) {
-        ag_writer_give_up(&saver->writer);
+        ag_copies_give_up(&saver->writer.copies);
         return status;
     }
     saver->phase = AG_SAVE_WRITING;
@@ -177,8 +177,8 @@ static ag_status_t report(ag_saver_t *saver, ag_status_t written)
     own->status = written;
     own->number = saver->writer.number;
     snprintf(own->error, sizeof(own->error), "%s", written == AG_OK ? "" : ag_error());
-    for (size_t i = 0; i < saver->writer.n_pieces; i++) {
-        own->sums[i] = saver->writer.pieces[i].sum;
+    for (size_t i = 0; i < saver->writer.copies.n_pieces; i++) {
+        own->sums[i] = saver->writer.copies.pieces[i].sum;
     }
     saver->peers[0].report_pending = true;
     return ag_net_post_send(saver->net, 0, AG_CHANNEL_SAVE, own, saver->peers[0].report_bytes,
@@ -326,7 +326,7 @@ ag_status_t ag_saver_test(ag_saver_t *saver)
     }
     if (status < 0 && saver->phase != AG_SAVE_IDLE) { /* the net: nobody knows what became of it */
         ag_chore_cancel(&saver->chore);
-        ag_writer_give_up(&saver->writer);
+        ag_copies_give_up(&saver->writer.copies);
         saver->phase = AG_SAVE_IDLE;
     }
     return status;

@@ -12,6 +12,7 @@ enum {
     AG_MOST_PIECE_BYTES = 64 << 20, /* this */
     AG_MANIFEST_VERSION = 1,
     AG_RANK_FILE_BYTES = 40, /* of a file's name */
+    AG_DISK_BLOCK_BYTES = 4096,
     AG_PATH_BYTES = 4096,
     AG_MOST_DIR_BYTES = AG_PATH_BYTES - 128,
     AG_MOST_SPEC_HASH = 128, /* characters */
@@ -124,6 +125,13 @@ ag_status_t ag_disk_make_folders(const ag_disk_t *disk, const char *path);
 ag_status_t ag_disk_create(const ag_disk_t *disk, const char *path, uint64_t bytes, int *fd_p);
 ag_status_t ag_disk_write(const ag_disk_t *disk, int fd, const char *path, const void *data,
                           size_t n_bytes);
+/**
+ * What is written from now on goes past the page cache, as long as the file system can: neither a
+ * copy nor the cache's memory is the price, which training would pay. Data, lengths and the place
+ * in the file are multiples of AG_DISK_BLOCK_BYTES then.
+ */
+void ag_disk_begin_direct(int fd);
+void ag_disk_end_direct(int fd);
 ag_status_t ag_disk_sync(const ag_disk_t *disk, int fd, const char *path);
 ag_status_t ag_disk_sync_folder(const ag_disk_t *disk, const char *path);
 ag_status_t ag_disk_rename(const ag_disk_t *disk, const char *from, const char *to);
@@ -166,19 +174,28 @@ ag_status_t ag_chore_test(ag_chore_t *chore);
 /** Leave it after the step that it is in. */
 void ag_chore_cancel(ag_chore_t *chore);
 
-/* ---- checkpoint_writer.c: one rank's file, of the data as it was ---- */
+/* ---- checkpoint_copies.c: the data as it was, while it is overwritten ---- */
 
-/* What a piece's data is, before it is written. */
-typedef enum ag_take { AG_TAKE_NEEDED, AG_TAKE_BUSY, AG_TAKE_DONE } ag_take_t;
+/* Data is copied in blocks: small enough to be in a core's cache when it is changed. */
+enum { AG_BLOCK_BYTES = 64 << 10 };
+
+/* What a block of a piece is, before it is written. */
+typedef enum ag_take {
+    AG_TAKE_NEEDED,
+    AG_TAKE_BUSY,   /* somebody copies it */
+    AG_TAKE_COPIED, /* by who would overwrite it */
+    AG_TAKE_DONE,   /* the writer has it */
+} ag_take_t;
 
 typedef struct ag_own_piece {
     const float *data; /* (n_rows, n_cols), rows `stride` floats apart */
     uint64_t n_rows, n_cols, stride;
     uint64_t copy_offset; /* its place among the copies, bytes */
-    uint64_t sum;         /* out */
-    atomic_int take;      /* ag_take_t; changes under the mutex */
-    bool is_copied;       /* taken by who would overwrite it */
+    size_t first_block;
+    uint64_t sum; /* out */
 } ag_own_piece_t;
+
+uint64_t ag_own_piece_floats(const ag_own_piece_t *piece);
 
 /* Pieces by where their data lies. */
 typedef struct ag_own_span {
@@ -187,45 +204,68 @@ typedef struct ag_own_span {
     size_t piece;
 } ag_own_span_t;
 
+typedef struct ag_copies {
+    ag_own_piece_t *pieces; /* (n_pieces) in the file's order */
+    ag_own_span_t *spans;   /* (n_pieces) by begin */
+    size_t n_pieces, n_blocks;
+    atomic_uchar *takes;         /* (n_blocks) ag_take_t, piece by piece */
+    atomic_size_t n_needed;      /* blocks that nobody has yet */
+    unsigned char *memory;       /* (bytes) mapped, a place for each piece */
+    uint64_t bytes, most_bytes;  /* of these may be in use */
+    _Atomic uint64_t used_bytes; /* of blocks that are copied and not written */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;  /* the writer has taken blocks, or given room back */
+    void (*step)(void *arg); /* who waits writes; NULL: another thread does */
+    void *arg;
+} ag_copies_t;
+
+/**
+ * @param copies  zeroed, but for step and arg; to be ended also after a failure.
+ * @param pieces  (n_pieces) taken over, also on failure.
+ * @param most_bytes  of copies at a time; 0 = as many as there are.
+ */
+ag_status_t ag_copies_init(ag_copies_t *copies, ag_own_piece_t *pieces, size_t n_pieces,
+                           uint64_t most_bytes);
+void ag_copies_fini(ag_copies_t *copies);
+
+/** From now on the data is needed as it is. */
+void ag_copies_begin(ag_copies_t *copies);
+/** Nothing is needed any more. */
+void ag_copies_give_up(ag_copies_t *copies);
+void ag_copies_before_write(ag_copies_t *copies, const float *data, uint64_t n);
+
+/** The writer, once for each piece. @param bytes  out: the piece, as it was. */
+void ag_copies_take(ag_copies_t *copies, size_t piece, unsigned char *bytes);
+
+/* ---- checkpoint_writer.c: one rank's file, of the data as it was ---- */
+
 typedef struct ag_writer {
     ag_disk_t disk;
     uint32_t rank;
     bool is_stepped;
-    ag_own_piece_t *pieces; /* (n_pieces) in the file's order */
-    ag_own_span_t *spans;   /* (n_pieces) by begin */
-    size_t n_pieces;
+    ag_copies_t copies;
     uint64_t file_bytes;
-    unsigned char *copies; /* (copies_bytes) mapped, a place for each piece; touched where used */
-    uint64_t copies_bytes, most_copied_bytes;
-    float *buffer; /* (AG_PIECE_BYTES) */
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    uint64_t copied_bytes;  /* under the mutex: of pieces that are copied and not written */
-    atomic_size_t n_needed; /* pieces that are not taken */
+    unsigned char *buffer; /* (ag_saver_least_bytes()) at a block of the disk: what is left of
+                              pieces to make a block, and a piece */
 
     /* of the checkpoint under way */
     char folder[AG_PATH_BYTES], path[AG_PATH_BYTES];
     char name[AG_RANK_FILE_BYTES];
-    uint32_t number; /* in the file's name */
-    int fd;          /* -1: not open */
-    size_t n_written;
-    ag_status_t status; /* AG_PENDING while there is something to be done */
+    uint32_t number;       /* in the file's name */
+    int fd;                /* -1: not open */
+    size_t n_written;      /* pieces */
+    uint64_t n_left_bytes; /* in the buffer */
+    ag_status_t status;    /* AG_PENDING while there is something to be done */
     char error[AG_SAVE_ERROR_BYTES];
 } ag_writer_t;
 
-/**
- * @param pieces  (n_pieces) taken over, also on failure.
- * @param most_copied_bytes  0 = as many as there are.
- */
+/** As ag_copies_init(). */
 ag_status_t ag_writer_init(ag_writer_t *writer, ag_own_piece_t *pieces, size_t n_pieces,
                            uint64_t most_copied_bytes);
 void ag_writer_fini(ag_writer_t *writer);
 
 /** From now on the data is needed as it is. @param folder  where to; made by the first step. */
 void ag_writer_begin(ag_writer_t *writer, const char *folder);
-/** Nothing is needed any more. */
-void ag_writer_give_up(ag_writer_t *writer);
-void ag_writer_before_write(ag_writer_t *writer, const float *data, uint64_t n);
 /** One piece: an ag_chore_t's step. AG_OK: the file is on the disk, and the folder knows it. */
 ag_status_t ag_writer_step(void *writer);
 /** Remove the file, and the folder where nothing else is in it. */

@@ -206,12 +206,12 @@ void ag_saver_destroy(ag_saver_t *saver)
 
 uint64_t ag_saver_least_bytes(void)
 {
-    return AG_PIECE_BYTES;
+    return AG_PIECE_BYTES + AG_DISK_BLOCK_BYTES;
 }
 
 uint64_t ag_saver_bytes(const ag_saver_t *saver)
 {
-    return saver->writer.most_copied_bytes + AG_PIECE_BYTES;
+    return saver->writer.copies.most_bytes + ag_saver_least_bytes();
 }
 
 uint64_t ag_saver_last_step(const ag_saver_t *saver)
@@ -222,6 +222,6 @@ uint64_t ag_saver_last_step(const ag_saver_t *saver)
 void ag_saver_before_write(ag_saver_t *saver, const float *data, uint64_t n)
 {
     if (saver != NULL) {
-        ag_writer_before_write(&saver->writer, data, n);
+        ag_copies_before_write(&saver->writer.copies, data, n);
     }
 }

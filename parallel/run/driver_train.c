@@ -127,17 +127,10 @@ static ag_status_t save_if_due(loop_t *loop, uint64_t step)
     return status;
 }
 
-static void before_write(void *arg)
+/* Of a saver, which keeps what it still needs. */
+static void before_write(void *arg, const float *data, uint64_t n)
 {
-    const loop_t *loop = arg;
-    const ag_job_t *job = loop->job;
-
-    if (loop->is_saving) {
-        ag_saver_before_write(loop->opts->saver, job->weights.base,
-                              job->weights.bytes / sizeof(float));
-        ag_saver_before_write(loop->opts->saver, job->moments.base,
-                              job->moments.bytes / sizeof(float));
-    }
+    ag_saver_before_write(arg, data, n);
 }
 
 /* Every rank's peak to rank 0. */
@@ -372,9 +365,9 @@ ag_status_t ag_train(ag_job_t *job, const ag_train_opts_t *opts, ag_train_end_t 
     ag_train_end_t end = {.done_steps = opts->done_steps};
     ag_status_t status;
 
-    ag_job_on_update(job, before_write, &loop);
+    ag_job_on_update(job, (ag_before_write_t){before_write, opts->saver});
     status = job->rank == 0 ? lead(&loop, &end) : follow(&loop, &end);
-    ag_job_on_update(job, NULL, NULL);
+    ag_job_on_update(job, (ag_before_write_t){0});
     if (job->broken) {
         return status;
     }

@@ -138,8 +138,9 @@ const ag_bad_number_t *ag_job_bad_number(const ag_job_t *job);
 /** Is a met before b? */
 bool ag_bad_number_is_before(const ag_bad_number_t *a, const ag_bad_number_t *b);
 
-/** Call fn in each step that trains before the first weight or moment changes; any rank. */
-void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg);
+/** In each step that trains, have what is about to change of this rank's weights and moments told,
+ * by any of the team's threads; no step runs now. */
+void ag_job_on_update(ag_job_t *job, ag_before_write_t before_write);
 
 /**
  * Where gradients lie between two steps the next one's may lie, too, but where replicas share the

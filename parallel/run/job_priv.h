@@ -48,9 +48,8 @@ struct ag_job {
     uint32_t n_slots;
     uint64_t slot_bytes; /* of the activations */
     ag_region_t weights, moments, kv_memory, activations, thread_scratch;
-    ag_step_t *micro_batches; /* training: of the step that runs */
-    void (*on_update)(void *arg);
-    void *on_update_arg;
+    ag_step_t *micro_batches;       /* training: of the step that runs */
+    ag_before_write_t before_write; /* of weights and moments */
     ag_bad_number_t bad;
     float *gradients; /* this rank's own of the last step, parameter by parameter; NULL: not kept */
     ag_staging_t staging;
@@ -119,8 +118,8 @@ ag_status_t ag_job_post_train(ag_job_t *job);
 void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *op,
                          const ag_step_t *step);
 
-/** Gradients are there, weights are about to change. */
-void ag_job_before_update(ag_job_t *job);
+/** Gradients are complete: keep a copy where that is wanted, weights come to their place. */
+void ag_job_copy_gradients(ag_job_t *job);
 
 /** Other ranks: take what rank 0 sends next, and run it where it is a whole step. */
 ag_status_t ag_job_follow_next(ag_job_t *job, bool *is_over_p);

@@ -118,10 +118,9 @@ ag_status_t ag_job_follow_train(ag_job_t *job, ag_update_t *update_p, bool *is_o
     return status;
 }
 
-void ag_job_on_update(ag_job_t *job, void (*fn)(void *arg), void *arg)
+void ag_job_on_update(ag_job_t *job, ag_before_write_t before_write)
 {
-    job->on_update = fn;
-    job->on_update_arg = arg;
+    job->before_write = before_write;
 }
 
 /* Elements that this rank changes, where gradients make room for the weights of all. */
@@ -155,7 +154,7 @@ ag_status_t ag_job_keep_gradients(ag_job_t *job)
     return job->gradients != NULL ? AG_OK : ag_fail_nomem("keeping gradients", n * sizeof(float));
 }
 
-void ag_job_before_update(ag_job_t *job)
+void ag_job_copy_gradients(ag_job_t *job)
 {
     const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
     float *to = job->gradients;
@@ -167,9 +166,6 @@ void ag_job_before_update(ag_job_t *job)
             memcpy(to, gradient_in_place(job, i), n * sizeof(float));
         }
         to += n;
-    }
-    if (job->on_update != NULL) {
-        job->on_update(job->on_update_arg);
     }
 }
 

@@ -225,6 +225,7 @@ typedef struct ag_graph_run {
     uint64_t thread_scratch_stride;
     bool has_claims; /* ag_graph_begin() was called: threads help each other */
     const ag_yield_t *yield;
+    const ag_before_write_t *before_write; /* told of weights and moments; NULL: nobody is */
     ag_gemm_cache_t *gemm;
     const ag_isa_t *isa;
     const ag_clock_t *clock;     /* of the profile */

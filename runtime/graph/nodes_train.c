@@ -552,6 +552,7 @@ void ag_adamw_run(const ag_graph_run_t *run, const ag_node_t *node,
         .correction1 = (float)(1 - pow(update->beta1, (double)update->number)),
         .correction2 = (float)(1 - pow(update->beta2, (double)update->number)),
         .gradient_factor = clip_factor(update, totals[AG_TOTAL_SQUARES]),
+        .before_write = run->before_write,
     };
 
     if (!update->is_frozen && isfinite(totals[AG_TOTAL_SQUARES]) &&
@@ -580,14 +581,19 @@ bool ag_adopt_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_gra
     return is_run_of(graph, node, node->in[0], params);
 }
 
-static void copy_share(const ag_kernel_context_t *context, const float *from, uint64_t n, float *to)
+/* @param before_write  of what is copied to; NULL: nobody is told. */
+static void copy_share(const ag_kernel_context_t *context, const float *from, uint64_t n, float *to,
+                       const ag_before_write_t *before_write)
 {
     enum { PIECE_FLOATS = 4096 };
     uint64_t begin, end;
 
     ag_worker_share(context->worker, n, PIECE_FLOATS, &begin, &end);
-    if (end > begin) {
-        memcpy(to + begin, from + begin, (end - begin) * sizeof(float));
+    for (; begin < end; begin += PIECE_FLOATS) {
+        uint64_t span = end - begin < PIECE_FLOATS ? end - begin : PIECE_FLOATS;
+
+        ag_tell_before_write(before_write, to + begin, span);
+        memcpy(to + begin, from + begin, span * sizeof(float));
     }
 }
 
@@ -595,12 +601,12 @@ void ag_publish_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
     copy_share(context, run->params[node->weight].trained + node->attr.first_element,
-               width_of(run->graph, node->out), ag_run_data(run, context, node->out));
+               width_of(run->graph, node->out), ag_run_data(run, context, node->out), NULL);
 }
 
 void ag_adopt_run(const ag_graph_run_t *run, const ag_node_t *node,
                   const ag_kernel_context_t *context)
 {
     copy_share(context, ag_run_data(run, context, node->in[0]), width_of(run->graph, node->in[0]),
-               run->params[node->weight].trained + node->attr.first_element);
+               run->params[node->weight].trained + node->attr.first_element, run->before_write);
 }

@@ -19,6 +19,20 @@ typedef struct ag_yield {
     void *arg;
 } ag_yield_t;
 
+/* Told by a thread of floats that it is about to change: weights and moments, by the optimizer. */
+typedef struct ag_before_write {
+    void (*fn)(void *arg, const float *data, uint64_t n); /* NULL: nobody wants to know */
+    void *arg;
+} ag_before_write_t;
+
+static inline void ag_tell_before_write(const ag_before_write_t *before_write, const float *data,
+                                        uint64_t n)
+{
+    if (before_write != NULL && before_write->fn != NULL) {
+        before_write->fn(before_write->arg, data, n);
+    }
+}
+
 /* What a thread's scratch holds of the last LINEAR: layers of one input follow one another. */
 typedef struct ag_prepared {
     const float *x; /* NULL: nothing */

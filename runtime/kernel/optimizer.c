@@ -4,8 +4,10 @@
 #include "runtime/kernel/train.h"
 
 enum {
-    ADAMW_SPAN = 1 << 15, /* floats between looks at communication */
-    SQUARES_SPAN = 1024,  /* summed in float32 by lanes, then in double */
+    /* Floats between looks at communication; what is told of before they change stays in a core's
+     * cache until they do. */
+    ADAMW_SPAN = 1 << 14,
+    SQUARES_SPAN = 1024, /* summed in float32 by lanes, then in double */
 };
 
 void ag_kernel_adamw(const ag_kernel_context_t *context, const ag_adamw_t *adamw, uint64_t n,
@@ -18,6 +20,9 @@ void ag_kernel_adamw(const ag_kernel_context_t *context, const ag_adamw_t *adamw
     for (; begin < end; begin += ADAMW_SPAN) {
         uint64_t span = end - begin < ADAMW_SPAN ? end - begin : ADAMW_SPAN;
 
+        ag_tell_before_write(adamw->before_write, w + begin, span);
+        ag_tell_before_write(adamw->before_write, m + begin, span);
+        ag_tell_before_write(adamw->before_write, v + begin, span);
         isa->adamw(adamw, span, g + begin, w + begin, m + begin, v + begin);
         ag_kernel_yield(context);
     }

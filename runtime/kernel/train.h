@@ -249,11 +249,13 @@ void ag_kernel_router_grad(const ag_kernel_context_t *context, const ag_route_t 
 /* The optimizer: Loshchilov and Hutter 2019, in the order of operations of torch.optim.AdamW. */
 typedef struct ag_adamw {
     float lr, beta1, beta2, eps, weight_decay;
-    float correction1, correction2; /* 1 - beta^t of step t = 1.. */
-    float gradient_factor;          /* clipping, and what gradients were scaled by */
+    float correction1, correction2;        /* 1 - beta^t of step t = 1.. */
+    float gradient_factor;                 /* clipping, and what gradients were scaled by */
+    const ag_before_write_t *before_write; /* NULL: nobody wants to know */
 } ag_adamw_t;
 
-/** w, m, v of n floats from the gradient g. */
+/** w, m, v of n floats from the gradient g; of each span of these before_write is told just before
+ * it changes, by the thread that changes it. */
 void ag_kernel_adamw(const ag_kernel_context_t *context, const ag_adamw_t *adamw, uint64_t n,
                      const float *g, float *w, float *m, float *v);
 

@@ -48,6 +48,12 @@ def same_layout():
             train(parts, 6, ranks, layout + ["--resume"])
             expect(curve(whole) == curve(parts), f"{layout}: {curve(whole)} and {curve(parts)}")
             expect(weights(whole) == weights(parts), f"{layout}: the weights differ")
+            # what was written while the next steps changed it
+            beside = os.path.join(folder, "beside")
+            train(beside, 6, ranks, layout + ["--save-steps", "4"])
+            shutil.rmtree(os.path.join(beside, "checkpoints", "step-6"))
+            train(beside, 6, ranks, layout + ["--resume"])
+            expect(weights(whole) == weights(beside), f"{layout}: the weights from step 4 on differ")
             print(f"{layout} on {ranks}: the same bits")
 
 

@@ -10,6 +10,7 @@
 
 #include "comm/net_loop.h"
 #include "make_checkpoints.h"
+#include "parallel/run/checkpoint_saver_priv.h"
 
 enum { N_THREADS = 4 };
 
@@ -96,14 +97,111 @@ Test(checkpoint_writer, an_update_does_not_wait_for_the_disk)
     sem_destroy(&gate.open);
 }
 
+/* Two tensors of more than a block, of no whole number of the disk's; one in two slices whose rows
+ * lie between each other. */
+typedef struct large {
+    float *vector, *matrix, *were;
+    ag_saved_slice_t slices[3];
+    ag_saved_tensor_t tensors[2];
+    gate_t gate;
+    ag_net_t *net;
+    ag_saver_t *saver;
+    world_t world;
+} large_t;
+
+enum { LONG = 1500001, ROWS = 301, COLS = 1003, CUT = 700 };
+
+static void open_large(large_t *large)
+{
+    large->vector = malloc((LONG + ROWS * COLS) * sizeof(float));
+    large->were = malloc((LONG + ROWS * COLS) * sizeof(float));
+    large->matrix = large->vector + LONG;
+    for (int i = 0; i < LONG + ROWS * COLS; i++) {
+        large->vector[i] = large->were[i] = (float)i;
+    }
+    large->slices[0] = (ag_saved_slice_t){{0, 1}, {0, LONG}, large->vector, LONG};
+    large->slices[1] = (ag_saved_slice_t){{0, ROWS}, {0, CUT}, large->matrix, COLS};
+    large->slices[2] = (ag_saved_slice_t){{0, ROWS}, {CUT, COLS}, large->matrix + CUT, COLS};
+    large->tensors[0] = (ag_saved_tensor_t){"a", 1, LONG, 1, large->slices};
+    large->tensors[1] = (ag_saved_tensor_t){"b", ROWS, COLS, 2, large->slices + 1};
+    large->gate.is_shut = true;
+    sem_init(&large->gate.open, 0, 0);
+    open_world(0, &large->world);
+    cr_assert_eq(ag_net_loop_create(1, &large->net), AG_OK);
+    cr_assert_eq(ag_saver_create(large->net, NULL,
+                                 &(ag_saver_opts_t){.dir = large->world.dir,
+                                                    .spec_hash = "0",
+                                                    .fault = stop_at_gate,
+                                                    .fault_arg = &large->gate},
+                                 large->tensors, 2, &large->saver),
+                 AG_OK);
+    cr_assert_eq(ag_saver_begin(large->saver, 1, NULL), AG_OK);
+}
+
+static void close_large(large_t *large)
+{
+    ag_saver_destroy(large->saver);
+    ag_net_close(large->net);
+    close_world(&large->world);
+    sem_destroy(&large->gate.open);
+    free(large->vector);
+    free(large->were);
+}
+
+static void change(large_t *large, int begin, int end)
+{
+    ag_saver_before_write(large->saver, large->vector + begin, (uint64_t)(end - begin));
+    for (int i = begin; i < end; i++) {
+        large->vector[i] = -1;
+    }
+}
+
+static void expect_large(large_t *large)
+{
+    ag_checkpoint_t *checkpoint;
+
+    cr_assert_eq(ag_checkpoint_open(large->world.dir, 1, &checkpoint), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_checkpoint_read_rows(checkpoint, 0, (ag_range_t){0, 1}, large->vector), AG_OK,
+                 "%s", ag_error());
+    cr_assert_eq(ag_checkpoint_read_rows(checkpoint, 1, (ag_range_t){0, ROWS}, large->matrix),
+                 AG_OK, "%s", ag_error());
+    for (int i = 0; i < LONG + ROWS * COLS; i++) {
+        cr_assert_eq(large->vector[i], large->were[i], "%d: %g", i, (double)large->vector[i]);
+    }
+    ag_checkpoint_close(checkpoint);
+}
+
+Test(checkpoint_writer, an_update_waits_for_copies_of_what_it_changes_and_no_more)
+{
+    large_t large = {0};
+    const ag_copies_t *copies;
+
+    open_large(&large);
+    copies = &large.saver->writer.copies;
+    change(&large, 100, 101);
+    cr_expect_eq(copies->used_bytes, AG_BLOCK_BYTES);
+    change(&large, 5, 90);
+    cr_expect_eq(copies->used_bytes, AG_BLOCK_BYTES);
+    change(&large, LONG - 1, LONG); /* a last block, which is short */
+    cr_expect_lt(copies->used_bytes, 2 * AG_BLOCK_BYTES);
+    change(&large, 40000, 50000);
+    change(&large, LONG + 5 * COLS + CUT - 2, LONG + 250 * COLS + 3); /* of both slices */
+    change(&large, LONG + ROWS * COLS - 7, LONG + ROWS * COLS);
+    sem_post(&large.gate.open);
+    cr_assert_eq(ag_saver_wait(large.saver), AG_OK, "%s", ag_error());
+    cr_expect_eq(copies->used_bytes, 0);
+    expect_large(&large);
+    close_large(&large);
+}
+
 Test(checkpoint_writer, slices_may_lie_between_each_other_in_memory)
 {
-    enum { ROWS = 10, COLS = 5 };
-    float data[ROWS * COLS], got[ROWS * COLS];
-    ag_saved_slice_t slices[] = {{{0, ROWS}, {0, 2}, data, COLS},
-                                 {{0, 1}, {2, COLS}, data + 2, COLS},
-                                 {{1, ROWS}, {2, COLS}, data + COLS + 2, COLS}};
-    ag_saved_tensor_t tensor = {"weight", ROWS, COLS, 3, slices};
+    enum { N_ROWS = 10, N_COLS = 5 };
+    float data[N_ROWS * N_COLS], got[N_ROWS * N_COLS];
+    ag_saved_slice_t slices[] = {{{0, N_ROWS}, {0, 2}, data, N_COLS},
+                                 {{0, 1}, {2, N_COLS}, data + 2, N_COLS},
+                                 {{1, N_ROWS}, {2, N_COLS}, data + N_COLS + 2, N_COLS}};
+    ag_saved_tensor_t tensor = {"weight", N_ROWS, N_COLS, 3, slices};
     ag_checkpoint_t *checkpoint;
     ag_saver_t *saver;
     ag_net_t *net;
@@ -116,18 +214,18 @@ Test(checkpoint_writer, slices_may_lie_between_each_other_in_memory)
                         &(ag_saver_opts_t){.dir = world.dir, .spec_hash = "0", .is_stepped = true},
                         &tensor, 1, &saver),
         AG_OK);
-    for (int i = 0; i < ROWS * COLS; i++) {
+    for (int i = 0; i < N_ROWS * N_COLS; i++) {
         data[i] = (float)i;
     }
     cr_assert_eq(ag_saver_begin(saver, 1, NULL), AG_OK);
-    ag_saver_before_write(saver, data + 5 * COLS, COLS);
-    for (int i = 5 * COLS; i < 6 * COLS; i++) {
+    ag_saver_before_write(saver, data + 5 * N_COLS, N_COLS);
+    for (int i = 5 * N_COLS; i < 6 * N_COLS; i++) {
         data[i] = -1;
     }
     cr_assert_eq(ag_saver_wait(saver), AG_OK);
     cr_assert_eq(ag_checkpoint_open(world.dir, 1, &checkpoint), AG_OK);
-    cr_assert_eq(ag_checkpoint_read_rows(checkpoint, 0, (ag_range_t){0, ROWS}, got), AG_OK);
-    for (int i = 0; i < ROWS * COLS; i++) {
+    cr_assert_eq(ag_checkpoint_read_rows(checkpoint, 0, (ag_range_t){0, N_ROWS}, got), AG_OK);
+    for (int i = 0; i < N_ROWS * N_COLS; i++) {
         cr_expect_eq(got[i], (float)i, "%d: %g", i, (double)got[i]);
     }
     ag_checkpoint_close(checkpoint);
