@@ -2,11 +2,12 @@
 
 #include <stdio.h>
 
-extern const ag_family_t ag_family_llama, ag_family_mixtral;
+extern const ag_family_t ag_family_llama, ag_family_mistral, ag_family_mixtral;
 
 /* The first that its marks fit is taken. */
 const ag_family_t *const ag_families[] = {
     &ag_family_mixtral,
+    &ag_family_mistral,
     &ag_family_llama,
     NULL,
 };

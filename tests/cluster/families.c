@@ -21,16 +21,18 @@
      "weight"},                                                                                    \
     {"model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm", AXIS_HIDDEN, AXIS_NONE,        \
      ALWAYS, false, "weight"}
+#define GLU                                                                                        \
+    {"model.layers.%u.mlp.gate_proj", "blk.%u.ffn_gate", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,     \
+     "weight"},                                                                                    \
+    {"model.layers.%u.mlp.up_proj", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,         \
+     "weight"},                                                                                    \
+    {"model.layers.%u.mlp.down_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN, ALWAYS, false,     \
+     "weight"}
 /* clang-format on */
 
 static const tensor_row_t llama[] = {
     DECODER,
-    {"model.layers.%u.mlp.gate_proj", "blk.%u.ffn_gate", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,
-     "weight"},
-    {"model.layers.%u.mlp.up_proj", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,
-     "weight"},
-    {"model.layers.%u.mlp.down_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN, ALWAYS, false,
-     "weight"},
+    GLU,
     {"model.layers.%u.self_attn.q_proj", "blk.%u.attn_q", AXIS_Q, AXIS_NONE, IF_ATTENTION_BIAS,
      false, "bias"},
     {"model.layers.%u.self_attn.k_proj", "blk.%u.attn_k", AXIS_KV, AXIS_NONE, IF_ATTENTION_BIAS,
@@ -48,6 +50,8 @@ static const tensor_row_t llama[] = {
     {0},
 };
 
+static const tensor_row_t mistral[] = {DECODER, GLU, {0}};
+
 static const tensor_row_t mixtral[] = {
     DECODER,
     {"model.layers.%u.block_sparse_moe.gate", "blk.%u.ffn_gate_inp", AXIS_EXPERTS, AXIS_HIDDEN,
@@ -62,8 +66,13 @@ static const tensor_row_t mixtral[] = {
 };
 
 const family_t families[] = {
-    {"llama", "llama", false, true, llama},
-    {"mixtral", "llama", true, false, mixtral},
+    {.name = "llama", .gguf_arch = "llama", .may_have_biases = true, .tensors = llama},
+    {.name = "mistral", .gguf_arch = "llama", .windows = ALL_LAYERS, .tensors = mistral},
+    {.name = "mixtral",
+     .gguf_arch = "llama",
+     .has_experts = true,
+     .windows = ALL_OR_NONE,
+     .tensors = mixtral},
     {0},
 };
 

@@ -98,6 +98,11 @@ model_t model_draw(dice_t *dice, uint64_t number)
         model.n_experts = dice_between(dice, 2, 8);
         model.n_experts_used = dice_between(dice, 1, model.n_experts < 3 ? model.n_experts : 3);
     }
+    if (model.family->windows != NO_LAYERS &&
+        (model.family->windows != ALL_OR_NONE || dice_one_in(dice, 2))) {
+        /* attention within one token has no gradient but rounding */
+        model.window = dice_between(dice, 2, dice_one_in(dice, 2) ? 8 : 50);
+    }
     return model;
 }
 
@@ -114,6 +119,9 @@ void model_print(const model_t *model, FILE *file)
             model->ffn_bias ? ", ffn biases" : "");
     if (model->n_experts > 0) {
         fprintf(file, ", experts %u of %u", model->n_experts_used, model->n_experts);
+    }
+    if (model->window > 0) {
+        fprintf(file, ", window %u", model->window);
     }
     fputc('\n', file);
 }
@@ -369,12 +377,22 @@ static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETT
         {"intermediate_size", "feed_forward_length", model->ffn, false},
         {"rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, true},
         {"rope_theta", "rope.freq_base", 10000, true},
+    };
+    const setting_t experts[] = {
         {"num_local_experts", "expert_count", model->n_experts, false},
         {"num_experts_per_tok", "expert_used_count", model->n_experts_used, false},
     };
-    uint32_t n = sizeof(common) / sizeof(common[0]) - (model->n_experts > 0 ? 0 : 2);
+    uint32_t n = sizeof(common) / sizeof(common[0]);
 
-    memcpy(settings, common, n * sizeof(common[0]));
+    memcpy(settings, common, sizeof(common));
+    if (model->n_experts > 0) {
+        memcpy(settings + n, experts, sizeof(experts));
+        n += 2;
+    }
+    if (model->window > 0) {
+        settings[n++] =
+            (setting_t){"sliding_window", "attention.sliding_window", model->window, false};
+    }
     return n;
 }
 

@@ -48,11 +48,19 @@ typedef struct tensor_row {
     const char *ending;
 } tensor_row_t;
 
+/* Which layers have a window. */
+typedef enum windows {
+    NO_LAYERS,
+    ALL_LAYERS,
+    ALL_OR_NONE, /* as it comes */
+} windows_t;
+
 /* A family of models: what its files hold. */
 typedef struct family {
     const char *name; /* as runtime/model has it */
     const char *gguf_arch;
     bool has_experts, may_have_biases;
+    windows_t windows;
     const tensor_row_t *tensors; /* ended by one without names */
 } family_t;
 
@@ -67,7 +75,8 @@ typedef struct model {
     bool is_gguf;
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
     uint32_t n_experts, n_experts_used;
-    bool is_wide; /* long steps have large sums */
+    uint32_t window; /* 0: none */
+    bool is_wide;    /* long steps have large sums */
     bool is_tied, attention_bias, ffn_bias;
     ag_rope_kind_t rope;
     ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */

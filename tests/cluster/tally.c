@@ -71,6 +71,8 @@ static const char *const musts[] = {
     "tied embeddings",
     "attention biases",
     "feed-forward biases",
+    "window",
+    "window of several blocks",
     "compute f32",
     "compute auto",
     "ranks 1",
@@ -231,6 +233,8 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
     add_if(tally, model->spec->tied, "tied embeddings");
     add_if(tally, model->spec->layer_kinds[0].q_bias, "attention biases");
     add_if(tally, model->spec->layer_kinds[0].ffn_bias, "feed-forward biases");
+    add_if(tally, c->model.window > 0, "window");
+    add_if(tally, c->model.window > AG_KV_BLOCK_TOKENS, "window of several blocks");
     for (int type = 0; type < AG_N_DTYPES; type++) {
         for (size_t i = 0; i < n_tensors; i++) {
             if (tensors[i].dtype == (ag_dtype_t)type && tensors[i].n_dims > 1) {

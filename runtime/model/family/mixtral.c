@@ -9,7 +9,8 @@ static const ag_key_row_t keys[] = {
      "expert_count"},
     {AG_SETTING_FIELD(n_experts_used), AG_SETTING_U32, true, "num_experts_per_tok",
      "expert_used_count"},
-    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
+     "attention.sliding_window"},
     {0},
 };
 
@@ -53,6 +54,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 
     layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
     layer->route.sums_to_1 = true;
+    layer->window_tokens = settings->window_tokens;
     if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: a rope over %u of a head's %u dimensions is not known of this "
@@ -63,9 +65,6 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
         return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",
                        ag_model_files_path(files));
     }
-    if (settings->window_tokens > 0 && settings->window_tokens < spec->context_tokens) {
-        spec->context_tokens = settings->window_tokens; /* where a window changes nothing */
-    }
     if (ag_model_files_config(files) == NULL) {
         spec->tied = ag_model_files_find(files, "output.weight") == NULL;
     }
@@ -74,7 +73,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
-    (void)settings;
+    settings->window_tokens = spec->layer_kinds[0].window_tokens;
     return ag_family_check_act(spec, gguf, AG_ACT_SILU);
 }
 
