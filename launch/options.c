@@ -212,7 +212,7 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
                    ? AG_OK
                    : fail_value(option, value, "hf or gguf");
     case AG_OPTION_DTYPE:
-        return ag_dtype_from_name(value, field) == AG_OK
+        return ag_dtype_to_write(value, field) == AG_OK
                    ? AG_OK
                    : ag_fail(AG_ERR_INVALID, "%s %s: %s", option->name, value, ag_error());
     case AG_N_OPTION_KINDS:

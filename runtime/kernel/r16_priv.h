@@ -1,19 +1,25 @@
 /*
  * The packing r16: groups of 16 rows. A group is its blocks of columns one after the other, so that
  * a thread reads one stream; a block is its scales, whole vectors so that all stands aligned, then
- * the quants of its pieces, 32 columns each: two of q8_0, q4_0 and q5_0, one of q4_1 and q5_1,
- * eight of the K types. The last block may have fewer pieces.
+ * the quants of its pieces, 32 columns each: two of q8_0, q4_0, q5_0 and iq4_nl, one of q4_1 and
+ * q5_1, four of mxfp4, eight of the K types and iq4_xs. The last block may have fewer pieces.
  *
- *     scales      16 halves for each piece; of q4_1 and q5_1 16 scales, then 16 minimums; of the K
- * types 16 scales of scales (then of minimums, or nothing), then 16 bytes for every scale; of q4_k,
- * whose scales and minimums have 6 bits, 16 bytes for a piece (the low four of both), then 16 bytes
- * for two pieces (the high two)
+ *     scales      16 halves for each piece; of q4_1 and q5_1 16 scales, then 16 minimums; of mxfp4
+ *                 16 exponents for each piece
+ *     of blocks of eight pieces: 16 scales of scales, then of minimums, or nothing; then
+ *     q6_k, q3_k  16 bytes for 16 columns
+ *     q2_k        16 bytes for 16 columns: low nibbles are scales, high ones minimums
+ *     iq4_xs      16 bytes for each piece
+ *     q4_k, q5_k  whose scales and minimums have 6 bits: 16 bytes for each piece (the low four of
+ *                 both), then 16 bytes for two pieces (the high two)
  *
  *     q8_0        8 vectors of 64 bytes for 32 columns; in vector j, lane r (4 bytes) holds columns
  *                 4j .. 4j + 3 of row r
  *     4 bits      4 vectors: low nibbles are vector j, high ones vector j + 4 of those
- *     q5_0, q5_1  then 1 vector: bit j of each byte belongs to vector j
- *     q6_k        then 2 vectors: bits 2i, 2i + 1 of vector v belong to vector 4v + i
+ *     5 bits      then 1 vector: bit j of each byte belongs to vector j
+ *     6 bits      then 2 vectors: bits 2i, 2i + 1 of vector v belong to vector 4v + i
+ *     2 bits      these 2 vectors alone
+ *     3 bits      then 1 vector, as of 5 bits
  *     bf16        a vector for two columns: lane r holds both of row r
  *     f16         half a vector for a column
  */

@@ -27,10 +27,19 @@ static ag_dtype_t fitting(ag_dtype_t dtype, uint64_t cols)
     return to == AG_F16 ? to : fitting(to, cols);
 }
 
+/* The type that a weight has, where the file can hold it: 8-bit floats of Hugging Face folders
+ * become bfloat16 in a GGUF file. */
+static ag_dtype_t own_dtype(const ag_export_t *export, const ag_weight_t *weight)
+{
+    ag_dtype_t dtype = source_dtype(export->source, weight);
+
+    return export->opts.gguf && ag_dtype_info(dtype)->ggml_type < 0 ? AG_BF16 : dtype;
+}
+
 static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, const char *name)
 {
     const ag_export_opts_t *opts = &export->opts;
-    ag_dtype_t dtype = opts->keeps_types ? source_dtype(export->source, weight) : opts->dtype;
+    ag_dtype_t dtype = opts->keeps_types ? own_dtype(export, weight) : opts->dtype;
     ag_dtype_t fits = fitting(dtype, weight->cols);
 
     if (!opts->gguf) {

@@ -206,7 +206,9 @@ ag_status_t ag_export_config(const ag_export_t *export, ag_json_t **json_p)
         ag_json_destroy(json);
         return status;
     }
-    set_text(json, "dtype", torch_dtype(export)); /* transformers 5 */
+    ag_json_destroy(
+        ag_json_take(json, "quantization_config")); /* no type written has scales apart */
+    set_text(json, "dtype", torch_dtype(export));   /* transformers 5 */
     set_text(json, "torch_dtype", torch_dtype(export));
     *json_p = json;
     return AG_OK;
@@ -218,9 +220,10 @@ static uint32_t file_type(ag_dtype_t dtype)
     static const struct {
         ag_dtype_t dtype;
         uint32_t number;
-    } numbers[] = {{AG_F32, 0},   {AG_F16, 1},   {AG_BF16, 32}, {AG_Q8_0, 7},
-                   {AG_Q4_0, 2},  {AG_Q4_1, 3},  {AG_Q5_0, 8},  {AG_Q5_1, 9},
-                   {AG_Q4_K, 14}, {AG_Q6_K, 18}, {AG_MXFP4, 38}};
+    } numbers[] = {{AG_F32, 0},   {AG_F16, 1},   {AG_BF16, 32},   {AG_Q8_0, 7},
+                   {AG_Q4_0, 2},  {AG_Q4_1, 3},  {AG_Q5_0, 8},    {AG_Q5_1, 9},
+                   {AG_Q4_K, 14}, {AG_Q6_K, 18}, {AG_MXFP4, 38},  {AG_Q5_K, 16},
+                   {AG_Q2_K, 21}, {AG_Q3_K, 11}, {AG_IQ4_NL, 25}, {AG_IQ4_XS, 30}};
     size_t i = 0;
 
     while (i + 1 < sizeof(numbers) / sizeof(numbers[0]) && numbers[i].dtype != dtype) {

@@ -1,6 +1,7 @@
 /*
  * Decoding, bit for bit what ggml's dequantize_row_* and the gguf package give: the layouts are
  * ggml-common.h's, products and sums stay apart (this folder is compiled with -ffp-contract=off).
+ * The types of blocks of 256 are unpack_k.c's.
  */
 #include <string.h>
 
@@ -87,72 +88,6 @@ void ag_unpack_q4_1(const void *restrict blocks, float *restrict dst, size_t n_b
     }
 }
 
-/* 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales of 16 values each, f16 scale */
-void ag_unpack_q6_k(const void *restrict blocks, float *restrict dst, size_t n_blocks)
-{
-    const uint8_t *restrict src = blocks;
-
-    for (size_t b = 0; b < n_blocks; b++, src += 210, dst += 256) {
-        float d = ag_load_half(src + 208);
-
-        /* of each 128 values a quarter shares its 32 high bytes with the other three */
-        for (int sixteen = 0; sixteen < 4; sixteen++) {
-            int half = sixteen / 2, first = sixteen % 2 * 16;
-            const uint8_t *low = src + 64 * half + first, *high = src + 128 + 32 * half + first;
-            const int8_t *scale = (const int8_t *)src + 192 + 8 * half + sixteen % 2;
-            float d0 = d * (float)scale[0], d1 = d * (float)scale[2];
-            float d2 = d * (float)scale[4], d3 = d * (float)scale[6];
-            float *out = dst + 128 * half + first;
-
-            for (int i = 0; i < 16; i++) {
-                out[i] = d0 * (float)(((low[i] & 15) | (high[i] & 3) << 4) - 32);
-                out[i + 32] = d1 * (float)(((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4) - 32);
-                out[i + 64] = d2 * (float)((low[i] >> 4 | (high[i] >> 4 & 3) << 4) - 32);
-                out[i + 96] = d3 * (float)((low[i + 32] >> 4 | high[i] >> 6 << 4) - 32);
-            }
-        }
-    }
-}
-
-/* The j-th of eight 6-bit scales and minimums that share 12 bytes. */
-static void scale_min_k4(const uint8_t *packed, int j, int *scale_p, int *min_p)
-{
-    if (j < 4) {
-        *scale_p = packed[j] & 63;
-        *min_p = packed[j + 4] & 63;
-    } else {
-        *scale_p = (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4;
-        *min_p = packed[j + 4] >> 4 | (packed[j] >> 6) << 4;
-    }
-}
-
-/* f16 scale of scales, f16 scale of minimums, 12 bytes of both, 128 bytes of nibbles */
-void ag_unpack_q4_k(const void *restrict blocks, float *restrict dst, size_t n_blocks)
-{
-    const uint8_t *restrict src = blocks;
-
-    for (size_t b = 0; b < n_blocks; b++, src += 144, dst += 256) {
-        float d = ag_load_half(src), dmin = ag_load_half(src + 2);
-
-        for (int j = 0; j < 4; j++) {
-            const uint8_t *q = src + 16 + 32 * j;
-            int scale[2], min[2];
-            float d0, d1, m0, m1;
-
-            scale_min_k4(src + 4, 2 * j, &scale[0], &min[0]);
-            scale_min_k4(src + 4, 2 * j + 1, &scale[1], &min[1]);
-            d0 = d * (float)scale[0];
-            d1 = d * (float)scale[1];
-            m0 = dmin * (float)min[0];
-            m1 = dmin * (float)min[1];
-            for (int i = 0; i < 32; i++) {
-                dst[64 * j + i] = d0 * (float)(q[i] & 15) - m0;
-                dst[64 * j + 32 + i] = d1 * (float)(q[i] >> 4) - m1;
-            }
-        }
-    }
-}
-
 /* A table, for vectors have no shift by different counts before AVX2. */
 static const uint16_t fifth_bits[16] = {1,   2,   4,    8,    16,   32,   64,    128,
                                         256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
@@ -210,6 +145,58 @@ void ag_unpack_mxfp4(const void *restrict blocks, float *restrict dst, size_t n_
         for (int i = 0; i < 16; i++) {
             dst[i] = d * (float)ag_mxfp4_values[src[1 + i] & 15];
             dst[i + 16] = d * (float)ag_mxfp4_values[src[1 + i] >> 4];
+        }
+    }
+}
+
+const int8_t ag_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
+
+/* f16 scale, 16 bytes of nibbles: places in the table */
+void ag_unpack_iq4_nl(const void *restrict blocks, float *restrict dst, size_t n_blocks)
+{
+    const uint8_t *restrict src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 18, dst += 32) {
+        float d = ag_load_half(src);
+
+        for (int i = 0; i < 16; i++) {
+            dst[i] = d * (float)ag_iq4_values[src[2 + i] & 15];
+            dst[i + 16] = d * (float)ag_iq4_values[src[2 + i] >> 4];
+        }
+    }
+}
+
+/* Of a sign, 4 bits of exponent and 3 of mantissa (OCP 8-bit Floating Point Specification 1.0): as
+ * a float's bits they stand for 2^-120 of the value, those of subnormals too. */
+static inline float f8_e4m3(uint8_t bits)
+{
+    uint32_t sign = (uint32_t)(bits & 128) << 24;
+    uint32_t size = ag_bits_of_f32(ag_f32_of_bits((uint32_t)(bits & 127) << 20) * 0x1p120f);
+
+    return ag_f32_of_bits(((bits & 127) == 127 ? 0x7fc00000u : size) | sign);
+}
+
+void ag_unpack_f8_e4m3(const void *restrict blocks, float *restrict dst, size_t n_blocks)
+{
+    const uint8_t *restrict src = blocks;
+
+    for (size_t i = 0; i < n_blocks; i++) {
+        dst[i] = f8_e4m3(src[i]);
+    }
+}
+
+/* float32 scale, 128 values */
+void ag_unpack_f8_e4m3_128(const void *restrict blocks, float *restrict dst, size_t n_blocks)
+{
+    const uint8_t *restrict src = blocks;
+
+    for (size_t b = 0; b < n_blocks; b++, src += 132, dst += 128) {
+        float scale;
+
+        memcpy(&scale, src, sizeof(scale));
+        for (int i = 0; i < 128; i++) {
+            dst[i] = f8_e4m3(src[4 + i]) * scale;
         }
     }
 }

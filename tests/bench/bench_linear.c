@@ -154,16 +154,9 @@ static void make_weights(bench_t *bench)
     free(row);
 }
 
-static ag_gemm_kind_t kind_of(ag_dtype_t dtype)
-{
-    return dtype == AG_F32                            ? AG_GEMM_F32
-           : ag_dtype_info(dtype)->block_elements > 1 ? AG_GEMM_INT8
-                                                      : AG_GEMM_BF16;
-}
-
 static void bench_impl(bench_t *bench, const limits_t *limits, const ag_linear_impl_t *impl)
 {
-    double peak = limits->ops_per_ns[kind_of(bench->linear.dtype)];
+    double peak = limits->ops_per_ns[ag_linear_arithmetic(&bench->linear, false)];
 
     bench->impl = impl;
     printf("%-5s %5ux%-6u %-11s", ag_dtype_info(bench->linear.dtype)->name,

@@ -74,7 +74,7 @@ int main(int argc, char **argv)
             const ag_dtype_info_t *info = ag_dtype_info((ag_dtype_t)t);
             double begin, ours, theirs, our_s, their_s, mb = 4e-6 * ROWS * COLS;
 
-            if (info->block_elements == 1) {
+            if (info->block_elements == 1 || info->pack == NULL) {
                 continue;
             }
             begin = now();

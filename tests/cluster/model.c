@@ -70,17 +70,28 @@ static void draw_widths(dice_t *dice, uint32_t block, model_t *model)
     }
 }
 
+/* Of those that GGUF files have. */
+static ag_dtype_t draw_type(dice_t *dice)
+{
+    ag_dtype_t types[AG_N_DTYPES];
+    uint32_t n = 0;
+
+    for (int type = 0; type < AG_N_DTYPES; type++) {
+        if (ag_dtype_info((ag_dtype_t)type)->ggml_type >= 0) {
+            types[n++] = (ag_dtype_t)type;
+        }
+    }
+    return types[dice_below(dice, n)];
+}
+
 model_t model_draw(dice_t *dice, uint64_t number)
 {
     model_t model = {.seed = dice->seed, .is_gguf = number % 2 == 0};
     ag_dtype_t of_folders[] = {AG_F32, AG_F32, AG_BF16, AG_F16};
 
     model.family = draw_family(number / 2);
-    model.type =
-        model.is_gguf ? (ag_dtype_t)dice_below(dice, AG_N_DTYPES) : of_folders[dice_below(dice, 4)];
-    model.other_type = !model.is_gguf || dice_one_in(dice, 2)
-                           ? model.type
-                           : (ag_dtype_t)dice_below(dice, AG_N_DTYPES);
+    model.type = model.is_gguf ? draw_type(dice) : of_folders[dice_below(dice, 4)];
+    model.other_type = !model.is_gguf || dice_one_in(dice, 2) ? model.type : draw_type(dice);
     model.is_wide = dice_one_in(dice, 12);
     draw_widths(dice, ag_dtype_info(model.type)->block_elements, &model);
     model.n_layers = dice_between(
@@ -187,6 +198,11 @@ static const struct {
     [AG_Q5_0] = {.scale = 1 / 16.0f},
     [AG_Q5_1] = {.minimum_at = 2, .scale = 2 / 31.0f, .minimum = -1},
     [AG_MXFP4] = {.scale = 1 / 6.0f, .is_exponent = true},
+    [AG_Q5_K] = {.minimum_at = 2, .scale = 2 / 1953.0f, .minimum = 1 / 63.0f},
+    [AG_Q2_K] = {.scale_at = 80, .minimum_at = 82, .scale = 2 / 45.0f, .minimum = 1 / 15.0f},
+    [AG_Q3_K] = {.scale_at = 108, .minimum_at = 108, .scale = 1 / 128.0f},
+    [AG_IQ4_NL] = {.scale = 1 / 127.0f},
+    [AG_IQ4_XS] = {.scale = 1 / 4064.0f},
 };
 
 static void fill_blocks(ag_dtype_t type, unsigned char *dst, size_t n_blocks, float size,

@@ -150,7 +150,9 @@ tally_t *tally_create(void)
         }
     }
     for (int type = 0; type < AG_N_DTYPES; type++) {
-        add_must(tally, "type ", ag_dtype_info((ag_dtype_t)type)->name, "");
+        if (ag_dtype_info((ag_dtype_t)type)->ggml_type >= 0) {
+            add_must(tally, "type ", ag_dtype_info((ag_dtype_t)type)->name, "");
+        }
     }
     for (int kind = 0; kind < AG_N_OP_KINDS; kind++) {
         if (!of_training[kind]) {

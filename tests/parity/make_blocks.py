@@ -25,6 +25,11 @@ TYPES = {
     "Q5_0": (48, [0]),
     "Q5_1": (48, [0, 2]),
     "MXFP4": (48, []),
+    "Q5_K": (16, [0, 2]),
+    "Q2_K": (16, [80, 82]),
+    "Q3_K": (16, [108]),
+    "IQ4_NL": (48, [0]),
+    "IQ4_XS": (16, [0]),
 }
 EXTREMES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00], np.uint16)
 FOLDER = pathlib.Path(__file__).parent / "data" / "dequant"

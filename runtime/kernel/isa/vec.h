@@ -87,6 +87,37 @@ AG_INLINE ag_vec_b_t ag_vec_bits(ag_vec_b_t bytes, int shift, uint8_t mask)
     return (ag_vec_b_t)(shift >= 0 ? v >> shift : v << -shift) & mask;
 }
 
+/** The same 16 bytes all along. */
+AG_INLINE ag_vec_b_t ag_vec_load_16(const void *bytes)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_b_t)_mm512_broadcast_i32x4(_mm_loadu_si128(bytes));
+#elif defined(__AVX2__)
+    return (ag_vec_b_t)_mm256_broadcastsi128_si256(_mm_loadu_si128(bytes));
+#else
+    return ag_vec_load_b(bytes);
+#endif
+}
+
+/** The entry of a table of 16 bytes, ag_vec_load_16(), that each byte below 16 says. */
+AG_INLINE ag_vec_b_t ag_vec_look_up(ag_vec_b_t table, ag_vec_b_t places)
+{
+#if defined(__AVX512F__)
+    return (ag_vec_b_t)_mm512_shuffle_epi8((__m512i)table, (__m512i)places);
+#elif defined(__AVX2__)
+    return (ag_vec_b_t)_mm256_shuffle_epi8((__m256i)table, (__m256i)places);
+#else
+    uint8_t entries[AG_VEC_BYTES], found[AG_VEC_BYTES];
+
+    memcpy(entries, &table, sizeof(entries));
+    memcpy(found, &places, sizeof(found));
+    for (int i = 0; i < AG_VEC_BYTES; i++) {
+        found[i] = entries[found[i]];
+    }
+    return ag_vec_load_b(found);
+#endif
+}
+
 AG_INLINE ag_vec_f_t ag_vec_to_f(ag_vec_i_t v)
 {
     return __builtin_convertvector(v, ag_vec_f_t);

@@ -127,13 +127,26 @@ static const struct {
     [AG_Q5_0] = {.n_scales = 1, .at = {0}, .scale = 1.0 / 16},
     [AG_Q5_1] = {.n_scales = 2, .at = {0, 2}, .scale = 1.0 / 16},
     [AG_MXFP4] = {.exponent = 124},
+    [AG_Q5_K] = {.n_scales = 2, .at = {0, 2}, .scale = 1.0 / 2048},
+    [AG_Q2_K] = {.n_scales = 2, .at = {80, 82}, .scale = 1.0 / 64},
+    [AG_Q3_K] = {.n_scales = 1, .at = {108}, .scale = 1.0 / 128},
+    [AG_IQ4_NL] = {.n_scales = 1, .at = {0}, .scale = 1.0 / 128},
+    [AG_IQ4_XS] = {.n_scales = 1, .at = {0}, .scale = 1.0 / 4096},
 };
+
+/* Up to 1.75. */
+static unsigned char small_f8(unsigned char byte)
+{
+    return (unsigned char)((byte & 128) | (byte & 127) % 63);
+}
 
 static void random_element(ag_dtype_t dtype, float value, unsigned char *bytes)
 {
     uint16_t half = dtype == AG_F16 ? ag_f32_to_f16(value) : ag_f32_to_bf16(value);
 
-    if (dtype == AG_F32) {
+    if (dtype == AG_F8_E4M3) {
+        *bytes = small_f8(*bytes);
+    } else if (dtype == AG_F32) {
         memcpy(bytes, &value, sizeof(value));
     } else {
         memcpy(bytes, &half, sizeof(half));
@@ -156,6 +169,13 @@ void *random_weights(ag_dtype_t dtype, uint64_t seed, uint64_t n)
 
         if (info->block_elements == 1) {
             random_element(dtype, value, block);
+            continue;
+        }
+        if (dtype == AG_F8_E4M3_128) {
+            random_element(AG_F32, value, block);
+            for (uint32_t j = 4; j < info->block_bytes; j++) {
+                block[j] = small_f8(block[j]);
+            }
             continue;
         }
         if (scales[dtype].exponent > 0) {

@@ -179,6 +179,38 @@ Test(linear, q6_k_weights)
 {
     check_type(AG_Q6_K);
 }
+Test(linear, q5_k_weights)
+{
+    check_type(AG_Q5_K);
+}
+Test(linear, q2_k_weights)
+{
+    check_type(AG_Q2_K);
+}
+Test(linear, q3_k_weights)
+{
+    check_type(AG_Q3_K);
+}
+Test(linear, iq4_nl_weights)
+{
+    check_type(AG_IQ4_NL);
+}
+Test(linear, iq4_xs_weights)
+{
+    check_type(AG_IQ4_XS);
+}
+Test(linear, mxfp4_weights)
+{
+    check_type(AG_MXFP4);
+}
+Test(linear, f8_e4m3_weights)
+{
+    check_type(AG_F8_E4M3);
+}
+Test(linear, f8_e4m3_128_weights)
+{
+    check_type(AG_F8_E4M3_128);
+}
 Test(linear, q4_k_weights)
 {
     check_type(AG_Q4_K);

@@ -72,7 +72,8 @@ Test(r16, whole_groups_take_at_most_7_percent_more_than_the_file)
     for (int t = 0; t < AG_N_DTYPES; t++) {
         ag_dtype_t dtype = (ag_dtype_t)t;
 
-        if (dtype != AG_F32 && dtype != AG_MXFP4) { /* of which unpack_gemm takes care */
+        /* of the others unpack_gemm takes care */
+        if (dtype != AG_F32 && dtype != AG_F8_E4M3 && dtype != AG_F8_E4M3_128) {
             cr_expect_eq(ag_packing_choose(dtype, 768), AG_PACKING_R16);
             cr_expect_leq((double)ag_packing_bytes(AG_PACKING_R16, dtype, 64, 768),
                           1.07 * (double)ag_dtype_bytes(dtype, 64 * 768), "%s",
@@ -291,6 +292,30 @@ Test(r16, q4_k_weights)
 Test(r16, q6_k_weights)
 {
     check_type(AG_Q6_K);
+}
+Test(r16, q5_k_weights)
+{
+    check_type(AG_Q5_K);
+}
+Test(r16, q2_k_weights)
+{
+    check_type(AG_Q2_K);
+}
+Test(r16, q3_k_weights)
+{
+    check_type(AG_Q3_K);
+}
+Test(r16, iq4_nl_weights)
+{
+    check_type(AG_IQ4_NL);
+}
+Test(r16, iq4_xs_weights)
+{
+    check_type(AG_IQ4_XS);
+}
+Test(r16, mxfp4_weights)
+{
+    check_type(AG_MXFP4);
 }
 Test(r16, bf16_weights)
 {

@@ -8,6 +8,11 @@
 #include "runtime/base/philox.h"
 #include "runtime/tensor/dtype.h"
 
+static bool is_written(int dtype)
+{
+    return ag_dtype_info((ag_dtype_t)dtype)->pack != NULL;
+}
+
 /* Types that the gguf package encodes, too. */
 static const ag_dtype_t known[] = {AG_F16,  AG_BF16, AG_Q8_0, AG_Q4_0,
                                    AG_Q4_1, AG_Q5_0, AG_Q5_1, AG_MXFP4};
@@ -100,7 +105,7 @@ Test(pack, unusual_blocks_come_back_as_near_as_their_largest_value_allows)
     for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
         const char *name = ag_dtype_info((ag_dtype_t)dtype)->name;
 
-        for (int shape = 0; shape < 8; shape++) {
+        for (int shape = 0; is_written(dtype) && shape < 8; shape++) {
             fill_normal(values, 256, 1, 77);
             for (int i = 0; i < 256; i++) {
                 float v = values[i];
@@ -120,7 +125,8 @@ Test(pack, unusual_blocks_come_back_as_near_as_their_largest_value_allows)
         for (int i = 0; i < 256; i++) { /* their scale is zero, its inverse infinite */
             values[i] = (i % 3 == 0 ? 0 : i % 2 == 0 ? 1e-41f : -1e-41f);
         }
-        cr_expect_leq(relative_error((ag_dtype_t)dtype, values, 256), 1.0, "%s", name);
+        cr_expect(!is_written(dtype) || relative_error((ag_dtype_t)dtype, values, 256) <= 1, "%s",
+                  name);
     }
 }
 
@@ -151,7 +157,9 @@ Test(pack, no_values_are_no_blocks)
     for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
         float value = 1.5f;
 
-        ag_dtype_info((ag_dtype_t)dtype)->pack(&value, &value, 0);
+        if (is_written(dtype)) {
+            ag_dtype_info((ag_dtype_t)dtype)->pack(&value, &value, 0);
+        }
         cr_expect_eq(value, 1.5f);
     }
 }

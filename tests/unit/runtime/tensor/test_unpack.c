@@ -1,6 +1,7 @@
 #include "runtime/tensor/dtype.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@ static void *read_type(const char *name, const char *suffix, size_t *n_bytes_p)
     return read_data(file, n_bytes_p);
 }
 
-static void expect_gguf_values(ag_dtype_t dtype)
+static void expect_values(ag_dtype_t dtype)
 {
     const ag_dtype_info_t *info = ag_dtype_info(dtype);
     size_t n_block_bytes, n_expected_bytes, n_blocks;
@@ -44,10 +45,10 @@ static void expect_gguf_values(ag_dtype_t dtype)
     free(blocks);
 }
 
-Test(unpack, every_type_gives_the_bits_of_the_gguf_package)
+Test(unpack, every_type_gives_the_bits_of_the_gguf_package_or_of_torch)
 {
     for (int dtype = 0; dtype < AG_N_DTYPES; dtype++) {
-        expect_gguf_values((ag_dtype_t)dtype);
+        expect_values((ag_dtype_t)dtype);
     }
 }
 
@@ -78,4 +79,16 @@ Test(unpack, no_blocks_are_no_values)
         ag_dtype_info((ag_dtype_t)dtype)->unpack(&value, &value, 0);
         cr_expect_eq(value, 1.5f);
     }
+}
+
+Test(unpack, what_is_no_number_stays_none)
+{
+    const unsigned char none[2] = {0x7f, 0xff};
+    unsigned char block[132] = {0, 0, 128, 63, 0x7f};
+    float values[128];
+
+    ag_dtype_info(AG_F8_E4M3)->unpack(none, values, 2);
+    cr_expect(isnan(values[0]) && isnan(values[1]));
+    ag_dtype_info(AG_F8_E4M3_128)->unpack(block, values, 1);
+    cr_expect(isnan(values[0]) && values[1] == 0);
 }
