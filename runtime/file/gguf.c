@@ -10,6 +10,7 @@
 #include "runtime/file/names_priv.h"
 
 enum {
+    LEAST_VERSION = 2, /* of the same layout; version 1 had lengths of 32 bits */
     VERSION = 3,
     DEFAULT_ALIGNMENT = 32,
     MAX_HEADER_BYTES = 1 << 30,               /* the largest vocabularies take tens of MiB */
@@ -135,16 +136,16 @@ static ag_status_t read_start(ag_input_t *input, uint64_t *n_entries_p, uint64_t
     if (status != AG_OK) {
         return status;
     }
-    if (version == __builtin_bswap32(VERSION)) {
+    if (version == __builtin_bswap32(VERSION) || version == __builtin_bswap32(LEAST_VERSION)) {
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s is a big-endian GGUF file; convert the model to a little-endian one",
                        input->path);
     }
-    if (version != VERSION) {
-        return ag_fail(
-            AG_ERR_UNSUPPORTED,
-            "%s is a GGUF file of version %u; version %d is read: convert the model again",
-            input->path, version, VERSION);
+    if (version < LEAST_VERSION || version > VERSION) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s is a GGUF file of version %u; versions %d to %d are read: convert the "
+                       "model again",
+                       input->path, version, LEAST_VERSION, VERSION);
     }
     status = ag_input_take(input, counts, sizeof(counts));
     if (status == AG_OK) {

@@ -1,4 +1,4 @@
-/* GGUF version 3 (ggml's docs/gguf.md): metadata and a tensor directory. Little endian. */
+/* GGUF versions 2 and 3 (ggml's docs/gguf.md): metadata and a tensor directory. Little endian. */
 #pragma once
 
 #include "runtime/tensor/tensor.h"

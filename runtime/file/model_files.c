@@ -1,48 +1,18 @@
 #include "runtime/file/model_files.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runtime/base/array.h"
 #include "runtime/file/input_priv.h"
 #include "runtime/file/made_priv.h"
-#include "runtime/file/names_priv.h"
-#include "runtime/file/pile_priv.h"
-#include "runtime/file/safetensors.h"
-
-#define A_MODEL_IS                                                                                 \
-    "a model is a GGUF file, or a Hugging Face folder with config.json and model*.safetensors"
-#define INDEX_NAME "model.safetensors.index.json"
-#define SINGLE_NAME "model.safetensors"
+#include "runtime/file/model_files_priv.h"
 
 enum { MAX_PATHS_BYTES = 16 << 20 };
 
-/* One file with tensors. */
-typedef struct ag_model_shard {
-    const char *name; /* within the folder; the whole path of a GGUF file */
-    const char *path;
-    ag_safetensors_t *file; /* NULL: the GGUF file */
-    int fd;
-} ag_model_shard_t;
-
-struct ag_model_files {
-    ag_pile_t pile; /* names and paths */
-    const char *path;
-    ag_gguf_t *gguf;
-    ag_json_t *config;
-    ag_json_t *generation_config;
-    ag_array_t shards;  /* ag_model_shard_t */
-    ag_array_t tensors; /* ag_model_tensor_t */
-    ag_names_t names;   /* -> tensors */
-    bool are_made;
-    ag_array_t made; /* ag_made_t, of each tensor, if so */
-};
-
-static ag_status_t add_tensor(ag_model_files_t *files, const ag_model_tensor_t *tensor)
+ag_status_t ag_model_files_add_tensor(ag_model_files_t *files, const ag_model_tensor_t *tensor)
 {
     size_t known = ag_names_find(&files->names, tensor->name);
     ag_status_t status;
@@ -61,324 +31,27 @@ static ag_status_t add_tensor(ag_model_files_t *files, const ag_model_tensor_t *
     return status;
 }
 
-/* Open the file for reading its tensors; the shard is closed with `files`, whatever comes later. */
-static ag_status_t add_shard(ag_model_files_t *files, const ag_model_shard_t *shard)
+ag_status_t ag_model_files_add_shard(ag_model_files_t *files, const ag_model_shard_t *shard)
 {
     ag_model_shard_t opened = *shard;
     uint64_t file_bytes;
     ag_status_t status = ag_file_open(shard->path, &opened.fd, &file_bytes);
 
-    if (status != AG_OK) {
-        return status;
-    }
-    status = ag_array_append(&files->shards, &opened, 1);
-    if (status != AG_OK) {
+    if (status == AG_OK) {
+        status = ag_array_append(&files->shards, &opened, 1);
+        if (status == AG_OK) {
+            return AG_OK;
+        }
         close(opened.fd);
     }
+    ag_safetensors_close(shard->safetensors);
+    ag_gguf_close(shard->gguf);
     return status;
 }
 
-static ag_status_t add_gguf_tensors(ag_model_files_t *files)
-{
-    size_t n_tensors;
-    const ag_gguf_tensor_t *tensors = ag_gguf_tensors(files->gguf, &n_tensors);
-    ag_status_t status = AG_OK;
-
-    for (size_t i = 0; status == AG_OK && i < n_tensors; i++) {
-        ag_model_tensor_t tensor = {.name = tensors[i].name,
-                                    .dtype = tensors[i].dtype,
-                                    .n_dims = tensors[i].n_dims,
-                                    .offset_bytes = tensors[i].offset_bytes,
-                                    .bytes = tensors[i].bytes};
-
-        memcpy(tensor.dims, tensors[i].dims, sizeof(tensor.dims));
-        status = add_tensor(files, &tensor);
-    }
-    return status;
-}
-
-/* A file that is not whole can be mended by nobody here. */
-static ag_status_t say_get_again(ag_status_t status)
+ag_status_t ag_model_files_say_get_again(ag_status_t status)
 {
     return status == AG_ERR_FORMAT ? ag_fail(status, "%s: get the file again", ag_error()) : status;
-}
-
-static ag_status_t check_begins_as_gguf(const char *path)
-{
-    char magic[4] = "";
-    ag_input_t input;
-    ag_status_t status = ag_input_open(&input, path);
-
-    if (status != AG_OK) {
-        return status;
-    }
-    if (input.file_bytes >= sizeof(magic)) {
-        status = ag_input_take(&input, magic, sizeof(magic));
-    }
-    if (status == AG_OK && memcmp(magic, "GGUF", sizeof(magic)) != 0) {
-        status = ag_input_refuse(&input, "is no model");
-        status = ag_fail(status, "%s: " A_MODEL_IS, ag_error());
-    }
-    ag_input_close(&input);
-    return status;
-}
-
-static ag_status_t open_gguf(ag_model_files_t *files)
-{
-    const ag_gguf_value_t *n_parts;
-    ag_status_t status = check_begins_as_gguf(files->path);
-
-    if (status == AG_OK) {
-        status = say_get_again(ag_gguf_open(files->path, &files->gguf));
-    }
-    if (status != AG_OK) {
-        return status;
-    }
-    n_parts = ag_gguf_get(files->gguf, "split.count");
-    if (n_parts != NULL && n_parts->kind != AG_GGUF_ARRAY && n_parts->as.integer > 1) {
-        return ag_fail(
-            AG_ERR_UNSUPPORTED,
-            "%s is one of %lld parts of a model; join them with llama-gguf-split --merge",
-            files->path, (long long)n_parts->as.integer);
-    }
-    status = add_shard(files, &(ag_model_shard_t){.name = files->path, .path = files->path});
-    return status == AG_OK ? add_gguf_tensors(files) : status;
-}
-
-static ag_status_t path_in_folder(ag_model_files_t *files, const char *name, const char **path_p)
-{
-    size_t n_folder = strlen(files->path);
-    size_t n_name = strlen(name);
-    char *path;
-    ag_status_t status = ag_pile_take(&files->pile, n_folder + 1 + n_name + 1, false, &path);
-
-    if (status != AG_OK) {
-        return status;
-    }
-    memcpy(path, files->path, n_folder);
-    path[n_folder] = '/';
-    memcpy(path + n_folder + 1, name, n_name + 1);
-    *path_p = path;
-    return AG_OK;
-}
-
-/* Read a JSON file of the folder; *json_p stays NULL when there is none. */
-static ag_status_t read_json(ag_model_files_t *files, const char *name, ag_json_t **json_p)
-{
-    struct stat info;
-    const char *path;
-    ag_status_t status = path_in_folder(files, name, &path);
-
-    if (status != AG_OK || (stat(path, &info) != 0 && errno == ENOENT)) {
-        return status;
-    }
-    status = ag_json_read(path, json_p);
-    if (status == AG_OK && ag_json_kind(*json_p) != AG_JSON_OBJECT) {
-        return ag_fail(AG_ERR_FORMAT, "%s: it should hold one JSON object", path);
-    }
-    return status;
-}
-
-static ag_status_t add_safetensors(ag_model_files_t *files, const char *name)
-{
-    ag_model_shard_t shard = {.name = name};
-    uint32_t index = (uint32_t)files->shards.n_items;
-    const ag_safetensors_tensor_t *tensors;
-    size_t n_tensors;
-    ag_status_t status = path_in_folder(files, name, &shard.path);
-
-    if (status == AG_OK) {
-        status = say_get_again(ag_safetensors_open(shard.path, false, &shard.file));
-    }
-    if (status != AG_OK) {
-        return status;
-    }
-    status = add_shard(files, &shard);
-    if (status != AG_OK) {
-        ag_safetensors_close(shard.file);
-        return status;
-    }
-    tensors = ag_safetensors_tensors(shard.file, &n_tensors);
-    for (size_t i = 0; status == AG_OK && i < n_tensors; i++) {
-        ag_model_tensor_t tensor = {.name = tensors[i].name,
-                                    .dtype = tensors[i].dtype,
-                                    .n_dims = tensors[i].n_dims,
-                                    .file = index,
-                                    .offset_bytes = tensors[i].offset_bytes,
-                                    .bytes = tensors[i].bytes};
-
-        memcpy(tensor.dims, tensors[i].dims, sizeof(tensor.dims));
-        status = add_tensor(files, &tensor);
-    }
-    return status;
-}
-
-/* The type of a tensor that is in the shard but was left out; NULL: it is not there. */
-static const char *left_out_type(const ag_model_shard_t *shard, const char *name)
-{
-    size_t n = 0;
-    const ag_safetensors_left_out_t *left_out =
-        shard->file == NULL ? NULL : ag_safetensors_left_out(shard->file, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(left_out[i].name, name) == 0) {
-            return left_out[i].type;
-        }
-    }
-    return NULL;
-}
-
-/* What walks over the index: first to open the files it names, then to see that it was right. */
-typedef struct ag_index_walk {
-    ag_model_files_t *files;
-    ag_names_t opened; /* file name -> shard */
-} ag_index_walk_t;
-
-static ag_status_t open_named_file(void *arg, const char *key, size_t key_bytes,
-                                   const ag_json_t *value)
-{
-    ag_index_walk_t *walk = arg;
-    ag_model_files_t *files = walk->files;
-    size_t n_name = 0;
-    const char *name = ag_json_string(value, &n_name);
-    ag_status_t status;
-
-    if (!ag_name_usable(key, key_bytes) || name == NULL || !ag_name_usable(name, n_name) ||
-        strchr(name, '/') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        return ag_fail(AG_ERR_FORMAT,
-                       "%s/" INDEX_NAME ": weight_map has an entry that is not the plain name of a "
-                       "file in this folder",
-                       files->path);
-    }
-    if (ag_names_find(&walk->opened, name) != AG_NAME_ABSENT) {
-        return AG_OK;
-    }
-    status = ag_pile_text(&files->pile, name, n_name, &name);
-    if (status == AG_OK) {
-        status = add_safetensors(files, name);
-    }
-    if (status != AG_OK) {
-        return ag_fail_context(status, "a file named by %s/" INDEX_NAME, files->path);
-    }
-    return ag_names_add(&walk->opened, name, files->shards.n_items - 1);
-}
-
-static ag_status_t check_named_tensor(void *arg, const char *key, size_t key_bytes,
-                                      const ag_json_t *value)
-{
-    ag_index_walk_t *walk = arg;
-    const ag_model_files_t *files = walk->files;
-    const char *file_name = ag_json_string(value, NULL);
-    size_t file = ag_names_find(&walk->opened, file_name);
-    const ag_model_tensor_t *tensor = ag_model_files_find(files, key);
-
-    (void)key_bytes;
-    if ((tensor != NULL && tensor->file == file) ||
-        left_out_type(&AG_ITEMS(&files->shards, ag_model_shard_t)[file], key) != NULL) {
-        return AG_OK;
-    }
-    return ag_fail(AG_ERR_FORMAT,
-                   "%s/" INDEX_NAME ": tensor '%s' is not in %s, as it says: "
-                   "get both files again",
-                   files->path, key, file_name);
-}
-
-static ag_status_t open_indexed(ag_model_files_t *files, const ag_json_t *index)
-{
-    ag_index_walk_t walk = {.files = files};
-    const ag_json_t *weight_map = ag_json_get(index, "weight_map");
-    ag_status_t status;
-
-    if (ag_json_kind(weight_map) != AG_JSON_OBJECT || ag_json_size(weight_map) == 0) {
-        return ag_fail(AG_ERR_FORMAT, "%s/" INDEX_NAME ": it has no weight_map", files->path);
-    }
-    status = ag_json_each(weight_map, open_named_file, &walk);
-    if (status == AG_OK) {
-        status = ag_json_each(weight_map, check_named_tensor, &walk);
-    }
-    ag_names_fini(&walk.opened);
-    return status;
-}
-
-static int is_weights(const struct dirent *entry)
-{
-    static const char ending[] = ".safetensors";
-    size_t n_name = strlen(entry->d_name);
-    size_t n_ending = sizeof(ending) - 1;
-
-    return strncmp(entry->d_name, "model", strlen("model")) == 0 && n_name > n_ending &&
-           strcmp(entry->d_name + n_name - n_ending, ending) == 0;
-}
-
-static int by_name(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static ag_status_t open_listed(ag_model_files_t *files)
-{
-    struct dirent **entries;
-    int n_entries = scandir(files->path, &entries, is_weights, by_name);
-    ag_status_t status = AG_OK;
-
-    if (n_entries < 0) {
-        return ag_fail(AG_ERR_IO, "listing %s: %s", files->path, strerror(errno));
-    }
-    if (n_entries == 0) {
-        status = ag_fail(AG_ERR_IO,
-                         "%s has no weights: looked for " INDEX_NAME ", " SINGLE_NAME
-                         " and model*.safetensors",
-                         files->path);
-    }
-    for (int i = 0; i < n_entries; i++) {
-        const char *name;
-
-        if (status == AG_OK) {
-            status =
-                ag_pile_text(&files->pile, entries[i]->d_name, strlen(entries[i]->d_name), &name);
-        }
-        if (status == AG_OK) {
-            status = add_safetensors(files, name);
-        }
-        free(entries[i]);
-    }
-    free(entries);
-    return status;
-}
-
-static ag_status_t open_folder(ag_model_files_t *files)
-{
-    ag_json_t *index = NULL;
-    struct stat info;
-    const char *single_path;
-    ag_status_t status = read_json(files, "config.json", &files->config);
-
-    if (status == AG_OK && files->config == NULL) {
-        status = ag_fail(AG_ERR_IO, "%s has no config.json: " A_MODEL_IS, files->path);
-    }
-    if (status == AG_OK) {
-        status = read_json(files, "generation_config.json", &files->generation_config);
-    }
-    if (status == AG_OK) {
-        status = read_json(files, INDEX_NAME, &index);
-    }
-    if (status == AG_OK) {
-        status = path_in_folder(files, SINGLE_NAME, &single_path);
-    }
-    if (status != AG_OK) {
-        goto destroy_index;
-    }
-    if (index != NULL) {
-        status = open_indexed(files, index);
-    } else if (stat(single_path, &info) == 0) {
-        status = add_safetensors(files, SINGLE_NAME);
-    } else {
-        status = open_listed(files);
-    }
-
-destroy_index:
-    ag_json_destroy(index);
-    return status;
 }
 
 /* Settings, by whatever name, say what kind of model they are of. */
@@ -409,7 +82,8 @@ static ag_status_t take_config(ag_model_files_t *files, const char *path, ag_jso
 
     files->are_made = true;
     files->config = json;
-    return status == AG_OK ? read_json(files, "generation_config.json", &files->generation_config)
+    return status == AG_OK ? ag_model_files_read_json(files, "generation_config.json",
+                                                      &files->generation_config)
                            : status;
 }
 
@@ -434,9 +108,9 @@ ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p)
     files->made = AG_ARRAY(ag_made_t);
     status = ag_pile_text(&files->pile, path, strlen(path), &files->path);
     if (status == AG_OK) {
-        status = S_ISDIR(info.st_mode)    ? open_folder(files)
+        status = S_ISDIR(info.st_mode)    ? ag_model_files_open_folder(files)
                  : is_config(path, &json) ? take_config(files, path, json)
-                                          : open_gguf(files);
+                                          : ag_model_files_open_gguf(files);
     }
     if (status != AG_OK) {
         ag_model_files_close(files);
@@ -455,7 +129,8 @@ void ag_model_files_close(ag_model_files_t *files)
         ag_model_shard_t *shard = &AG_ITEMS(&files->shards, ag_model_shard_t)[i];
 
         close(shard->fd);
-        ag_safetensors_close(shard->file);
+        ag_safetensors_close(shard->safetensors);
+        ag_gguf_close(shard->gguf);
     }
     ag_names_fini(&files->names);
     ag_array_fini(&files->tensors);
@@ -463,7 +138,6 @@ void ag_model_files_close(ag_model_files_t *files)
     ag_array_fini(&files->shards);
     ag_json_destroy(files->generation_config);
     ag_json_destroy(files->config);
-    ag_gguf_close(files->gguf);
     ag_pile_fini(&files->pile);
     free(files);
 }
@@ -501,6 +175,20 @@ const ag_model_tensor_t *ag_model_files_find(const ag_model_files_t *files, cons
     return i == AG_NAME_ABSENT ? NULL : &AG_ITEMS(&files->tensors, const ag_model_tensor_t)[i];
 }
 
+const char *ag_model_shard_left_out(const ag_model_shard_t *shard, const char *name)
+{
+    size_t n = 0;
+    const ag_safetensors_left_out_t *left_out =
+        shard->safetensors == NULL ? NULL : ag_safetensors_left_out(shard->safetensors, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(left_out[i].name, name) == 0) {
+            return left_out[i].type;
+        }
+    }
+    return NULL;
+}
+
 ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *name,
                                    const ag_model_tensor_t **tensor_p)
 {
@@ -515,7 +203,7 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
         return AG_OK;
     }
     for (size_t i = 0; type == NULL && i < files->shards.n_items; i++) {
-        type = left_out_type(&shards[i], name);
+        type = ag_model_shard_left_out(&shards[i], name);
     }
     if (type == NULL) {
         return ag_fail(
@@ -547,7 +235,7 @@ ag_status_t ag_model_files_make(ag_model_files_t *files, const char *name, uint3
     if (status == AG_OK) {
         status = ag_array_append(&files->made, &made, 1);
     }
-    return status == AG_OK ? add_tensor(files, &tensor) : status;
+    return status == AG_OK ? ag_model_files_add_tensor(files, &tensor) : status;
 }
 
 ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_tensor_t *tensor,
@@ -566,6 +254,9 @@ ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_te
                        "reading %s: tensor '%s' has %llu bytes, not %llu from %llu on", shard->path,
                        tensor->name, (unsigned long long)tensor->bytes, (unsigned long long)n,
                        (unsigned long long)begin);
+    }
+    if (tensor->scales != 0) {
+        return ag_scaled_read(files, tensor, begin, n, dst);
     }
     return ag_file_pread(shard->fd, shard->path, tensor->name, tensor->offset_bytes + begin, n,
                          dst);

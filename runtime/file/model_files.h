@@ -15,12 +15,14 @@ typedef struct ag_model_tensor {
     uint32_t n_dims;
     uint64_t dims[AG_MAX_DIMS]; /* outermost first */
     uint32_t file;              /* which of the model's files */
+    uint32_t scales;            /* 1 + which of the tensors holds them, of AG_F8_E4M3_128 */
     uint64_t offset_bytes;      /* from the start of that file */
-    uint64_t bytes;
+    uint64_t bytes;             /* of its type, with scales */
 } ag_model_tensor_t;
 
 /**
- * Open a GGUF file, a config.json alone (ag_model_files_make()), or a folder (config.json;
+ * Open a GGUF file (or any part of one that was split, NAME-00001-of-00003.gguf: the others stand
+ * beside it), a config.json alone (ag_model_files_make()), or a folder (config.json;
  * model.safetensors, or model.safetensors.index.json and the files it names, or every
  * model*.safetensors). Only headers are read.
  * @return AG_OK; AG_ERR_IO (missing: says what was looked for), AG_ERR_FORMAT, AG_ERR_UNSUPPORTED.
@@ -64,7 +66,7 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
                                    const ag_model_tensor_t **tensor_p);
 
 /**
- * pread bytes [begin, begin + n) of a tensor. Thread-safe.
+ * pread bytes [begin, begin + n) of a tensor, whole blocks of its type. Thread-safe.
  * @return AG_OK; AG_ERR_IO with file, tensor and offset (a short read is one).
  */
 ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_tensor_t *tensor,

@@ -158,26 +158,28 @@ enum { SAMPLED_TENSORS = 16, SAMPLE_BYTES = 256 };
  */
 static ag_status_t hash_tensors(const ag_model_files_t *files, uint64_t *hash_p)
 {
-    size_t n;
-    const ag_model_tensor_t *tensors = ag_model_files_tensors(files, &n);
+    size_t n_tensors;
+    const ag_model_tensor_t *tensors = ag_model_files_tensors(files, &n_tensors);
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n_tensors; i++) {
         const ag_model_tensor_t *tensor = &tensors[i];
         uint64_t name = ag_hash_bytes(AG_HASH_SEED, tensor->name, strlen(tensor->name));
         uint64_t hash = ag_hash_bytes(name, &tensor->dtype, sizeof(tensor->dtype));
-        uint64_t n_sample = tensor->bytes < SAMPLE_BYTES ? tensor->bytes : SAMPLE_BYTES;
+        uint64_t block = ag_dtype_info(tensor->dtype)->block_bytes,
+                 n_blocks = tensor->bytes / block;
+        uint64_t n = n_blocks < SAMPLE_BYTES / block ? n_blocks : SAMPLE_BYTES / block;
         unsigned char sample[SAMPLE_BYTES];
 
         hash = ag_hash_bytes(hash, tensor->dims, tensor->n_dims * sizeof(tensor->dims[0]));
-        if (ag_hash_mix(name) % (n / SAMPLED_TENSORS + 1) == 0) {
-            ag_status_t status = ag_model_files_read(files, tensor, (tensor->bytes - n_sample) / 2,
-                                                     n_sample, sample);
+        if (ag_hash_mix(name) % (n_tensors / SAMPLED_TENSORS + 1) == 0) {
+            ag_status_t status =
+                ag_model_files_read(files, tensor, (n_blocks - n) / 2 * block, n * block, sample);
 
             if (status != AG_OK) {
                 return status;
             }
-            hash = ag_hash_bytes(hash, sample, n_sample);
+            hash = ag_hash_bytes(hash, sample, n * block);
         }
         sum += ag_hash_mix(hash);
     }

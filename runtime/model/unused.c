@@ -9,6 +9,9 @@ static void mark(const ag_model_t *model, const ag_model_tensor_t *tensor, bool 
     if (tensor != NULL) {
         used[tensor - ag_model_files_tensors(model->files, &n)] = true;
     }
+    if (tensor != NULL && tensor->scales != 0) {
+        used[tensor->scales - 1] = true;
+    }
 }
 
 static void mark_role(const ag_model_t *model, ag_role_t role, bool *used)

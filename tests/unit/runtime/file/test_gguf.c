@@ -249,15 +249,39 @@ Test(gguf, other_versions_are_refused_by_number)
 {
     ag_array_t bytes = AG_ARRAY(unsigned char);
 
-    put(&bytes, "GGUF\x02\0\0\0", 8);
+    put(&bytes, "GGUF\x01\0\0\0", 8);
     put_zeros(&bytes, 16);
     cr_expect_eq(refusal(&bytes), AG_ERR_UNSUPPORTED);
-    cr_expect(error_says("version 2", NULL));
+    cr_expect(error_says("version 1", "2 to 3", NULL));
+    bytes = AG_ARRAY(unsigned char);
+    put(&bytes, "GGUF\x04\0\0\0", 8);
+    put_zeros(&bytes, 16);
+    cr_expect_eq(refusal(&bytes), AG_ERR_UNSUPPORTED);
+    cr_expect(error_says("version 4", NULL));
     bytes = AG_ARRAY(unsigned char);
     put(&bytes, "GGUF\0\0\0\x03", 8);
     put_zeros(&bytes, 16);
     cr_expect_eq(refusal(&bytes), AG_ERR_UNSUPPORTED);
     cr_expect(error_says("big-endian", NULL));
+}
+
+Test(gguf, version_2_is_laid_out_as_version_3)
+{
+    ag_array_t bytes = AG_ARRAY(unsigned char);
+    ag_gguf_t *gguf = NULL;
+    memory_file_t file;
+
+    put_gguf_start(&bytes, 0, 1);
+    put_gguf_key(&bytes, "a", AG_GGUF_U32);
+    put_u32(&bytes, 7);
+    AG_ITEMS(&bytes, unsigned char)[4] = 2;
+    memory_file_open(&file, &bytes);
+    cr_assert_eq(ag_gguf_open(file.path, &gguf), AG_OK, "%s", ag_error());
+    cr_assert_not_null(ag_gguf_get(gguf, "a"));
+    cr_expect_eq(ag_gguf_get(gguf, "a")->as.integer, 7);
+    ag_gguf_close(gguf);
+    memory_file_close(&file);
+    ag_array_fini(&bytes);
 }
 
 Test(gguf, counts_that_the_file_cannot_hold_are_refused_before_room_is_made)

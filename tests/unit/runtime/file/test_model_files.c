@@ -300,22 +300,6 @@ Test(model_files, a_gguf_file_opens)
     ag_array_fini(&bytes);
 }
 
-Test(model_files, one_part_of_a_split_gguf_is_refused)
-{
-    ag_array_t bytes = AG_ARRAY(unsigned char);
-    scratch_t scratch;
-
-    put_gguf_start(&bytes, 0, 1);
-    put_gguf_key(&bytes, "split.count", AG_GGUF_U16);
-    put_u16(&bytes, 3);
-    scratch_open(&scratch);
-    cr_expect_eq(refusal(scratch_write(&scratch, "m.gguf", bytes.items, bytes.n_items)),
-                 AG_ERR_UNSUPPORTED);
-    cr_expect(error_says("one of 3 parts", NULL));
-    scratch_close(&scratch);
-    ag_array_fini(&bytes);
-}
-
 Test(model_files, tensors_that_no_file_has_are_drawn)
 {
     const uint64_t dims[] = {40, 50};
