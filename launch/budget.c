@@ -180,7 +180,7 @@ static bool fits(const refusal_t *refusal, const ag_plan_t *plan, uint64_t budge
     ag_build_t *build = NULL;
     ag_programs_t programs = {0};
     bool good = ag_build_create(plan, session->model, &build) == AG_OK &&
-                ag_programs_create(build, session->all_outputs, false, &programs) == AG_OK &&
+                ag_programs_create(build, session->evaluates, false, &programs) == AG_OK &&
                 ag_session_set_hosts(session, &programs) == AG_OK;
     way_t way = {session, plan, build, &programs};
 

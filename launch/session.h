@@ -31,7 +31,8 @@ typedef struct ag_session {
     ag_plan_t *plan;
     ag_build_t *build;
     ag_programs_t programs;
-    bool all_outputs;     /* of the programs: every row of a step may be asked for */
+    bool evaluates;       /* of the programs: every row of a step may be asked for; of training: one
+                             goes forward alone */
     bool may_spare_ranks; /* the first ranks do what a plan of fewer ranks says */
     ag_array_t links;     /* ag_link_t: those that the programs use */
     ag_ledger_t *ledger;
@@ -65,10 +66,10 @@ ag_status_t ag_session_open(ag_session_t *session);
  * @param context_tokens  positions that the work needs, on rank 0; the other ranks are told. 0: no
  *                        particular number: what options or plan file say, else the model's.
  */
-ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs);
+ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool evaluates);
 
 /** The same with a plan that all ranks have already. @param plan  the session's from here on. */
-ag_status_t ag_session_take_plan(ag_session_t *session, ag_plan_t *plan, bool all_outputs);
+ag_status_t ag_session_take_plan(ag_session_t *session, ag_plan_t *plan, bool evaluates);
 
 /** A plan file for the session's model. @return AG_OK, AG_ERR_IO, AG_ERR_INVALID. */
 ag_status_t ag_session_read_plan(const ag_session_t *session, const char *path, ag_plan_t **plan_p);

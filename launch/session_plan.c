@@ -86,14 +86,15 @@ static ag_status_t check_ranks(ag_session_t *session)
 }
 
 /* eval puts a BOS before a window, and outside of what --context or the model let it hold. */
-static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
+static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, bool evaluates)
 {
     enum { EVAL_BATCH = 128 }; /* all its rows have logits */
     ag_plan_model_t model = ag_build_plan_model(session->model);
     ag_plan_opts_t opts = session->options->plan;
+    bool has_windows = evaluates && opts.sequence_tokens == 0;
     ag_status_t status;
 
-    if (all_outputs) {
+    if (has_windows) {
         model.context_tokens += context_tokens == model.context_tokens + 1;
         opts.context_tokens += opts.context_tokens > 0 && context_tokens == opts.context_tokens + 1;
     }
@@ -113,7 +114,7 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
         }
     } else {
         opts.context_tokens = opts.context_tokens > 0 ? opts.context_tokens : context_tokens;
-        opts.batch_tokens = all_outputs ? EVAL_BATCH : 0;
+        opts.batch_tokens = has_windows ? EVAL_BATCH : 0;
         status = ag_plan_make(&model, &opts, &session->plan);
     }
     return status == AG_OK ? check_ranks(session) : status;
@@ -206,7 +207,7 @@ static ag_status_t prepare_plan(ag_session_t *session)
         status = build_plan(session, &session->build);
         if (status == AG_OK) {
             status =
-                ag_programs_create(session->build, session->all_outputs, check, &session->programs);
+                ag_programs_create(session->build, session->evaluates, check, &session->programs);
         }
         status = ag_session_agree(session, status);
     }
@@ -227,14 +228,14 @@ static ag_status_t prepare_plan(ag_session_t *session)
     return status;
 }
 
-ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool all_outputs)
+ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool evaluates)
 {
     ag_status_t status =
         ag_agree_broadcast(session->net, NULL, 0, &context_tokens, sizeof(context_tokens));
 
-    session->all_outputs = all_outputs;
+    session->evaluates = evaluates;
     if (status == AG_OK) {
-        status = ag_session_agree(session, make_plan(session, context_tokens, all_outputs));
+        status = ag_session_agree(session, make_plan(session, context_tokens, evaluates));
     }
     if (status == AG_OK) {
         status = prepare_plan(session);
@@ -242,12 +243,12 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     return status == AG_OK && session->net->rank == 0 ? warn_of_unused(session) : status;
 }
 
-ag_status_t ag_session_take_plan(ag_session_t *session, ag_plan_t *plan, bool all_outputs)
+ag_status_t ag_session_take_plan(ag_session_t *session, ag_plan_t *plan, bool evaluates)
 {
     ag_status_t status;
 
     session->plan = plan;
-    session->all_outputs = all_outputs;
+    session->evaluates = evaluates;
     status = ag_session_agree(session, check_ranks(session));
     return status == AG_OK ? prepare_plan(session) : status;
 }

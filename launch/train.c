@@ -403,7 +403,7 @@ ag_status_t ag_command_train(ag_session_t *session)
     }
     status = ag_session_agree(session, status);
     if (status == AG_OK) {
-        status = ag_session_plan(session, 0, false);
+        status = ag_session_plan(session, 0, session->options->train.eval_data.n_items > 0);
     }
     if (status == AG_OK) {
         status = ag_session_agree(session, count_steps(&training));

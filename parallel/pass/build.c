@@ -335,11 +335,12 @@ static ag_status_t expand(ag_program_t *program, ag_build_t *build)
 }
 
 /* The passes in order, and what the checker may expect after each. */
-static ag_status_t run_passes(ag_program_t *program, ag_build_t *build, bool check)
+static ag_status_t run_passes(ag_program_t *program, ag_build_t *build, bool evaluates, bool check)
 {
     const ag_plan_t *plan = build->plan;
     bool trains = plan->train.sequence_tokens > 0;
-    ag_status_t status = trains ? ag_pass_expand_train(program, build) : expand(program, build);
+    ag_status_t status =
+        trains ? ag_pass_expand_train(program, build, evaluates) : expand(program, build);
 
 #define CHECK(stage, name)                                                                         \
     status = status == AG_OK && check ? ag_program_check(program, plan, stage, name) : status
@@ -348,7 +349,7 @@ static ag_status_t run_passes(ag_program_t *program, ag_build_t *build, bool che
     CHECK(AG_CHECK_SUMMED, "tensor");
     status = status == AG_OK ? ag_pass_expert(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "expert");
-    status = status == AG_OK && trains ? ag_pass_share(program, build) : status;
+    status = status == AG_OK && trains && !evaluates ? ag_pass_share(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "share");
     status = status == AG_OK && trains ? ag_pass_reduce(program, build) : status;
     CHECK(AG_CHECK_EXCHANGED, "reduce");
@@ -397,7 +398,30 @@ ag_status_t ag_build_program(ag_build_t *build, const uint64_t bounds[AG_N_SIZE_
     find_bounds(build, bounds, all_bounds);
     status = ag_program_create(build->n_ranks, all_bounds, free_graph, &program);
     if (status == AG_OK) {
-        status = run_passes(program, build, check);
+        status = run_passes(program, build, false, check);
+    }
+    if (status != AG_OK) {
+        ag_program_destroy(program);
+        return status;
+    }
+    *program_p = program;
+    return AG_OK;
+}
+
+ag_status_t ag_build_evaluation(ag_build_t *build, const ag_program_t *training, bool check,
+                                ag_program_t **program_p)
+{
+    const ag_program_group_t *groups = AG_ITEMS(&training->groups, ag_program_group_t);
+    ag_program_t *program = NULL;
+    ag_status_t status = ag_program_create(build->n_ranks, training->bounds, free_graph, &program);
+
+    for (size_t i = 0; i < training->groups.n_items && status == AG_OK; i++) {
+        uint32_t number;
+
+        status = ag_program_group(program, groups[i].ranks, groups[i].n_ranks, &number);
+    }
+    if (status == AG_OK) {
+        status = run_passes(program, build, true, check);
     }
     if (status != AG_OK) {
         ag_program_destroy(program);

@@ -34,3 +34,8 @@ ag_plan_model_t ag_build_plan_model(const ag_model_t *model);
  */
 ag_status_t ag_build_program(ag_build_t *build, const uint64_t bounds[AG_N_SIZE_COUNTERS],
                              bool check, ag_program_t **program_p);
+
+/** The same way forward without the way back, for the loss alone. @param training  the program of
+ * training, built before; bounds and groups are its. */
+ag_status_t ag_build_evaluation(ag_build_t *build, const ag_program_t *training, bool check,
+                                ag_program_t **program_p);

@@ -76,7 +76,7 @@ ag_status_t ag_train_add_exchanged(ag_train_t *train, uint32_t rank)
         return AG_OK;
     }
     status = add_buffers(train, rank, "", wanted, sizeof(wanted) / sizeof(wanted[0]));
-    return status == AG_OK && train->build->plan->train.recompute
+    return status == AG_OK && train->again
                ? ag_train_add_experts(train, rank, ".again", &of->experts_again)
                : status;
 }

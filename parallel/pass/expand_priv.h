@@ -132,10 +132,13 @@ typedef struct ag_train {
     ag_train_rank_t *ranks; /* (n_ranks) */
     ag_holdings_t holdings;
     uint16_t chunk, micro_batch;
+    bool evaluates; /* nothing goes back, nothing changes */
+    bool again;     /* of a layer its input is kept at most */
 } ag_train_t;
 
 /** Register the weights of every rank, and make the buffers that do not depend on the schedule. */
-ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *train_p);
+ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, bool evaluates,
+                          ag_train_t *train_p);
 void ag_train_fini(ag_train_t *train);
 
 /** A slot that no micro-batch has, with an input for it. */
@@ -196,7 +199,8 @@ ag_status_t ag_train_add_experts(ag_train_t *train, uint32_t rank, const char *n
 /** Those of a rank that no layer keeps. */
 ag_status_t ag_train_add_exchanged(ag_train_t *train, uint32_t rank);
 
-/** Zero the gradients; their totals, and the update by them. */
+/** Zero the gradients and the loss; their totals, and the update by them. Where a program evaluates
+ * there is but the loss. */
 ag_status_t ag_train_add_zero(const ag_train_t *train, uint32_t rank);
 ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank);
 
@@ -229,7 +233,7 @@ ag_status_t ag_train_backward_layer(const ag_train_item_t *item, uint32_t number
 ag_status_t ag_train_simple_part(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t x,
                                  uint32_t x_out, uint32_t sum);
 
-/** The head, the loss, and their gradients. */
+/** The head and the loss; and their gradients, but where a program evaluates. */
 ag_status_t ag_train_head_parts(const ag_train_item_t *item);
 
 /** The gradient of the embedding table. */

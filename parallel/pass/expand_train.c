@@ -9,6 +9,8 @@
  * backward one, so that a stage keeps as much as its schedule has on the way. The head is computed
  * when its gradients are due. A part's gradients end before its norm's, which read a sum over the
  * stage's ranks.
+ *
+ * A program that evaluates has the forward items alone, with the head behind the last chunk's.
  */
 #include <stdlib.h>
 
@@ -72,6 +74,10 @@ static ag_status_t forward_item(ag_train_item_t *item)
             ag_train_simple_part(item, AG_PART_ADD, ag_train_x_of(item, ag_train_n_parts(item) - 1),
                                  item->slot->output, AG_NO_BUFFER);
     }
+    if (status == AG_OK && item->train->evaluates) {
+        item->slot->is_taken = false;
+        status = chunk->last ? ag_train_head_parts(item) : AG_OK;
+    }
     return status == AG_OK && !chunk->last
                ? exchange(item, chunk->number, chunk->number + 1u, AG_OP_SEND, item->slot->output)
                : status;
@@ -133,7 +139,8 @@ static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedu
     ag_status_t status = ag_train_add_zero(train, rank);
 
     for (uint32_t i = 0; i < item.rank->n_chunks; i++) {
-        item.rank->chunks[i].n_slots = most_on_the_way(items, item.rank->chunks[i].number);
+        item.rank->chunks[i].n_slots =
+            train->evaluates ? 1 : most_on_the_way(items, item.rank->chunks[i].number);
     }
     for (size_t i = 0; i < items->n_items && status == AG_OK; i++) {
         const ag_schedule_item_t *of = &AG_ITEMS(items, ag_schedule_item_t)[i];
@@ -142,13 +149,17 @@ static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedu
         item.dx = item.chunk->dx[0]; /* that of a forward item is not used */
         train->chunk = of->chunk;
         train->micro_batch = (uint16_t)(of->micro_batch + ag_plan_first_turn(plan, place.replica));
-        status = of->work == AG_WORK_FORWARD ? forward_item(&item) : backward_item(&item);
+        if (of->work == AG_WORK_FORWARD) {
+            status = forward_item(&item);
+        } else if (!train->evaluates) {
+            status = backward_item(&item);
+        }
     }
     train->chunk = train->micro_batch = 0;
     return status == AG_OK ? ag_train_add_update(train, rank) : status;
 }
 
-ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build)
+ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build, bool evaluates)
 {
     const ag_plan_t *plan = build->plan;
     const ag_schedule_info_t *info;
@@ -156,7 +167,7 @@ ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build)
     ag_status_t status = ag_schedule_find(plan->train.schedule, &info);
 
     if (status == AG_OK) {
-        status = ag_train_init(program, build, &train);
+        status = ag_train_init(program, build, evaluates, &train);
     }
     for (uint32_t replica = 0; replica < plan->stages[0].n_replicas && status == AG_OK; replica++) {
         ag_pipeline_shape_t shape = {.stages = plan->n_stages,

@@ -10,7 +10,7 @@ ag_status_t ag_pass_expand(ag_program_t *program, ag_build_t *build,
                            const struct ag_schedule *schedule);
 
 /** The same of a training program, from the schedules that its plan names. */
-ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build);
+ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build, bool evaluates);
 
 /** Sum what is partial, where it is made. */
 ag_status_t ag_pass_tensor(ag_program_t *program, const ag_plan_t *plan);

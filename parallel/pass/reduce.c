@@ -87,11 +87,27 @@ static bool is_of_each(const ag_params_t *params, uint32_t buffer)
     return true;
 }
 
-/* Buckets are what the optimizer reads, but for the totals, which TOTALS writes. From here on both
- * are this rank's part of a sum. */
-static ag_status_t look_at(ag_rank_program_t *rank, const ag_params_t *params, sums_t *sums)
+/* Buckets are what the optimizer reads, but for the totals. */
+static void look_at_buckets(ag_rank_program_t *rank, const ag_params_t *params, sums_t *sums)
 {
     const ag_op_t *update = find_part(rank, AG_PART_UPDATE), *zero = find_part(rank, AG_PART_ZERO);
+
+    for (uint32_t i = 0; i < update->n_uses; i++) {
+        uint32_t buffer = ag_op_uses(rank, update)[i].buffer;
+        ag_use_t *use = find_use(rank, zero, buffer);
+
+        if (use != NULL && is_of_each(params, buffer)) {
+            sums->is_bucket[buffer] = true;
+            use->mode |= sums->replicas != NONE ? AG_USE_PARTIAL : 0;
+        }
+    }
+}
+
+/* Buckets, and totals, which TOTALS writes last: from here on both are this rank's part of a sum.
+ */
+static ag_status_t look_at(ag_rank_program_t *rank, const ag_params_t *params, bool evaluates,
+                           sums_t *sums)
+{
     const ag_op_t *totals = find_part(rank, AG_PART_TOTALS);
     size_t n = rank->buffers.n_items;
 
@@ -101,19 +117,9 @@ static ag_status_t look_at(ag_rank_program_t *rank, const ag_params_t *params, s
         return ag_fail_nomem("adding sums of gradients", n * sizeof(*sums->last));
     }
     find_last(rank, sums->last);
-    for (uint32_t i = 0; i < update->n_uses; i++) {
-        uint32_t buffer = ag_op_uses(rank, update)[i].buffer;
-        ag_use_t *use = find_use(rank, zero, buffer);
-
-        if (use == NULL) {
-            sums->totals = buffer;
-            continue;
-        }
-        if (!is_of_each(params, buffer)) {
-            continue;
-        }
-        sums->is_bucket[buffer] = true;
-        use->mode |= sums->replicas != NONE ? AG_USE_PARTIAL : 0;
+    sums->totals = ag_op_uses(rank, totals)[totals->n_uses - 1].buffer;
+    if (!evaluates) {
+        look_at_buckets(rank, params, sums);
     }
     if (sums->all != NONE) {
         find_use(rank, totals, sums->totals)->mode |= AG_USE_PARTIAL;
@@ -271,14 +277,16 @@ static ag_status_t find_groups(ag_program_t *program, const ag_build_t *build, u
 
 ag_status_t ag_pass_reduce(ag_program_t *program, const ag_build_t *build)
 {
+    bool evaluates = ag_program_evaluates(program);
     ag_status_t status = AG_OK;
 
     for (uint32_t r = 0; r < program->n_ranks && status == AG_OK; r++) {
         sums_t sums;
 
         status = find_groups(program, build, r, &sums);
+        sums.replicas = evaluates ? NONE : sums.replicas; /* they have but the totals to sum */
         if (status == AG_OK) {
-            status = look_at(&program->ranks[r], &build->ranks[r].params, &sums);
+            status = look_at(&program->ranks[r], &build->ranks[r].params, evaluates, &sums);
         }
         if (status == AG_OK && sums.replicas != NONE) {
             sums.keeps_shares = ag_plan_shares_update(build->plan);

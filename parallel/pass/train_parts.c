@@ -54,7 +54,7 @@ static ag_status_t add(const ag_train_item_t *item, ag_part_kind_t kind, uint32_
 
 static bool computes_again(const ag_train_item_t *item)
 {
-    return item->train->build->plan->train.recompute;
+    return item->train->again;
 }
 
 /* What a layer's part keeps lies each time where it lay the first time.
@@ -255,8 +255,9 @@ ag_status_t ag_train_head_parts(const ag_train_item_t *item)
     if (status == AG_OK) {
         status = ag_train_simple_part(item, AG_PART_LOSS, x, x, AG_NO_BUFFER);
     }
-    return status == AG_OK ? end_backward(item, AG_PART_HEAD, x, grads, 2, (int32_t)rank->dhead)
-                           : status;
+    return status == AG_OK && !item->train->evaluates
+               ? end_backward(item, AG_PART_HEAD, x, grads, 2, (int32_t)rank->dhead)
+               : status;
 }
 
 ag_status_t ag_train_embed_backward(const ag_train_item_t *item)

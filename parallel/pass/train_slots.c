@@ -18,7 +18,7 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_t
 {
     uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
     uint32_t number = (uint32_t)chunk->slots.n_items;
-    bool again = train->build->plan->train.recompute;
+    bool again = train->again;
     ag_status_t status = AG_OK;
     char name[24];
 

@@ -156,7 +156,7 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
     ag_train_rank_t *of = &train->ranks[rank];
     uint64_t row = spec->hidden * sizeof(float);
-    bool last = is_last(train, rank), again = train->build->plan->train.recompute;
+    bool last = is_last(train, rank), again = train->again;
     const struct {
         const char *name;
         uint64_t unit_bytes;
@@ -246,10 +246,13 @@ static ag_status_t init_rank(ag_train_t *train, uint32_t rank)
     return status;
 }
 
-ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, ag_train_t *train_p)
+ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, bool evaluates,
+                          ag_train_t *train_p)
 {
     ag_train_t train = {.program = program,
                         .build = build,
+                        .evaluates = evaluates,
+                        .again = evaluates || build->plan->train.recompute,
                         .ranks = calloc((size_t)build->n_ranks + 1, sizeof(*train.ranks))};
     ag_status_t status = train.ranks == NULL ? ag_fail_nomem("expanding a program",
                                                              build->n_ranks * sizeof(*train.ranks))

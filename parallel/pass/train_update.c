@@ -145,7 +145,8 @@ static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph
     int32_t in[2] = {AG_NO_VALUE, AG_NO_VALUE}, out = AG_NO_VALUE;
     ag_status_t status = AG_OK;
 
-    for (uint32_t i = 0; i < params_of(train, rank)->items.n_items && status == AG_OK; i++) {
+    for (uint32_t i = 0;
+         i < params_of(train, rank)->items.n_items && !train->evaluates && status == AG_OK; i++) {
         status = add_squares(train, rank, i, &chunks, graph);
     }
     squares->unit_bytes = squares->bytes = chunks * sizeof(double);
@@ -155,7 +156,7 @@ static ag_status_t write_totals(const ag_train_t *train, uint32_t rank, ag_graph
     if (status == AG_OK) {
         status = floats_of(graph, of->squares, 0, chunks * sizeof(double) / sizeof(float), &in[1]);
     }
-    if (status == AG_OK && chunks == 0) { /* others count all that this rank has */
+    if (status == AG_OK && chunks == 0) { /* others count all that this rank has, or nobody does */
         status = add_zero(train, rank, graph, of->squares, 0);
     }
     if (status == AG_OK) {
@@ -232,10 +233,10 @@ ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank)
     if (status == AG_OK) {
         status = add_segment(train, rank, AG_PART_TOTALS, write_totals);
     }
-    if (status == AG_OK) {
+    if (status == AG_OK && !train->evaluates) {
         status = add_segment(train, rank, AG_PART_UPDATE, write_update);
     }
-    return status == AG_OK && ag_plan_shares_update(train->build->plan)
+    return status == AG_OK && !train->evaluates && ag_plan_shares_update(train->build->plan)
                ? add_segment(train, rank, AG_PART_ADOPT, write_adopt)
                : status;
 }

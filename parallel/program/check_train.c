@@ -1,5 +1,6 @@
 /* Of a training program: every micro-batch goes once forward and once back through each part of the
- * model that a rank has, and the weights change once, behind all of them. */
+ * model that a rank has, and the weights change once, behind all of them. Of one that evaluates: it
+ * goes forward, and nothing changes. */
 #include <stdlib.h>
 
 #include "parallel/program/check_priv.h"
@@ -15,12 +16,13 @@ typedef struct course {
 typedef struct way {
     ag_place_t place;
     uint32_t n_stages, n_chunks;
-    bool again;          /* a layer is computed again before its gradients */
-    bool may_spread;     /* ranks may share experts out */
+    bool again;      /* a layer is computed again before its gradients */
+    bool may_spread; /* ranks may share experts out */
+    bool evaluates;
     course_t *courses;   /* (n_chunks) */
     uint32_t begin, end; /* turns of the replica, each a micro-batch or an empty one */
     uint32_t n_complete; /* micro-batches in chunks */
-    uint32_t n_steps;    /* zero, totals, update, and where replicas share it out adopt */
+    uint32_t n_steps;    /* zero, totals; update, and where replicas share it out adopt */
     uint32_t most_steps;
 } way_t;
 
@@ -37,6 +39,7 @@ static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_U
                                          AG_PART_ADOPT};
 
 enum { N_OF_HEAD = 4, N_OF_LAYER = 4, N_OF_LAYER_AGAIN = 3, N_OF_LAYER_BACK = 9, N_OF_STEP = 4 };
+enum { N_OF_HEAD_FORWARD = 2, N_OF_STEP_FORWARD = 2 };
 
 /* Parts of a layer on the way back; the first ones only where it is computed again. */
 static uint32_t back_of_layer(const way_t *way)
@@ -184,6 +187,17 @@ static ag_status_t check_ops(const ag_program_t *program, uint32_t r, way_t *way
     return way->n_steps == way->most_steps ? AG_OK : fail_missing(way, r);
 }
 
+/* Parts of a micro-batch on its way through a chunk. */
+static uint32_t n_parts_of(const way_t *way, const course_t *course)
+{
+    uint32_t n = course->layers.end - course->layers.begin;
+    uint32_t forward = course->first + N_OF_LAYER * n + 1;
+
+    return way->evaluates
+               ? forward + (course->last ? N_OF_HEAD_FORWARD : 0)
+               : forward + (course->last ? N_OF_HEAD : 0) + back_of_layer(way) * n + course->first;
+}
+
 static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
 {
     ag_status_t status = ag_mesh_place(plan, rank, &way->place);
@@ -194,7 +208,9 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
     way->n_stages = plan->n_stages;
     way->n_chunks = ag_plan_chunks(plan);
     way->again = plan->train.recompute;
-    way->most_steps = ag_plan_shares_update(plan) ? N_OF_STEP : N_OF_STEP - 1;
+    way->most_steps = way->evaluates                ? N_OF_STEP_FORWARD
+                      : ag_plan_shares_update(plan) ? N_OF_STEP
+                                                    : N_OF_STEP - 1;
     way->may_spread = ag_plan_ranks(plan) > 1 && plan->stages[0].experts.n_experts > 0;
     way->begin = ag_plan_first_turn(plan, way->place.replica);
     way->end = way->begin + plan->stages[0].replicas[way->place.replica].turns;
@@ -206,9 +222,7 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
         course->layers = ag_plan_layers(plan, chunk);
         course->first = chunk == 0;
         course->last = chunk + 1 == way->n_chunks * plan->n_stages;
-        course->n_parts =
-            2 * course->first + 1 + (course->last ? N_OF_HEAD : 0) +
-            (N_OF_LAYER + back_of_layer(way)) * (course->layers.end - course->layers.begin);
+        course->n_parts = n_parts_of(way, course);
         course->done = calloc((size_t)(way->end - way->begin) + 1, sizeof(*course->done));
         if (course->done == NULL) {
             return ag_fail_nomem("checking a program", sizeof(*course->done));
@@ -220,7 +234,7 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
 
 ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank)
 {
-    way_t way = {0};
+    way_t way = {.evaluates = ag_program_evaluates(program)};
     ag_status_t status = init_way(plan, rank, &way);
 
     if (status == AG_OK) {

@@ -101,6 +101,32 @@ bool ag_program_trains(const ag_program_t *program)
     return parts->n_items > 0 && AG_ITEMS(parts, ag_part_t)[0].kind == AG_PART_ZERO;
 }
 
+static bool goes_on(uint32_t kind)
+{
+    return (kind >= AG_PART_HEAD_B && kind <= AG_PART_EMBED_B) || kind == AG_PART_UPDATE;
+}
+
+bool ag_program_evaluates(const ag_program_t *program)
+{
+    const ag_rank_program_t *rank = &program->ranks[0];
+
+    for (uint32_t op = 0; op < rank->ops.n_items; op++) {
+        const ag_op_t *o = &ag_rank_ops(rank)[op];
+        const ag_array_t *parts;
+
+        if (o->kind != AG_OP_SEGMENT) {
+            continue;
+        }
+        parts = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject].parts;
+        for (size_t i = 0; i < parts->n_items; i++) {
+            if (goes_on(AG_ITEMS(parts, ag_part_t)[i].kind)) {
+                return false;
+            }
+        }
+    }
+    return ag_program_trains(program);
+}
+
 static void free_segment(const ag_program_t *program, ag_segment_t *segment)
 {
     ag_array_fini(&segment->parts);

@@ -231,6 +231,9 @@ typedef struct ag_program {
 /** Is it a program of training? It begins with gradients of zero. */
 bool ag_program_trains(const ag_program_t *program);
 
+/** Is it one of training that goes forward alone, for the loss? */
+bool ag_program_evaluates(const ag_program_t *program);
+
 /** An empty program. @param free_inside releases a segment's inside; NULL: nothing to release. */
 ag_status_t ag_program_create(uint32_t n_ranks, const uint64_t bounds[AG_N_SIZE_COUNTERS],
                               void (*free_inside)(void *inside), ag_program_t **program_p);

@@ -277,7 +277,8 @@ static ag_status_t evaluate(loop_t *loop, uint64_t number)
         float totals[AG_N_TOTALS];
 
         status = ag_train_batch_read(batch, opts->eval_data, position, n);
-        batch->update = (ag_update_t){.number = number, .loss_scale = 1, .is_frozen = true};
+        batch->update =
+            (ag_update_t){.number = number, .loss_scale = 1, .is_frozen = true, .evaluates = true};
         if (status == AG_OK) {
             status = ag_job_train(loop->job, batch->steps, totals);
         }

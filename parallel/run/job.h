@@ -15,7 +15,8 @@ typedef struct ag_job ag_job_t;
 
 enum { AG_MAX_CLASSES = 3 };
 
-/* The programs of a job, one per class, smallest first; the same on all ranks. */
+/* The programs of a job, one per class, smallest first; of training the one that trains first. The
+ * same on all ranks. */
 typedef struct ag_programs {
     uint32_t n;
     ag_program_t *programs[AG_MAX_CLASSES];
@@ -53,10 +54,11 @@ typedef struct ag_memory {
 
 /**
  * Build and check the programs of a plan: nothing is taken but memory for their description.
- * @param all_outputs  every row of a step may be asked for (eval).
+ * @param evaluates  every row of a step may be asked for; of training: there is a program, too,
+ * that goes forward alone.
  * @param check        check them after each pass too.
  */
-ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
+ag_status_t ag_programs_create(ag_build_t *build, bool evaluates, bool check,
                                ag_programs_t *programs_p);
 void ag_programs_destroy(ag_programs_t *programs);
 

@@ -39,7 +39,9 @@ bool ag_job_has_step(const ag_job_t *job)
 
 ag_status_t ag_job_post_train(ag_job_t *job)
 {
-    const ag_bound_t *bound = &job->bound[0][0];
+    const ag_update_t *update = job->wire.slots[0].step.update;
+    uint32_t class = update != NULL && update->evaluates && job->opts.programs->n > 1;
+    const ag_bound_t *bound = &job->bound[class][0];
 
     for (uint32_t i = 0; i < job->wire.n_slots; i++) {
         const ag_step_t *step = &job->wire.slots[i].step;

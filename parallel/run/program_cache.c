@@ -6,22 +6,30 @@
 #include "parallel/run/job_priv.h"
 #include "parallel/run/memory_priv.h"
 
-/* The one program of training: each token may be a document by itself, and have a target. */
-static ag_status_t create_train(ag_build_t *build, bool check, ag_programs_t *programs_p)
+/* Training: each token may be a document by itself, and have a target. */
+static ag_status_t create_train(ag_build_t *build, bool evaluates, bool check,
+                                ag_programs_t *programs_p)
 {
     uint64_t n = build->plan->batch_tokens;
     uint64_t bounds[AG_N_SIZE_COUNTERS] = {
         [AG_SIZE_ONE] = 1, [AG_SIZE_TOKENS] = n, [AG_SIZE_OUTPUTS] = n, [AG_SIZE_SEQUENCES] = n};
-    ag_programs_t programs = {.n = 1};
+    ag_programs_t programs = {0};
     ag_status_t status = ag_build_program(build, bounds, check, &programs.programs[0]);
 
-    if (status == AG_OK) {
-        *programs_p = programs;
+    programs.n += status == AG_OK;
+    if (status == AG_OK && evaluates) {
+        status = ag_build_evaluation(build, programs.programs[0], check, &programs.programs[1]);
+        programs.n += status == AG_OK;
     }
-    return status;
+    if (status != AG_OK) {
+        ag_programs_destroy(&programs);
+        return status;
+    }
+    *programs_p = programs;
+    return AG_OK;
 }
 
-ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
+ag_status_t ag_programs_create(ag_build_t *build, bool evaluates, bool check,
                                ag_programs_t *programs_p)
 {
     const ag_plan_t *plan = build->plan;
@@ -34,7 +42,7 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
     ag_programs_t programs = {0};
 
     if (plan->train.sequence_tokens > 0) {
-        return create_train(build, check, programs_p);
+        return create_train(build, evaluates, check, programs_p);
     }
     if (ag_memory_kv_blocks(plan) > INT32_MAX) { /* as block tables count them */
         return ag_fail(AG_ERR_INVALID,
@@ -46,7 +54,7 @@ ag_status_t ag_programs_create(ag_build_t *build, bool all_outputs, bool check,
         uint64_t bounds[AG_N_SIZE_COUNTERS] = {
             [AG_SIZE_ONE] = 1,
             [AG_SIZE_TOKENS] = rows[i],
-            [AG_SIZE_OUTPUTS] = all_outputs ? rows[i] : n,
+            [AG_SIZE_OUTPUTS] = evaluates ? rows[i] : n,
             [AG_SIZE_SEQUENCES] = n,
         };
         ag_status_t status;

@@ -27,6 +27,7 @@ typedef struct ag_update {
                          layer's added to the others'; 0: there are none */
     bool is_frozen;   /* nothing is changed: the totals are what is wanted */
     bool finds_bad;   /* it is looked for where numbers stop being some */
+    bool evaluates;   /* the loss alone is wanted; is_frozen, too */
 } ag_update_t;
 
 typedef struct ag_step {

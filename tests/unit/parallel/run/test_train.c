@@ -22,6 +22,7 @@ typedef struct train {
     float balance, z;   /* of the routers' losses */
     bool has_gradients; /* the model's folder has those of the first step: one rank compares */
     bool by_shares;     /* gradients are summed in shares, and these gathered */
+    bool evaluates;     /* behind each step */
     double losses[N_STEPS], norms[N_STEPS];
 } train_t;
 
@@ -144,6 +145,34 @@ static void check_gradients(const train_t *train, const ag_rank_t *rank)
     ag_safetensors_close(reference);
 }
 
+/* The loss of a batch, with gradients that change nothing, and without any. */
+static ag_status_t evaluate(const ag_rank_t *rank, batch_t *batch)
+{
+    float whole[AG_N_TOTALS], forward[AG_N_TOTALS];
+    ag_profile_t profile = {0}, before = {0};
+    ag_status_t status;
+
+    batch->update.is_frozen = true;
+    status = ag_job_train(rank->job, batch->steps, whole);
+    if (status == AG_OK) {
+        ag_job_take_profile(rank->job, &before);
+        batch->update.evaluates = true;
+        status = ag_job_train(rank->job, batch->steps, forward);
+        ag_job_take_profile(rank->job, &profile);
+    }
+    cr_expect_eq(whole[AG_TOTAL_LOSS], forward[AG_TOTAL_LOSS], "%.9g and %.9g",
+                 (double)whole[AG_TOTAL_LOSS], (double)forward[AG_TOTAL_LOSS]);
+    for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
+        for (int type = 0; type < AG_N_DTYPES; type++) {
+            cr_expect(profile.ns[kind][type] == 0 ||
+                          strstr(ag_node_name((ag_node_kind_t)kind), "GRAD") == NULL,
+                      "%s runs", ag_node_name((ag_node_kind_t)kind));
+        }
+    }
+    cr_expect_eq(profile.ns[AG_NODE_ADAMW][AG_F32], 0);
+    return status;
+}
+
 static ag_status_t drive(train_t *train, const ag_rank_t *rank)
 {
     ag_status_t status = AG_OK;
@@ -158,6 +187,9 @@ static ag_status_t drive(train_t *train, const ag_rank_t *rank)
         train->norms[i] = sqrt((double)totals[AG_TOTAL_SQUARES]);
         if (status == AG_OK && i == 0 && train->has_gradients) {
             check_gradients(train, rank);
+        }
+        if (status == AG_OK && train->evaluates) {
+            status = evaluate(rank, &batch);
         }
     }
     cr_expect_eq(ag_job_stop(rank->job), AG_OK);
@@ -390,6 +422,32 @@ Test(train, gradients_summed_in_uneven_shares_have_the_same_bits)
         run_all(&shared, n_ranks[i], "sums in shares");
         cr_expect_eq(memcmp(whole.losses, shared.losses, sizeof(whole.losses)), 0, "plan %zu", i);
         cr_expect_eq(memcmp(whole.norms, shared.norms, sizeof(whole.norms)), 0, "plan %zu", i);
+    }
+}
+
+Test(train, an_evaluation_goes_forward_alone_and_changes_nothing)
+{
+    static const struct {
+        const char *model;
+        ag_plan_opts_t opts;
+        uint32_t n_ranks;
+    } of[] = {
+        {"/tiny/llama", {.micro_batch_size = 1}, 1},
+        {"/tiny/llama", {.tensor_split = "5,4", .pp = 2}, 4},
+        {"/tiny/llama", {.dp = 2, .zero_stage = 1, .recompute = true}, 2},
+        {"/tiny/mixtral", {.micro_batch_size = 2}, 1},
+        {"/tiny/mixtral", {.tp = "2", .dp = 2, .ep = "4"}, 4},
+        {"/variants/llama6", {.pp = 2, .schedule = "interleaved", .virtual_stages = 2}, 2},
+    };
+
+    for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
+        train_t alone = {.model = of[i].model, .opts = of[i].opts, .n_steps = 3}, beside = alone;
+
+        beside.evaluates = true;
+        run_all(&alone, of[i].n_ranks, "without evaluations");
+        run_all(&beside, of[i].n_ranks, "with evaluations");
+        cr_expect_eq(memcmp(alone.losses, beside.losses, sizeof(alone.losses)), 0, "plan %zu", i);
+        cr_expect_eq(memcmp(alone.norms, beside.norms, sizeof(alone.norms)), 0, "plan %zu", i);
     }
 }
 
