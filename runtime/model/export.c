@@ -88,7 +88,7 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     }
     ag_family_name(export->opts.gguf ? row->gguf : row->hf, weight->layer, weight->expert,
                    tensor.name);
-    tensor.transform = export->opts.gguf ? row->gguf_transform : AG_TRANSFORM_NONE;
+    tensor.transform = ag_family_transform(row, export->opts.gguf);
     return ag_array_append(&export->tensors, &tensor, 1);
 }
 

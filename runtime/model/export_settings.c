@@ -76,32 +76,33 @@ static ag_json_t *json_of(ag_setting_kind_t kind, double value)
 /* @param path  of one member, or of a member's member: "rope_parameters.factor" */
 static void set_path(ag_json_t *json, const char *path, ag_json_t *value)
 {
-    const char *dot = strchr(path, '.');
-    char outer[64];
+    const char *dot;
 
-    if (dot == NULL) {
-        ag_json_set(json, path, value);
-        return;
+    for (; (dot = strchr(path, '.')) != NULL; path = dot + 1) {
+        char outer[64];
+
+        snprintf(outer, sizeof(outer), "%.*s", (int)(dot - path), path);
+        if (ag_json_get(json, outer) == NULL) {
+            ag_json_set(json, outer, ag_json_new_object());
+        }
+        json = ag_json_get(json, outer);
+        if (json == NULL) {
+            ag_json_destroy(value); /* no memory */
+            return;
+        }
     }
-    snprintf(outer, sizeof(outer), "%.*s", (int)(dot - path), path);
-    if (ag_json_get(json, outer) == NULL) {
-        ag_json_set(json, outer, ag_json_new_object());
-    }
-    if (ag_json_get(json, outer) == NULL) {
-        ag_json_destroy(value); /* no memory */
-        return;
-    }
-    ag_json_set(ag_json_get(json, outer), dot + 1, value);
+    ag_json_set(json, path, value);
 }
 
 /* Under each of the names that versions of transformers know it by. */
-static void set_all(ag_json_t *json, const char *paths, ag_setting_kind_t kind, double value)
+static void set_all(ag_json_t *json, const char *paths, bool several_ropes, ag_setting_kind_t kind,
+                    double value)
 {
     while (*paths != '\0') {
         size_t n = strcspn(paths, "|");
-        char path[96];
+        char path[AG_PATH_BYTES];
 
-        snprintf(path, sizeof(path), "%.*s", (int)n, paths);
+        ag_rope_path(paths, n, several_ropes, path);
         set_path(json, path, json_of(kind, value));
         paths += n + (paths[n] == '|');
     }
@@ -122,11 +123,24 @@ static const char *rope_name(ag_rope_kind_t kind)
     return ag_rope_names[i].name;
 }
 
+/* Do layers of different types have ropes of their own? */
+static bool has_several_ropes(const ag_settings_t *settings)
+{
+    return settings->window_rope_base > 0;
+}
+
 static void set_rope(ag_json_t *json, const ag_settings_t *settings)
 {
+    static const char type[] = "rope_parameters.rope_type";
     ag_rope_kind_t kind = settings->rope.kind;
+    bool several = has_several_ropes(settings);
+    char path[AG_PATH_BYTES];
 
-    set_text(json, "rope_parameters.rope_type", rope_name(kind));
+    ag_rope_path(type, strlen(type), several, path);
+    set_text(json, path, rope_name(kind));
+    if (several) {
+        set_text(json, "rope_parameters.sliding_attention.rope_type", rope_name(AG_ROPE_DEFAULT));
+    }
     if (kind != AG_ROPE_DEFAULT) {
         set_text(json, "rope_scaling.rope_type", rope_name(kind));
         set_text(json, "rope_scaling.type", rope_name(kind));
@@ -135,9 +149,26 @@ static void set_rope(ag_json_t *json, const ag_settings_t *settings)
         double value = value_of(settings, row);
 
         if (row->hf != NULL && is_of_rope(kind, row->offset) && is_written(row, value)) {
-            set_all(json, row->hf, row->kind, value);
+            set_all(json, row->hf, several, row->kind, value);
         }
     }
+}
+
+/* Where some have a window and others have none. */
+static void set_layer_types(ag_json_t *json, const ag_spec_t *spec)
+{
+    ag_json_t *types;
+
+    if (!ag_spec_windows_differ(spec)) {
+        return;
+    }
+    types = ag_json_new_array();
+    for (uint32_t i = 0; i < spec->n_layers; i++) {
+        const char *type = ag_layer_type_names[ag_spec_layer(spec, i)->window_tokens > 0];
+
+        ag_json_append(types, ag_json_new_string(type, strlen(type)));
+    }
+    ag_json_set(json, "layer_types", types);
 }
 
 static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
@@ -161,10 +192,11 @@ static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
         double value = value_of(&settings, row);
 
         if (row->hf != NULL && is_written(row, value)) {
-            set_all(json, row->hf, row->kind, value);
+            set_all(json, row->hf, has_several_ropes(&settings), row->kind, value);
         }
     }
     set_rope(json, &settings);
+    set_layer_types(json, model->spec);
     ag_json_set(json, "initializer_range", ag_json_new_real(0.02));
     return AG_OK;
 }

@@ -7,7 +7,7 @@
  *                 can be held, pack
  *             write them in the file's order
  *
- * Where the type stays the bytes do: rows may move, their encoding is along them.
+ * Where type and values stay the bytes do: rows may move, their encoding is along them.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -57,6 +57,7 @@ static void convert_share(void *arg, const ag_worker_t *worker)
     const stream_t *stream = conversion->stream;
     const ag_dtype_info_t *from = ag_dtype_info(stream->from);
     const ag_dtype_info_t *to = ag_dtype_info(stream->tensor->dtype);
+    float offset = ag_transform_offset(stream->tensor->transform);
     uint64_t begin, end, n_values;
     const float *bad, *known = NULL;
     float *values;
@@ -66,6 +67,9 @@ static void convert_share(void *arg, const ag_worker_t *worker)
     n_values = (end - begin) * stream->n_cols;
     from->unpack(stream->rows + ag_dtype_bytes(stream->from, begin * stream->n_cols), values,
                  n_values / from->block_elements);
+    for (uint64_t i = 0; offset != 0 && i < n_values; i++) {
+        values[i] -= offset;
+    }
     bad = beyond_type(stream, values, n_values);
     while (bad != NULL && (known == NULL || bad < known) &&
            !atomic_compare_exchange_weak(&conversion->bad, &known, bad)) {
@@ -85,7 +89,8 @@ static ag_status_t convert_block(const stream_t *stream, uint64_t begin, uint64_
     const float *bad;
 
     *block_p = stream->rows;
-    if (stream->from == stream->tensor->dtype) {
+    if (stream->from == stream->tensor->dtype &&
+        ag_transform_offset(stream->tensor->transform) == 0) {
         return AG_OK;
     }
     *block_p = stream->packed;
@@ -124,7 +129,7 @@ static ag_status_t write_block(const stream_t *stream, const unsigned char *bloc
     ag_dtype_t dtype = stream->tensor->dtype;
     uint64_t row_bytes = ag_dtype_bytes(dtype, stream->n_cols);
 
-    if (stream->tensor->transform == AG_TRANSFORM_NONE) {
+    if (!ag_transform_moves(stream->tensor->transform)) {
         return ag_tensor_writer_write(stream->writer, block, n * row_bytes);
     }
     return stream->weight.rows == 0

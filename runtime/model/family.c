@@ -22,6 +22,13 @@ const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bo
     return NULL;
 }
 
+ag_transform_t ag_family_transform(const ag_name_row_t *row, bool gguf)
+{
+    bool is_of_gguf = row->transform != AG_TRANSFORM_ADD_1;
+
+    return is_of_gguf == gguf ? row->transform : AG_TRANSFORM_NONE;
+}
+
 void ag_family_name(const char *pattern, uint32_t layer, uint32_t expert,
                     char name[AG_TENSOR_NAME_BYTES])
 {
@@ -49,7 +56,7 @@ ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files
         found.tensor = ag_model_files_find(files, name);
         if (found.tensor != NULL || found.name[0] == '\0') {
             snprintf(found.name, sizeof(found.name), "%s", name);
-            found.transform = gguf ? row->gguf_transform : AG_TRANSFORM_NONE;
+            found.transform = ag_family_transform(row, gguf);
             found.stack = row->stack;
         }
         if (found.tensor != NULL) {

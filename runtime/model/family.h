@@ -44,10 +44,11 @@ typedef enum ag_role {
     AG_N_ROLES,
 } ag_role_t;
 
-/* What loading does to a tensor's rows. */
+/* What loading does to a tensor, and in files of which kind. */
 typedef enum ag_transform {
     AG_TRANSFORM_NONE,
-    AG_TRANSFORM_UNPERMUTE_ROPE, /* rows of each head: (pair, half) -> (half, pair) */
+    AG_TRANSFORM_UNPERMUTE_ROPE, /* GGUF: rows of each head: (pair, half) -> (half, pair) */
+    AG_TRANSFORM_ADD_1,          /* Hugging Face: to each element of a vector */
 } ag_transform_t;
 
 /* Which rows of a tensor are a role's, where it holds several experts'. */
@@ -64,7 +65,7 @@ typedef struct ag_name_row {
     ag_role_t role;
     const char *hf; /* the first %u is the layer, the second the expert; NULL: not in such files */
     const char *gguf;
-    ag_transform_t gguf_transform;
+    ag_transform_t transform; /* in files of its kind; in others there is none */
     ag_stack_t stack;
 } ag_name_row_t;
 
@@ -76,10 +77,12 @@ typedef struct ag_settings {
     uint32_t n_layers, hidden, vocab, context_tokens;
     uint32_t n_heads, n_kv_heads, head_dim, value_dim, ffn_width, rotary;
     uint32_t n_experts, n_experts_used, window_tokens;
+    uint32_t window_period; /* of so many layers, the last has no window */
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
-    double norm_eps;
+    double norm_eps, query_scalar, score_cap, logit_cap;
     ag_rope_spec_t rope;
-    double expert_scale; /* 0: 1 */
+    double window_rope_base; /* of layers with a window, where theirs is another */
+    double expert_scale;     /* 0: 1 */
     bool attention_bias, mlp_bias, tied, expert_weights_sum_1;
 } ag_settings_t;
 
@@ -115,6 +118,9 @@ extern const ag_family_t *const ag_families[]; /* ended by NULL */
 
 /** The row of a role that such files are written with; NULL: they have no name for it. */
 const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf);
+
+/** A row's transform in such files. */
+ag_transform_t ag_family_transform(const ag_name_row_t *row, bool gguf);
 
 enum { AG_TENSOR_NAME_BYTES = 128 };
 

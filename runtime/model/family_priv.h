@@ -12,6 +12,19 @@ ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key,
 /** GGUF files of such families say nothing of the activation. @return AG_OK, AG_ERR_UNSUPPORTED. */
 ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t implied);
 
+/**
+ * Two kinds of layers: the first as it is, the second the same with the settings' window. Which
+ * layer is which config.json's layer_types say; else every `period`th is of the first, if the
+ * settings say no other period.
+ * @return AG_OK; AG_ERR_FORMAT, AG_ERR_UNSUPPORTED: of the list.
+ */
+ag_status_t ag_family_alternate(const ag_model_files_t *files, const ag_settings_t *settings,
+                                uint32_t period, ag_spec_t *spec);
+
+/** The reverse. @return AG_OK; AG_ERR_UNSUPPORTED: GGUF files say nothing of another period. */
+ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32_t period,
+                                        ag_settings_t *settings);
+
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "runtime/model/transform.h"
 #include "runtime/model/weights.h"
 
 enum { FFN_UNIT = 32, VOCAB_UNIT = 64 };
@@ -59,6 +60,7 @@ static ag_status_t make_tensors(ag_model_t *model)
         }
         ag_family_name(row->hf, weight->layer, weight->expert, name);
         choose_beginning(weight->role, range, &mean, &deviation);
+        mean -= ag_transform_offset(ag_family_transform(row, false));
         status = ag_model_files_make(model->files, name, is_vector ? 1 : 2,
                                      is_vector ? dims + 1 : dims, mean, deviation, (uint32_t)i);
     }

@@ -8,11 +8,13 @@
 static ag_dtype_t dtype_in_files(void *arg, const ag_weight_t *weight)
 {
     const ag_model_t *model = arg;
-    const ag_model_tensor_t *tensor =
-        ag_family_find(model->family, model->files, weight->role, weight->layer, weight->expert)
-            .tensor;
+    ag_found_tensor_t found =
+        ag_family_find(model->family, model->files, weight->role, weight->layer, weight->expert);
 
-    return tensor != NULL ? tensor->dtype : AG_F32; /* reading it will say that it is missing */
+    if (found.tensor == NULL || ag_transform_offset(found.transform) != 0) {
+        return AG_F32; /* reading it will say that it is missing; other values need their bits */
+    }
+    return found.tensor->dtype;
 }
 
 /* Elements of a vector that stand otherwise in the file. */
@@ -30,6 +32,29 @@ static ag_status_t read_moved_vector(const ag_model_t *model, const ag_place_in_
     for (uint64_t i = 0; i < n && status == AG_OK; i++) {
         memcpy(dst + i * bytes, whole + ag_transform_load(place->transform, head_dim, i) * bytes,
                bytes);
+    }
+    free(whole);
+    return status;
+}
+
+/* A vector whose values are others in the file. */
+static ag_status_t read_other_vector(const ag_model_t *model, const ag_place_in_file_t *place,
+                                     uint64_t n, float *dst)
+{
+    const ag_dtype_info_t *info = ag_dtype_info(place->tensor->dtype);
+    uint64_t n_bytes = ag_dtype_bytes(place->tensor->dtype, n);
+    unsigned char *whole = malloc(n_bytes);
+    ag_status_t status;
+
+    if (whole == NULL) {
+        return ag_fail_nomem(place->tensor->name, n_bytes);
+    }
+    status = ag_model_files_read(model->files, place->tensor, 0, n_bytes, whole);
+    if (status == AG_OK) {
+        info->unpack(whole, dst, n / info->block_elements);
+    }
+    for (uint64_t i = 0; i < n && status == AG_OK; i++) {
+        dst[i] += ag_transform_offset(place->transform);
     }
     free(whole);
     return status;
@@ -55,6 +80,9 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
     if (place.transform == AG_TRANSFORM_NONE) {
         return ag_model_files_read(model->files, place.tensor,
                                    (place.first_row + begin) * row_bytes, n * row_bytes, rows);
+    }
+    if (!ag_transform_moves(place.transform)) {
+        return read_other_vector(model, &place, weight->cols, rows);
     }
     if (weight->rows == 0) {
         return read_moved_vector(model, &place, head_dim, weight->cols, rows);

@@ -55,7 +55,7 @@ typedef struct part {
 /* A vector stands as one row, but for one whose elements move: they are rows of one column. */
 static bool is_column(const ag_param_t *param)
 {
-    return param->tensor->n_dims == 1 && param->transform != AG_TRANSFORM_NONE;
+    return param->tensor->n_dims == 1 && ag_transform_moves(param->transform);
 }
 
 /* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
@@ -133,6 +133,7 @@ static void pack_rows(const part_t *part, uint64_t row, const unsigned char *pie
     ag_dtype_t dtype = part->held->dtype;
     const ag_dtype_info_t *from = ag_dtype_info(part->param->tensor->dtype);
     uint64_t group_bytes = group_bytes_of(part);
+    float offset = ag_transform_offset(part->param->transform);
 
     for (uint64_t i = begin; i < end; i += packing->group_rows, dst += group_bytes) {
         const unsigned char *rows[AG_PACKING_MAX_ROWS] = {NULL};
@@ -147,6 +148,9 @@ static void pack_rows(const part_t *part, uint64_t row, const unsigned char *pie
             packing->pack(dtype, rows, part->n_cols, dst);
         } else {
             from->unpack(rows[0], (float *)(void *)dst, part->n_cols / from->block_elements);
+        }
+        for (uint64_t k = 0; offset != 0 && k < part->n_cols; k++) { /* vectors are float32 */
+            ((float *)(void *)dst)[k] += offset;
         }
     }
 }

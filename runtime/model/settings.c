@@ -24,16 +24,38 @@ static number_t json_number(const ag_json_t *json)
     }
 }
 
+/* Where models have a rope for each type of layers, their main one is that of full attention. */
+static const char rope_group[] = "rope_parameters.";
+static const char main_rope[] = "rope_parameters.full_attention";
+
+void ag_rope_path(const char *path, size_t n_chars, bool has_several, char at[AG_PATH_BYTES])
+{
+    size_t n_group = sizeof(rope_group) - 1;
+    const char *rest = strchr(path, '.');
+
+    if (has_several && strncmp(path, rope_group, n_group) == 0 && n_chars > n_group &&
+        memchr(rest + 1, '.', n_chars - n_group) == NULL) {
+        snprintf(at, AG_PATH_BYTES, "%s.%.*s", main_rope, (int)(n_chars - n_group), path + n_group);
+    } else {
+        snprintf(at, AG_PATH_BYTES, "%.*s", (int)n_chars, path);
+    }
+}
+
+static bool has_several_ropes(const ag_json_t *config)
+{
+    return ag_json_path(config, main_rope) != NULL;
+}
+
 /* paths: alternatives joined by '|', the first that is there counts */
 static number_t config_number(const ag_json_t *config, const char *paths)
 {
     while (paths != NULL && *paths != '\0') {
         const char *end = strchr(paths, '|');
         size_t n_chars = end == NULL ? strlen(paths) : (size_t)(end - paths);
-        char path[96];
+        char path[AG_PATH_BYTES];
         number_t number;
 
-        snprintf(path, sizeof(path), "%.*s", (int)n_chars, paths);
+        ag_rope_path(paths, n_chars, has_several_ropes(config), path);
         number = json_number(ag_json_path(config, path));
         if (number.present) {
             return number;
@@ -176,7 +198,11 @@ ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family
 
     snprintf(key, sizeof(key), "%s.rope.scaling.type", family->gguf_arch);
     for (size_t i = 0; name == NULL && i < sizeof(paths) / sizeof(paths[0]); i++) {
-        name = ag_setting_text(files, paths[i], key, text, sizeof(text));
+        char path[AG_PATH_BYTES];
+
+        ag_rope_path(paths[i], strlen(paths[i]), has_several_ropes(ag_model_files_config(files)),
+                     path);
+        name = ag_setting_text(files, path, key, text, sizeof(text));
     }
     for (size_t i = 0; name != NULL && ag_rope_names[i].name != NULL; i++) {
         if (strcmp(name, ag_rope_names[i].name) == 0) {

@@ -23,6 +23,16 @@ ag_status_t ag_settings_read(const ag_model_files_t *files, const ag_family_t *f
 ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family_t *family,
                                   ag_settings_t *settings);
 
+enum { AG_PATH_BYTES = 96 };
+
+/**
+ * Where a setting stands in config.json.
+ * @param path         of n_chars; of a rope as it is where there is but one:
+ * "rope_parameters.factor"
+ * @param has_several  layers of different types have ropes of their own: the main one's is meant.
+ */
+void ag_rope_path(const char *path, size_t n_chars, bool has_several, char at[AG_PATH_BYTES]);
+
 /** A string setting, or NULL. @param text  room for it. */
 const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
                             const char *gguf_key, char *text, size_t n_bytes);
@@ -33,6 +43,12 @@ double ag_gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key, 
 /** What all families have alike goes to the spec, and comes back from it. */
 void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec);
 void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings);
+
+/* config.json's names of layers without a window, and with one. */
+extern const char *const ag_layer_type_names[2];
+
+/** Have some layers a window, and others none? */
+bool ag_spec_windows_differ(const ag_spec_t *spec);
 
 /** As config.json spells it. */
 const char *ag_activation_name(ag_act_t act);

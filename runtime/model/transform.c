@@ -1,8 +1,18 @@
 #include "runtime/model/transform.h"
 
+bool ag_transform_moves(ag_transform_t transform)
+{
+    return transform == AG_TRANSFORM_UNPERMUTE_ROPE;
+}
+
+float ag_transform_offset(ag_transform_t transform)
+{
+    return transform == AG_TRANSFORM_ADD_1 ? 1 : 0;
+}
+
 uint64_t ag_transform_rows(ag_transform_t transform, uint32_t head_dim)
 {
-    return transform == AG_TRANSFORM_NONE ? 1 : head_dim;
+    return ag_transform_moves(transform) ? head_dim : 1;
 }
 
 /* Rows of a head are pairs of a rope: here all first ones, then all second ones; in the file each
@@ -11,7 +21,7 @@ uint64_t ag_transform_load(ag_transform_t transform, uint32_t head_dim, uint64_t
 {
     uint64_t half = head_dim / 2, within;
 
-    if (transform == AG_TRANSFORM_NONE) {
+    if (!ag_transform_moves(transform)) {
         return row;
     }
     within = row % head_dim;
@@ -22,7 +32,7 @@ uint64_t ag_transform_store(ag_transform_t transform, uint32_t head_dim, uint64_
 {
     uint64_t half = head_dim / 2, within;
 
-    if (transform == AG_TRANSFORM_NONE) {
+    if (!ag_transform_moves(transform)) {
         return row;
     }
     within = row % head_dim;

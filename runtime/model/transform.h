@@ -1,7 +1,13 @@
-/* How rows of a weight stand in files that order them otherwise: both ways. */
+/* How weights stand in files that order their rows otherwise, or hold other values: both ways. */
 #pragma once
 
 #include "runtime/model/family.h"
+
+/** Do rows, or elements of a vector, move? */
+bool ag_transform_moves(ag_transform_t transform);
+
+/** What is to be added to each element of the file's; 0: values stay. */
+float ag_transform_offset(ag_transform_t transform);
 
 /** Rows that move only among themselves: a head's, or one where nothing moves. */
 uint64_t ag_transform_rows(ag_transform_t transform, uint32_t head_dim);
