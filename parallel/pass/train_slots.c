@@ -133,7 +133,7 @@ ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_
     return AG_OK;
 }
 
-static ag_status_t keep(void *arg, ag_counter_t counter, uint32_t width, int32_t *buffer_p,
+static ag_status_t keep(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
                         uint64_t *begin_bytes_p)
 {
     enum { ALIGN_BYTES = 64 };
@@ -142,7 +142,7 @@ static ag_status_t keep(void *arg, ag_counter_t counter, uint32_t width, int32_t
     ag_program_t *program = keeper->train->program;
     ag_buffer_t *buffer =
         &AG_ITEMS(&program->ranks[of->rank].buffers, ag_buffer_t)[of->kept_buffer];
-    uint64_t bytes = width * sizeof(float) * program->bounds[counter];
+    uint64_t bytes = row_bytes * program->bounds[counter];
 
     *buffer_p = (int32_t)of->kept_buffer;
     *begin_bytes_p = of->kept_bytes;
@@ -169,4 +169,5 @@ void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts)
     opts->keep = keep;
     opts->find_grad = find_grad;
     opts->arg = keeper;
+    opts->rounds = ag_plan_rounds(keeper->train->build->plan);
 }

@@ -146,6 +146,12 @@ ag_layers_t ag_plan_layers(const ag_plan_t *plan, uint32_t chunk);
 /** Do replicas share the optimizer out? */
 bool ag_plan_shares_update(const ag_plan_t *plan);
 
+/** Does training round to bfloat16 what products read, and keep it so? */
+static inline bool ag_plan_rounds(const ag_plan_t *plan)
+{
+    return plan->train.sequence_tokens > 0 && plan->compute != AG_COMPUTE_F32;
+}
+
 /** Then how many of n floats are each replica's: (replicas). */
 ag_status_t ag_plan_share_floats(const ag_plan_t *plan, uint64_t n, uint64_t *floats);
 

@@ -9,10 +9,11 @@
 
 #include "parallel/run/job_priv.h"
 
-static bool is_bad(const float *values, uint64_t n)
+static bool is_bad(const void *values, bool rounded, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
-        if (!isfinite(values[i])) {
+        if (!isfinite(rounded ? ag_bf16_to_f32(((const uint16_t *)values)[i])
+                              : ((const float *)values)[i])) {
             return true;
         }
     }
@@ -96,13 +97,14 @@ void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *
         uint64_t n = buffer->counter == AG_SIZE_ONE
                          ? buffer->bytes
                          : step->counts[buffer->counter] * buffer->unit_bytes;
+        bool rounded = ag_plan_rounds(job->opts.build->plan) && strcmp(buffer->name, "logits") == 0;
         ag_bad_number_t bad = {.is_there = true};
 
         if ((use->mode & AG_USE_WRITE) != 0 &&
             (find_forward(job, buffer->name, &bad) || find_backward(job, buffer->name, &bad)) &&
             ag_bad_number_is_before(&bad, &job->bad) &&
-            is_bad((const float *)(const void *)(ag_job_slot(job, 0) + bound->offsets[use->buffer]),
-                   n / sizeof(float))) {
+            is_bad(ag_job_slot(job, 0) + bound->offsets[use->buffer], rounded,
+                   n / ag_element_bytes(rounded))) {
             job->bad = bad;
         }
     }

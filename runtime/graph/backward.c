@@ -76,8 +76,13 @@ static bool is_cheap(const ag_graph_t *forward, int32_t value)
 
 static int32_t in_buffer(ag_backward_t *backward, const ag_value_t *value)
 {
-    return made(backward, ag_graph_value_at(backward->graph, value->counter, value->width,
-                                            value->buffer, value->begin_bytes));
+    int32_t copy = made(backward, ag_graph_value_at(backward->graph, value->counter, value->width,
+                                                    value->buffer, value->begin_bytes));
+
+    if (value->rounded && backward->status == AG_OK) {
+        ag_graph_round(backward->graph, copy);
+    }
+    return copy;
 }
 
 /* Append the nodes that make a value, in their order, after what they read. */
@@ -114,8 +119,10 @@ int32_t ag_backward_read(ag_backward_t *backward, int32_t value)
         return make_again(backward, value);
     }
     if (of->buffer == AG_INTERNAL) {
-        backward->status = backward->opts->keep(backward->opts->arg, of->counter, of->width,
-                                                &buffer, &of->begin_bytes);
+        of->rounded = backward->opts->rounds && ag_graph_may_round(backward->forward, value);
+        backward->status = backward->opts->keep(backward->opts->arg, of->counter,
+                                                of->width * ag_element_bytes(of->rounded), &buffer,
+                                                &of->begin_bytes);
         if (backward->status != AG_OK) {
             return AG_NO_VALUE;
         }
@@ -155,6 +162,10 @@ int32_t ag_backward_grad_of_width(ag_backward_t *backward, int32_t value, uint32
 
         backward->grads[value] =
             made(backward, ag_graph_value(backward->graph, counter, width, buffer));
+        if (ag_graph_get(backward->forward, value)->rounded && backward->status == AG_OK &&
+            buffer == ag_graph_get(backward->forward, value)->buffer) {
+            ag_graph_round(backward->graph, backward->grads[value]); /* in the value's place */
+        }
     }
     return backward->grads[value];
 }

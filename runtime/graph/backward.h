@@ -21,13 +21,14 @@ typedef struct ag_backward_opts {
     uint32_t n_grads;
     /**
      * Where a value that rules read is kept; asked once for each.
-     * @param counter, width  of the value, float32.
+     * @param counter, row_bytes  of the value.
      */
-    ag_status_t (*keep)(void *arg, ag_counter_t counter, uint32_t width, int32_t *buffer_p,
+    ag_status_t (*keep)(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
                         uint64_t *begin_bytes_p);
     /** Where a weight's gradient is, which is added to; buffer AG_INTERNAL: nobody wants it. */
     void (*find_grad)(void *arg, int32_t param, int32_t *buffer_p, uint64_t *begin_bytes_p);
     void *arg;
+    bool rounds;        /* what is kept may be rounded: training that is not exact */
     int32_t cut_buffer; /* of the gradient of what the first norm makes; AG_INTERNAL: none */
 } ag_backward_opts_t;
 

@@ -19,7 +19,7 @@ static uint64_t align_up(uint64_t bytes)
 
 static uint64_t value_bytes(const ag_value_t *value, const uint64_t *bounds)
 {
-    return align_up(bounds[value->counter] * value->width * sizeof(float));
+    return align_up(bounds[value->counter] * value->width * ag_element_bytes(value->rounded));
 }
 
 static int by_size_then_value(const void *a, const void *b)

@@ -43,6 +43,41 @@ int32_t ag_graph_value_at(ag_graph_t *graph, ag_counter_t counter, uint32_t widt
     return (int32_t)graph->values.n_items - 1;
 }
 
+void ag_graph_round(ag_graph_t *graph, int32_t value)
+{
+    AG_ITEMS(&graph->values, ag_value_t)[value].rounded = true;
+}
+
+/* Does a node leave what it touches as number i rounded if it is? */
+static bool takes_rounded(const ag_node_t *node, int i)
+{
+    const ag_node_ops_t *ops = &ag_node_ops[node->kind];
+
+    return i < AG_NODE_MAX_IN ? (ops->rounded_in >> i & 1) != 0
+                              : !node->adds && (ops->rounded_out >> (i - AG_NODE_MAX_IN) & 1) != 0;
+}
+
+bool ag_graph_may_round(const ag_graph_t *graph, int32_t value)
+{
+    bool made = false, read = false;
+
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+
+        for (int j = 0; j < AG_NODE_MAX_TOUCHED; j++) {
+            if (ag_node_touched(node, j) != value) {
+                continue;
+            }
+            if (!takes_rounded(node, j)) {
+                return false;
+            }
+            made |= j >= AG_NODE_MAX_IN;
+            read |= j < AG_NODE_MAX_IN;
+        }
+    }
+    return made && read;
+}
+
 static bool value_exists(const ag_graph_t *graph, int32_t value)
 {
     return value >= 0 && (size_t)value < graph->values.n_items;
@@ -71,6 +106,15 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
     for (uint32_t i = 0; i < ops->n_more; i++) {
         if (node->more[i] != AG_NO_VALUE && !value_exists(graph, node->more[i])) {
             return ag_fail(AG_ERR_INVALID, "%s of layer %u: an output is not a value of its graph",
+                           ops->name, node->layer);
+        }
+    }
+    for (int i = 0; i < AG_NODE_MAX_TOUCHED; i++) {
+        int32_t value = ag_node_touched(node, i);
+
+        if (value_exists(graph, value) && ag_graph_get(graph, value)->rounded &&
+            !takes_rounded(node, i)) {
+            return ag_fail(AG_ERR_INVALID, "%s of layer %u cannot work on rounded values",
                            ops->name, node->layer);
         }
     }
@@ -121,6 +165,9 @@ static ag_status_t map_value(ag_graph_t *graph, const ag_graph_t *next, int32_t 
     if (numbers[*value] == AG_NO_VALUE) {
         numbers[*value] =
             ag_graph_value_at(graph, from->counter, from->width, from->buffer, from->begin_bytes);
+        if (numbers[*value] >= 0 && from->rounded) {
+            ag_graph_round(graph, numbers[*value]);
+        }
     }
     *value = numbers[*value];
     return *value < 0 ? ag_fail_nomem("joining segments", sizeof(*from)) : AG_OK;

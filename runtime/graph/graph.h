@@ -1,6 +1,7 @@
 /*
  * A segment's inside: a straight list of nodes over values. Values of (counter, width) float32 are
- * either a program's buffer, seen by other operations, or internal to the segment.
+ * either a program's buffer, seen by other operations, or internal to the segment. Training may
+ * round values that nothing but products and the like read to bfloat16.
  */
 #pragma once
 
@@ -83,6 +84,7 @@ typedef struct ag_value {
     uint32_t width;
     int32_t buffer;       /* the program's buffer, or AG_INTERNAL */
     uint64_t begin_bytes; /* in that buffer */
+    bool rounded;         /* bfloat16; compiling says so of internal ones */
     /* of an internal one, set by compiling: */
     bool is_own;           /* each thread has a copy, and makes all of it */
     uint64_t offset_bytes; /* in the segment's scratch, or in each thread's */
@@ -168,6 +170,12 @@ typedef struct ag_graph {
     bool trains; /* weights are plain, and change */
 } ag_graph_t;
 
+/** Does a graph round what may be rounded? Training that is not exact does. */
+static inline bool ag_graph_rounds(const ag_graph_t *graph)
+{
+    return graph->trains && !graph->exact;
+}
+
 void ag_graph_init(ag_graph_t *graph);
 void ag_graph_fini(ag_graph_t *graph);
 
@@ -179,9 +187,13 @@ int32_t ag_graph_value(ag_graph_t *graph, ag_counter_t counter, uint32_t width, 
 int32_t ag_graph_value_at(ag_graph_t *graph, ag_counter_t counter, uint32_t width, int32_t buffer,
                           uint64_t begin_bytes);
 
+/** The value is held as bfloat16. */
+void ag_graph_round(ag_graph_t *graph, int32_t value);
+
 /**
  * Add a node after checking its shapes against params.
- * @return AG_OK, AG_ERR_INVALID (names the node and the shapes), AG_ERR_NOMEM.
+ * @return AG_OK, AG_ERR_INVALID (names the node and the shapes, or it reads what is rounded and
+ *         cannot), AG_ERR_NOMEM.
  */
 ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params);
 

@@ -42,6 +42,9 @@ typedef struct ag_node_ops {
     ag_node_backward_fn_t *backward;
     bool is_cheap;   /* gradients make its output again rather than keep it */
     uint32_t n_more; /* further outputs; node->more may leave some out */
+    /* In training, bits of inputs and of outputs (the first, then further ones) that may be rounded
+     * to bfloat16; what an operator's rule reads of the forward run may be where its own is. */
+    uint8_t rounded_in, rounded_out;
 } ag_node_ops_t;
 
 extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];
@@ -94,8 +97,13 @@ static inline bool ag_node_has_claims(const ag_node_t *node)
 /** Rows that a value has in a run. */
 uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value);
 
-/** A value, or this thread's copy of it. */
+/** May every node that makes the value round it, and may those that read it have it so? */
+bool ag_graph_may_round(const ag_graph_t *graph, int32_t value);
+
+/** A value, or this thread's copy of it; as floats: it is not rounded. */
 float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value);
+ag_elements_t ag_run_elements(const ag_graph_run_t *run, const ag_kernel_context_t *context,
+                              int32_t value);
 
 /** What a node multiplies by, of GROUPED_LINEAR the first group's. */
 ag_linear_t ag_node_linear(const ag_graph_param_t *params, const ag_node_t *node);

@@ -43,7 +43,21 @@ static void restore(ag_graph_t *graph)
     }
     graph->nodes.n_items = n_kept;
     for (size_t i = 0; i < graph->values.n_items; i++) {
-        AG_ITEMS(&graph->values, ag_value_t)[i].is_own = false;
+        ag_value_t *value = &AG_ITEMS(&graph->values, ag_value_t)[i];
+
+        value->is_own = false;
+        value->rounded &= value->buffer != AG_INTERNAL;
+    }
+}
+
+/* What only products and the like read they would round each for itself. */
+static void round_values(ag_graph_t *graph)
+{
+    for (size_t i = 0; i < graph->values.n_items && ag_graph_rounds(graph); i++) {
+        if (ag_graph_get(graph, (int32_t)i)->buffer == AG_INTERNAL &&
+            ag_graph_may_round(graph, (int32_t)i)) {
+            ag_graph_round(graph, (int32_t)i);
+        }
     }
 }
 
@@ -195,6 +209,7 @@ ag_status_t ag_graph_lower(ag_graph_t *graph, const uint64_t *bounds,
     ag_status_t status = AG_OK;
 
     restore(graph);
+    round_values(graph);
     find_own_values(graph, bounds);
     for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
         ag_node_t node = AG_ITEMS(&graph->nodes, ag_node_t)[i];

@@ -24,7 +24,8 @@ uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value)
                                           : run->step->counts[counter];
 }
 
-float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value)
+ag_elements_t ag_run_elements(const ag_graph_run_t *run, const ag_kernel_context_t *context,
+                              int32_t value)
 {
     const ag_value_t *v = ag_graph_get(run->graph, value);
     unsigned char *bytes = run->memory + run->scratch_offset + v->offset_bytes;
@@ -33,12 +34,17 @@ float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context
         uint64_t first_row = v->counter == AG_COUNT_TOKENS ? run->first_row : 0;
 
         bytes = run->memory + run->offsets[v->buffer] + v->begin_bytes +
-                first_row * v->width * sizeof(float);
+                first_row * v->width * ag_element_bytes(v->rounded);
     } else if (v->is_own) {
         bytes = run->thread_scratch + context->worker->thread * run->thread_scratch_stride +
                 run->graph->own_offset_bytes + v->offset_bytes;
     }
-    return (float *)(void *)bytes;
+    return (ag_elements_t){.data = bytes, .rounded = v->rounded};
+}
+
+float *ag_run_data(const ag_graph_run_t *run, const ag_kernel_context_t *context, int32_t value)
+{
+    return ag_run_elements(run, context, value).data;
 }
 
 static const float *vector_of(const ag_graph_run_t *run, int32_t param)
@@ -109,7 +115,7 @@ static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
     const ag_worker_t alone = {.n_threads = 1};
     ag_kernel_context_t own = *context;
     const float *x = ag_run_data(run, context, node->in[0]);
-    float *y = ag_run_data(run, context, node->out);
+    ag_elements_t y = ag_run_elements(run, context, node->out);
 
     if (ag_graph_get(run->graph, node->out)->is_own) {
         own.worker = &alone;
@@ -181,8 +187,8 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
         linear.next = &next;
     }
     if (run->graph->trains) {
-        ag_kernel_train_linear(context, &linear, ag_run_data(run, context, node->in[0]), n_rows,
-                               run->graph->exact, ag_run_data(run, context, node->out));
+        ag_kernel_train_linear(context, &linear, ag_run_elements(run, context, node->in[0]), n_rows,
+                               run->graph->exact, ag_run_elements(run, context, node->out));
     } else if (n_rows > 0) {
         ag_kernel_linear(context, &linear, ag_run_data(run, context, node->in[0]), n_rows,
                          run->graph->exact, ag_run_data(run, context, node->out));
@@ -266,7 +272,7 @@ static void rope_run(const ag_graph_run_t *run, const ag_node_t *node,
                      const ag_kernel_context_t *context)
 {
     ag_kernel_rope(context, &node->attr.rope, ag_run_data(run, context, node->in[1]),
-                   ag_run_data(run, context, node->out), ag_graph_width(run->graph, node->out));
+                   ag_run_elements(run, context, node->out), ag_graph_width(run->graph, node->out));
 }
 
 /* KV_APPEND: k, v (tokens, kv heads * head size) -> the layer's cache */
@@ -385,10 +391,10 @@ static bool same_width_infer(const ag_graph_t *graph, const ag_node_t *node,
 static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
                     const ag_kernel_context_t *context)
 {
-    ag_kernel_glu(context, &node->attr.glu, ag_run_data(run, context, node->in[0]),
-                  ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+    ag_kernel_glu(context, &node->attr.glu, ag_run_elements(run, context, node->in[0]),
+                  ag_run_elements(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
                   ag_graph_width(run->graph, node->in[0]), node->grain,
-                  ag_run_data(run, context, node->out));
+                  ag_run_elements(run, context, node->out));
 }
 
 /* GATE_ROWS: (rows, width), gates (rows, 1) -> (rows, width) */
@@ -482,15 +488,17 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run, embed_cost,
                        NULL, .backward = ag_embed_backward},
     [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL,
-                      .backward = ag_norm_backward, .is_cheap = true},
+                      .backward = ag_norm_backward, .is_cheap = true, .rounded_out = 1},
     [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL,
                          .backward = NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
-                        linear_cost, ag_linear_scratch, .backward = ag_linear_backward},
+                        linear_cost, ag_linear_scratch, .backward = ag_linear_backward,
+                        .rounded_in = 1, .rounded_out = 1},
     [AG_NODE_ANGLES] = {"ANGLES", 0, true, AG_BY_ROWS, AG_BY_ROWS, angles_infer, angles_run, NULL,
                         NULL, .is_cheap = true},
     [AG_NODE_ROPE] = {"ROPE", 2, true, AG_BY_ROWS, AG_BY_ROWS, ag_rope_infer, rope_run, NULL, NULL,
-                      .backward = ag_rope_backward, .is_cheap = true},
+                      .backward = ag_rope_backward, .is_cheap = true, .rounded_in = 1,
+                      .rounded_out = 1},
     [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, append_infer, append_run,
                            NULL, NULL, .backward = NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
@@ -500,7 +508,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, merge_run,
                                  NULL, NULL, .backward = NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
-                     NULL, .backward = ag_glu_backward, .is_cheap = true},
+                     NULL, .backward = ag_glu_backward, .is_cheap = true, .rounded_in = 3,
+                     .rounded_out = 1},
     [AG_NODE_GATE_ROWS] = {"GATE_ROWS", 2, true, AG_BY_ROWS, AG_BY_ROWS, gate_rows_infer,
                            gate_rows_run, NULL, NULL, .backward = ag_gate_rows_backward,
                            .is_cheap = true},
@@ -531,19 +540,21 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_SELF_ATTENTION] = {"SELF_ATTENTION", 3, true, AG_BY_ANY, AG_BY_ANY,
                                 ag_self_attention_infer, ag_self_attention_run, NULL,
                                 ag_self_attention_scratch, .n_more = 1,
-                                .backward = ag_self_attention_backward},
+                                .backward = ag_self_attention_backward, .rounded_in = 7,
+                                .rounded_out = 1},
     [AG_NODE_LOSS_STATISTICS] = {"LOSS_STATISTICS", 1, true, AG_BY_ANY, AG_BY_ANY,
                                  ag_loss_statistics_infer, ag_loss_statistics_run, NULL, NULL,
-                                 .backward = NULL},
+                                 .rounded_in = 1},
     [AG_NODE_LOSS] = {"LOSS", 2, true, AG_BY_ANY, AG_BY_ANY, ag_loss_infer, ag_loss_run, NULL, NULL,
-                      .n_more = 1},
+                      .n_more = 1, .rounded_in = 1, .rounded_out = 1},
     [AG_NODE_ADD_LOSSES] = {"ADD_LOSSES", 1, true, AG_BY_ANY, AG_BY_ANY, ag_add_losses_infer,
                             ag_add_losses_run, NULL, NULL, .backward = NULL},
     [AG_NODE_LINEAR_GRAD] = {"LINEAR_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY, ag_linear_grad_infer,
-                             ag_linear_grad_run, NULL, ag_train_linear_scratch, .backward = NULL},
+                             ag_linear_grad_run, NULL, ag_train_linear_scratch, .rounded_in = 1,
+                             .rounded_out = 1},
     [AG_NODE_LINEAR_WEIGHT_GRAD] = {"LINEAR_WEIGHT_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY,
                                     ag_linear_weight_grad_infer, ag_linear_weight_grad_run, NULL,
-                                    ag_train_linear_scratch, .n_more = 1},
+                                    ag_train_linear_scratch, .n_more = 1, .rounded_in = 3},
     [AG_NODE_NORM_GRAD] = {"NORM_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_norm_grad_infer,
                            ag_norm_grad_run, NULL, NULL, .n_more = 1},
     [AG_NODE_NORM_WEIGHT_GRAD] = {"NORM_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
@@ -553,11 +564,12 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                            ag_rope_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_SELF_ATTENTION_GRAD] = {"SELF_ATTENTION_GRAD", 6, true, AG_BY_ANY, AG_BY_ANY,
                                      ag_self_attention_grad_infer, ag_self_attention_grad_run, NULL,
-                                     ag_self_attention_scratch, .n_more = 2},
+                                     ag_self_attention_scratch, .n_more = 2, .rounded_in = 31},
     [AG_NODE_SINKS_GRAD] = {"SINKS_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_sinks_grad_infer,
-                            ag_sinks_grad_run, NULL, NULL, .backward = NULL},
+                            ag_sinks_grad_run, NULL, NULL, .rounded_in = 3},
     [AG_NODE_GLU_GRAD] = {"GLU_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_glu_grad_infer,
-                          ag_glu_grad_run, NULL, NULL, .n_more = 1},
+                          ag_glu_grad_run, NULL, NULL, .n_more = 1, .rounded_in = 7,
+                          .rounded_out = 3},
     [AG_NODE_GATE_ROWS_GRAD] = {"GATE_ROWS_GRAD", 3, true, AG_BY_ROWS, AG_BY_ROWS,
                                 ag_gate_rows_grad_infer, ag_gate_rows_grad_run, NULL, NULL,
                                 .n_more = 1},

@@ -73,9 +73,9 @@ void ag_self_attention_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_self_attention_t attention = attention_of(run, node);
 
     ag_kernel_self_attention(
-        context, &attention, ag_run_data(run, context, node->in[0]),
-        ag_run_data(run, context, node->in[1]), ag_run_data(run, context, node->in[2]),
-        ag_run_data(run, context, node->out), more_data(run, node, context, 0));
+        context, &attention, ag_run_elements(run, context, node->in[0]),
+        ag_run_elements(run, context, node->in[1]), ag_run_elements(run, context, node->in[2]),
+        ag_run_elements(run, context, node->out), more_data(run, node, context, 0));
 }
 
 uint64_t ag_self_attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -109,14 +109,14 @@ void ag_self_attention_grad_run(const ag_graph_run_t *run, const ag_node_t *node
                                 const ag_kernel_context_t *context)
 {
     ag_self_attention_t attention = attention_of(run, node);
-    ag_self_attention_saved_t saved = {.y = ag_run_data(run, context, node->in[1]),
-                                       .q = ag_run_data(run, context, node->in[2]),
-                                       .k = ag_run_data(run, context, node->in[3]),
-                                       .v = ag_run_data(run, context, node->in[4]),
+    ag_self_attention_saved_t saved = {.y = ag_run_elements(run, context, node->in[1]),
+                                       .q = ag_run_elements(run, context, node->in[2]),
+                                       .k = ag_run_elements(run, context, node->in[3]),
+                                       .v = ag_run_elements(run, context, node->in[4]),
                                        .lse = ag_run_data(run, context, node->in[5])};
 
     ag_kernel_self_attention_grad(
-        context, &attention, &saved, ag_run_data(run, context, node->in[0]),
+        context, &attention, &saved, ag_run_elements(run, context, node->in[0]),
         ag_run_data(run, context, node->out), more_data(run, node, context, 0),
         more_data(run, node, context, 1));
 }
@@ -141,10 +141,10 @@ void ag_sinks_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                        const ag_kernel_context_t *context)
 {
     ag_self_attention_t attention = attention_of(run, node);
-    ag_self_attention_saved_t saved = {.y = ag_run_data(run, context, node->in[1]),
+    ag_self_attention_saved_t saved = {.y = ag_run_elements(run, context, node->in[1]),
                                        .lse = ag_run_data(run, context, node->in[2])};
 
-    ag_kernel_sinks_grad(context, &attention, &saved, ag_run_data(run, context, node->in[0]),
+    ag_kernel_sinks_grad(context, &attention, &saved, ag_run_elements(run, context, node->in[0]),
                          ag_run_data(run, context, node->out));
 }
 
@@ -169,7 +169,7 @@ bool ag_loss_statistics_infer(const ag_graph_t *graph, const ag_node_t *node,
 void ag_loss_statistics_run(const ag_graph_run_t *run, const ag_node_t *node,
                             const ag_kernel_context_t *context)
 {
-    ag_kernel_loss_statistics(context, &node->attr.loss, ag_run_data(run, context, node->in[0]),
+    ag_kernel_loss_statistics(context, &node->attr.loss, ag_run_elements(run, context, node->in[0]),
                               run->step->targets, ag_run_rows(run, node->in[0]),
                               ag_run_data(run, context, node->out));
 }
@@ -194,7 +194,7 @@ void ag_loss_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_kernel_loss(context, &node->attr.loss, ag_run_data(run, context, node->in[1]),
                    run->step->targets, ag_run_rows(run, node->in[0]), run->step->update->loss_scale,
-                   ag_run_data(run, context, node->out), more_data(run, node, context, 0));
+                   ag_run_elements(run, context, node->out), more_data(run, node, context, 0));
 }
 
 /* ADD_LOSSES: (outputs, 1) -> a sum in double, added to */
@@ -235,9 +235,9 @@ void ag_linear_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_linear_t linear = ag_node_linear(run->params, node);
 
-    ag_kernel_linear_input_grad(context, &linear, ag_run_data(run, context, node->in[0]),
+    ag_kernel_linear_input_grad(context, &linear, ag_run_elements(run, context, node->in[0]),
                                 ag_run_rows(run, node->in[0]), run->graph->exact, node->adds,
-                                ag_run_data(run, context, node->out));
+                                ag_run_elements(run, context, node->out));
 }
 
 /* LINEAR_WEIGHT_GRAD: dy (rows, n), x (rows, k) -> added to dweight, dbias */
@@ -262,9 +262,9 @@ void ag_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_linear_t linear = ag_node_linear(run->params, node);
 
     ag_kernel_linear_weight_grad(
-        context, &linear, ag_run_data(run, context, node->in[0]),
-        ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]), run->graph->exact,
-        ag_run_data(run, context, node->out), more_data(run, node, context, 0));
+        context, &linear, ag_run_elements(run, context, node->in[0]),
+        ag_run_elements(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+        run->graph->exact, ag_run_data(run, context, node->out), more_data(run, node, context, 0));
 }
 
 uint64_t ag_train_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -344,7 +344,7 @@ void ag_rope_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_rope_grad(context, &node->attr.rope, ag_run_data(run, context, node->in[1]),
-                        ag_run_data(run, context, node->out), width_of(run->graph, node->out));
+                        ag_run_elements(run, context, node->out), width_of(run->graph, node->out));
 }
 
 /* GLU_GRAD: dy, gate, up -> dgate, dup */
@@ -364,11 +364,11 @@ bool ag_glu_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
 void ag_glu_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                      const ag_kernel_context_t *context)
 {
-    ag_kernel_glu_grad(context, &node->attr.glu, ag_run_data(run, context, node->in[0]),
-                       ag_run_data(run, context, node->in[1]),
-                       ag_run_data(run, context, node->in[2]), ag_run_rows(run, node->in[0]),
-                       width_of(run->graph, node->in[0]), 0, ag_run_data(run, context, node->out),
-                       more_data(run, node, context, 0));
+    ag_kernel_glu_grad(
+        context, &node->attr.glu, ag_run_elements(run, context, node->in[0]),
+        ag_run_elements(run, context, node->in[1]), ag_run_elements(run, context, node->in[2]),
+        ag_run_rows(run, node->in[0]), width_of(run->graph, node->in[0]), 0,
+        ag_run_elements(run, context, node->out), ag_run_elements(run, context, node->more[0]));
 }
 
 /* GATE_ROWS_GRAD: dy, x (rows, width), gates (rows, 1) -> dx, dgates */

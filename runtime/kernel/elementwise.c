@@ -2,7 +2,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
 #include "runtime/kernel/spans_priv.h"
 #include "runtime/kernel/train.h"
@@ -158,18 +157,33 @@ static void limited_glu(const ag_kernel_context_t *context, const ag_glu_t *of, 
     }
 }
 
-void ag_kernel_glu(const ag_kernel_context_t *context, const ag_glu_t *of, const float *gate,
-                   const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y)
+static void glu_span(const ag_kernel_context_t *context, const ag_glu_t *of, const float *gate,
+                     const float *up, uint64_t n, float *y)
+{
+    if (is_plain(of)) {
+        glu(context, of->act, gate, up, n, y);
+    } else {
+        limited_glu(context, of, gate, up, n, y);
+    }
+}
+
+void ag_kernel_glu(const ag_kernel_context_t *context, const ag_glu_t *of, ag_elements_t gate,
+                   ag_elements_t up, uint64_t n_rows, uint64_t width, uint64_t grain,
+                   ag_elements_t y)
 {
     share_t mine = share_of(context, n_rows, width, grain);
+    float of_gate[AG_SPAN], of_up[AG_SPAN], made[AG_SPAN];
 
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
-        uint64_t begin = row * width + mine.begin, n = mine.end - mine.begin;
+        uint64_t end = row * width + mine.end, n;
 
-        if (is_plain(of)) {
-            glu(context, of->act, gate + begin, up + begin, n, y + begin);
-        } else {
-            limited_glu(context, of, gate + begin, up + begin, n, y + begin);
+        for (uint64_t at = row * width + mine.begin; at < end; at += n) {
+            float *to = ag_span_room(y, at, made);
+
+            n = end - at < AG_SPAN ? end - at : AG_SPAN;
+            glu_span(context, of, ag_span_floats(context->isa, gate, at, n, of_gate),
+                     ag_span_floats(context->isa, up, at, n, of_up), n, to);
+            ag_span_put(context->isa, y, at, n, to);
         }
     }
 }
@@ -226,21 +240,37 @@ static void limited_glu_grad(const ag_kernel_context_t *context, const ag_glu_t 
     }
 }
 
-void ag_kernel_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *of, const float *dy,
-                        const float *gate, const float *up, uint64_t n_rows, uint64_t width,
-                        uint64_t grain, float *dgate, float *dup)
+static void glu_grad_span(const ag_kernel_context_t *context, const ag_glu_t *of, const float *dy,
+                          const float *gate, const float *up, uint64_t n, float *dgate, float *dup)
 {
+    if (is_plain(of)) {
+        glu_grad(context, of->act, dy, gate, up, n, dgate, dup);
+    } else {
+        limited_glu_grad(context, of, dy, gate, up, n, dgate, dup);
+    }
+}
+
+void ag_kernel_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *of, ag_elements_t dy,
+                        ag_elements_t gate, ag_elements_t up, uint64_t n_rows, uint64_t width,
+                        uint64_t grain, ag_elements_t dgate, ag_elements_t dup)
+{
+    const ag_isa_t *isa = context->isa;
     share_t mine = share_of(context, n_rows, width, grain);
+    float of_dy[AG_SPAN], of_gate[AG_SPAN], of_up[AG_SPAN], for_gate[AG_SPAN], for_up[AG_SPAN];
 
     for (uint64_t row = mine.row_begin; row < mine.row_end; row++) {
-        uint64_t begin = row * width + mine.begin, n = mine.end - mine.begin;
+        uint64_t end = row * width + mine.end, n;
 
-        if (is_plain(of)) {
-            glu_grad(context, of->act, dy + begin, gate + begin, up + begin, n, dgate + begin,
-                     dup + begin);
-        } else {
-            limited_glu_grad(context, of, dy + begin, gate + begin, up + begin, n, dgate + begin,
-                             dup + begin);
+        for (uint64_t at = row * width + mine.begin; at < end; at += n) {
+            float *to_gate = ag_span_room(dgate, at, for_gate);
+            float *to_up = ag_span_room(dup, at, for_up);
+
+            n = end - at < AG_SPAN ? end - at : AG_SPAN;
+            glu_grad_span(context, of, ag_span_floats(isa, dy, at, n, of_dy),
+                          ag_span_floats(isa, gate, at, n, of_gate),
+                          ag_span_floats(isa, up, at, n, of_up), n, to_gate, to_up);
+            ag_span_put(isa, dgate, at, n, to_gate);
+            ag_span_put(isa, dup, at, n, to_up);
         }
     }
 }

@@ -59,9 +59,11 @@ static dnnl_status_t describe(const ag_gemm_form_t *form, dnnl_memory_desc_t *a,
         status = dnnl_memory_desc_init_by_tag(b, 2, (dnnl_dims_t){k, n}, types[form->kind].b,
                                               form->b_by_columns ? dnnl_ba : dnnl_ab);
     }
-    return status != dnnl_success ? status
-                                  : dnnl_memory_desc_init_by_tag(c, 2, (dnnl_dims_t){m, n},
-                                                                 types[form->kind].c, dnnl_ab);
+    return status != dnnl_success
+               ? status
+               : dnnl_memory_desc_init_by_tag(c, 2, (dnnl_dims_t){m, n},
+                                              form->c_rounded ? dnnl_bf16 : types[form->kind].c,
+                                              dnnl_ab);
 }
 
 /* @param attr_p  out: what the product is added to; NULL for nothing. */
@@ -144,7 +146,7 @@ static bool same_form(const ag_gemm_form_t *a, const ag_gemm_form_t *b)
 {
     return a->kind == b->kind && a->m == b->m && a->n == b->n && a->k == b->k &&
            a->a_by_columns == b->a_by_columns && a->b_by_columns == b->b_by_columns &&
-           a->add == b->add;
+           a->add == b->add && a->c_rounded == b->c_rounded;
 }
 
 static ag_status_t find_entry(ag_gemm_cache_t *cache, thread_cache_t *thread,

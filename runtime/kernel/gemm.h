@@ -27,6 +27,7 @@ typedef struct ag_gemm_form {
     bool a_by_columns; /* in memory a is (k, m) */
     bool b_by_columns; /* in memory b is (n, k): rows of a weight */
     bool add;
+    bool c_rounded;   /* c is bf16, not float, of AG_GEMM_BF16 */
     uint64_t m, n, k; /* none may be 0 */
 } ag_gemm_form_t;
 

@@ -86,6 +86,7 @@ struct ag_isa {
     void (*adamw)(const ag_adamw_t *adamw, uint64_t n, const float *g, float *w, float *m,
                   float *v);
     void (*to_bf16)(const float *x, uint64_t n, uint16_t *y);
+    void (*from_bf16)(const uint16_t *x, uint64_t n, float *y);
 };
 
 extern const ag_isa_t ag_isa_base;

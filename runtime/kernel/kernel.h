@@ -40,6 +40,29 @@ typedef struct ag_prepared {
     const void *form; /* the kernel that prepared it */
 } ag_prepared_t;
 
+/* Elements in memory: float32, or rounded to bfloat16 as training may keep what products read. */
+typedef struct ag_elements {
+    void *data;
+    bool rounded;
+} ag_elements_t;
+
+static inline ag_elements_t ag_floats(const float *x)
+{
+    return (ag_elements_t){.data = (void *)x};
+}
+
+static inline size_t ag_element_bytes(bool rounded)
+{
+    return rounded ? sizeof(uint16_t) : sizeof(float);
+}
+
+/** Those from number n on. */
+static inline ag_elements_t ag_elements_at(ag_elements_t elements, uint64_t n)
+{
+    elements.data = (char *)elements.data + n * ag_element_bytes(elements.rounded);
+    return elements;
+}
+
 /* How far a thread's share of a node's work is taken, by itself or by threads that are through with
  * theirs. */
 typedef struct ag_claim {
@@ -142,7 +165,7 @@ typedef struct ag_norm {
     const float *bias;   /* (width) or NULL */
 } ag_norm_t;
 void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
-                    uint64_t n_rows, float *y);
+                    uint64_t n_rows, ag_elements_t y);
 
 /* The angles of a step's positions: Su et al. 2021. */
 typedef struct ag_angles {
@@ -162,7 +185,7 @@ typedef struct ag_rope {
 } ag_rope_t;
 /** @param angles (tokens, rotary). @param x (tokens, row_stride), heads at its first columns. */
 void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
-                    float *x, uint64_t row_stride);
+                    ag_elements_t x, uint64_t row_stride);
 
 /* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, ...), keys first: (head_dim,
  * block_tokens), then values: (block_tokens, head_dim). */
@@ -231,8 +254,9 @@ typedef struct ag_glu {
  * @param grain  columns that one thread takes together: ag_linear_grain() of the layers before; 0:
  *               it takes whole rows.
  */
-void ag_kernel_glu(const ag_kernel_context_t *context, const ag_glu_t *glu, const float *gate,
-                   const float *up, uint64_t n_rows, uint64_t width, uint64_t grain, float *y);
+void ag_kernel_glu(const ag_kernel_context_t *context, const ag_glu_t *glu, ag_elements_t gate,
+                   ag_elements_t up, uint64_t n_rows, uint64_t width, uint64_t grain,
+                   ag_elements_t y);
 
 /** y = x * sigmoid(gates[row]) over rows of x (n_rows, width); y may be x. */
 void ag_kernel_gate_rows(const ag_kernel_context_t *context, const float *x, const float *gates,

@@ -15,48 +15,84 @@
 #include "runtime/kernel/kernel_priv.h"
 #include "runtime/kernel/spans_priv.h"
 
-enum { PIECE_COLUMNS = 1024 };
-
-/* Sum of exp(c - largest) over n logits. */
-static float sum_capped(const ag_isa_t *isa, float cap, float largest, const float *row, uint64_t n)
+/* Floats without a cap are worked on as they stand, all at once. */
+static uint64_t span_of(const ag_loss_t *loss, ag_elements_t logits, uint64_t left)
 {
-    float piece[PIECE_COLUMNS];
+    return (logits.rounded || loss->cap > 0) && left > AG_SPAN ? AG_SPAN : left;
+}
+
+/* Logits from `at` on, capped where there is a cap. */
+static const float *capped(const ag_isa_t *isa, const ag_loss_t *loss, ag_elements_t row,
+                           uint64_t at, uint64_t n, float room[AG_SPAN])
+{
+    const float *logits = ag_span_floats(isa, row, at, n, room);
+
+    if (loss->cap > 0) {
+        ag_span_caps(isa, &(ag_caps_t){1, loss->cap}, logits, n, room);
+        logits = room;
+    }
+    return logits;
+}
+
+/* Of a row: the largest logit, the sum of exponentials against it, the target's. A cap keeps which
+ * is the largest. */
+static void describe_row(const ag_isa_t *isa, const ag_loss_t *loss, ag_elements_t row,
+                         int64_t target, float statistics[AG_LOSS_STATISTICS])
+{
+    uint64_t n = loss->vocab_end - loss->vocab_begin;
+    float room[AG_SPAN], most = -INFINITY, of_target = 0;
     double sum = 0;
 
-    for (uint64_t i = 0; i < n; i += PIECE_COLUMNS) {
-        uint64_t n_piece = n - i < PIECE_COLUMNS ? n - i : PIECE_COLUMNS;
+    for (uint64_t at = 0, n_span; at < n; at += n_span) {
+        float here;
 
-        ag_span_caps(isa, &(ag_caps_t){1, cap}, row + i, n_piece, piece);
-        sum += (double)ag_span_exps(isa, AG_GEMM_F32, &(ag_exps_t){1, largest, 1}, piece, n_piece,
-                                    NULL);
+        n_span = span_of(loss, row, n - at);
+        here = ag_span_largest(isa, ag_span_floats(isa, row, at, n_span, room), n_span);
+        most = here > most ? here : most;
     }
-    return (float)sum;
-}
+    most = loss->cap > 0 ? loss->cap * tanhf(most / loss->cap) : most;
+    for (uint64_t at = 0, n_span; at < n; at += n_span) {
+        const float *logits;
 
-static float capped(float cap, float logit)
-{
-    return cap > 0 ? cap * tanhf(logit / cap) : logit;
-}
-
-/* n logits to exp(c - lse) * scale * slope of c. */
-static void put_capped(const ag_isa_t *isa, float cap, const ag_exps_t *exps, uint64_t n,
-                       float *logits)
-{
-    float piece[PIECE_COLUMNS];
-
-    for (uint64_t i = 0; i < n; i += PIECE_COLUMNS) {
-        uint64_t n_piece = n - i < PIECE_COLUMNS ? n - i : PIECE_COLUMNS;
-
-        ag_span_caps(isa, &(ag_caps_t){1, cap}, logits + i, n_piece, piece);
-        ag_span_exps(isa, AG_GEMM_F32, exps, piece, n_piece, logits + i);
-        for (uint64_t j = 0; j < n_piece; j++) {
-            logits[i + j] *= 1 - piece[j] / cap * (piece[j] / cap);
+        n_span = span_of(loss, row, n - at);
+        logits = capped(isa, loss, row, at, n_span, room);
+        sum +=
+            (double)ag_span_exps(isa, AG_GEMM_F32, &(ag_exps_t){1, most, 1}, logits, n_span, NULL);
+        if (target >= (int64_t)at && target < (int64_t)(at + n_span)) {
+            of_target = logits[target - (int64_t)at];
         }
+    }
+    statistics[0] = most;
+    statistics[1] = (float)sum;
+    statistics[2] = of_target;
+}
+
+/* A row's logits to their gradient. @param target  its column; it may be another part's. */
+static void put_gradient(const ag_isa_t *isa, const ag_loss_t *loss, const ag_exps_t *exps,
+                         int64_t target, ag_elements_t row)
+{
+    uint64_t n = loss->vocab_end - loss->vocab_begin;
+    float of_logits[AG_SPAN], of_slopes[AG_SPAN];
+
+    for (uint64_t at = 0, n_span; at < n; at += n_span) {
+        float *to = ag_span_room(row, at, of_slopes);
+        const float *logits;
+
+        n_span = span_of(loss, row, n - at);
+        logits = capped(isa, loss, row, at, n_span, of_logits);
+        ag_span_exps(isa, AG_GEMM_F32, exps, logits, n_span, to);
+        if (target >= (int64_t)at && target < (int64_t)(at + n_span)) {
+            to[target - (int64_t)at] -= exps->factor;
+        }
+        for (uint64_t j = 0; loss->cap > 0 && j < n_span; j++) {
+            to[j] *= 1 - logits[j] / loss->cap * (logits[j] / loss->cap);
+        }
+        ag_span_put(isa, row, at, n_span, to);
     }
 }
 
 void ag_kernel_loss_statistics(const ag_kernel_context_t *context, const ag_loss_t *loss,
-                               const float *logits, const int32_t *targets, uint64_t n_rows,
+                               ag_elements_t logits, const int32_t *targets, uint64_t n_rows,
                                float *statistics)
 {
     uint64_t n = loss->vocab_end - loss->vocab_begin, width, begin, end;
@@ -64,16 +100,11 @@ void ag_kernel_loss_statistics(const ag_kernel_context_t *context, const ag_loss
     width = (uint64_t)loss->n_parts * AG_LOSS_STATISTICS;
     ag_worker_share(context->worker, n_rows, 1, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
-        const float *row = logits + i * n;
         float *mine = statistics + i * width + (uint64_t)loss->part * AG_LOSS_STATISTICS;
-        int64_t at = targets[i] - (int64_t)loss->vocab_begin;
 
         memset(statistics + i * width, 0, width * sizeof(float));
-        mine[0] = capped(loss->cap, ag_span_largest(context->isa, row, n));
-        mine[1] = loss->cap > 0 ? sum_capped(context->isa, loss->cap, mine[0], row, n)
-                                : ag_span_exps(context->isa, AG_GEMM_F32,
-                                               &(ag_exps_t){1, mine[0], 1}, row, n, NULL);
-        mine[2] = at >= 0 && at < (int64_t)n ? capped(loss->cap, row[at]) : 0.0f;
+        describe_row(context->isa, loss, ag_elements_at(logits, i * n),
+                     targets[i] - (int64_t)loss->vocab_begin, mine);
         ag_kernel_yield(context);
     }
 }
@@ -99,45 +130,29 @@ static double log_sum(const ag_loss_t *loss, const float *statistics, double *ta
     return most + log(sum);
 }
 
-/* A row's logits to their gradient. @param at  the target's column; it may be another part's. */
-static void put_gradient(const ag_isa_t *isa, const ag_loss_t *loss, const ag_exps_t *exps,
-                         int64_t at, float *logits)
-{
-    uint64_t n = loss->vocab_end - loss->vocab_begin;
-    bool is_here = at >= 0 && at < (int64_t)n;
-    float part = is_here && loss->cap > 0 ? tanhf(logits[at] / loss->cap) : 0;
-
-    if (loss->cap > 0) {
-        put_capped(isa, loss->cap, exps, n, logits);
-    } else {
-        ag_span_exps(isa, AG_GEMM_F32, exps, logits, n, logits);
-    }
-    if (is_here) {
-        logits[at] -= exps->factor * (1 - part * part);
-    }
-}
-
 void ag_kernel_loss(const ag_kernel_context_t *context, const ag_loss_t *loss,
                     const float *statistics, const int32_t *targets, uint64_t n_rows, float scale,
-                    float *logits, float *losses)
+                    ag_elements_t logits, float *losses)
 {
     uint64_t n = loss->vocab_end - loss->vocab_begin, begin, end;
 
     ag_worker_share(context->worker, n_rows, 1, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         const float *row = statistics + i * loss->n_parts * AG_LOSS_STATISTICS;
-        int64_t at = targets[i] - (int64_t)loss->vocab_begin;
+        ag_elements_t slopes;
         double target, lse = log_sum(loss, row, &target);
 
         losses[i] = targets[i] < 0 ? 0.0f : (float)(lse - target);
-        if (logits == NULL) {
+        if (logits.data == NULL) {
             continue;
         }
+        slopes = ag_elements_at(logits, i * n);
         if (targets[i] < 0) {
-            memset(logits + i * n, 0, n * sizeof(float));
+            memset(slopes.data, 0, n * ag_element_bytes(logits.rounded));
             continue;
         }
-        put_gradient(context->isa, loss, &(ag_exps_t){1, (float)lse, scale}, at, logits + i * n);
+        put_gradient(context->isa, loss, &(ag_exps_t){1, (float)lse, scale},
+                     targets[i] - (int64_t)loss->vocab_begin, slopes);
         ag_kernel_yield(context);
     }
 }

@@ -1,8 +1,8 @@
 /* Norms over rows: Zhang and Sennrich 2019 (RMS), Ba et al. 2016. Two passes over a row in L1. */
 #include <math.h>
 
-#include "runtime/kernel/isa_priv.h"
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/spans_priv.h"
 #include "runtime/kernel/train.h"
 
 static float mean_of(const float *x, uint64_t n)
@@ -42,22 +42,28 @@ static float variance(const ag_kernel_context_t *context, const ag_norm_t *norm,
 }
 
 void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
-                    uint64_t n_rows, float *y)
+                    uint64_t n_rows, ag_elements_t y)
 {
+    float room[AG_SPAN];
     uint64_t begin, end;
 
     ag_worker_share(context->worker, n_rows, 1, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         const float *row = x + i * norm->width;
-        float *out = y + i * norm->width;
         float mean = norm->kind == AG_NORM_LAYER ? mean_of(row, norm->width) : 0.0f;
         float scale = 1.0f / sqrtf(variance(context, norm, row, mean) + norm->eps);
 
-        for (uint64_t j = 0; j < norm->width; j++) {
-            out[j] = (row[j] - mean) * scale * norm->weight[j];
-        }
-        for (uint64_t j = 0; norm->bias != NULL && j < norm->width; j++) {
-            out[j] += norm->bias[j];
+        for (uint64_t at = 0, n; at < norm->width; at += n) {
+            float *out = ag_span_room(y, i * norm->width + at, room);
+
+            n = norm->width - at < AG_SPAN ? norm->width - at : AG_SPAN;
+            for (uint64_t j = 0; j < n; j++) {
+                out[j] = (row[at + j] - mean) * scale * norm->weight[at + j];
+            }
+            for (uint64_t j = 0; norm->bias != NULL && j < n; j++) {
+                out[j] += norm->bias[at + j];
+            }
+            ag_span_put(context->isa, y, i * norm->width + at, n, out);
         }
     }
 }

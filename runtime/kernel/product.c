@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-#include "runtime/kernel/isa_priv.h"
+#include "runtime/kernel/spans_priv.h"
 
 enum {
     MOST_ROWS = 256, /* of a block */
@@ -86,7 +86,7 @@ typedef struct work {
     ag_gemm_kind_t kind;
     unsigned char *a, *b; /* scratch of the forms */
     float *tile;
-    bool in_place; /* all columns are one block: rows of c lie densely */
+    bool in_place; /* all columns are one block, and oneDNN can write what c holds */
 } work_t;
 
 /* A block in the form that is multiplied by. */
@@ -95,7 +95,7 @@ typedef struct block {
     uint64_t rows, columns; /* as they lie in memory */
 } block_t;
 
-static void put_row(const work_t *work, const float *src, uint64_t n, uint64_t n_padded, void *dst)
+static void put_row(const work_t *work, ag_elements_t src, uint64_t n, uint64_t n_padded, void *dst)
 {
     ag_product_convert(work->context, work->kind, src, n, dst);
     memset((unsigned char *)dst + n * ag_product_element_bytes(work->kind), 0,
@@ -103,29 +103,30 @@ static void put_row(const work_t *work, const float *src, uint64_t n, uint64_t n
 }
 
 /* Parts of rows lie too far apart for the machine to call them near by itself. */
-static void call(const float *src, uint64_t n)
+static void call(ag_elements_t src, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i += 16) {
-        __builtin_prefetch(src + i);
+    for (uint64_t i = 0; i < n; i += src.rounded ? 32 : 16) {
+        __builtin_prefetch(ag_elements_at(src, i).data);
     }
 }
 
 /* Rows and columns of src, whose rows are `stride` wide, and zeros behind to fill `block`. */
-static void put_block(const work_t *work, const float *src, uint64_t stride, uint64_t n_rows,
+static void put_block(const work_t *work, ag_elements_t src, uint64_t stride, uint64_t n_rows,
                       uint64_t n_columns, unsigned char *dst, block_t *block)
 {
     size_t row_bytes = block->columns * ag_product_element_bytes(work->kind);
 
-    if (work->kind == AG_GEMM_F32 && stride == block->columns && n_columns == stride &&
-        n_rows == block->rows) {
-        block->data = src;
+    if (src.rounded == (work->kind == AG_GEMM_BF16) && stride == block->columns &&
+        n_columns == stride && n_rows == block->rows) {
+        block->data = src.data;
         return;
     }
     for (uint64_t i = 0; i < n_rows; i++) {
         if (i + ROWS_AHEAD < n_rows) {
-            call(src + (i + ROWS_AHEAD) * stride, n_columns);
+            call(ag_elements_at(src, (i + ROWS_AHEAD) * stride), n_columns);
         }
-        put_row(work, src + i * stride, n_columns, block->columns, dst + i * row_bytes);
+        put_row(work, ag_elements_at(src, i * stride), n_columns, block->columns,
+                dst + i * row_bytes);
     }
     memset(dst + n_rows * row_bytes, 0, (block->rows - n_rows) * row_bytes);
     block->data = dst;
@@ -141,12 +142,12 @@ static void put_a(const work_t *work, uint64_t k, uint64_t row, unsigned char *d
 
     if (product->a_by_columns) {
         *block = (block_t){.rows = k_padded, .columns = rows_padded};
-        put_block(work, product->a + at_k * product->m + at_row, product->m, n_k, n_rows, dst,
-                  block);
+        put_block(work, ag_elements_at(product->a, at_k * product->m + at_row), product->m, n_k,
+                  n_rows, dst, block);
     } else {
         *block = (block_t){.rows = rows_padded, .columns = k_padded};
-        put_block(work, product->a + at_row * product->k + at_k, product->k, n_rows, n_k, dst,
-                  block);
+        put_block(work, ag_elements_at(product->a, at_row * product->k + at_k), product->k, n_rows,
+                  n_k, dst, block);
     }
 }
 
@@ -159,12 +160,35 @@ static void put_b(const work_t *work, uint64_t k, uint64_t column, block_t *bloc
 
     if (product->b_by_columns) {
         *block = (block_t){.rows = n_columns, .columns = k_padded};
-        put_block(work, product->b + at_column * product->k + at_k, product->k, n_columns, n_k,
-                  work->b, block);
+        put_block(work, ag_elements_at(product->b, at_column * product->k + at_k), product->k,
+                  n_columns, n_k, work->b, block);
     } else {
         *block = (block_t){.rows = k_padded, .columns = n_columns};
-        put_block(work, product->b + at_k * product->n + at_column, product->n, n_k, n_columns,
-                  work->b, block);
+        put_block(work, ag_elements_at(product->b, at_k * product->n + at_column), product->n, n_k,
+                  n_columns, work->b, block);
+    }
+}
+
+/* A row of a tile. */
+static void store_rounded(const work_t *work, float *src, const float *bias, bool add, uint64_t n,
+                          ag_elements_t c)
+{
+    const ag_isa_t *isa = work->context->isa;
+    float room[AG_SPAN];
+
+    for (uint64_t at = 0, n_span; at < n; at += n_span) {
+        n_span = n - at < AG_SPAN ? n - at : AG_SPAN;
+        if (add) {
+            const float *before = ag_span_floats(isa, c, at, n_span, room);
+
+            for (uint64_t j = 0; j < n_span; j++) {
+                src[at + j] += before[j];
+            }
+        }
+        for (uint64_t j = 0; bias != NULL && j < n_span; j++) {
+            src[at + j] += bias[at + j];
+        }
+        ag_span_put(isa, c, at, n_span, src + at);
     }
 }
 
@@ -176,9 +200,13 @@ static void store_tile(const work_t *work, uint64_t k, uint64_t row, uint64_t co
     const float *bias = product->bias != NULL && k == 0 ? product->bias + at_column : NULL;
 
     for (uint64_t i = 0; i < n_rows; i++) {
-        const float *src = work->tile + i * n_columns;
-        float *dst = product->c + (at_row + i) * product->n + at_column;
+        ag_elements_t c = ag_elements_at(product->c, (at_row + i) * product->n + at_column);
+        float *src = work->tile + i * n_columns, *dst = c.data;
 
+        if (c.rounded) {
+            store_rounded(work, src, bias, product->add || k > 0, n_columns, c);
+            continue;
+        }
         if (!product->add && k == 0 && bias == NULL) {
             memcpy(dst, src, n_columns * sizeof(float));
             continue;
@@ -205,7 +233,7 @@ static void run_block(const work_t *work, const block_t *a, const block_t *b, ui
 {
     const ag_product_t *product = work->product;
     uint64_t n_rows = block_size(&work->rows, row);
-    float *c = product->c + row * work->rows.size * product->n;
+    ag_elements_t c = ag_elements_at(product->c, row * work->rows.size * product->n);
     ag_gemm_form_t form = {.kind = work->kind,
                            .a_by_columns = product->a_by_columns,
                            .b_by_columns = product->b_by_columns,
@@ -215,9 +243,10 @@ static void run_block(const work_t *work, const block_t *a, const block_t *b, ui
 
     if (work->in_place && form.m == n_rows) {
         form.add = product->add || k > 0;
-        ag_product_multiply(work->context, &form, a->data, b->data, c);
+        form.c_rounded = c.rounded;
+        ag_product_multiply(work->context, &form, a->data, b->data, c.data);
         if (k == 0 && product->bias != NULL) {
-            add_bias(product, n_rows, c);
+            add_bias(product, n_rows, c.data);
         }
     } else { /* c has no place for the rows that fill up the block */
         ag_product_multiply(work->context, &form, a->data, b->data, work->tile);
@@ -304,10 +333,42 @@ static void run_empty(const ag_kernel_context_t *context, const ag_product_t *pr
 
     ag_worker_share(context->worker, product->m, 1, &begin, &end);
     for (uint64_t i = begin; i < end && !product->add; i++) {
-        for (uint64_t j = 0; j < product->n; j++) {
-            product->c[i * product->n + j] = product->bias != NULL ? product->bias[j] : 0.0f;
+        for (uint64_t j = 0, n; j < product->n; j += n) {
+            float zeros[AG_SPAN] = {0};
+            const float *from = product->bias != NULL ? product->bias + j : zeros;
+
+            n = product->n - j < AG_SPAN ? product->n - j : AG_SPAN;
+            if (product->c.rounded) {
+                ag_span_put(context->isa, product->c, i * product->n + j, n, from);
+            } else {
+                memcpy((float *)product->c.data + i * product->n + j, from, n * sizeof(float));
+            }
         }
     }
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A sum that is to be rounded once is taken over all of k: of long ones fewer rows and columns are
+ * a block. @return false: of so many not even the least block fits */
+static bool cut_for_rounding(const ag_product_t *product, work_t *work)
+{
+    uint64_t k_bytes = round_up(product->k, UNIT) * ag_product_element_bytes(work->kind);
+    uint64_t most_rows = A_BYTES / k_bytes / UNIT * UNIT;
+    uint64_t most_columns = MOST_B_BYTES / k_bytes / UNIT * UNIT;
+
+    if (most_rows == 0) {
+        return false;
+    }
+    work->in_place &= product->n <= most_columns;
+    work->k = cut_evenly(product->k, round_up(product->k, UNIT), 1);
+    work->rows = cut_evenly(product->m, least(MOST_ROWS, most_rows), 4);
+    work->columns = cut_evenly(
+        product->n, work->in_place ? WHOLE_COLUMNS : least(MOST_COLUMNS, most_columns), 1);
+    return true;
 }
 
 static void cut(const ag_product_t *product, work_t *work)
@@ -315,7 +376,11 @@ static void cut(const ag_product_t *product, work_t *work)
     size_t bytes = ag_product_element_bytes(work->kind);
     uint64_t most_k = MOST_K_BYTES / bytes;
 
-    work->in_place = product->n <= WHOLE_COLUMNS;
+    work->in_place = product->n <= WHOLE_COLUMNS &&
+                     (!product->c.rounded || (work->kind == AG_GEMM_BF16 && product->bias == NULL));
+    if (product->c.rounded && cut_for_rounding(product, work)) {
+        return;
+    }
     if (work->in_place && MOST_B_BYTES / bytes / product->n < most_k) {
         most_k = MOST_B_BYTES / bytes / product->n / UNIT * UNIT;
     }
@@ -359,26 +424,32 @@ static double element(ag_gemm_kind_t kind, const void *block, uint64_t i)
 }
 
 /* In plain C, where there is no oneDNN for it. */
-static void multiply_plainly(const ag_gemm_form_t *form, const void *a, const void *b, float *c)
+static void multiply_plainly(const ag_gemm_form_t *form, const void *a, const void *b, void *c)
 {
+    ag_gemm_kind_t kind = form->c_rounded ? AG_GEMM_BF16 : AG_GEMM_F32;
     uint64_t a_row = form->a_by_columns ? 1 : form->k, a_k = form->a_by_columns ? form->m : 1;
     uint64_t b_k = form->b_by_columns ? 1 : form->n, b_column = form->b_by_columns ? form->k : 1;
 
     for (uint64_t i = 0; i < form->m; i++) {
         for (uint64_t j = 0; j < form->n; j++) {
-            double sum = form->add ? (double)c[i * form->n + j] : 0;
+            uint64_t at = i * form->n + j;
+            double sum = form->add ? element(kind, c, at) : 0;
 
             for (uint64_t l = 0; l < form->k; l++) {
                 sum += element(form->kind, a, i * a_row + l * a_k) *
                        element(form->kind, b, l * b_k + j * b_column);
             }
-            c[i * form->n + j] = (float)sum;
+            if (form->c_rounded) {
+                ((uint16_t *)c)[at] = ag_f32_to_bf16((float)sum);
+            } else {
+                ((float *)c)[at] = (float)sum;
+            }
         }
     }
 }
 
 void ag_product_multiply(const ag_kernel_context_t *context, const ag_gemm_form_t *form,
-                         const void *a, const void *b, float *c)
+                         const void *a, const void *b, void *c)
 {
     if (context->gemm == NULL ||
         ag_gemm_run(context->gemm, context->worker->thread, form, a, b, c) != AG_OK) {
@@ -393,18 +464,22 @@ ag_gemm_kind_t ag_product_kind(const ag_kernel_context_t *context, bool exact)
                : AG_GEMM_F32;
 }
 
-void ag_product_convert(const ag_kernel_context_t *context, ag_gemm_kind_t kind, const float *src,
+void ag_product_convert(const ag_kernel_context_t *context, ag_gemm_kind_t kind, ag_elements_t src,
                         uint64_t n, void *dst)
 {
-    uint16_t *halves = dst;
+    bool rounds = kind == AG_GEMM_BF16;
 
-    if (kind == AG_GEMM_F32) {
-        memcpy(dst, src, n * sizeof(float));
-    } else if (context->isa != NULL) {
-        context->isa->to_bf16(src, n, halves);
-    } else {
-        for (uint64_t i = 0; i < n; i++) {
-            halves[i] = ag_f32_to_bf16(src[i]);
+    if (rounds == src.rounded) {
+        memcpy(dst, src.data, n * ag_product_element_bytes(kind));
+        return;
+    }
+    for (uint64_t at = 0, n_span; at < n; at += n_span) {
+        n_span = n - at < AG_SPAN ? n - at : AG_SPAN;
+        if (rounds) {
+            ag_span_put(context->isa, (ag_elements_t){dst, true}, at, n_span,
+                        (const float *)src.data + at);
+        } else {
+            ag_span_floats(context->isa, src, at, n_span, (float *)dst + at);
         }
     }
 }

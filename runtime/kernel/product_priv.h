@@ -1,4 +1,4 @@
-/* Dense products of training: float32 matrices in memory, in blocks at fixed places. */
+/* Dense products of training: plain matrices in memory, in blocks at fixed places. */
 #pragma once
 
 #include "runtime/kernel/kernel_priv.h"
@@ -6,8 +6,8 @@
 /* c (m, n) = a (m, k) * b (k, n) + bias, or added to c; any of m, n, k may be 0. */
 typedef struct ag_product {
     uint64_t m, n, k;
-    const float *a, *b;
-    float *c;                        /* (m, n) */
+    ag_elements_t a, b;
+    ag_elements_t c;                 /* (m, n); m and k of one that is rounded do not vary */
     const float *bias;               /* (n) or NULL */
     bool a_by_columns, b_by_columns; /* in memory a is (k, m), b is (n, k) */
     bool add, exact;
@@ -32,8 +32,8 @@ static inline size_t ag_product_element_bytes(ag_gemm_kind_t kind)
     return kind == AG_GEMM_BF16 ? sizeof(uint16_t) : sizeof(float);
 }
 /** Round n elements, or copy them. */
-void ag_product_convert(const ag_kernel_context_t *context, ag_gemm_kind_t kind, const float *src,
+void ag_product_convert(const ag_kernel_context_t *context, ag_gemm_kind_t kind, ag_elements_t src,
                         uint64_t n, void *dst);
 /** One dense block, on the calling thread: by oneDNN, or else in plain C. */
 void ag_product_multiply(const ag_kernel_context_t *context, const ag_gemm_form_t *form,
-                         const void *a, const void *b, float *c);
+                         const void *a, const void *b, void *c);

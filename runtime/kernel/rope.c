@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "runtime/kernel/kernel_priv.h"
+#include "runtime/kernel/spans_priv.h"
 #include "runtime/kernel/train.h"
 
 void ag_kernel_angles(const ag_kernel_context_t *context, const ag_angles_t *angles, float *y)
@@ -23,40 +24,66 @@ void ag_kernel_angles(const ag_kernel_context_t *context, const ag_angles_t *ang
     }
 }
 
-/* @param back  by the opposite angle */
+/* Some pairs. @param back  by the opposite angle */
+static inline void rotate_pairs(const float *restrict cosines, const float *restrict sines,
+                                const bool back, uint64_t n, float *restrict low,
+                                float *restrict high)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        float was_low = low[i], was_high = high[i], sine = back ? -sines[i] : sines[i];
+
+        low[i] = was_low * cosines[i] - was_high * sine;
+        high[i] = was_high * cosines[i] + was_low * sine;
+    }
+}
+
+/* A head whose elements are rounded: some pairs at a time as floats. */
+static void rotate_rounded(const ag_kernel_context_t *context, const float *cosines,
+                           const float *sines, const bool back, uint64_t half, ag_elements_t x)
+{
+    float low[AG_SPAN], high[AG_SPAN];
+
+    for (uint64_t at = 0, n; at < half; at += n) {
+        n = half - at < AG_SPAN ? half - at : AG_SPAN;
+        ag_span_floats(context->isa, x, at, n, low);
+        ag_span_floats(context->isa, x, half + at, n, high);
+        rotate_pairs(cosines + at, sines + at, back, n, low, high);
+        ag_span_put(context->isa, x, at, n, low);
+        ag_span_put(context->isa, x, half + at, n, high);
+    }
+}
+
 static void rotate(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
-                   const bool back, float *x, uint64_t row_stride)
+                   const bool back, ag_elements_t x, uint64_t row_stride)
 {
     uint32_t half = rope->rotary / 2;
     uint64_t begin, end;
 
     ag_worker_share(context->worker, context->step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
     for (uint64_t r = begin; r < end; r++) {
-        const float *restrict cosines = angles + r * rope->rotary;
-        const float *restrict sines = cosines + half;
+        const float *cosines = angles + r * rope->rotary, *sines = cosines + half;
 
         for (uint32_t h = 0; h < rope->n_heads; h++) {
-            float *restrict low = x + r * row_stride + (uint64_t)h * rope->head_dim;
-            float *restrict high = low + half;
+            ag_elements_t head = ag_elements_at(x, r * row_stride + (uint64_t)h * rope->head_dim);
+            float *low = head.data;
 
-            for (uint32_t i = 0; i < half; i++) {
-                float was_low = low[i], was_high = high[i], sine = back ? -sines[i] : sines[i];
-
-                low[i] = was_low * cosines[i] - was_high * sine;
-                high[i] = was_high * cosines[i] + was_low * sine;
+            if (head.rounded) {
+                rotate_rounded(context, cosines, sines, back, half, head);
+            } else {
+                rotate_pairs(cosines, sines, back, half, low, low + half);
             }
         }
     }
 }
 
 void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
-                    float *x, uint64_t row_stride)
+                    ag_elements_t x, uint64_t row_stride)
 {
     rotate(context, rope, angles, false, x, row_stride);
 }
 
 void ag_kernel_rope_grad(const ag_kernel_context_t *context, const ag_rope_t *rope,
-                         const float *angles, float *dy, uint64_t row_stride)
+                         const float *angles, ag_elements_t dy, uint64_t row_stride)
 {
     rotate(context, rope, angles, true, dy, row_stride);
 }

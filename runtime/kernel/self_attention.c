@@ -164,8 +164,9 @@ void ag_self_for_tiles(const ag_self_work_t *work, bool last_is_costly, bool by_
     }
 }
 
-void ag_self_load(const ag_self_work_t *work, const float *x, uint32_t n_heads, uint32_t head_begin,
-                  uint32_t head_end, uint64_t begin, uint64_t end, uint64_t n_padded, void *dst)
+void ag_self_load(const ag_self_work_t *work, ag_elements_t x, uint32_t n_heads,
+                  uint32_t head_begin, uint32_t head_end, uint64_t begin, uint64_t end,
+                  uint64_t n_padded, void *dst)
 {
     uint32_t head_dim = work->attention->head_dim;
     size_t row_bytes = head_dim * ag_product_element_bytes(work->kind);
@@ -173,8 +174,8 @@ void ag_self_load(const ag_self_work_t *work, const float *x, uint32_t n_heads, 
 
     for (uint32_t h = head_begin; h < head_end; h++) {
         for (uint64_t i = begin; i < end; i++, at += row_bytes) {
-            ag_product_convert(work->context, work->kind, x + (i * n_heads + h) * head_dim,
-                               head_dim, at);
+            ag_product_convert(work->context, work->kind,
+                               ag_elements_at(x, (i * n_heads + h) * head_dim), head_dim, at);
         }
         memset(at, 0, (n_padded - (end - begin)) * row_bytes);
         at += (n_padded - (end - begin)) * row_bytes;
@@ -228,9 +229,24 @@ static void weigh(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64
 }
 
 typedef struct forward {
-    const float *q, *k, *v;
-    float *y, *lse;
+    ag_elements_t q, k, v, y;
+    float *lse;
 } forward_t;
+
+static void put_row(const ag_self_work_t *work, const float *sums, float scale, ag_elements_t y)
+{
+    float room[AG_SPAN];
+
+    for (uint32_t at = 0, n; at < work->attention->head_dim; at += n) {
+        float *to = ag_span_room(y, at, room);
+
+        n = work->attention->head_dim - at < AG_SPAN ? work->attention->head_dim - at : AG_SPAN;
+        for (uint32_t d = 0; d < n; d++) {
+            to[d] = sums[at + d] * scale;
+        }
+        ag_span_put(work->context->isa, y, at, n, to);
+    }
+}
 
 static void put_rows(const ag_self_work_t *work, const ag_self_tile_t *tile,
                      const forward_t *forward)
@@ -251,10 +267,8 @@ static void put_rows(const ag_self_work_t *work, const ag_self_tile_t *tile,
                 total = total * scale + expf(sink - largest);
             }
             scale /= total;
-            for (uint32_t d = 0; d < head_dim; d++) {
-                forward->y[(row * n_heads + h) * head_dim + d] =
-                    scratch->sums[i * head_dim + d] * scale;
-            }
+            put_row(work, scratch->sums + i * head_dim, scale,
+                    ag_elements_at(forward->y, (row * n_heads + h) * head_dim));
             forward->lse[row * n_heads + h] = largest + logf(total);
         }
     }
@@ -297,8 +311,8 @@ static void run_tile(const ag_self_work_t *work, const ag_self_tile_t *tile, voi
 }
 
 void ag_kernel_self_attention(const ag_kernel_context_t *context,
-                              const ag_self_attention_t *attention, const float *q, const float *k,
-                              const float *v, float *y, float *lse)
+                              const ag_self_attention_t *attention, ag_elements_t q,
+                              ag_elements_t k, ag_elements_t v, ag_elements_t y, float *lse)
 {
     forward_t forward = {.q = q, .k = k, .v = v, .y = y, .lse = lse};
     ag_self_work_t work;

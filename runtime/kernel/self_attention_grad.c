@@ -21,9 +21,22 @@
 
 typedef struct backward {
     const ag_self_attention_saved_t *saved;
-    const float *dy;
+    ag_elements_t dy;
     float *dq, *dk, *dv;
 } backward_t;
+
+/* Sums of spans, added in order. */
+static float dot(const ag_isa_t *isa, ag_elements_t x, ag_elements_t y, uint64_t n)
+{
+    float of_x[AG_SPAN], of_y[AG_SPAN], sum = 0;
+
+    for (uint64_t at = 0, n_span; at < n; at += n_span) {
+        n_span = n - at < AG_SPAN ? n - at : AG_SPAN;
+        sum += ag_dot(ag_span_floats(isa, x, at, n_span, of_x),
+                      ag_span_floats(isa, y, at, n_span, of_y), n_span);
+    }
+    return sum;
+}
 
 /* q and dy of a tile's heads; lse and D of its rows as largest and total. */
 static void load_queries(const ag_self_work_t *work, const ag_self_tile_t *tile,
@@ -43,8 +56,8 @@ static void load_queries(const ag_self_work_t *work, const ag_self_tile_t *tile,
             uint64_t at = row * n_heads + h;
 
             scratch->largest[i] = saved->lse[at];
-            scratch->total[i] =
-                ag_dot(backward->dy + at * head_dim, saved->y + at * head_dim, head_dim);
+            scratch->total[i] = dot(work->context->isa, ag_elements_at(backward->dy, at * head_dim),
+                                    ag_elements_at(saved->y, at * head_dim), head_dim);
         }
     }
 }
@@ -330,7 +343,7 @@ static void run_wholes(const ag_self_work_t *work, const backward_t *backward)
 
 void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
                                    const ag_self_attention_t *attention,
-                                   const ag_self_attention_saved_t *saved, const float *dy,
+                                   const ag_self_attention_saved_t *saved, ag_elements_t dy,
                                    float *dq, float *dk, float *dv)
 {
     backward_t backward = {.saved = saved, .dy = dy, .dq = dq, .dk = dk, .dv = dv};
@@ -345,7 +358,7 @@ void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
 
 /* Of a sink: the weight that it takes of a row, times what the row's weights lose by it. */
 void ag_kernel_sinks_grad(const ag_kernel_context_t *context, const ag_self_attention_t *attention,
-                          const ag_self_attention_saved_t *saved, const float *dy, float *dsinks)
+                          const ag_self_attention_saved_t *saved, ag_elements_t dy, float *dsinks)
 {
     const ag_step_t *step = context->step;
     uint64_t n_rows = (uint64_t)step->row_begin[step->counts[AG_COUNT_SEQUENCES]], begin, end;
@@ -359,8 +372,8 @@ void ag_kernel_sinks_grad(const ag_kernel_context_t *context, const ag_self_atte
             uint64_t at = row * n_heads + h;
             float weight = expf(attention->sinks[h] - saved->lse[at]);
 
-            sum +=
-                (double)(weight * ag_dot(dy + at * head_dim, saved->y + at * head_dim, head_dim));
+            sum += (double)(weight * dot(context->isa, ag_elements_at(dy, at * head_dim),
+                                         ag_elements_at(saved->y, at * head_dim), head_dim));
         }
         dsinks[h] -= (float)sum;
         ag_kernel_yield(context);

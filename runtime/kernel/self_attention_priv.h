@@ -63,8 +63,9 @@ void ag_self_find_heads(const ag_self_attention_t *attention, uint32_t kv_head,
 
 /** Rows begin to end - 1 of some heads of x (tokens, n_heads * head_dim), each head's filled up
  * with zeros to n_padded rows. */
-void ag_self_load(const ag_self_work_t *work, const float *x, uint32_t n_heads, uint32_t head_begin,
-                  uint32_t head_end, uint64_t begin, uint64_t end, uint64_t n_padded, void *dst);
+void ag_self_load(const ag_self_work_t *work, ag_elements_t x, uint32_t n_heads,
+                  uint32_t head_begin, uint32_t head_end, uint64_t begin, uint64_t end,
+                  uint64_t n_padded, void *dst);
 
 /** c (m, n), or added to it. @param form  sizes and orders; the kind is the work's. */
 void ag_self_multiply(const ag_self_work_t *work, ag_gemm_form_t form, const void *a, const void *b,

@@ -2,6 +2,38 @@
 
 #include <math.h>
 
+const float *ag_span_floats(const ag_isa_t *isa, ag_elements_t x, uint64_t at, uint64_t n,
+                            float room[AG_SPAN])
+{
+    const uint16_t *halves = (const uint16_t *)x.data + at;
+
+    if (!x.rounded) {
+        return (const float *)x.data + at;
+    }
+    if (isa != NULL) {
+        isa->from_bf16(halves, n, room);
+        return room;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        room[i] = ag_bf16_to_f32(halves[i]);
+    }
+    return room;
+}
+
+void ag_span_put(const ag_isa_t *isa, ag_elements_t y, uint64_t at, uint64_t n,
+                 const float room[AG_SPAN])
+{
+    uint16_t *halves = (uint16_t *)y.data + at;
+
+    if (y.rounded && isa != NULL) {
+        isa->to_bf16(room, n, halves);
+        return;
+    }
+    for (uint64_t i = 0; y.rounded && i < n; i++) {
+        halves[i] = ag_f32_to_bf16(room[i]);
+    }
+}
+
 float ag_span_largest(const ag_isa_t *isa, const float *x, uint64_t n)
 {
     float most = -INFINITY;

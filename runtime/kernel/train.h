@@ -5,6 +5,8 @@
  * gradient of the loss by <name>, of its shape; where a kernel has an `add`, it adds to what the
  * gradient holds if true and writes it if false. Gradients of weights are always added to.
  *
+ * Where elements may be rounded, arithmetic is float32 still, but for products.
+ *
  * `exact` products are float32; others round both factors to bfloat16 and sum in float32, where the
  * machine is fast at that. Set context->isa also for exact products: nothing here takes shortcuts
  * by it, and without it the loops are plain C.
@@ -20,11 +22,12 @@ size_t ag_train_linear_scratch_bytes(void);
 
 /** y (n_rows, n) = x (n_rows, k) * weight^T + bias. */
 void ag_kernel_train_linear(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                            const float *x, uint64_t n_rows, bool exact, float *y);
+                            ag_elements_t x, uint64_t n_rows, bool exact, ag_elements_t y);
 
 /** dx (n_rows, k) from dy (n_rows, n) and the weight. */
 void ag_kernel_linear_input_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                                 const float *dy, uint64_t n_rows, bool exact, bool add, float *dx);
+                                 ag_elements_t dy, uint64_t n_rows, bool exact, bool add,
+                                 ag_elements_t dx);
 
 /**
  * dweight (n, k) += dy^T * x, dbias (n) += column sums of dy.
@@ -32,7 +35,7 @@ void ag_kernel_linear_input_grad(const ag_kernel_context_t *context, const ag_li
  * @param dbias   NULL: there is none.
  */
 void ag_kernel_linear_weight_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                                  const float *dy, const float *x, uint64_t n_rows, bool exact,
+                                  ag_elements_t dy, ag_elements_t x, uint64_t n_rows, bool exact,
                                   float *dweight, float *dbias);
 
 /* The same for each group of rows by a weight of its own, as ag_kernel_group_linear(): x (rows, k)
@@ -67,13 +70,13 @@ void ag_kernel_norm_weight_grad(const ag_kernel_context_t *context, const ag_nor
 
 /** The gradient through ag_kernel_rope(): in place, dx of what was rotated from dy. */
 void ag_kernel_rope_grad(const ag_kernel_context_t *context, const ag_rope_t *rope,
-                         const float *angles, float *dy, uint64_t row_stride);
+                         const float *angles, ag_elements_t dy, uint64_t row_stride);
 
 /** dgate and dup from dy, all (n_rows, width), shared out as ag_kernel_glu(); each may be any of
  * the inputs' places. */
-void ag_kernel_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *glu, const float *dy,
-                        const float *gate, const float *up, uint64_t n_rows, uint64_t width,
-                        uint64_t grain, float *dgate, float *dup);
+void ag_kernel_glu_grad(const ag_kernel_context_t *context, const ag_glu_t *glu, ag_elements_t dy,
+                        ag_elements_t gate, ag_elements_t up, uint64_t n_rows, uint64_t width,
+                        uint64_t grain, ag_elements_t dgate, ag_elements_t dup);
 
 /** Through ag_kernel_gate_rows(): dx and dgates (n_rows) from dy; dx may be dy or x. */
 void ag_kernel_gate_rows_grad(const ag_kernel_context_t *context, const float *dy, const float *x,
@@ -125,12 +128,13 @@ size_t ag_self_attention_scratch_bytes(const ag_self_attention_t *attention);
  *             sink's among them
  */
 void ag_kernel_self_attention(const ag_kernel_context_t *context,
-                              const ag_self_attention_t *attention, const float *q, const float *k,
-                              const float *v, float *y, float *lse);
+                              const ag_self_attention_t *attention, ag_elements_t q,
+                              ag_elements_t k, ag_elements_t v, ag_elements_t y, float *lse);
 
 /* What the forward pass read and left. */
 typedef struct ag_self_attention_saved {
-    const float *q, *k, *v, *y, *lse;
+    ag_elements_t q, k, v, y;
+    const float *lse;
 } ag_self_attention_saved_t;
 
 /**
@@ -139,12 +143,12 @@ typedef struct ag_self_attention_saved {
  */
 void ag_kernel_self_attention_grad(const ag_kernel_context_t *context,
                                    const ag_self_attention_t *attention,
-                                   const ag_self_attention_saved_t *saved, const float *dy,
+                                   const ag_self_attention_saved_t *saved, ag_elements_t dy,
                                    float *dq, float *dk, float *dv);
 
 /** dsinks (n_heads) += the gradient of what sinks take of every row's weights. */
 void ag_kernel_sinks_grad(const ag_kernel_context_t *context, const ag_self_attention_t *attention,
-                          const ag_self_attention_saved_t *saved, const float *dy, float *dsinks);
+                          const ag_self_attention_saved_t *saved, ag_elements_t dy, float *dsinks);
 
 /*
  * Cross entropy over a vocabulary that ranks share. Each writes what its columns say; the sum over
@@ -167,18 +171,19 @@ enum { AG_LOSS_STATISTICS = 3 };
  * @param statistics  out: (n_rows, n_parts, AG_LOSS_STATISTICS), other parts' zero
  */
 void ag_kernel_loss_statistics(const ag_kernel_context_t *context, const ag_loss_t *loss,
-                               const float *logits, const int32_t *targets, uint64_t n_rows,
+                               ag_elements_t logits, const int32_t *targets, uint64_t n_rows,
                                float *statistics);
 
 /**
  * @param statistics  (n_rows, n_parts, AG_LOSS_STATISTICS) of all parts
  * @param scale       what the gradient is multiplied by: 1 / target tokens of the global batch
- * @param logits      in place: (softmax - target's 1) * scale, 0 without a target; NULL: not wanted
+ * @param logits      in place: (softmax - target's 1) * scale, 0 without a target; NULL data: not
+ *                    wanted
  * @param losses      out: (n_rows) -log softmax of the target, unscaled; 0 without one
  */
 void ag_kernel_loss(const ag_kernel_context_t *context, const ag_loss_t *loss,
                     const float *statistics, const int32_t *targets, uint64_t n_rows, float scale,
-                    float *logits, float *losses);
+                    ag_elements_t logits, float *losses);
 
 /* Experts. Routes stay what ag_kernel_route() made. */
 

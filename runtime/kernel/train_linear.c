@@ -4,6 +4,7 @@
 
 #include "runtime/kernel/experts_priv.h"
 #include "runtime/kernel/product_priv.h"
+#include "runtime/kernel/spans_priv.h"
 #include "runtime/kernel/train.h"
 
 size_t ag_train_linear_scratch_bytes(void)
@@ -11,34 +12,34 @@ size_t ag_train_linear_scratch_bytes(void)
     return ag_product_scratch_bytes();
 }
 
-static ag_product_t forward(const ag_linear_t *linear, const float *x, uint64_t n_rows, bool exact,
-                            float *y)
+static ag_product_t forward(const ag_linear_t *linear, ag_elements_t x, uint64_t n_rows, bool exact,
+                            ag_elements_t y)
 {
     return (ag_product_t){.m = n_rows,
                           .n = linear->n,
                           .k = linear->k,
                           .a = x,
-                          .b = linear->weight,
+                          .b = ag_floats(linear->weight),
                           .b_by_columns = true,
                           .c = y,
                           .bias = linear->bias,
                           .exact = exact};
 }
 
-static ag_product_t input_grad(const ag_linear_t *linear, const float *dy, uint64_t n_rows,
-                               bool exact, bool add, float *dx)
+static ag_product_t input_grad(const ag_linear_t *linear, ag_elements_t dy, uint64_t n_rows,
+                               bool exact, bool add, ag_elements_t dx)
 {
     return (ag_product_t){.m = n_rows,
                           .n = linear->k,
                           .k = linear->n,
                           .a = dy,
-                          .b = linear->weight,
+                          .b = ag_floats(linear->weight),
                           .c = dx,
                           .add = add,
                           .exact = exact};
 }
 
-static ag_product_t weight_grad(const ag_linear_t *linear, const float *dy, const float *x,
+static ag_product_t weight_grad(const ag_linear_t *linear, ag_elements_t dy, ag_elements_t x,
                                 uint64_t n_rows, bool exact, float *dweight)
 {
     return (ag_product_t){.m = linear->n,
@@ -47,13 +48,13 @@ static ag_product_t weight_grad(const ag_linear_t *linear, const float *dy, cons
                           .a = dy,
                           .a_by_columns = true,
                           .b = x,
-                          .c = dweight,
+                          .c = ag_floats(dweight),
                           .add = true,
                           .exact = exact};
 }
 
 void ag_kernel_train_linear(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                            const float *x, uint64_t n_rows, bool exact, float *y)
+                            ag_elements_t x, uint64_t n_rows, bool exact, ag_elements_t y)
 {
     ag_product_t product = forward(linear, x, n_rows, exact, y);
 
@@ -61,7 +62,8 @@ void ag_kernel_train_linear(const ag_kernel_context_t *context, const ag_linear_
 }
 
 void ag_kernel_linear_input_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                                 const float *dy, uint64_t n_rows, bool exact, bool add, float *dx)
+                                 ag_elements_t dy, uint64_t n_rows, bool exact, bool add,
+                                 ag_elements_t dx)
 {
     ag_product_t product = input_grad(linear, dy, n_rows, exact, add, dx);
 
@@ -69,9 +71,10 @@ void ag_kernel_linear_input_grad(const ag_kernel_context_t *context, const ag_li
 }
 
 /* Some columns at a time, a line of memory of each row. */
-void ag_kernel_add_rows(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
-                        uint64_t width, float *y)
+static void add_rows(const ag_kernel_context_t *context, ag_elements_t x, uint64_t n_rows,
+                     uint64_t width, float *y)
 {
+    float room[AG_SPAN];
     uint64_t begin, end;
 
     ag_worker_share(context->worker, width, AG_LANES, &begin, &end);
@@ -80,8 +83,10 @@ void ag_kernel_add_rows(const ag_kernel_context_t *context, const float *x, uint
         double sums[AG_LANES] = {0};
 
         for (uint64_t i = 0; i < n_rows; i++) {
+            const float *row = ag_span_floats(context->isa, x, i * width + begin, n, room);
+
             for (uint64_t j = 0; j < n; j++) {
-                sums[j] += (double)x[i * width + begin + j];
+                sums[j] += (double)row[j];
             }
         }
         for (uint64_t j = 0; j < n; j++) {
@@ -90,15 +95,21 @@ void ag_kernel_add_rows(const ag_kernel_context_t *context, const float *x, uint
     }
 }
 
+void ag_kernel_add_rows(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
+                        uint64_t width, float *y)
+{
+    add_rows(context, ag_floats(x), n_rows, width, y);
+}
+
 void ag_kernel_linear_weight_grad(const ag_kernel_context_t *context, const ag_linear_t *linear,
-                                  const float *dy, const float *x, uint64_t n_rows, bool exact,
+                                  ag_elements_t dy, ag_elements_t x, uint64_t n_rows, bool exact,
                                   float *dweight, float *dbias)
 {
     ag_product_t product = weight_grad(linear, dy, x, n_rows, exact, dweight);
 
     ag_product_run(context, &product);
     if (dbias != NULL) {
-        ag_kernel_add_rows(context, dy, n_rows, linear->n, dbias);
+        add_rows(context, dy, n_rows, linear->n, dbias);
     }
 }
 
@@ -125,7 +136,7 @@ void ag_kernel_train_group_linear(const ag_kernel_context_t *context, const ag_g
 
         one.weight = weight_of(weights, g);
         one.bias = bias_of(weights, g);
-        product = forward(&one, x, n_rows, exact, y);
+        product = forward(&one, ag_floats(x), n_rows, exact, ag_floats(y));
         product.m_varies = true;
         product.turn = turn;
         ag_product_run(context, &product);
@@ -147,7 +158,7 @@ void ag_kernel_group_input_grad(const ag_kernel_context_t *context, const ag_gro
         ag_product_t product;
 
         one.weight = weight_of(weights, g);
-        product = input_grad(&one, dy, n_rows, exact, add, dx);
+        product = input_grad(&one, ag_floats(dy), n_rows, exact, add, ag_floats(dx));
         product.m_varies = true;
         product.turn = turn;
         ag_product_run(context, &product);
@@ -163,7 +174,8 @@ void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_gr
 {
     for (uint32_t g = 0; g < groups->n_groups; g++) {
         uint64_t n_rows = ag_groups_rows(groups, g);
-        ag_product_t product = weight_grad(linear, dy, x, n_rows, exact, weight_of(dweights, g));
+        ag_product_t product =
+            weight_grad(linear, ag_floats(dy), ag_floats(x), n_rows, exact, weight_of(dweights, g));
 
         product.k_varies = true;
         ag_product_run(context, &product);

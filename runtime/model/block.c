@@ -443,6 +443,18 @@ static int32_t statistics_value(ag_emit_t *emit)
                          emit->block->statistics);
 }
 
+static int32_t logits_value(ag_emit_t *emit)
+{
+    const ag_block_t *block = emit->block;
+    int32_t logits = ag_emit_value(
+        emit, AG_COUNT_OUTPUTS, block->shard->vocab_end - block->shard->vocab_begin, block->logits);
+
+    if (block->rounds && emit->status == AG_OK) {
+        ag_graph_round(emit->graph, logits);
+    }
+    return logits;
+}
+
 ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
 {
     ag_emit_t emit = ag_emit_begin(block, graph);
@@ -451,8 +463,7 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
     ag_role_t role = spec->tied ? AG_ROLE_EMBED : AG_ROLE_HEAD;
     int32_t rows = ag_emit_value(&emit, AG_COUNT_OUTPUTS, spec->hidden, AG_INTERNAL);
     int32_t normed = ag_emit_value(&emit, AG_COUNT_OUTPUTS, spec->hidden, AG_INTERNAL);
-    int32_t logits = ag_emit_value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin,
-                                   block->logits);
+    int32_t logits = logits_value(&emit);
     int32_t weight;
 
     if (!block->trains) {
@@ -492,8 +503,7 @@ ag_status_t ag_block_loss(const ag_block_t *block, ag_graph_t *graph)
     const ag_shard_t *shard = block->shard;
     int32_t losses = ag_emit_value(&emit, AG_COUNT_OUTPUTS, 1, AG_INTERNAL);
     int32_t sum = ag_emit_value(&emit, AG_COUNT_ONE, sizeof(double) / sizeof(float), block->loss);
-    int32_t logits = ag_emit_value(&emit, AG_COUNT_OUTPUTS, shard->vocab_end - shard->vocab_begin,
-                                   block->logits);
+    int32_t logits = logits_value(&emit);
 
     ag_emit_node(&emit, &(ag_node_t){.kind = AG_NODE_LOSS,
                                      .in = {logits, statistics_value(&emit)},

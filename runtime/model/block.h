@@ -22,6 +22,7 @@ typedef struct ag_block {
     uint32_t first_layer; /* of the stage: its KV cache is number 0 */
     /* Training writes no value over one that gradients read, and keeps no cache. */
     bool trains;
+    bool rounds;        /* logits are bfloat16 */
     int32_t x_out;      /* (tokens, hidden): where x + partial goes; in inference that is x */
     int32_t statistics; /* (outputs, parts of the vocabulary): of the logits */
     int32_t loss;       /* (1, a double): the sum of losses, added to */

@@ -138,7 +138,8 @@ static void run_forward(void *arg, const ag_worker_t *worker)
     ag_linear_t linear = bench->linear;
 
     linear.weight = weight_at_hand(bench);
-    ag_kernel_train_linear(&context, &linear, bench->x, bench->n_rows, bench->exact, bench->y);
+    ag_kernel_train_linear(&context, &linear, ag_floats(bench->x), bench->n_rows, bench->exact,
+                           ag_floats(bench->y));
 }
 
 static void run_input_grad(void *arg, const ag_worker_t *worker)
@@ -148,8 +149,8 @@ static void run_input_grad(void *arg, const ag_worker_t *worker)
     ag_linear_t linear = bench->linear;
 
     linear.weight = weight_at_hand(bench);
-    ag_kernel_linear_input_grad(&context, &linear, bench->y, bench->n_rows, bench->exact, false,
-                                bench->x);
+    ag_kernel_linear_input_grad(&context, &linear, ag_floats(bench->y), bench->n_rows, bench->exact,
+                                false, ag_floats(bench->x));
 }
 
 static void run_weight_grad(void *arg, const ag_worker_t *worker)
@@ -157,8 +158,8 @@ static void run_weight_grad(void *arg, const ag_worker_t *worker)
     bench_t *bench = arg;
     ag_kernel_context_t context = context_of(bench, worker);
 
-    ag_kernel_linear_weight_grad(&context, &bench->linear, bench->y, bench->x, bench->n_rows,
-                                 bench->exact, weight_at_hand(bench), NULL);
+    ag_kernel_linear_weight_grad(&context, &bench->linear, ag_floats(bench->y), ag_floats(bench->x),
+                                 bench->n_rows, bench->exact, weight_at_hand(bench), NULL);
 }
 
 static void bench_products(bench_t *bench, uint64_t n, uint64_t k)
@@ -197,7 +198,7 @@ static void run_attention(void *arg, const ag_worker_t *worker)
     ag_kernel_context_t context = context_of(bench, worker);
 
     ag_kernel_self_attention(&context, &bench->attention, bench->saved.q, bench->saved.k,
-                             bench->saved.v, bench->y, bench->lse);
+                             bench->saved.v, ag_floats(bench->y), bench->lse);
 }
 
 static void run_attention_grad(void *arg, const ag_worker_t *worker)
@@ -205,7 +206,7 @@ static void run_attention_grad(void *arg, const ag_worker_t *worker)
     bench_t *bench = arg;
     ag_kernel_context_t context = context_of(bench, worker);
 
-    ag_kernel_self_attention_grad(&context, &bench->attention, &bench->saved, bench->x,
+    ag_kernel_self_attention_grad(&context, &bench->attention, &bench->saved, ag_floats(bench->x),
                                   bench->grads[0], bench->grads[1], bench->grads[2]);
 }
 
@@ -226,9 +227,12 @@ static void bench_attention(bench_t *bench, uint32_t *kv_head)
     bench->x = take_floats(n_rows * HIDDEN);
     bench->y = take_floats(n_rows * HIDDEN);
     bench->lse = take_floats(n_rows * HEADS);
-    bench->saved = (ag_self_attention_saved_t){
-        take_floats(n_rows * HEADS * HEAD_DIM), take_floats(n_rows * KV_HEADS * HEAD_DIM),
-        take_floats(n_rows * KV_HEADS * HEAD_DIM), bench->y, bench->lse};
+    bench->saved =
+        (ag_self_attention_saved_t){.q = ag_floats(take_floats(n_rows * HEADS * HEAD_DIM)),
+                                    .k = ag_floats(take_floats(n_rows * KV_HEADS * HEAD_DIM)),
+                                    .v = ag_floats(take_floats(n_rows * KV_HEADS * HEAD_DIM)),
+                                    .y = ag_floats(bench->y),
+                                    .lse = bench->lse};
     printf("%6u rows in sequences of %u", (unsigned)n_rows, (unsigned)length);
     for (int exact = 0; exact < 2; exact++) {
         double peak = bench->peaks[exact ? AG_GEMM_F32 : AG_GEMM_BF16], rate;
@@ -251,9 +255,9 @@ static void bench_attention(bench_t *bench, uint32_t *kv_head)
     free(bench->x);
     free(bench->y);
     free(bench->lse);
-    free((void *)bench->saved.q);
-    free((void *)bench->saved.k);
-    free((void *)bench->saved.v);
+    free(bench->saved.q.data);
+    free(bench->saved.k.data);
+    free(bench->saved.v.data);
     free(row_begin);
 }
 
@@ -269,8 +273,9 @@ static void run_glu_grad(void *arg, const ag_worker_t *worker)
     bench_t *bench = arg;
     ag_kernel_context_t context = context_of(bench, worker);
 
-    ag_kernel_glu_grad(&context, &(ag_glu_t){.act = AG_ACT_SILU}, part(bench, 0), part(bench, 1),
-                       part(bench, 2), bench->n_rows, FFN, 0, part(bench, 3), part(bench, 4));
+    ag_kernel_glu_grad(&context, &(ag_glu_t){.act = AG_ACT_SILU}, ag_floats(part(bench, 0)),
+                       ag_floats(part(bench, 1)), ag_floats(part(bench, 2)), bench->n_rows, FFN, 0,
+                       ag_floats(part(bench, 3)), ag_floats(part(bench, 4)));
 }
 
 static ag_norm_t norm_of(bench_t *bench)
@@ -305,16 +310,25 @@ static void run_loss(void *arg, const ag_worker_t *worker)
     ag_loss_t loss = {.vocab_end = VOCABULARY, .n_parts = 1};
     uint64_t n_rows = COLD_BYTES / sizeof(float) / VOCABULARY;
 
-    ag_kernel_loss_statistics(&context, &loss, bench->weights, bench->targets, n_rows, bench->x);
+    ag_kernel_loss_statistics(&context, &loss, ag_floats(bench->weights), bench->targets, n_rows,
+                              bench->x);
     ag_team_barrier(worker);
-    ag_kernel_loss(&context, &loss, bench->x, bench->targets, n_rows, 1, bench->weights, bench->y);
+    ag_kernel_loss(&context, &loss, bench->x, bench->targets, n_rows, 1, ag_floats(bench->weights),
+                   bench->y);
 }
 
 static void run_adamw(void *arg, const ag_worker_t *worker)
 {
     bench_t *bench = arg;
     ag_kernel_context_t context = context_of(bench, worker);
-    ag_adamw_t adamw = {1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.1f, 0.05f, 1};
+    ag_adamw_t adamw = {.lr = 1e-3f,
+                        .beta1 = 0.9f,
+                        .beta2 = 0.95f,
+                        .eps = 1e-8f,
+                        .weight_decay = 0.1f,
+                        .correction1 = 0.1f,
+                        .correction2 = 0.05f,
+                        .gradient_factor = 1};
     uint64_t n = COLD_BYTES / sizeof(float) / 4;
 
     ag_kernel_adamw(&context, &adamw, n, bench->weights, bench->weights + n, bench->weights + 2 * n,

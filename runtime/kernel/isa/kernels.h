@@ -23,6 +23,7 @@ void AG_ISA_FN(ag_glu_gelu_tanh)(const float *gate, const float *up, uint64_t n,
 void AG_ISA_FN(ag_glu_gelu_quick)(const float *gate, const float *up, uint64_t n, float *y);
 float AG_ISA_FN(ag_sum_squares)(const float *x, uint64_t n);
 void AG_ISA_FN(ag_to_bf16)(const float *x, uint64_t n, uint16_t *y);
+void AG_ISA_FN(ag_from_bf16)(const uint16_t *x, uint64_t n, float *y);
 
 /* Of training. */
 void AG_ISA_FN(ag_glu_grad_silu)(const float *dy, const float *gate, const float *up, uint64_t n,

@@ -85,3 +85,10 @@ void AG_ISA_FN(ag_to_bf16)(const float *x, uint64_t n, uint16_t *y)
         memcpy(y + i, halves, (n - i) * sizeof(uint16_t));
     }
 }
+
+void AG_ISA_FN(ag_from_bf16)(const uint16_t *restrict x, uint64_t n, float *restrict y)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        y[i] = ag_bf16_to_f32(x[i]);
+    }
+}

@@ -63,4 +63,5 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
     .caps = AG_ISA_FN(ag_caps),
     .adamw = AG_ISA_FN(ag_adamw),
     .to_bf16 = AG_ISA_FN(ag_to_bf16),
+    .from_bf16 = AG_ISA_FN(ag_from_bf16),
 };

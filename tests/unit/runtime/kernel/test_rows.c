@@ -94,7 +94,7 @@ static void run_norm(const ag_kernel_context_t *context, const void *arg, float 
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm(context, &c->norm, c->x != NULL ? c->x : y, c->n_rows, y);
+    ag_kernel_norm(context, &c->norm, c->x != NULL ? c->x : y, c->n_rows, ag_floats(y));
 }
 
 static void naive_norm(const ag_norm_t *norm, const float *x, double *y)
@@ -188,7 +188,7 @@ static void run_rope(const ag_kernel_context_t *context, const void *arg, float 
 {
     const rope_case_t *c = arg;
 
-    ag_kernel_rope(context, &c->rope, c->table, y, c->stride);
+    ag_kernel_rope(context, &c->rope, c->table, ag_floats(y), c->stride);
 }
 
 static void naive_rope(const rope_case_t *c, const int32_t *positions, uint64_t n_rows, double *y)
@@ -274,8 +274,9 @@ static void run_glu(const ag_kernel_context_t *context, const void *arg, float *
 {
     const pair_case_t *c = arg;
 
-    ag_kernel_glu(context, &c->glu, c->a != NULL ? c->a : y, c->b != NULL ? c->b : y, c->n_rows,
-                  c->width, grain_of(c), y);
+    ag_kernel_glu(context, &c->glu, ag_floats(c->a != NULL ? c->a : y),
+                  ag_floats(c->b != NULL ? c->b : y), c->n_rows, c->width, grain_of(c),
+                  ag_floats(y));
 }
 
 static void run_add(const ag_kernel_context_t *context, const void *arg, float *y)

@@ -91,8 +91,9 @@ static void run_forward(const ag_kernel_context_t *context, const void *arg, flo
 {
     const attention_case_t *c = arg;
 
-    ag_kernel_self_attention(context, &c->attention, c->numbers, c->numbers + c->n_q,
-                             c->numbers + c->n_q + c->n_kv, y, y + c->n_q);
+    ag_kernel_self_attention(context, &c->attention, ag_floats(c->numbers),
+                             ag_floats(c->numbers + c->n_q),
+                             ag_floats(c->numbers + c->n_q + c->n_kv), ag_floats(y), y + c->n_q);
 }
 
 /* dq, dk, dv, dsinks. */
@@ -100,10 +101,11 @@ static void run_backward(const ag_kernel_context_t *context, const void *arg, fl
 {
     const attention_case_t *c = arg;
 
-    ag_kernel_self_attention_grad(context, &c->attention, &c->saved, c->dy, y, y + c->n_q,
-                                  y + c->n_q + c->n_kv);
+    ag_kernel_self_attention_grad(context, &c->attention, &c->saved, ag_floats(c->dy), y,
+                                  y + c->n_q, y + c->n_q + c->n_kv);
     if (c->attention.sinks != NULL) {
-        ag_kernel_sinks_grad(context, &c->attention, &c->saved, c->dy, y + c->n_q + 2 * c->n_kv);
+        ag_kernel_sinks_grad(context, &c->attention, &c->saved, ag_floats(c->dy),
+                             y + c->n_q + 2 * c->n_kv);
     }
 }
 
@@ -153,8 +155,11 @@ static void check_attention(attention_case_t *c, const kernel_call_t *with, uint
     call.fn = run_forward;
     y = kernel_call(&call, c->n_q + n_rows * a->n_heads, "attention");
     expect_forward(c, wide, y, relative);
-    c->saved = (ag_self_attention_saved_t){numbers, numbers + c->n_q, numbers + c->n_q + c->n_kv, y,
-                                           y + c->n_q};
+    c->saved = (ag_self_attention_saved_t){.q = ag_floats(numbers),
+                                           .k = ag_floats(numbers + c->n_q),
+                                           .v = ag_floats(numbers + c->n_q + c->n_kv),
+                                           .y = ag_floats(y),
+                                           .lse = y + c->n_q};
     call.fn = run_backward;
     before = random_floats(34, n_all, 1); /* sinks' are added to */
     call.y_at_first = before;

@@ -26,14 +26,16 @@ static void run_linear(const ag_kernel_context_t *context, const void *arg, floa
 
     switch (c->product) {
     case FORWARD:
-        ag_kernel_train_linear(context, &c->linear, c->x, c->n_rows, c->exact, y);
+        ag_kernel_train_linear(context, &c->linear, ag_floats(c->x), c->n_rows, c->exact,
+                               ag_floats(y));
         break;
     case INPUT_GRAD:
-        ag_kernel_linear_input_grad(context, &c->linear, c->dy, c->n_rows, c->exact, c->add, y);
+        ag_kernel_linear_input_grad(context, &c->linear, ag_floats(c->dy), c->n_rows, c->exact,
+                                    c->add, ag_floats(y));
         break;
     default:
-        ag_kernel_linear_weight_grad(context, &c->linear, c->dy, c->x, c->n_rows, c->exact, y,
-                                     dbias);
+        ag_kernel_linear_weight_grad(context, &c->linear, ag_floats(c->dy), ag_floats(c->x),
+                                     c->n_rows, c->exact, y, dbias);
     }
 }
 

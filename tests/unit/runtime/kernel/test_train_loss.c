@@ -55,7 +55,7 @@ static void run_statistics(const ag_kernel_context_t *context, const void *arg, 
     const loss_case_t *c = arg;
     ag_loss_t loss = part_of(c);
 
-    ag_kernel_loss_statistics(context, &loss, c->logits, c->targets, c->n_rows, y);
+    ag_kernel_loss_statistics(context, &loss, ag_floats(c->logits), c->targets, c->n_rows, y);
 }
 
 /* y: logits, then losses */
@@ -65,7 +65,8 @@ static void run_loss(const ag_kernel_context_t *context, const void *arg, float 
     ag_loss_t loss = part_of(c);
     uint64_t n = c->n_rows * (loss.vocab_end - loss.vocab_begin);
 
-    ag_kernel_loss(context, &loss, c->statistics, c->targets, c->n_rows, c->scale, y, y + n);
+    ag_kernel_loss(context, &loss, c->statistics, c->targets, c->n_rows, c->scale, ag_floats(y),
+                   y + n);
 }
 
 static void run_loss_alone(const ag_kernel_context_t *context, const void *arg, float *y)
@@ -73,7 +74,8 @@ static void run_loss_alone(const ag_kernel_context_t *context, const void *arg, 
     const loss_case_t *c = arg;
     ag_loss_t loss = part_of(c);
 
-    ag_kernel_loss(context, &loss, c->statistics, c->targets, c->n_rows, c->scale, NULL, y);
+    ag_kernel_loss(context, &loss, c->statistics, c->targets, c->n_rows, c->scale, ag_floats(NULL),
+                   y);
 }
 
 /* Columns of a part. */

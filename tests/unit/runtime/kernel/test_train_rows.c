@@ -128,7 +128,8 @@ static void run_rope(const ag_kernel_context_t *context, const void *arg, float 
 {
     const rope_case_t *c = arg;
 
-    (c->back ? ag_kernel_rope_grad : ag_kernel_rope)(context, &c->rope, c->angles, y, c->stride);
+    (c->back ? ag_kernel_rope_grad : ag_kernel_rope)(context, &c->rope, c->angles, ag_floats(y),
+                                                     c->stride);
 }
 
 static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uint64_t n_rows)
@@ -186,16 +187,16 @@ static void run_glu_grad(const ag_kernel_context_t *context, const void *arg, fl
 {
     const glu_case_t *c = arg;
     uint64_t n = c->n_rows * c->width;
-    const float *dy = c->places == OVER_DY_AND_GATE ? y : c->dy;
-    const float *gate = c->places == APART ? c->gate : y + n;
-    const float *up = c->places == OVER_UP_AND_GATE ? y : c->up;
+    ag_elements_t dy = ag_floats(c->places == OVER_DY_AND_GATE ? y : c->dy);
+    ag_elements_t gate = ag_floats(c->places == APART ? c->gate : y + n);
+    ag_elements_t up = ag_floats(c->places == OVER_UP_AND_GATE ? y : c->up);
 
     if (c->places == APART) {
-        ag_kernel_glu_grad(context, &c->glu, dy, gate, up, c->n_rows, c->width, grain_of(c), y,
-                           y + n);
+        ag_kernel_glu_grad(context, &c->glu, dy, gate, up, c->n_rows, c->width, grain_of(c),
+                           ag_floats(y), ag_floats(y + n));
     } else { /* dgate and dup change places */
-        ag_kernel_glu_grad(context, &c->glu, dy, gate, up, c->n_rows, c->width, grain_of(c), y + n,
-                           y);
+        ag_kernel_glu_grad(context, &c->glu, dy, gate, up, c->n_rows, c->width, grain_of(c),
+                           ag_floats(y + n), ag_floats(y));
     }
 }
 
