@@ -48,7 +48,9 @@ static ag_status_t add_prompt(const ag_session_t *session, const char *what, con
 {
     ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
     bool chat = session->options->chat;
-    int32_t bos = chat ? -1 : ag_tokenizer_bos(session->tokenizer); /* a template writes its own */
+    /* a template writes its own */
+    int32_t bos = chat ? -1 : ag_tokenizer_bos(session->tokenizer);
+    int32_t after = chat ? -1 : ag_tokenizer_after(session->tokenizer);
     size_t begin = prompts->ids.n_items;
     uint64_t encoding_bytes = 0;
     char *rendered = NULL;
@@ -69,6 +71,9 @@ static ag_status_t add_prompt(const ag_session_t *session, const char *what, con
     free(rendered);
     if (status == AG_OK && bos >= 0) {
         status = put_bos(&prompts->ids, begin, bos);
+    }
+    if (status == AG_OK && after >= 0) {
+        status = ag_array_append(&prompts->ids, &after, 1);
     }
     return status == AG_OK ? end_prompt(prompts, begin, what) : status;
 }

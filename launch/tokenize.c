@@ -51,24 +51,26 @@ static ag_status_t encode(const conversion_t *c, const char *text, size_t n_byte
 static ag_status_t decode(const conversion_t *c, const ag_json_t *array, const char *what,
                           ag_array_t *bytes)
 {
+    ag_array_t ids = AG_ARRAY(int32_t);
+    ag_status_t status = AG_OK;
+
     if (ag_json_kind(array) != AG_JSON_ARRAY) {
         return ag_fail(c->bad, "%s: a JSON array of ids is expected", what);
     }
-    for (size_t i = 0; i < ag_json_size(array); i++) {
+    for (size_t i = 0; i < ag_json_size(array) && status == AG_OK; i++) {
         int64_t id = ag_json_integer(ag_json_at(array, i), -1);
         int32_t id32 = (int32_t)id;
-        ag_status_t status;
 
-        if (id < 0 || id >= ag_tokenizer_size(c->tokenizer)) {
-            return ag_fail(c->bad, "%s: entry %zu is no id from 0 to %u", what, i,
-                           ag_tokenizer_size(c->tokenizer) - 1);
-        }
-        status = ag_tokenizer_decode(c->tokenizer, &id32, 1, c->flags, bytes);
-        if (status != AG_OK) {
-            return status;
-        }
+        status = id >= 0 && id < ag_tokenizer_size(c->tokenizer)
+                     ? ag_array_append(&ids, &id32, 1)
+                     : ag_fail(c->bad, "%s: entry %zu is no id from 0 to %u", what, i,
+                               ag_tokenizer_size(c->tokenizer) - 1);
     }
-    return AG_OK;
+    if (status == AG_OK) {
+        status = ag_tokenizer_decode(c->tokenizer, ids.items, ids.n_items, c->flags, bytes);
+    }
+    ag_array_fini(&ids);
+    return status;
 }
 
 static ag_status_t convert_whole(const conversion_t *c, const char *text, size_t n_bytes,

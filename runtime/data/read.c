@@ -198,7 +198,8 @@ static ag_status_t show_id(const ag_dataset_t *dataset, int32_t id, ag_array_t *
     char number[16];
 
     if (dataset->tokenizer != NULL) {
-        return ag_tokenizer_decode(dataset->tokenizer, &id, 1, AG_TOKEN_SPECIAL, text);
+        return ag_tokenizer_decode(dataset->tokenizer, &id, 1,
+                                   AG_TOKEN_SPECIAL | AG_TOKEN_CONTINUES, text);
     }
     snprintf(number, sizeof(number), " %d", id);
     return append(text, number);

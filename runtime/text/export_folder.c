@@ -390,6 +390,12 @@ static ag_status_t open_tokens(const ag_model_files_t *files, tokens_t *tokens,
                              .types = ag_gguf_get(gguf, "tokenizer.ggml.token_type"),
                              .merges = ag_gguf_get(gguf, "tokenizer.ggml.merges")};
     }
+    if (status == AG_OK && (*tokenizer_p)->pre == NULL) {
+        ag_tokenizer_close(*tokenizer_p);
+        status =
+            ag_fail(AG_ERR_UNSUPPORTED, "%s: such a tokenizer is not written as tokenizer.json",
+                    ag_gguf_path(gguf));
+    }
     return status;
 }
 

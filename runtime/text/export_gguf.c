@@ -206,7 +206,7 @@ static ag_status_t put_all(folder_t *folder)
     const char *chat = ag_tokenizer_chat_template(folder->tokenizer);
     ag_status_t status;
 
-    if (pre == NULL || folder->tokenizer->add_prefix_space) {
+    if (pre == NULL) {
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s/tokenizer.json: GGUF files have no name for such a pre-tokenizer",
                        ag_model_files_path(folder->files));

@@ -4,7 +4,9 @@
  */
 #include <string.h>
 
-#include "runtime/text/tokenizer_priv.h"
+#include "runtime/base/array.h"
+#include "runtime/text/quote_priv.h"
+#include "runtime/text/regex_priv.h"
 
 typedef struct translation {
     const char *pattern; /* whole, for errors */
@@ -67,8 +69,7 @@ static const posix_class_t posix_classes[] = {
 
 static ag_status_t refuse(const translation_t *t, const char *what)
 {
-    return ag_fail(AG_ERR_UNSUPPORTED,
-                   "the pre-tokenizer's expression \"%s\" holds %s, which is not known here",
+    return ag_fail(AG_ERR_UNSUPPORTED, "the expression \"%s\" holds %s, which is not known here",
                    ag_quote(t->pattern, strlen(t->pattern)).text, what);
 }
 

@@ -1,8 +1,8 @@
-/* What strangers wrote, in an error of one line. */
+#include "runtime/text/quote_priv.h"
+
 #include <string.h>
 
 #include "runtime/base/utf8.h"
-#include "runtime/text/tokenizer_priv.h"
 
 ag_quote_t ag_quote(const char *bytes, size_t n_bytes)
 {

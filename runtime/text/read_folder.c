@@ -2,14 +2,13 @@
  * generation_config.json. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/text/tokenizer_priv.h"
-
-enum { MOST_RULES = 16 };
+#include "runtime/text/read_steps_priv.h"
 
 typedef struct reading {
     ag_tokenizer_t *tokenizer;
@@ -17,21 +16,12 @@ typedef struct reading {
     const ag_json_t *json;
     ag_array_t texts; /* ag_token_text_t by id */
     size_t most_ids;  /* what the file's size can justify */
-    ag_split_rule_t rules[MOST_RULES];
-    size_t n_rules;
-    bool is_byte_level; /* the pre-tokenizer's last step is ByteLevel */
+    ag_steps_t steps;
 } reading_t;
 
 static ag_status_t fail_here(const reading_t *reading, const char *what)
 {
     return ag_fail(AG_ERR_UNSUPPORTED, "%s: %s", reading->path, what);
-}
-
-static bool is_type(const ag_json_t *json, const char *type)
-{
-    const char *found = ag_json_string(ag_json_get(json, "type"), NULL);
-
-    return found != NULL && strcmp(found, type) == 0;
 }
 
 static ag_status_t keep_text(reading_t *reading, int64_t id, const ag_token_text_t *token)
@@ -70,15 +60,14 @@ static ag_status_t keep_added(reading_t *reading, const ag_json_t *token)
     } marks[] = {{"special", AG_PIECE_SPECIAL},
                  {"normalized", AG_PIECE_LATE},
                  {"lstrip", AG_PIECE_L_STRIP},
-                 {"rstrip", AG_PIECE_R_STRIP}};
-    ag_token_text_t text = {.flags = AG_PIECE_ADDED};
+                 {"rstrip", AG_PIECE_R_STRIP},
+                 {"single_word", AG_PIECE_ALONE}};
+    /* of bytes: where the whole text is of the alphabet, it is decoded as such */
+    ag_token_text_t text = {.flags = AG_PIECE_ADDED | AG_PIECE_BYTE};
 
     text.text = ag_json_string(ag_json_get(token, "content"), &text.n_bytes);
     if (text.text == NULL) {
         return ag_fail(AG_ERR_FORMAT, "%s: an added token has no content", reading->path);
-    }
-    if (ag_json_bool(ag_json_get(token, "single_word"), false)) {
-        return fail_here(reading, "an added token that must be a single word, which is not known");
     }
     for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
         if (ag_json_bool(ag_json_get(token, marks[i].key), false)) {
@@ -88,13 +77,12 @@ static ag_status_t keep_added(reading_t *reading, const ag_json_t *token)
     return keep_text(reading, ag_json_integer(ag_json_get(token, "id"), -1), &text);
 }
 
-static ag_status_t read_tokens(reading_t *reading, const ag_json_t *vocabulary)
+/* The model's words are kept; added tokens come to them, and all are built. */
+static ag_status_t build_tokens(reading_t *reading)
 {
     const ag_json_t *added = ag_json_get(reading->json, "added_tokens");
-    ag_status_t status;
+    ag_status_t status = AG_OK;
 
-    reading->most_ids = 65536 + 2 * (ag_json_size(vocabulary) + ag_json_size(added));
-    status = ag_json_each(vocabulary, keep_word, reading);
     for (size_t i = 0; i < ag_json_size(added) && status == AG_OK; i++) {
         status = keep_added(reading, ag_json_at(added, i));
     }
@@ -102,6 +90,13 @@ static ag_status_t read_tokens(reading_t *reading, const ag_json_t *vocabulary)
         status = ag_build_token(reading->tokenizer, &AG_ITEMS(&reading->texts, ag_token_text_t)[i]);
     }
     return status;
+}
+
+static void justify_ids(reading_t *reading, const ag_json_t *vocabulary)
+{
+    const ag_json_t *added = ag_json_get(reading->json, "added_tokens");
+
+    reading->most_ids = 65536 + 2 * (ag_json_size(vocabulary) + ag_json_size(added));
 }
 
 /* Is the text a word of the file's vocabulary, though it may be none that bytes can become? */
@@ -160,26 +155,6 @@ static ag_status_t read_merge(reading_t *reading, const ag_json_t *vocabulary,
                          reading->path, number);
 }
 
-/* A byte that has no token becomes the unknown token, where there is one. */
-static ag_status_t read_unknown(reading_t *reading, const ag_json_t *model)
-{
-    ag_tokenizer_t *tokenizer = reading->tokenizer;
-    size_t n_bytes;
-    const char *text = ag_json_string(ag_json_get(model, "unk_token"), &n_bytes);
-    uint32_t unknown = text != NULL ? ag_text_id(tokenizer, text, n_bytes) : AG_NO_ID;
-
-    for (int byte = 0; byte < 256 && unknown != AG_NO_ID; byte++) {
-        if (tokenizer->byte_ids[byte] == AG_NO_ID &&
-            ag_json_bool(ag_json_get(model, "fuse_unk"), false)) {
-            return fail_here(reading, "unknown tokens that are fused, which is not known");
-        }
-        if (tokenizer->byte_ids[byte] == AG_NO_ID) {
-            tokenizer->byte_ids[byte] = unknown;
-        }
-    }
-    return AG_OK;
-}
-
 static bool has_text(const ag_json_t *model, const char *key)
 {
     const char *text = ag_json_string(ag_json_get(model, key), NULL);
@@ -187,116 +162,160 @@ static bool has_text(const ag_json_t *model, const char *key)
     return text != NULL && *text != '\0';
 }
 
-static ag_status_t read_model(reading_t *reading)
+/* What stands for a character, or a byte, that has no token. */
+static void read_unknown(reading_t *reading, const ag_json_t *model)
 {
-    const ag_json_t *model = ag_json_get(reading->json, "model");
+    ag_tokenizer_t *tokenizer = reading->tokenizer;
+    size_t n_bytes;
+    const char *text = ag_json_string(ag_json_get(model, "unk_token"), &n_bytes);
+
+    tokenizer->unknown = text != NULL ? ag_text_id(tokenizer, text, n_bytes) : AG_NO_ID;
+    tokenizer->fuses_unknown = ag_json_bool(ag_json_get(model, "fuse_unk"), false);
+}
+
+/* What GGUF files call rules and normalizer, where they can. */
+static const ag_pre_tokenizer_t *find_pre(const ag_steps_t *steps, bool ignore_merges)
+{
+    bool composes = steps->n_normal == 1 && steps->normal[0].kind == AG_NORMAL_NFC;
+
+    return steps->n_normal == 0 || composes
+               ? ag_pre_tokenizer_of(steps->rules, steps->n_rules, ignore_merges, composes)
+               : NULL;
+}
+
+static ag_status_t read_bpe(reading_t *reading, const ag_json_t *model)
+{
+    ag_tokenizer_t *tokenizer = reading->tokenizer;
     const ag_json_t *merges = ag_json_get(model, "merges");
     const ag_json_t *vocabulary = ag_json_get(model, "vocab");
-    /* GPT-2's own file is older than the key "type" */
-    bool is_bpe = is_type(model, "BPE") || ag_json_get(model, "type") == NULL;
+    bool of_bytes = reading->steps.is_byte_level;
     ag_status_t status;
 
-    if (!is_bpe || ag_json_bool(ag_json_get(model, "byte_fallback"), false) ||
-        has_text(model, "continuing_subword_prefix") || has_text(model, "end_of_word_suffix")) {
-        return fail_here(reading, "the tokenizer's model is not known (known: BPE over bytes, "
-                                  "without fallback, prefix and suffix)");
+    tokenizer->model = of_bytes ? AG_MODEL_BYTES : AG_MODEL_MERGES;
+    tokenizer->falls_back = ag_json_bool(ag_json_get(model, "byte_fallback"), false);
+    tokenizer->ignore_merges = ag_json_bool(ag_json_get(model, "ignore_merges"), false);
+    if (has_text(model, "continuing_subword_prefix") || has_text(model, "end_of_word_suffix")) {
+        return fail_here(reading, "BPE with a prefix or suffix of words, which is not known");
+    }
+    if (of_bytes && tokenizer->falls_back) {
+        return fail_here(reading, "BPE over bytes that falls back to bytes, which is not known");
     }
     if (ag_json_kind(vocabulary) != AG_JSON_OBJECT || ag_json_kind(merges) != AG_JSON_ARRAY) {
         return ag_fail(AG_ERR_FORMAT, "%s: model.%s is missing or not %s", reading->path,
                        ag_json_kind(vocabulary) != AG_JSON_OBJECT ? "vocab" : "merges",
                        ag_json_kind(vocabulary) != AG_JSON_OBJECT ? "an object" : "a list");
     }
-    status = read_tokens(reading, vocabulary);
+    justify_ids(reading, vocabulary);
+    status = ag_json_each(vocabulary, keep_word, reading);
     if (status == AG_OK) {
-        status = ag_build_words(reading->tokenizer, ag_json_size(merges));
+        status = build_tokens(reading);
+    }
+    if (status == AG_OK) {
+        status = ag_build_words(tokenizer, ag_json_size(merges));
     }
     for (size_t i = 0; i < ag_json_size(merges) && status == AG_OK; i++) {
         status = read_merge(reading, vocabulary, ag_json_at(merges, i), i);
     }
-    reading->tokenizer->ignore_merges = ag_json_bool(ag_json_get(model, "ignore_merges"), false);
-    reading->tokenizer->pre =
-        ag_pre_tokenizer_of(reading->rules, reading->n_rules, reading->tokenizer->ignore_merges);
-    return status == AG_OK ? read_unknown(reading, model) : status;
+    tokenizer->pre = of_bytes ? find_pre(&reading->steps, tokenizer->ignore_merges) : NULL;
+    if (status == AG_OK) {
+        read_unknown(reading, model);
+    }
+    return status;
 }
 
-static ag_status_t add_rule(reading_t *reading, const ag_split_rule_t *rule)
+/* A word and its score. */
+static ag_status_t keep_scored(reading_t *reading, const ag_json_t *pair, size_t id)
 {
-    if (reading->n_rules == MOST_RULES) {
-        return fail_here(reading, "a pre-tokenizer of more steps than any known");
+    ag_token_text_t token = {.flags = AG_PIECE_WORD};
+    double score = ag_json_number(ag_json_at(pair, 1), NAN);
+    ag_status_t status;
+
+    token.text = ag_json_string(ag_json_at(pair, 0), &token.n_bytes);
+    if (token.text == NULL || !isfinite(score)) {
+        return ag_fail(AG_ERR_FORMAT, "%s: entry %zu of model.vocab is not a text and its score",
+                       reading->path, id);
     }
-    reading->rules[reading->n_rules++] = *rule;
-    return AG_OK;
+    status = keep_text(reading, (int64_t)id, &token);
+    return status == AG_OK ? ag_array_append(&reading->tokenizer->scores, &score, 1) : status;
 }
 
-static ag_status_t read_split(reading_t *reading, const ag_json_t *pre)
+static ag_status_t read_unigram(reading_t *reading, const ag_json_t *model)
 {
-    const ag_json_t *literal = ag_json_path(pre, "pattern.String");
-    const char *behavior = ag_json_string(ag_json_get(pre, "behavior"), NULL);
-    size_t n_bytes;
-    ag_split_rule_t rule = {.literal = literal != NULL,
-                            .invert = ag_json_bool(ag_json_get(pre, "invert"), false)};
-
-    rule.pattern =
-        ag_json_string(literal != NULL ? literal : ag_json_path(pre, "pattern.Regex"), &n_bytes);
-    if (rule.pattern != NULL && n_bytes > 0 && strlen(rule.pattern) == n_bytes &&
-        behavior != NULL && ag_cut_of(behavior, &rule.cut)) {
-        return add_rule(reading, &rule);
-    }
-    return fail_here(reading, "a pre-tokenizer Split whose pattern or behavior is not known");
-}
-
-/* One pre-tokenizer: the rules it cuts by are added. */
-static ag_status_t read_pre_tokenizer(reading_t *reading, const ag_json_t *pre)
-{
-    if (reading->is_byte_level) {
-        return fail_here(reading, "a pre-tokenizer that works on bytes already mapped (known: "
-                                  "ByteLevel as the last step)");
-    }
-    if (is_type(pre, "Split")) {
-        return read_split(reading, pre);
-    }
-    if (is_type(pre, "Digits")) {
-        bool each = ag_json_bool(ag_json_get(pre, "individual_digits"), false);
-
-        return add_rule(reading, &(ag_split_rule_t){.pattern = each ? "\\p{N}" : "\\p{N}+"});
-    }
-    if (!is_type(pre, "ByteLevel")) {
-        return fail_here(reading, "a pre-tokenizer that is not known (known: Split, Digits, "
-                                  "ByteLevel, a Sequence of these)");
-    }
-    reading->is_byte_level = true;
-    reading->tokenizer->add_prefix_space = ag_json_bool(ag_json_get(pre, "add_prefix_space"), true);
-    if (reading->tokenizer->add_prefix_space && reading->n_rules > 0) {
-        return fail_here(reading, "a space put before each word of an earlier pre-tokenizer, which "
-                                  "is not known");
-    }
-    return ag_json_bool(ag_json_get(pre, "use_regex"), true)
-               ? add_rule(reading, &(ag_split_rule_t){.pattern = ag_pattern_gpt2})
-               : AG_OK;
-}
-
-static ag_status_t read_splitter(reading_t *reading)
-{
-    const ag_json_t *pre = ag_json_get(reading->json, "pre_tokenizer");
-    const ag_json_t *members = ag_json_get(pre, "pretokenizers");
+    enum { PENALTY = 10 }; /* of what is unknown, below the worst score */
+    ag_tokenizer_t *tokenizer = reading->tokenizer;
+    const ag_json_t *vocabulary = ag_json_get(model, "vocab");
+    int64_t unknown = ag_json_integer(ag_json_get(model, "unk_id"), -1);
     ag_status_t status = AG_OK;
 
-    if (ag_json_kind(ag_json_get(reading->json, "normalizer")) > AG_JSON_NULL) {
-        return fail_here(reading, "a normalizer, of which none is known");
+    if (reading->steps.is_byte_level) {
+        return fail_here(reading, "Unigram over bytes, which is not known");
     }
-    if (!is_type(pre, "Sequence")) {
-        status = read_pre_tokenizer(reading, pre);
+    if (ag_json_kind(vocabulary) != AG_JSON_ARRAY || ag_json_size(vocabulary) == 0) {
+        return ag_fail(AG_ERR_FORMAT, "%s: model.vocab is missing or not a list", reading->path);
     }
-    for (size_t i = 0; i < ag_json_size(members) && status == AG_OK; i++) {
-        status = read_pre_tokenizer(reading, ag_json_at(members, i));
+    tokenizer->model = AG_MODEL_UNIGRAM;
+    tokenizer->falls_back = ag_json_bool(ag_json_get(model, "byte_fallback"), false);
+    tokenizer->fuses_unknown = true;
+    justify_ids(reading, vocabulary);
+    for (size_t i = 0; i < ag_json_size(vocabulary) && status == AG_OK; i++) {
+        status = keep_scored(reading, ag_json_at(vocabulary, i), i);
     }
-    if (status == AG_OK && !reading->is_byte_level) {
-        return fail_here(reading, "no pre-tokenizer ByteLevel (known: BPE over bytes)");
+    if (status == AG_OK) {
+        status = build_tokens(reading);
     }
     if (status != AG_OK) {
         return status;
     }
-    status = ag_splitter_create(reading->rules, reading->n_rules, &reading->tokenizer->splitter);
+    for (size_t i = 0; i < tokenizer->scores.n_items; i++) {
+        double score = AG_ITEMS(&tokenizer->scores, double)[i];
+
+        tokenizer->unknown_score =
+            i == 0 || score < tokenizer->unknown_score ? score : tokenizer->unknown_score;
+    }
+    tokenizer->unknown_score -= PENALTY;
+    if (unknown >= 0 && unknown < (int64_t)tokenizer->scores.n_items) {
+        tokenizer->unknown = (uint32_t)unknown;
+    }
+    return ag_build_words(tokenizer, 0);
+}
+
+static ag_status_t read_model(reading_t *reading)
+{
+    static const struct {
+        const char *type;
+        ag_status_t (*read)(reading_t *reading, const ag_json_t *model);
+    } models[] = {{"BPE", read_bpe}, {"Unigram", read_unigram}};
+    const ag_json_t *model = ag_json_get(reading->json, "model");
+    const char *type = ag_json_string(ag_json_get(model, "type"), NULL);
+
+    if (ag_json_get(model, "type") == NULL) {
+        return read_bpe(reading, model); /* GPT-2's own file is older than the key */
+    }
+    for (size_t i = 0; i < sizeof(models) / sizeof(models[0]) && type != NULL; i++) {
+        if (strcmp(models[i].type, type) == 0) {
+            return models[i].read(reading, model);
+        }
+    }
+    return ag_fail(
+        AG_ERR_UNSUPPORTED, "%s: the tokenizer's model \"%s\" is not known (known: BPE, Unigram)",
+        reading->path, ag_quote(type != NULL ? type : "", type != NULL ? strlen(type) : 0).text);
+}
+
+/* What stands beside the model. */
+static ag_status_t read_steps(reading_t *reading)
+{
+    ag_tokenizer_t *tokenizer = reading->tokenizer;
+    ag_steps_t *steps = &reading->steps;
+    ag_status_t status = ag_steps_read(reading->json, steps);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    status = ag_splitter_create(steps->rules, steps->n_rules, &tokenizer->splitter);
+    if (status == AG_OK && steps->n_normal > 0) {
+        status = ag_normalizer_create(steps->normal, steps->n_normal, &tokenizer->normalizer);
+    }
+    tokenizer->decoder = steps->decoder;
     return status == AG_OK ? AG_OK : ag_fail_context(status, "%s", reading->path);
 }
 
@@ -313,27 +332,10 @@ int32_t ag_token_id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token)
     return id == AG_NO_ID ? -1 : (int32_t)id;
 }
 
-/*
- * The token that a template puts before a single text; -1: none. Nothing else says so: where there
- * is a tokenizer.json, transformers 5 drops add_bos_token and add_eos_token of
- * tokenizer_config.json (PreTrainedTokenizerBase._from_pretrained), whatever tokenizer_class is.
- */
-static int32_t template_bos(const ag_tokenizer_t *tokenizer, const ag_json_t *processor)
+/* An id that the tokenizer knows, or -1. */
+static int32_t known_id(const ag_tokenizer_t *tokenizer, int64_t id)
 {
-    const ag_json_t *members = ag_json_get(processor, "processors");
-    const ag_json_t *first = ag_json_at(ag_json_get(processor, "single"), 0);
-    const char *name = ag_json_string(ag_json_path(first, "SpecialToken.id"), NULL);
-    int64_t bos = -1;
-
-    if (is_type(processor, "TemplateProcessing") && name != NULL) {
-        const ag_json_t *token = ag_json_get(ag_json_get(processor, "special_tokens"), name);
-
-        bos = ag_json_integer(ag_json_at(ag_json_get(token, "ids"), 0), -1);
-    }
-    for (size_t i = 0; i < ag_json_size(members) && bos < 0; i++) {
-        bos = template_bos(tokenizer, ag_json_at(members, i));
-    }
-    return bos >= 0 && bos < (int64_t)ag_tokenizer_size(tokenizer) ? (int32_t)bos : -1;
+    return id >= 0 && id < (int64_t)ag_tokenizer_size(tokenizer) ? (int32_t)id : -1;
 }
 
 /* One id, or a list of them. */
@@ -417,7 +419,8 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
     if (status != AG_OK) {
         return status;
     }
-    tokenizer->bos = template_bos(tokenizer, ag_json_get(reading->json, "post_processor"));
+    tokenizer->bos = known_id(tokenizer, reading->steps.bos);
+    tokenizer->after = known_id(tokenizer, reading->steps.after);
     tokenizer->eos = ag_token_id_of(tokenizer, ag_json_get(mine, "eos_token"));
     ag_build_end(tokenizer, tokenizer->eos);
     add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
@@ -442,7 +445,8 @@ ag_status_t ag_tokenizer_read_folder(const ag_model_files_t *files, ag_tokenizer
         return status;
     }
     reading.json = json;
-    status = read_splitter(&reading);
+    reading.steps.path = reading.path;
+    status = read_steps(&reading);
     if (status == AG_OK) {
         status = read_model(&reading);
     }
@@ -450,6 +454,7 @@ ag_status_t ag_tokenizer_read_folder(const ag_model_files_t *files, ag_tokenizer
         status = read_config(files, &reading);
     }
     ag_array_fini(&reading.texts);
+    ag_steps_fini(&reading.steps);
     ag_json_destroy(json);
     return status;
 }

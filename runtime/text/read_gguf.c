@@ -1,4 +1,6 @@
 /* A tokenizer from GGUF metadata: tokenizer.ggml.* (ggml's docs/gguf.md). */
+#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,19 +20,47 @@ static bool is_integer(ag_gguf_kind_t kind)
            kind != AG_GGUF_F64;
 }
 
-static const ag_gguf_value_t *get_array(const ag_gguf_t *gguf, const char *key, bool strings)
+static const ag_gguf_value_t *get_array(const ag_gguf_t *gguf, const char *key,
+                                        bool (*is_kind)(ag_gguf_kind_t kind))
 {
     const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
-    ag_gguf_kind_t kind;
 
-    if (value == NULL || value->kind != AG_GGUF_ARRAY) {
-        return NULL;
-    }
-    kind = value->as.array.kind;
-    return strings ? (kind == AG_GGUF_STRING ? value : NULL) : is_integer(kind) ? value : NULL;
+    return value != NULL && value->kind == AG_GGUF_ARRAY && is_kind(value->as.array.kind) ? value
+                                                                                          : NULL;
 }
 
-/* As in llama.cpp an added token stands for its text, not for the bytes that a word's text means.
+static bool is_string(ag_gguf_kind_t kind)
+{
+    return kind == AG_GGUF_STRING;
+}
+
+static bool is_real(ag_gguf_kind_t kind)
+{
+    return kind == AG_GGUF_F32 || kind == AG_GGUF_F64;
+}
+
+/* What a key says; `otherwise` where it says nothing. */
+static bool get_bool(const ag_gguf_t *gguf, const char *key, bool otherwise)
+{
+    const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
+
+    return value != NULL && is_integer(value->kind) ? value->as.integer != 0 : otherwise;
+}
+
+/* The id that a key names; -1: none, or none of the vocabulary. */
+static int32_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
+
+    return value != NULL && is_integer(value->kind) && value->as.integer >= 0 &&
+                   value->as.integer < (int64_t)ag_tokenizer_size(tokenizer)
+               ? (int32_t)value->as.integer
+               : -1;
+}
+
+/*
+ * Of bytes: as in llama.cpp an added token stands for its text, not for the bytes that a word's
+ * text means.
  */
 static unsigned added_flags(const ag_gguf_value_t *text)
 {
@@ -42,10 +72,36 @@ static unsigned added_flags(const ag_gguf_value_t *text)
     return AG_PIECE_ADDED | AG_PIECE_WORD;
 }
 
+/*
+ * What a token of a type is. SentencePiece's user-defined pieces are found in normalized text and,
+ * by Unigram, weighed against others; but where a space is put before each text, llama.cpp puts one
+ * behind them, too, and so they must be found before.
+ */
+static unsigned flags_of(const ag_tokenizer_t *tokenizer, const ag_gguf_value_t *text, int64_t type)
+{
+    bool of_bytes = tokenizer->model == AG_MODEL_BYTES;
+    unsigned added = of_bytes ? added_flags(text) : (unsigned)AG_PIECE_ADDED;
+
+    switch (type) {
+    case AG_GGUF_TOKEN_CONTROL:
+    case AG_GGUF_TOKEN_UNKNOWN:
+        return added | AG_PIECE_SPECIAL;
+    case AG_GGUF_TOKEN_USER_DEFINED:
+        if (tokenizer->model == AG_MODEL_UNIGRAM) {
+            return AG_PIECE_WORD;
+        }
+        return of_bytes || tokenizer->decoder.n_strip > 0 ? added : added | AG_PIECE_LATE;
+    case AG_GGUF_TOKEN_BYTE:
+        return of_bytes ? AG_PIECE_WORD : AG_PIECE_BYTE;
+    default:
+        return AG_PIECE_WORD;
+    }
+}
+
 static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
-    const ag_gguf_value_t *tokens = get_array(gguf, "tokenizer.ggml.tokens", true);
-    const ag_gguf_value_t *types = get_array(gguf, "tokenizer.ggml.token_type", false);
+    const ag_gguf_value_t *tokens = get_array(gguf, "tokenizer.ggml.tokens", is_string);
+    const ag_gguf_value_t *types = get_array(gguf, "tokenizer.ggml.token_type", is_integer);
     ag_status_t status = AG_OK;
 
     if (tokens == NULL) {
@@ -61,16 +117,12 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     }
     for (size_t i = 0; i < tokens->as.array.n && status == AG_OK; i++) {
         ag_gguf_value_t text = ag_gguf_item(tokens, i);
-        int64_t type = types != NULL ? ag_gguf_item(types, i).as.integer : 1;
+        int64_t type = types != NULL ? ag_gguf_item(types, i).as.integer : AG_GGUF_TOKEN_WORD;
         ag_token_text_t token = {.text = text.as.string.bytes,
                                  .n_bytes = text.as.string.n_bytes,
-                                 .flags = AG_PIECE_WORD};
+                                 .flags = flags_of(tokenizer, &text, type)};
 
-        if (type == AG_GGUF_TOKEN_CONTROL || type == AG_GGUF_TOKEN_UNKNOWN) {
-            token.flags = added_flags(&text) | AG_PIECE_SPECIAL;
-        } else if (type == AG_GGUF_TOKEN_USER_DEFINED) {
-            token.flags = added_flags(&text);
-        } else if (type == AG_GGUF_TOKEN_UNUSED) {
+        if (type == AG_GGUF_TOKEN_UNUSED) {
             token = (ag_token_text_t){.text = NULL};
         }
         status = ag_build_token(tokenizer, &token);
@@ -97,7 +149,7 @@ static bool cut_merge(const ag_gguf_value_t *merge, ag_merge_text_t *text)
 
 static ag_status_t read_merges(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
-    const ag_gguf_value_t *merges = get_array(gguf, "tokenizer.ggml.merges", true);
+    const ag_gguf_value_t *merges = get_array(gguf, "tokenizer.ggml.merges", is_string);
     ag_status_t status;
 
     if (merges == NULL) {
@@ -140,62 +192,46 @@ static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenize
         tokenizer->pre = *pre_p;
         status = ag_splitter_create((*pre_p)->rules, (*pre_p)->n_rules, &tokenizer->splitter);
     }
+    if (status == AG_OK && (*pre_p)->composes) {
+        status = ag_normalizer_create(&(ag_normal_step_t){.kind = AG_NORMAL_NFC}, 1,
+                                      &tokenizer->normalizer);
+    }
     return status;
 }
 
-/* The id that a key names; -1: none, or none of the vocabulary. */
-static int32_t get_id(const ag_gguf_t *gguf, const char *key, const ag_tokenizer_t *tokenizer)
-{
-    const ag_gguf_value_t *value = ag_gguf_get(gguf, key);
-
-    return value != NULL && is_integer(value->kind) && value->as.integer >= 0 &&
-                   value->as.integer < (int64_t)ag_tokenizer_size(tokenizer)
-               ? (int32_t)value->as.integer
-               : -1;
-}
-
-static ag_status_t read_special(const ag_gguf_t *gguf, const ag_pre_tokenizer_t *pre,
+/* @param adds_bos, adds_after  where the file does not say. */
+static ag_status_t read_special(const ag_gguf_t *gguf, bool adds_bos, bool adds_after,
                                 ag_tokenizer_t *tokenizer)
 {
     static const char *const ends[] = {"tokenizer.ggml.eos_token_id",
                                        "tokenizer.ggml.eot_token_id"};
-    const ag_gguf_value_t *add_bos = ag_gguf_get(gguf, "tokenizer.ggml.add_bos_token");
     const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
-    ag_status_t status = AG_OK;
 
     tokenizer->eos = get_id(gguf, ends[0], tokenizer);
     for (int i = 0; i < 2; i++) {
         ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
     }
-    if (add_bos != NULL && is_integer(add_bos->kind) ? add_bos->as.integer != 0 : pre->adds_bos) {
+    if (get_bool(gguf, "tokenizer.ggml.add_bos_token", adds_bos)) {
         tokenizer->bos = get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
     }
-    if (status == AG_OK && chat != NULL && chat->kind == AG_GGUF_STRING) {
-        tokenizer->chat_template = strndup(chat->as.string.bytes, chat->as.string.n_bytes);
-        status = tokenizer->chat_template != NULL
-                     ? AG_OK
-                     : ag_fail_nomem("reading a chat template", chat->as.string.n_bytes);
+    if (get_bool(gguf, "tokenizer.ggml.add_eos_token", adds_after)) {
+        tokenizer->after = tokenizer->eos;
     }
-    return status;
+    if (chat != NULL && chat->kind == AG_GGUF_STRING) {
+        tokenizer->chat_template = strndup(chat->as.string.bytes, chat->as.string.n_bytes);
+        return tokenizer->chat_template != NULL
+                   ? AG_OK
+                   : ag_fail_nomem("reading a chat template", chat->as.string.n_bytes);
+    }
+    return AG_OK;
 }
 
-ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t *tokenizer)
+static ag_status_t read_gpt2(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
-    const ag_gguf_t *gguf = ag_model_files_gguf(files);
-    const ag_gguf_value_t *algorithm = ag_gguf_get(gguf, "tokenizer.ggml.model");
     const ag_pre_tokenizer_t *pre;
     ag_status_t status;
 
-    if (!is_text(algorithm, "gpt2")) {
-        bool named = algorithm != NULL && algorithm->kind == AG_GGUF_STRING;
-        size_t n = named ? algorithm->as.string.n_bytes : 0;
-
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: tokenizer \"%s\" is not known (known: gpt2, which "
-                       "is byte-level BPE)",
-                       ag_gguf_path(gguf),
-                       ag_quote(named ? algorithm->as.string.bytes : "", n).text);
-    }
+    tokenizer->model = AG_MODEL_BYTES;
     status = read_tokens(gguf, tokenizer);
     if (status == AG_OK) {
         status = read_splitter(gguf, tokenizer, &pre);
@@ -203,5 +239,184 @@ ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t
     if (status == AG_OK) {
         status = read_merges(gguf, tokenizer);
     }
-    return status == AG_OK ? read_special(gguf, pre, tokenizer) : status;
+    return status == AG_OK ? read_special(gguf, pre->adds_bos, false, tokenizer) : status;
+}
+
+/* SentencePiece's normalizer: its map, white space, a space in front, and how spaces are written.
+ */
+static ag_status_t read_normalizer(const ag_gguf_t *gguf, bool adds_space,
+                                   ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *map = ag_gguf_get(gguf, "tokenizer.ggml.precompiled_charsmap");
+    bool removes = get_bool(gguf, "tokenizer.ggml.remove_extra_whitespaces", false);
+    ag_normal_step_t steps[6];
+    size_t n = 0;
+
+    if (map != NULL) {
+        if (map->kind != AG_GGUF_ARRAY ||
+            (map->as.array.kind != AG_GGUF_U8 && map->as.array.kind != AG_GGUF_I8)) {
+            return ag_fail(AG_ERR_FORMAT,
+                           "%s: tokenizer.ggml.precompiled_charsmap is no list of bytes",
+                           ag_gguf_path(gguf));
+        }
+        if (map->as.array.n > 0) {
+            steps[n++] = (ag_normal_step_t){.kind = AG_NORMAL_CHARSMAP,
+                                            .content = map->as.array.first,
+                                            .n_content = map->as.array.n};
+        }
+    }
+    if (removes) {
+        steps[n++] =
+            (ag_normal_step_t){.kind = AG_NORMAL_REPLACE, .pattern = "\\A +", .content = ""};
+        steps[n++] = (ag_normal_step_t){
+            .kind = AG_NORMAL_REPLACE, .pattern = " {2,}", .content = " ", .n_content = 1};
+    }
+    if (adds_space) {
+        steps[n++] = (ag_normal_step_t){
+            .kind = AG_NORMAL_PREPEND, .content = AG_METASPACE, .n_content = strlen(AG_METASPACE)};
+    }
+    steps[n++] = (ag_normal_step_t){.kind = AG_NORMAL_REPLACE,
+                                    .literal = true,
+                                    .pattern = " ",
+                                    .content = AG_METASPACE,
+                                    .n_content = strlen(AG_METASPACE)};
+    if (removes) { /* those that the text itself has, too */
+        steps[n++] = (ag_normal_step_t){.kind = AG_NORMAL_REPLACE,
+                                        .pattern = "(?<!" AG_METASPACE ")(?:" AG_METASPACE ")+\\z",
+                                        .content = ""};
+    }
+    return ag_normalizer_create(steps, n, &tokenizer->normalizer);
+}
+
+static ag_status_t read_scores(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *scores = get_array(gguf, "tokenizer.ggml.scores", is_real);
+    ag_status_t status = AG_OK;
+
+    if (scores == NULL || scores->as.array.n != tokenizer->pieces.n_items) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: tokenizer.ggml.scores is missing, or no list of %zu numbers, one for "
+                       "each of tokenizer.ggml.tokens",
+                       ag_gguf_path(gguf), tokenizer->pieces.n_items);
+    }
+    for (size_t i = 0; i < scores->as.array.n && status == AG_OK; i++) {
+        double score = ag_gguf_item(scores, i).as.real;
+
+        status = isfinite(score)
+                     ? ag_array_append(&tokenizer->scores, &score, 1)
+                     : ag_fail(AG_ERR_FORMAT, "%s: entry %zu of tokenizer.ggml.scores is no number",
+                               ag_gguf_path(gguf), i);
+    }
+    return status;
+}
+
+/*
+ * Unigram's scores of what stands for itself: the unknown is worse than any word, and what a user
+ * defined better than nearly all (SentencePiece's unigram_model.cc).
+ */
+static void weigh(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *types = get_array(gguf, "tokenizer.ggml.token_type", is_integer);
+    double *scores = AG_ITEMS(&tokenizer->scores, double), least = FLT_MAX, most = FLT_MIN;
+    size_t n = tokenizer->scores.n_items;
+
+    for (size_t i = 0; i < n; i++) {
+        if (types == NULL || ag_gguf_item(types, i).as.integer == AG_GGUF_TOKEN_WORD) {
+            least = scores[i] < least ? scores[i] : least;
+            most = scores[i] > most ? scores[i] : most;
+        }
+    }
+    for (size_t i = 0; i < n && types != NULL; i++) {
+        if (ag_gguf_item(types, i).as.integer == AG_GGUF_TOKEN_USER_DEFINED) {
+            scores[i] =
+                (double)((float)ag_piece_at(tokenizer, (uint32_t)i)->n_key * (float)most) - 0.1;
+        }
+    }
+    tokenizer->unknown_score = (float)least - 10.0f;
+}
+
+/* The tokens of bytes, by their names. */
+static void find_byte_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    const ag_gguf_value_t *tokens = get_array(gguf, "tokenizer.ggml.tokens", is_string);
+
+    for (uint32_t id = 0; id < tokenizer->pieces.n_items; id++) {
+        ag_gguf_value_t text = ag_gguf_item(tokens, id);
+        int byte = ag_piece_at(tokenizer, id)->flags & AG_PIECE_BYTE
+                       ? ag_byte_named(text.as.string.bytes, text.as.string.n_bytes)
+                       : -1;
+
+        if (byte >= 0 && tokenizer->byte_ids[byte] == AG_NO_ID) {
+            tokenizer->byte_ids[byte] = id;
+        }
+    }
+}
+
+/* What SentencePiece's two models have in common. */
+static ag_status_t read_pieces(const ag_gguf_t *gguf, ag_model_kind_t model, bool adds_bos,
+                               bool adds_after, ag_tokenizer_t *tokenizer)
+{
+    bool adds_space = get_bool(gguf, "tokenizer.ggml.add_space_prefix", true);
+    int32_t unknown;
+    ag_status_t status;
+
+    tokenizer->model = model;
+    tokenizer->decoder =
+        (ag_decoder_t){.from = AG_METASPACE, .to = " ", .n_strip = adds_space ? 1 : 0};
+    tokenizer->fuses_unknown = true;
+    tokenizer->sums_floats = true;
+    status = ag_splitter_create(NULL, 0, &tokenizer->splitter);
+    if (status == AG_OK) {
+        status = read_normalizer(gguf, adds_space, tokenizer);
+    }
+    if (status == AG_OK) {
+        status = read_tokens(gguf, tokenizer);
+    }
+    if (status == AG_OK) {
+        status = read_scores(gguf, tokenizer);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    if (model == AG_MODEL_UNIGRAM) {
+        weigh(gguf, tokenizer);
+    }
+    find_byte_tokens(gguf, tokenizer);
+    unknown = get_id(gguf, "tokenizer.ggml.unknown_token_id", tokenizer);
+    tokenizer->unknown = unknown >= 0 ? (uint32_t)unknown : AG_NO_ID;
+    status = ag_build_words(tokenizer, 0);
+    return status == AG_OK ? read_special(gguf, adds_bos, adds_after, tokenizer) : status;
+}
+
+static ag_status_t read_llama(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    return read_pieces(gguf, AG_MODEL_SCORES, true, false, tokenizer);
+}
+
+static ag_status_t read_t5(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
+{
+    return read_pieces(gguf, AG_MODEL_UNIGRAM, false, true, tokenizer);
+}
+
+ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t *tokenizer)
+{
+    static const struct {
+        const char *name;
+        ag_status_t (*read)(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer);
+    } models[] = {{"gpt2", read_gpt2}, {"llama", read_llama}, {"t5", read_t5}};
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+    const ag_gguf_value_t *model = ag_gguf_get(gguf, "tokenizer.ggml.model");
+    bool named = model != NULL && model->kind == AG_GGUF_STRING;
+
+    for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+        if (is_text(model, models[i].name)) {
+            return models[i].read(gguf, tokenizer);
+        }
+    }
+    return ag_fail(
+        AG_ERR_UNSUPPORTED,
+        "%s: tokenizer \"%s\" is not known (known: gpt2, which is byte-level BPE; "
+        "llama, which is SentencePiece's BPE; t5, which is its Unigram)",
+        ag_gguf_path(gguf),
+        ag_quote(named ? model->as.string.bytes : "", named ? model->as.string.n_bytes : 0).text);
 }

@@ -1,32 +1,15 @@
-/* Pre-tokenizers: regular expressions of PCRE2 that cut a text into words. */
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-#include <stdio.h>
+/* Pre-tokenizers: rules that cut a text into words, each of which the next cuts further. */
+#include "runtime/text/split_priv.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/hash.h"
-#include "runtime/text/tokenizer_priv.h"
-
-const char ag_pattern_gpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-static const ag_split_rule_t gpt2_rules[] = {{.pattern = ag_pattern_gpt2}};
-static const ag_split_rule_t llama3_rules[] = {
-    {.pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
-                " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}};
-static const ag_split_rule_t smollm_rules[] = {{.pattern = "\\p{N}"}, {.pattern = ag_pattern_gpt2}};
-
-static const ag_pre_tokenizer_t known[] = {
-    {"gpt-2", gpt2_rules, 1, false, false},    {"llama-bpe", llama3_rules, 1, true, true},
-    {"llama3", llama3_rules, 1, true, true},   {"llama-v3", llama3_rules, 1, true, true},
-    {"smollm", smollm_rules, 2, false, false},
-};
-
-enum { N_KNOWN = sizeof(known) / sizeof(known[0]), MOST_RULES = 16 };
+#include "runtime/text/regex_priv.h"
 
 typedef struct step {
-    pcre2_code *code;
+    ag_split_rule_t rule; /* its pattern is its own */
+    ag_regex_t *regex;    /* what cuts; NULL: nothing does */
     bool invert;
     ag_cut_t cut;
 } step_t;
@@ -34,69 +17,39 @@ typedef struct step {
 struct ag_splitter {
     uint64_t fingerprint;
     size_t n_steps;
-    step_t steps[MOST_RULES];
+    step_t steps[AG_MOST_SPLIT_RULES];
+    ag_split_rule_t rules[AG_MOST_SPLIT_RULES]; /* the same, for others to look at */
 };
 
 /* One text on its way through the rules. */
 typedef struct cutting {
     const ag_splitter_t *splitter;
-    pcre2_match_data *match;
+    ag_regex_search_t *search;
+    unsigned flags;
+    ag_array_t rooms[AG_MOST_SPLIT_RULES]; /* char: what a rule made of the word it cuts */
     ag_word_fn_t fn;
     void *arg;
 } cutting_t;
 
 /* What one rule makes of a text: neighbours that may still become one word. */
 typedef struct pending {
-    const cutting_t *cutting;
+    cutting_t *cutting;
     size_t rule;
     const char *text;  /* the whole that the rule sees */
     size_t begin, end; /* of the word so far, in it */
+    bool is_first;     /* the text is the beginning of the whole */
     bool is_match;     /* its last part is a match */
     bool is_open;      /* there is a word so far */
 } pending_t;
-
-ag_status_t ag_pre_tokenizer_find(const char *path, const char *name, size_t n_bytes,
-                                  const ag_pre_tokenizer_t **pre_p)
-{
-    char names[256];
-    size_t n = 0;
-
-    for (size_t i = 0; i < N_KNOWN; i++) {
-        if (strlen(known[i].name) == n_bytes && memcmp(known[i].name, name, n_bytes) == 0) {
-            *pre_p = &known[i];
-            return AG_OK;
-        }
-        n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", i > 0 ? ", " : "",
-                              known[i].name);
-    }
-    return ag_fail(AG_ERR_UNSUPPORTED, "%s: pre-tokenizer \"%s\" is not known (known: %s)", path,
-                   ag_quote(name, n_bytes).text, names);
-}
-
-const ag_pre_tokenizer_t *ag_pre_tokenizer_of(const ag_split_rule_t *rules, size_t n_rules,
-                                              bool ignore_merges)
-{
-    for (size_t i = 0; i < N_KNOWN; i++) {
-        bool same = known[i].n_rules == n_rules && known[i].ignore_merges == ignore_merges;
-
-        for (size_t r = 0; r < n_rules && same; r++) {
-            const ag_split_rule_t *a = &known[i].rules[r], *b = &rules[r];
-
-            same = strcmp(a->pattern, b->pattern) == 0 && a->literal == b->literal &&
-                   a->invert == b->invert && a->cut == b->cut;
-        }
-        if (same) {
-            return &known[i];
-        }
-    }
-    return NULL;
-}
 
 static const char *const cut_names[] = {
     [AG_CUT_ISOLATED] = "Isolated",        [AG_CUT_REMOVED] = "Removed",
     [AG_CUT_CONTIGUOUS] = "Contiguous",    [AG_CUT_WITH_PREVIOUS] = "MergedWithPrevious",
     [AG_CUT_WITH_NEXT] = "MergedWithNext",
 };
+
+static const char *const prepend_names[] = {
+    [AG_PREPEND_ALWAYS] = "always", [AG_PREPEND_FIRST] = "first", [AG_PREPEND_NEVER] = "never"};
 
 const char *ag_cut_name(ag_cut_t cut)
 {
@@ -114,42 +67,50 @@ bool ag_cut_of(const char *name, ag_cut_t *cut_p)
     return false;
 }
 
-static ag_status_t compile(const ag_split_rule_t *rule, pcre2_code **code_p)
+const char *ag_prepend_name(ag_prepend_t prepend)
 {
-    uint32_t options = rule->literal
-                           ? PCRE2_UTF | PCRE2_LITERAL
-                           : PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
-    ag_array_t translated = AG_ARRAY(char);
-    ag_status_t status =
-        rule->literal ? ag_array_append(&translated, rule->pattern, strlen(rule->pattern) + 1)
-                      : ag_pattern_translate(rule->pattern, &translated);
-    PCRE2_UCHAR text[256];
-    PCRE2_SIZE offset;
-    int error;
+    return prepend_names[prepend];
+}
 
-    if (status != AG_OK) {
-        ag_array_fini(&translated);
-        return status;
+bool ag_prepend_of(const char *name, ag_prepend_t *prepend_p)
+{
+    for (size_t i = 0; i < sizeof(prepend_names) / sizeof(prepend_names[0]); i++) {
+        if (strcmp(prepend_names[i], name) == 0) {
+            *prepend_p = (ag_prepend_t)i;
+            return true;
+        }
     }
-    *code_p = pcre2_compile((PCRE2_SPTR)translated.items, PCRE2_ZERO_TERMINATED, options, &error,
-                            &offset, NULL);
-    ag_array_fini(&translated);
-    if (*code_p == NULL) {
-        pcre2_get_error_message(error, text, sizeof(text));
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the pre-tokenizer's expression \"%s\" is not understood: %s",
-                       ag_quote(rule->pattern, strlen(rule->pattern)).text, (const char *)text);
-    }
-    pcre2_jit_compile(*code_p, PCRE2_JIT_COMPLETE); /* where it cannot, matching is slower */
-    return AG_OK;
+    return false;
 }
 
 static uint64_t hash_rule(uint64_t hash, const ag_split_rule_t *rule)
 {
-    const unsigned char how[] = {rule->literal, rule->invert, (unsigned char)rule->cut};
+    const unsigned char how[] = {(unsigned char)rule->kind,
+                                 rule->literal,
+                                 rule->invert,
+                                 rule->whole,
+                                 (unsigned char)rule->cut,
+                                 (unsigned char)rule->prepend};
 
     hash = ag_hash_bytes(hash, rule->pattern, strlen(rule->pattern) + 1);
     return ag_hash_bytes(hash, how, sizeof(how));
+}
+
+static ag_status_t make_step(const ag_split_rule_t *rule, step_t *step)
+{
+    bool is_cut = rule->kind == AG_RULE_CUT;
+    char *pattern = strdup(rule->pattern);
+
+    if (pattern == NULL) {
+        return ag_fail_nomem("making a pre-tokenizer", strlen(rule->pattern));
+    }
+    step->rule = *rule;
+    step->rule.pattern = pattern;
+    step->invert = is_cut && rule->invert;
+    step->cut = is_cut ? rule->cut : AG_CUT_WITH_NEXT;
+    return is_cut || (rule->kind == AG_RULE_METASPACE && !rule->whole)
+               ? ag_regex_create(pattern, !is_cut || rule->literal, &step->regex)
+               : AG_OK;
 }
 
 ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
@@ -162,19 +123,17 @@ ag_status_t ag_splitter_create(const ag_split_rule_t *rules, size_t n_rules,
         return ag_fail_nomem("making a pre-tokenizer", sizeof(*splitter));
     }
     splitter->fingerprint = AG_HASH_SEED;
-    if (n_rules > MOST_RULES) {
+    if (n_rules > AG_MOST_SPLIT_RULES) {
         free(splitter);
         return ag_fail(AG_ERR_UNSUPPORTED, "a pre-tokenizer of %zu expressions (at most %d)",
-                       n_rules, MOST_RULES);
+                       n_rules, AG_MOST_SPLIT_RULES);
     }
     for (; splitter->n_steps < n_rules && status == AG_OK; splitter->n_steps++) {
-        const ag_split_rule_t *rule = &rules[splitter->n_steps];
         step_t *step = &splitter->steps[splitter->n_steps];
 
-        splitter->fingerprint = hash_rule(splitter->fingerprint, rule);
-        step->invert = rule->invert;
-        step->cut = rule->cut;
-        status = compile(rule, &step->code);
+        splitter->fingerprint = hash_rule(splitter->fingerprint, &rules[splitter->n_steps]);
+        status = make_step(&rules[splitter->n_steps], step);
+        splitter->rules[splitter->n_steps] = step->rule;
     }
     if (status != AG_OK) {
         ag_splitter_destroy(splitter);
@@ -193,7 +152,8 @@ void ag_splitter_destroy(ag_splitter_t *splitter)
 {
     if (splitter != NULL) {
         for (size_t i = 0; i < splitter->n_steps; i++) {
-            pcre2_code_free(splitter->steps[i].code);
+            ag_regex_destroy(splitter->steps[i].regex);
+            free((char *)splitter->steps[i].rule.pattern);
         }
         free(splitter);
     }
@@ -204,34 +164,18 @@ size_t ag_splitter_bytes(const ag_splitter_t *splitter)
     size_t n_bytes = sizeof(*splitter);
 
     for (size_t i = 0; i < splitter->n_steps; i++) {
-        size_t code_bytes = 0, jit_bytes = 0;
+        const ag_regex_t *regex = splitter->steps[i].regex;
 
-        pcre2_pattern_info(splitter->steps[i].code, PCRE2_INFO_SIZE, &code_bytes);
-        pcre2_pattern_info(splitter->steps[i].code, PCRE2_INFO_JITSIZE, &jit_bytes);
-        n_bytes += code_bytes + jit_bytes;
+        n_bytes +=
+            strlen(splitter->steps[i].rule.pattern) + (regex != NULL ? ag_regex_bytes(regex) : 0);
     }
     return n_bytes;
 }
 
-/* The next match from `at` on. @return its end in found[1]; false in *more_p where there is none.
- */
-static ag_status_t find_next(const pcre2_code *code, pcre2_match_data *match, const char *text,
-                             size_t n_bytes, size_t at, bool *more_p)
+const ag_split_rule_t *ag_splitter_rules(const ag_splitter_t *splitter, size_t *n_p)
 {
-    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(match);
-    int n = pcre2_match(code, (PCRE2_SPTR)text, n_bytes, at, PCRE2_NO_UTF_CHECK, match, NULL);
-
-    if (n == PCRE2_ERROR_JIT_STACKLIMIT) { /* the interpreter takes what it needs from the heap */
-        n = pcre2_match(code, (PCRE2_SPTR)text, n_bytes, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                        match, NULL);
-    }
-    *more_p = n >= 0;
-    if (n == PCRE2_ERROR_NOMATCH || (n >= 0 && found[0] >= at && found[0] <= found[1])) {
-        return AG_OK;
-    }
-    return ag_fail(AG_ERR_UNSUPPORTED,
-                   "the pre-tokenizer's expression fails on a text of %zu bytes (PCRE2 error %d)",
-                   n_bytes, n);
+    *n_p = splitter->n_steps;
+    return splitter->rules;
 }
 
 /* Do two neighbours become one word? */
@@ -251,8 +195,8 @@ static bool joins(ag_cut_t cut, bool left_is_match, bool right_is_match)
     return false;
 }
 
-static ag_status_t split_from(const cutting_t *cutting, size_t rule, const char *text,
-                              size_t n_bytes);
+static ag_status_t split_from(cutting_t *cutting, size_t rule, const char *text, size_t n_bytes,
+                              bool is_first);
 
 /* The word so far is complete: the rules that follow cut it further. */
 static ag_status_t close_word(pending_t *pending)
@@ -262,9 +206,10 @@ static ag_status_t close_word(pending_t *pending)
                    !(cut == AG_CUT_REMOVED && pending->is_match);
 
     pending->is_open = false;
-    return is_word ? split_from(pending->cutting, pending->rule + 1, pending->text + pending->begin,
-                                pending->end - pending->begin)
-                   : AG_OK;
+    return is_word
+               ? split_from(pending->cutting, pending->rule + 1, pending->text + pending->begin,
+                            pending->end - pending->begin, pending->is_first && pending->begin == 0)
+               : AG_OK;
 }
 
 /* A match, or what lies between two. */
@@ -287,38 +232,30 @@ static ag_status_t add_range(pending_t *pending, size_t begin, size_t end, bool 
 }
 
 /* Cut a text by one rule: matches and what lies between them, in order. */
-static ag_status_t split_by(const cutting_t *cutting, size_t rule, const char *text, size_t n_bytes)
+static ag_status_t split_by(cutting_t *cutting, size_t rule, const char *text, size_t n_bytes,
+                            bool is_first)
 {
     const step_t *step = &cutting->splitter->steps[rule];
-    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(cutting->match);
-    pending_t pending = {.cutting = cutting, .rule = rule, .text = text};
-    size_t done = 0, at = 0;
-    bool more = true, is_first = true;
+    pending_t pending = {.cutting = cutting, .rule = rule, .text = text, .is_first = is_first};
+    size_t done = 0, at = 0, found[2];
+    bool more = true, is_begin = true;
     ag_status_t status = AG_OK;
 
-    while (at <= n_bytes && more && status == AG_OK) {
-        size_t begin, end;
-
-        status = find_next(step->code, cutting->match, text, n_bytes, at, &more);
+    while (at <= n_bytes && status == AG_OK) {
+        status = ag_regex_next(step->regex, cutting->search, text, n_bytes, at, found, &more);
         if (status != AG_OK || !more) {
             break;
         }
-        begin = found[0]; /* the rules that follow search with the same match data */
-        end = found[1];
-        if (begin > done) {
-            status = add_range(&pending, done, begin, step->invert);
+        if (found[0] > done) {
+            status = add_range(&pending, done, found[0], step->invert);
         }
         /* an empty match cuts, but not where a match has just ended */
-        if (status == AG_OK && (end > begin || begin != done || is_first)) {
-            status = add_range(&pending, begin, end, !step->invert);
+        if (status == AG_OK && (found[1] > found[0] || found[0] != done || is_begin)) {
+            status = add_range(&pending, found[0], found[1], !step->invert);
         }
-        is_first = false;
-        done = at = end;
-        if (end == begin) {
-            do {
-                at++;
-            } while (at < n_bytes && ((unsigned char)text[at] & 0xc0) == 0x80);
-        }
+        is_begin = false;
+        done = found[1];
+        at = ag_regex_behind(text, n_bytes, found);
     }
     if (status == AG_OK && done < n_bytes) {
         status = add_range(&pending, done, n_bytes, step->invert);
@@ -326,28 +263,86 @@ static ag_status_t split_by(const cutting_t *cutting, size_t rule, const char *t
     return status == AG_OK ? close_word(&pending) : status;
 }
 
-/* As deep as there are rules. */
-static ag_status_t split_from(const cutting_t *cutting, size_t rule, const char *text,
-                              size_t n_bytes)
+/* A prefix, or a metaspace, where the word does not begin with one. */
+static ag_status_t add_prefix(const cutting_t *cutting, const ag_split_rule_t *rule,
+                              const char *text, size_t n_bytes, bool is_first, ag_array_t *room)
 {
-    return rule == cutting->splitter->n_steps ? cutting->fn(cutting->arg, text, n_bytes)
-                                              : split_by(cutting, rule, text, n_bytes);
+    size_t n = strlen(rule->pattern);
+    bool spaced = rule->kind == AG_RULE_METASPACE && text[0] == ' ';
+    bool has_one = spaced || (n_bytes >= n && memcmp(text, rule->pattern, n) == 0);
+    bool wanted =
+        rule->prepend == AG_PREPEND_ALWAYS || (rule->prepend == AG_PREPEND_FIRST && is_first);
+    bool continues = is_first && (cutting->flags & AG_SPLIT_CONTINUES);
+
+    return wanted && !has_one && !continues ? ag_array_append(room, rule->pattern, n) : AG_OK;
+}
+
+/* What a rule makes of a word before it cuts it. */
+static ag_status_t rewrite(cutting_t *cutting, size_t number, const char *text, size_t n_bytes,
+                           bool is_first)
+{
+    const ag_split_rule_t *rule = &cutting->splitter->steps[number].rule;
+    ag_array_t *room = &cutting->rooms[number];
+    size_t n = strlen(rule->pattern), done = 0;
+    ag_status_t status;
+
+    room->n_items = 0;
+    status = add_prefix(cutting, rule, text, n_bytes, is_first, room);
+    while (status == AG_OK && done < n_bytes && rule->kind == AG_RULE_METASPACE) {
+        const char *space = memchr(text + done, ' ', n_bytes - done);
+        size_t end = space != NULL ? (size_t)(space - text) : n_bytes;
+
+        status = ag_array_append(room, text + done, end - done);
+        if (status == AG_OK && space != NULL) {
+            status = ag_array_append(room, rule->pattern, n);
+        }
+        done = space != NULL ? end + 1 : n_bytes;
+    }
+    return status == AG_OK ? ag_array_append(room, text + done, n_bytes - done) : status;
+}
+
+/* As deep as there are rules. */
+static ag_status_t split_from(cutting_t *cutting, size_t rule, const char *text, size_t n_bytes,
+                              bool is_first)
+{
+    const step_t *step = &cutting->splitter->steps[rule];
+    ag_status_t status;
+
+    if (rule == cutting->splitter->n_steps) {
+        return cutting->fn(cutting->arg, text, n_bytes);
+    }
+    if (step->rule.kind != AG_RULE_CUT) {
+        status = rewrite(cutting, rule, text, n_bytes, is_first);
+        if (status != AG_OK) {
+            return status;
+        }
+        text = cutting->rooms[rule].items;
+        n_bytes = cutting->rooms[rule].n_items;
+    }
+    return step->regex != NULL ? split_by(cutting, rule, text, n_bytes, is_first)
+                               : split_from(cutting, rule + 1, text, n_bytes, is_first);
 }
 
 ag_status_t ag_splitter_split(const ag_splitter_t *splitter, const char *text, size_t n_bytes,
-                              ag_word_fn_t fn, void *arg)
+                              unsigned flags, ag_word_fn_t fn, void *arg)
 {
-    cutting_t cutting = {.splitter = splitter, .fn = fn, .arg = arg};
-    ag_status_t status = AG_OK;
+    cutting_t cutting = {.splitter = splitter, .flags = flags, .fn = fn, .arg = arg};
+    ag_status_t status;
 
     if (n_bytes == 0) {
         return AG_OK;
     }
-    cutting.match = pcre2_match_data_create(8, NULL);
-    if (cutting.match == NULL) {
-        return ag_fail_nomem("splitting a text", 64);
+    status = ag_regex_search_create(&cutting.search);
+    if (status != AG_OK) {
+        return status;
     }
-    status = split_from(&cutting, 0, text, n_bytes);
-    pcre2_match_data_free(cutting.match);
+    for (size_t i = 0; i < splitter->n_steps; i++) {
+        cutting.rooms[i] = AG_ARRAY(char);
+    }
+    status = split_from(&cutting, 0, text, n_bytes, flags & AG_SPLIT_FIRST);
+    for (size_t i = 0; i < splitter->n_steps; i++) {
+        ag_array_fini(&cutting.rooms[i]);
+    }
+    ag_regex_search_destroy(cutting.search);
     return status;
 }

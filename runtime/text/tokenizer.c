@@ -19,7 +19,11 @@ ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **to
     tokenizer->bytes = AG_ARRAY(char);
     tokenizer->added = AG_ARRAY(ag_added_t);
     tokenizer->merges = AG_ARRAY(ag_merge_t);
-    tokenizer->bos = tokenizer->eos = -1;
+    tokenizer->scores = AG_ARRAY(double);
+    tokenizer->early = tokenizer->late = tokenizer->trie = AG_TRIE;
+    memset(tokenizer->byte_ids, 0xff, sizeof(tokenizer->byte_ids));
+    tokenizer->unknown = AG_NO_ID;
+    tokenizer->bos = tokenizer->eos = tokenizer->after = -1;
     status = ag_model_files_gguf(files) != NULL ? ag_tokenizer_read_gguf(files, tokenizer)
                                                 : ag_tokenizer_read_folder(files, tokenizer);
     if (status != AG_OK) {
@@ -37,9 +41,14 @@ void ag_tokenizer_close(ag_tokenizer_t *tokenizer)
         ag_array_fini(&tokenizer->bytes);
         ag_array_fini(&tokenizer->added);
         ag_array_fini(&tokenizer->merges);
+        ag_array_fini(&tokenizer->scores);
+        ag_trie_fini(&tokenizer->early);
+        ag_trie_fini(&tokenizer->late);
+        ag_trie_fini(&tokenizer->trie);
         free(tokenizer->pairs);
         free(tokenizer->words);
         free(tokenizer->chat_template);
+        ag_normalizer_destroy(tokenizer->normalizer);
         ag_splitter_destroy(tokenizer->splitter);
         free(tokenizer);
     }
@@ -59,8 +68,10 @@ uint64_t ag_tokenizer_bytes(const ag_tokenizer_t *tokenizer)
 {
     return sizeof(*tokenizer) + array_bytes(&tokenizer->pieces) + array_bytes(&tokenizer->bytes) +
            array_bytes(&tokenizer->added) + array_bytes(&tokenizer->merges) +
+           array_bytes(&tokenizer->scores) + array_bytes(&tokenizer->early.nodes) +
+           array_bytes(&tokenizer->late.nodes) + array_bytes(&tokenizer->trie.nodes) +
            (tokenizer->n_pairs + tokenizer->n_words) * sizeof(uint32_t) +
-           ag_splitter_bytes(tokenizer->splitter) +
+           ag_normalizer_bytes(tokenizer->normalizer) + ag_splitter_bytes(tokenizer->splitter) +
            (tokenizer->chat_template != NULL ? strlen(tokenizer->chat_template) + 1 : 0);
 }
 
@@ -74,6 +85,11 @@ int32_t ag_tokenizer_eos(const ag_tokenizer_t *tokenizer)
     return tokenizer->eos;
 }
 
+int32_t ag_tokenizer_after(const ag_tokenizer_t *tokenizer)
+{
+    return tokenizer->after;
+}
+
 static uint64_t hash_array(uint64_t hash, const ag_array_t *array)
 {
     hash = ag_hash_bytes(hash, &array->n_items, sizeof(array->n_items));
@@ -82,20 +98,32 @@ static uint64_t hash_array(uint64_t hash, const ag_array_t *array)
 
 uint64_t ag_tokenizer_fingerprint(const ag_tokenizer_t *tokenizer)
 {
-    const int32_t words[] = {tokenizer->bos, tokenizer->eos, tokenizer->ignore_merges,
-                             tokenizer->add_prefix_space};
+    const ag_decoder_t *decoder = &tokenizer->decoder;
+    const int32_t words[] = {(int32_t)tokenizer->model,
+                             (int32_t)tokenizer->unknown,
+                             tokenizer->fuses_unknown,
+                             tokenizer->sums_floats,
+                             (int32_t)decoder->n_strip,
+                             decoder->drops_first,
+                             tokenizer->bos,
+                             tokenizer->eos,
+                             tokenizer->after,
+                             tokenizer->ignore_merges};
     const char *template = tokenizer->chat_template != NULL ? tokenizer->chat_template : "";
-    uint64_t splitter = ag_splitter_fingerprint(tokenizer->splitter);
+    const uint64_t steps[] = {ag_normalizer_fingerprint(tokenizer->normalizer),
+                              ag_splitter_fingerprint(tokenizer->splitter)};
     uint64_t hash = AG_HASH_SEED;
 
-    _Static_assert(sizeof(ag_piece_t) == 12 && sizeof(ag_added_t) == 12 && sizeof(ag_merge_t) == 12,
+    _Static_assert(sizeof(ag_piece_t) == 20 && sizeof(ag_added_t) == 12 && sizeof(ag_merge_t) == 12,
                    "hashed as they stand: no padding");
     hash = hash_array(hash, &tokenizer->pieces);
     hash = hash_array(hash, &tokenizer->bytes);
     hash = hash_array(hash, &tokenizer->added);
     hash = hash_array(hash, &tokenizer->merges);
+    hash = hash_array(hash, &tokenizer->scores);
+    hash = ag_hash_bytes(hash, tokenizer->byte_ids, sizeof(tokenizer->byte_ids));
     hash = ag_hash_bytes(hash, words, sizeof(words));
-    hash = ag_hash_bytes(hash, &splitter, sizeof(splitter));
+    hash = ag_hash_bytes(hash, steps, sizeof(steps));
     return ag_hash_mix(ag_hash_bytes(hash, template, strlen(template)));
 }
 
@@ -110,11 +138,45 @@ const char *ag_tokenizer_chat_template(const ag_tokenizer_t *tokenizer)
     return tokenizer->chat_template;
 }
 
-/* What one call of encode needs, kept from word to word. */
+void ag_encoder_init(ag_encoder_t *encoder, const ag_tokenizer_t *tokenizer)
+{
+    *encoder = (ag_encoder_t){.tokenizer = tokenizer,
+                              .symbols = {.item_bytes = AG_SYMBOL_BYTES},
+                              .heap = {.item_bytes = AG_CANDIDATE_BYTES}};
+}
+
+void ag_encoder_fini(ag_encoder_t *encoder)
+{
+    ag_array_fini(&encoder->symbols);
+    ag_array_fini(&encoder->heap);
+}
+
+uint64_t ag_encoder_bytes(const ag_encoder_t *encoder)
+{
+    return encoder->most_symbols * AG_SYMBOL_BYTES + encoder->most_candidates * AG_CANDIDATE_BYTES;
+}
+
+ag_status_t ag_encode_word(ag_encoder_t *encoder, const char *bytes, size_t n_bytes,
+                           ag_array_t *ids)
+{
+    static ag_status_t (*const encode[])(ag_encoder_t *, const char *, size_t, ag_array_t *) = {
+        [AG_MODEL_BYTES] = ag_bpe_encode,
+        [AG_MODEL_MERGES] = ag_bpe_encode,
+        [AG_MODEL_SCORES] = ag_bpe_encode,
+        [AG_MODEL_UNIGRAM] = ag_unigram_encode,
+    };
+
+    return encode[encoder->tokenizer->model](encoder, bytes, n_bytes, ids);
+}
+
+/* What one call of encode needs, kept from text to text between added tokens. */
 typedef struct encoding {
-    ag_bpe_t bpe;
-    ag_array_t prefixed;   /* char */
-    const char *continued; /* no space is put before what begins here; NULL: nowhere */
+    const ag_tokenizer_t *tokenizer;
+    unsigned flags;
+    ag_encoder_t encoder;
+    ag_normalized_t normalized;
+    const char *begin;            /* of the whole text */
+    const char *normalized_begin; /* the same, normalized; NULL: it is another part */
     ag_array_t *ids;
 } encoding_t;
 
@@ -122,35 +184,49 @@ static ag_status_t encode_word(void *arg, const char *bytes, size_t n_bytes)
 {
     encoding_t *encoding = arg;
 
-    return ag_bpe_encode(&encoding->bpe, bytes, n_bytes, encoding->ids);
+    return ag_encode_word(&encoding->encoder, bytes, n_bytes, encoding->ids);
 }
 
-/* Between added tokens: a space goes before it where the tokenizer wants one; words; merging. */
-static ag_status_t encode_between(const ag_tokenizer_t *tokenizer, void *arg, const char *text,
-                                  size_t n_bytes, ag_array_t *ids)
+/* Between all added tokens: words. */
+static ag_status_t encode_words(void *arg, const char *text, size_t n_bytes)
 {
     encoding_t *encoding = arg;
-    ag_status_t status = AG_OK;
+    bool first = text == encoding->normalized_begin;
+    bool continues = first && (encoding->flags & AG_TOKEN_CONTINUES);
 
-    if (tokenizer->add_prefix_space && text[0] != ' ' && text != encoding->continued) {
-        encoding->prefixed.n_items = 0;
-        status = ag_array_append(&encoding->prefixed, " ", 1);
-        if (status == AG_OK) {
-            status = ag_array_append(&encoding->prefixed, text, n_bytes);
-        }
-        text = encoding->prefixed.items;
-        n_bytes++;
-    }
-    encoding->ids = ids;
+    return ag_splitter_split(encoding->tokenizer->splitter, text, n_bytes,
+                             (first ? AG_SPLIT_FIRST : 0u) | (continues ? AG_SPLIT_CONTINUES : 0u),
+                             encode_word, encoding);
+}
+
+/* Between the early added tokens: the late ones are looked for in what is normalized. */
+static ag_status_t encode_between(void *arg, const char *text, size_t n_bytes)
+{
+    encoding_t *encoding = arg;
+    const ag_tokenizer_t *tokenizer = encoding->tokenizer;
+    ag_normalized_t *normalized = &encoding->normalized;
+    bool first = text == encoding->begin;
+    ag_status_t status = ag_normalize(tokenizer->normalizer, text, n_bytes,
+                                      first && (encoding->flags & AG_TOKEN_CONTINUES), normalized);
+
+    encoding->normalized_begin = first ? normalized->text : NULL;
     return status == AG_OK
-               ? ag_splitter_split(tokenizer->splitter, text, n_bytes, encode_word, encoding)
+               ? ag_added_cut(tokenizer, &tokenizer->late, normalized->text, normalized->n_bytes,
+                              encoding->flags, encode_words, encoding, encoding->ids)
                : status;
+}
+
+static uint64_t encoding_bytes(const encoding_t *encoding)
+{
+    return ag_encoder_bytes(&encoding->encoder) + encoding->normalized.rooms[0].capacity +
+           encoding->normalized.rooms[1].capacity;
 }
 
 ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
                                 unsigned flags, ag_array_t *ids, uint64_t *most_bytes_p)
 {
-    encoding_t encoding = {.prefixed = AG_ARRAY(char)};
+    encoding_t encoding = {
+        .tokenizer = tokenizer, .flags = flags, .normalized = AG_NORMALIZED, .ids = ids};
     char *repaired = NULL;
     uint64_t used;
     ag_status_t status = AG_OK;
@@ -158,23 +234,23 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
     if (n_bytes == 0) {
         return AG_OK; /* the text may be NULL */
     }
-    ag_bpe_init(&encoding.bpe, tokenizer);
+    ag_encoder_init(&encoding.encoder, tokenizer);
     if (!ag_utf8_valid(text, n_bytes)) {
         status = ag_utf8_repair(text, n_bytes, &repaired, &n_bytes, NULL);
         text = repaired;
     }
     if (status == AG_OK) {
-        encoding.continued = flags & AG_TOKEN_CONTINUES ? text : NULL;
-        status = ag_added_cut(tokenizer, text, n_bytes, flags, encode_between, &encoding, ids);
+        encoding.begin = text;
+        status = ag_added_cut(tokenizer, &tokenizer->early, text, n_bytes, flags, encode_between,
+                              &encoding, ids);
     }
-    used =
-        ag_bpe_bytes(&encoding.bpe) + encoding.prefixed.n_items + (repaired != NULL ? n_bytes : 0);
+    used = encoding_bytes(&encoding) + (repaired != NULL ? n_bytes : 0);
     if (most_bytes_p != NULL && used > *most_bytes_p) {
         *most_bytes_p = used;
     }
     free(repaired);
-    ag_array_fini(&encoding.prefixed);
-    ag_bpe_fini(&encoding.bpe);
+    ag_normalized_fini(&encoding.normalized);
+    ag_encoder_fini(&encoding.encoder);
     return status;
 }
 
@@ -195,16 +271,63 @@ const char *ag_tokenizer_piece(const ag_tokenizer_t *tokenizer, int32_t id, unsi
     return ag_piece_bytes(tokenizer, piece);
 }
 
+/* The first token of a text, without what the decoder drops there. */
+static ag_status_t decode_first(const ag_tokenizer_t *tokenizer, int32_t id, const char *piece,
+                                size_t n_bytes, ag_array_t *bytes)
+{
+    const ag_decoder_t *decoder = &tokenizer->decoder;
+    const ag_piece_t *whole = ag_piece_at(tokenizer, (uint32_t)id);
+    size_t n_from = strlen(decoder->from), n_to = strlen(decoder->to);
+    const char *key = ag_piece_key(tokenizer, whole);
+    ag_status_t status = AG_OK;
+
+    if (!decoder->drops_first || n_from == 0 || whole->n_key == 0) {
+        return ag_array_append(bytes, piece, n_bytes);
+    }
+    for (size_t at = 0, done = 0; at < whole->n_key && status == AG_OK;) {
+        bool is_from = at + n_from <= whole->n_key && memcmp(key + at, decoder->from, n_from) == 0;
+
+        at += is_from ? n_from : 1;
+        if (!is_from) {
+            status = ag_array_append(bytes, piece + done, 1);
+        }
+        done += is_from ? n_to : 1;
+    }
+    return status;
+}
+
+/* Spaces at the beginning of a text, as many as the decoder strips. */
+static void strip(const ag_decoder_t *decoder, size_t begin, ag_array_t *bytes)
+{
+    char *text = AG_ITEMS(bytes, char);
+    size_t n = 0;
+
+    while (n < decoder->n_strip && begin + n < bytes->n_items && text[begin + n] == ' ') {
+        n++;
+    }
+    if (n > 0) {
+        memmove(text + begin, text + begin + n, bytes->n_items - begin - n);
+        bytes->n_items -= n;
+    }
+}
+
 ag_status_t ag_tokenizer_decode(const ag_tokenizer_t *tokenizer, const int32_t *ids, size_t n,
                                 unsigned flags, ag_array_t *bytes)
 {
+    size_t begin = bytes->n_items;
+    bool is_first = !(flags & AG_TOKEN_CONTINUES);
     ag_status_t status = AG_OK;
 
     for (size_t i = 0; i < n && status == AG_OK; i++) {
         size_t n_bytes;
         const char *piece = ag_tokenizer_piece(tokenizer, ids[i], flags, &n_bytes);
 
-        status = ag_array_append(bytes, piece, n_bytes);
+        status = is_first && n_bytes > 0 ? decode_first(tokenizer, ids[i], piece, n_bytes, bytes)
+                                         : ag_array_append(bytes, piece, n_bytes);
+        is_first = is_first && n_bytes == 0;
+    }
+    if (!(flags & AG_TOKEN_CONTINUES)) {
+        strip(&tokenizer->decoder, begin, bytes);
     }
     return status;
 }

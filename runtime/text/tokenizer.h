@@ -9,8 +9,8 @@ typedef struct ag_tokenizer ag_tokenizer_t;
 enum {
     AG_TOKEN_SPECIAL = 1,   /* flag of encode: special tokens in the text are recognised;
                                flag of decode: special tokens are shown */
-    AG_TOKEN_CONTINUES = 2, /* flag of encode: the text goes on from another, so that the space that
-                               some tokenizers put before a text is not put before this one */
+    AG_TOKEN_CONTINUES = 2, /* the text goes on from another, so that the space that some tokenizers
+                               put before a text is not put before this one, nor taken from it */
 };
 
 /**
@@ -30,6 +30,9 @@ uint64_t ag_tokenizer_bytes(const ag_tokenizer_t *tokenizer);
 
 /** The id put before every text; -1 where the tokenizer adds none. */
 int32_t ag_tokenizer_bos(const ag_tokenizer_t *tokenizer);
+
+/** The id put after every text; -1 where the tokenizer adds none. */
+int32_t ag_tokenizer_after(const ag_tokenizer_t *tokenizer);
 
 /** The id that ends a text: eos_token of the tokenizer, else the first that the model names; -1
  * where there is none. */
@@ -58,7 +61,10 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
 const char *ag_tokenizer_piece(const ag_tokenizer_t *tokenizer, int32_t id, unsigned flags,
                                size_t *n_bytes_p);
 
-/** Append the bytes of n ids (char items); they need not be valid UTF-8. */
+/**
+ * Append the bytes of n ids (char items); they need not be valid UTF-8. Where the tokenizer puts a
+ * space before a text, it is taken from this one's beginning, unless it continues another.
+ */
 ag_status_t ag_tokenizer_decode(const ag_tokenizer_t *tokenizer, const int32_t *ids, size_t n,
                                 unsigned flags, ag_array_t *bytes);
 

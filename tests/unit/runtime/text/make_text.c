@@ -168,6 +168,12 @@ void gguf_integers(gguf_text_t *gguf, const char *key, const int32_t *values, si
     put(gguf, values, n * sizeof(*values));
 }
 
+void gguf_floats(gguf_text_t *gguf, const char *key, const float *values, size_t n)
+{
+    put_array(gguf, key, AG_GGUF_F32, n);
+    put(gguf, values, n * sizeof(*values));
+}
+
 ag_status_t gguf_open(made_t *made, gguf_text_t *gguf)
 {
     gguf_text_t file = {0};

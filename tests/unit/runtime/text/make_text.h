@@ -42,5 +42,7 @@ void gguf_integer(gguf_text_t *gguf, const char *key, ag_gguf_kind_t kind, uint6
 void gguf_strings(gguf_text_t *gguf, const char *key, const char *const *texts, size_t n);
 void gguf_integers(gguf_text_t *gguf, const char *key, const int32_t *values, size_t n);
 
+void gguf_floats(gguf_text_t *gguf, const char *key, const float *values, size_t n);
+
 /** Write and open it; the metadata is released. */
 ag_status_t gguf_open(made_t *made, gguf_text_t *gguf);

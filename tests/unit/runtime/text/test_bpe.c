@@ -57,6 +57,66 @@ Test(bpe, a_byte_without_a_token_is_dropped_and_its_neighbours_meet)
 Test(bpe, a_byte_without_a_token_is_the_unknown_token_where_there_is_one)
 {
     expect_merged("'a b'", ",'unk_token':'c'", "axb", "0 2 1");
+    expect_merged("'a b'", ",'unk_token':'c'", "axxb", "0 2 2 1");
+    expect_merged("'a b'", ",'unk_token':'c','fuse_unk':true", "xaxxbx", "2 0 2 1 2");
+}
+
+/* Characters: é is c3 a9, U+20AC is e2 82 ac; two of the euro's bytes have no token. */
+#define CHARACTERS                                                                                 \
+    "{'model':{'vocab':{'<u>':0,'<0xC3>':1,'<0xA9>':2,'a':3,'b':4,'ab':5,'\u00e9':6,'<0xE2>':7,"   \
+    "'\u2581':8,'\u2581a':9,'b\u2581':10},'merges':[%s]%s}}"
+
+static void expect_characters(const char *merges, const char *more, const char *text,
+                              const char *ids)
+{
+    char json[1024];
+    made_t made;
+
+    snprintf(json, sizeof(json), CHARACTERS, merges, more);
+    made_open(&made, json);
+    expect_ids(made.tokenizer, text, 0, ids);
+    made_close(&made);
+}
+
+Test(bpe, characters_are_merged_where_no_step_maps_to_bytes)
+{
+    expect_characters("'a b'", "",
+                      "ab\xc3\xa9"
+                      "a",
+                      "5 6 3");
+    expect_characters("'a b'", "",
+                      "a\xe2\x82\xac"
+                      "b",
+                      "5"); /* what has no token is dropped, and its neighbours meet */
+}
+
+Test(bpe, a_character_falls_back_to_its_bytes_where_all_have_tokens)
+{
+    static const char all[] = ",'unk_token':'<u>','byte_fallback':true";
+    static const char fused[] = ",'unk_token':'<u>','byte_fallback':true,'fuse_unk':true";
+
+    expect_characters("'a b'", all, "\xc3\xa9", "6");
+    expect_characters("'a b'", all, "\xc3\xa3", "0");
+    expect_characters("'a b'", all, "a\xe2\x82\xac\xe2\x82\xac", "3 0 0");
+    expect_characters("'a b'", fused, "a\xe2\x82\xac\xe2\x82\xac", "3 0");
+    expect_characters("'a b'", ",'byte_fallback':true", "\xc2\xa9", "");
+}
+
+/* Words are merged one by one where no token can be made across a space. */
+Test(bpe, merges_across_a_space_are_made_where_a_token_says_so)
+{
+    expect_characters("'a b','\u2581 a'", "",
+                      "a\xe2\x96\x81"
+                      "ab",
+                      "3 8 5");
+    expect_characters("'\u2581 a','a b'", "",
+                      "b\xe2\x96\x81"
+                      "ab",
+                      "4 9 4");
+    expect_characters("'b \u2581','a b'", "",
+                      "ab\xe2\x96\x81"
+                      "a",
+                      "3 10 3");
 }
 
 Test(bpe, ignoring_merges_takes_a_word_that_is_a_token)

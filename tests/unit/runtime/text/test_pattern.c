@@ -117,7 +117,7 @@ static void split_by(const ag_split_rule_t *rule, const char *text, ag_array_t *
 
     joined->n_items = 0;
     if (ag_splitter_create(rule, 1, &splitter) == AG_OK) {
-        cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), join_word, joined), AG_OK);
+        cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), 0, join_word, joined), AG_OK);
         ag_splitter_destroy(splitter);
     }
     cr_assert_eq(ag_array_append(joined, "", 1), AG_OK);

@@ -11,7 +11,7 @@
 Test(read_folder, a_file_without_its_parts_is_refused)
 {
     expect_refused("[", AG_ERR_FORMAT, "tokenizer.json");
-    expect_refused("{}", AG_ERR_UNSUPPORTED, "pre-tokenizer");
+    expect_refused("{}", AG_ERR_FORMAT, "model.vocab is missing");
     expect_refused("{" PRE_BYTES "}", AG_ERR_FORMAT, "model.vocab is missing");
     expect_refused("{'model':{'merges':[]}," PRE_BYTES "}", AG_ERR_FORMAT, "model.vocab");
     expect_refused("{'model':{'vocab':{}}," PRE_BYTES "}", AG_ERR_FORMAT, "model.merges");
@@ -29,20 +29,59 @@ Test(read_folder, a_folder_without_the_file_is_refused)
     made_close(&made);
 }
 
-Test(read_folder, another_algorithm_is_refused)
+Test(read_folder, another_algorithm_is_refused_by_its_name)
 {
-    expect_refused("{'model':{'type':'Unigram'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED, "BPE");
+    expect_refused("{'model':{'type':'WordPiece'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
+                   "model \"WordPiece\" is not known (known: BPE, Unigram)");
+    expect_refused("{'model':{'type':7}," PRE_BYTES "}", AG_ERR_UNSUPPORTED, "model");
     expect_refused("{'model':{'byte_fallback':true}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
-                   "fallback");
+                   "falls back");
     expect_refused("{'model':{'end_of_word_suffix':'</w>'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
                    "suffix");
     expect_refused("{'model':{'continuing_subword_prefix':'##'}," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
                    "prefix");
-    expect_refused("{'normalizer':{'type':'NFC'}," MODEL "," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
-                   "normalizer");
-    expect_refused(
-        "{'model':{'vocab':{'u':0},'merges':[],'unk_token':'u','fuse_unk':true}," PRE_BYTES "}",
-        AG_ERR_UNSUPPORTED, "fused");
+    expect_refused("{'model':{'type':'Unigram','vocab':[['a',0]]}," PRE_BYTES "}",
+                   AG_ERR_UNSUPPORTED, "Unigram over bytes");
+}
+
+Test(read_folder, steps_that_are_not_known_are_refused_by_their_name)
+{
+    static const char *const steps[][2] = {
+        {"'normalizer':{'type':'BertNormalizer'}", "the normalizer \"BertNormalizer\""},
+        {"'normalizer':{'type':'Sequence','normalizers':[{'type':'NFC'},{'type':'Nmt'}]}",
+         "the normalizer \"Nmt\""},
+        {"'normalizer':{}", "the normalizer \"\""},
+        {"'normalizer':{'type':'Replace','pattern':{'Regex':''},'content':''}", "Replace"},
+        {"'normalizer':{'type':'Replace','pattern':{'String':'a'}}", "Replace"},
+        {"'normalizer':{'type':'Replace','pattern':{'Regex':'a('},'content':''}", "expression"},
+        {"'normalizer':{'type':'Precompiled'}", "without its map"},
+        {"'decoder':{'type':'WordPiece'}", "the decoder \"WordPiece\""},
+        {"'decoder':{'type':'ByteLevel'}", "decoder ByteLevel"},
+        {"'decoder':{'type':'Replace','pattern':{'Regex':'x'},'content':''}", "decoder Replace"},
+        {"'decoder':{'type':'Strip','content':' ','start':1,'stop':0}", "after Fuse"},
+        {"'decoder':{'type':'Sequence','decoders':[{'type':'Fuse'},{'type':'Strip','content':' ',"
+         "'start':1,'stop':1}]}",
+         "decoder Strip"},
+        {"'decoder':{'type':'Sequence','decoders':[{'type':'Metaspace','replacement':'_'},"
+         "{'type':'Replace','pattern':{'String':'a'},'content':'b'}]}",
+         "replaces more than one"},
+        {"'post_processor':{'type':'Odd'}", "the post-processor \"Odd\""},
+        {"'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'a'}},"
+         "{'SpecialToken':{'id':'a'}},{'Sequence':{'id':'A'}}]}",
+         "TemplateProcessing"},
+        {"'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'a'}},"
+         "{'Sequence':{'id':'A'}}],'special_tokens':{'a':{'ids':[0,1]}}}",
+         "several ids"},
+    };
+    char json[768];
+
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        snprintf(json, sizeof(json), "{" MODEL ",%s}", steps[i][0]);
+        expect_refused(json, AG_ERR_UNSUPPORTED, steps[i][1]);
+    }
+    expect_refused("{" MODEL ",'normalizer':{'type':'Precompiled','precompiled_charsmap':'AAAA'}}",
+                   AG_ERR_FORMAT, "damaged");
+    expect_refused("{" MODEL ",'normalizer':{'type':'Prepend'}}", AG_ERR_FORMAT, "Prepend");
 }
 
 Test(read_folder, ids_that_make_no_sense_are_refused)
@@ -66,9 +105,6 @@ Test(read_folder, added_tokens_that_cannot_be_held_to_are_refused)
     expect_refused("{'added_tokens':[{'id':3}]," MODEL "," PRE_BYTES "}", AG_ERR_FORMAT,
                    "no content");
     expect_refused("{'added_tokens':[7]," MODEL "," PRE_BYTES "}", AG_ERR_FORMAT, "no content");
-    expect_refused("{'added_tokens':[{'id':3,'content':'x','single_word':true}]," MODEL
-                   "," PRE_BYTES "}",
-                   AG_ERR_UNSUPPORTED, "single word");
 }
 
 Test(read_folder, merges_that_make_no_token_are_refused)
@@ -112,12 +148,14 @@ Test(read_folder, ids_may_have_gaps)
 Test(read_folder, pre_tokenizers_that_are_not_known_are_refused)
 {
     static const char *const steps[] = {
-        "null",
         "{'type':'Whitespace'}",
         "{'type':'Sequence'}",
-        "{'type':'Sequence','pretokenizers':[{'type':'Digits'}]}",
         "{'type':'Sequence','pretokenizers':[{'type':'ByteLevel'},{'type':'Digits'}]}",
-        "{'type':'Sequence','pretokenizers':[{'type':'Digits'},{'type':'ByteLevel'}]}",
+        "{'type':'Sequence','pretokenizers':[{'type':'ByteLevel','use_regex':false},"
+        "{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}]}",
+        "{'type':'Metaspace'}",
+        "{'type':'Metaspace','replacement':'_','prepend_scheme':'last'}",
+        "{'type':'Punctuation','behavior':'Odd'}",
         "{'type':'Split'}",
         "{'type':'Split','pattern':{'Regex':'a'},'behavior':'Odd'}",
         "{'type':'Split','pattern':{'Regex':''},'behavior':'Isolated'}",
@@ -140,9 +178,9 @@ Test(read_folder, an_expression_that_is_refused_is_named_with_its_file)
     char text[512];
 
     snprintf(text, sizeof(text), json, "a(");
-    expect_refused(text, AG_ERR_UNSUPPORTED, "tokenizer.json: the pre-tokenizer's expression");
+    expect_refused(text, AG_ERR_UNSUPPORTED, "tokenizer.json: the expression");
     snprintf(text, sizeof(text), json, "\\\\Gx");
-    expect_refused(text, AG_ERR_UNSUPPORTED, "tokenizer.json: the pre-tokenizer's expression");
+    expect_refused(text, AG_ERR_UNSUPPORTED, "tokenizer.json: the expression");
 }
 
 Test(read_folder, end_tokens_come_from_every_file)
@@ -233,10 +271,9 @@ Test(read_folder, the_bos_is_the_templates_whatever_the_configuration_says)
         expect_bos("'post_processor':null", configs[i], -1);
         expect_bos("'post_processor':{'type':'ByteLevel'}", configs[i], -1);
         expect_bos(TEMPLATE("3"), configs[i], 3);
-        expect_bos(
-            "'post_processor':{'type':'Sequence','processors':[{'type':'ByteLevel'},{'x':{}},"
-            "{'type':'Sequence','processors':[]}]}",
-            configs[i], -1);
+        expect_bos("'post_processor':{'type':'Sequence','processors':[{'type':'ByteLevel'},"
+                   "{'type':'Sequence','processors':[]}]}",
+                   configs[i], -1);
     }
 }
 
@@ -247,6 +284,31 @@ Test(read_folder, a_bos_beyond_the_vocabulary_is_none)
     expect_bos(TEMPLATE("-1"), "{}", -1);
     expect_bos(TEMPLATE("'3'"), "{}", -1);
     expect_bos(TEMPLATE(""), "{}", -1);
+}
+
+static void expect_around(const char *processor, int32_t bos, int32_t after)
+{
+    char json[512];
+    made_t made;
+
+    snprintf(json, sizeof(json), "{'post_processor':%s," MODEL "," PRE_BYTES "}", processor);
+    made_open(&made, json);
+    cr_expect_eq(ag_tokenizer_bos(made.tokenizer), bos, "%s", processor);
+    cr_expect_eq(ag_tokenizer_after(made.tokenizer), after, "%s", processor);
+    made_close(&made);
+}
+
+Test(read_folder, a_token_may_come_behind_a_text)
+{
+    expect_around("{'type':'TemplateProcessing','single':[{'Sequence':{'id':'A'}},"
+                  "{'SpecialToken':{'id':'e'}}],'special_tokens':{'e':{'ids':[1]}}}",
+                  -1, 1);
+    expect_around("{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'s'}},"
+                  "{'Sequence':{'id':'A'}},{'SpecialToken':{'id':'e'}}],"
+                  "'special_tokens':{'e':{'ids':[1]},'s':{'ids':[2]}}}",
+                  2, 1);
+    expect_around("{'type':'RobertaProcessing','sep':['b',1],'cls':['a',0]}", 0, 1);
+    expect_around("{'type':'BertProcessing','sep':['b',9],'cls':['a',-1]}", -1, -1);
 }
 
 Test(read_folder, the_eos_is_the_tokenizers_or_the_first_that_the_model_names)
@@ -297,6 +359,11 @@ Test(read_folder, whatever_changes_ids_or_the_template_changes_the_fingerprint)
         {"{'added_tokens':[{'id':3,'content':'c'}]," MODEL "," PRE_BYTES "}", "{}"},
         {"{" MODEL ",'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false}}", "{}"},
         {"{" MODEL ",'pre_tokenizer':{'type':'ByteLevel','use_regex':false}}", "{}"},
+        {"{" MODEL "}", "{}"},
+        {"{'normalizer':{'type':'NFC'}," MODEL "," PRE_BYTES "}", "{}"},
+        {"{'normalizer':{'type':'Prepend','prepend':'a'}," MODEL "," PRE_BYTES "}", "{}"},
+        {"{'model':{'vocab':{'a':0,'b':1,'ab':2},'merges':['a b'],'unk_token':'a'}," PRE_BYTES "}",
+         "{}"},
         {PLAIN, "{'chat_template':'x'}"},
         {PLAIN, "{'eos_token':'a'}"}};
     uint64_t plain = fingerprint(PLAIN, "{}");

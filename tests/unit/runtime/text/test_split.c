@@ -12,7 +12,7 @@ static void expect_words(const ag_split_rule_t *rules, size_t n_rules, const cha
     ag_splitter_t *splitter;
 
     cr_assert_eq(ag_splitter_create(rules, n_rules, &splitter), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), join_word, &joined), AG_OK);
+    cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), 0, join_word, &joined), AG_OK);
     cr_assert_eq(ag_array_append(&joined, "", 1), AG_OK);
     cr_expect_str_eq(joined.items, expected, "\"%s\" is cut to %s, not %s", text,
                      AG_ITEMS(&joined, char), expected);
@@ -93,7 +93,7 @@ Test(split, words_are_handed_on_one_by_one_until_one_fails)
     ag_splitter_t *splitter;
 
     cr_assert_eq(ag_splitter_create(rules, 2, &splitter), AG_OK);
-    cr_expect_eq(ag_splitter_split(splitter, "a-bxc-d", 7, count_word, &tally), AG_ERR_NOMEM);
+    cr_expect_eq(ag_splitter_split(splitter, "a-bxc-d", 7, 0, count_word, &tally), AG_ERR_NOMEM);
     cr_expect_eq(tally.n_words, 3);
     ag_splitter_destroy(splitter);
 }
@@ -111,7 +111,8 @@ Test(split, a_long_run_of_spaces_is_cut_in_one_pass)
     text[N - 1] = 'a';
     cr_assert_eq(ag_pre_tokenizer_find("f", "llama-bpe", 9, &pre), AG_OK);
     cr_assert_eq(ag_splitter_create(pre->rules, pre->n_rules, &splitter), AG_OK);
-    cr_assert_eq(ag_splitter_split(splitter, text, N, count_word, &tally), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_splitter_split(splitter, text, N, 0, count_word, &tally), AG_OK, "%s",
+                 ag_error());
     cr_assert_eq(tally.n_words, 2);
     cr_expect_eq(tally.n_last, 2);
     ag_splitter_destroy(splitter);
@@ -127,7 +128,7 @@ Test(split, an_expression_that_never_ends_is_an_error)
     memset(text, 'a', sizeof(text));
     cr_assert_eq(ag_splitter_create(&(ag_split_rule_t){.pattern = "(a|aa)+[bc]"}, 1, &splitter),
                  AG_OK);
-    cr_expect_eq(ag_splitter_split(splitter, text, sizeof(text), count_word, &tally),
+    cr_expect_eq(ag_splitter_split(splitter, text, sizeof(text), 0, count_word, &tally),
                  AG_ERR_UNSUPPORTED);
     ag_splitter_destroy(splitter);
 }
@@ -151,7 +152,7 @@ Test(split, an_unknown_pre_tokenizer_lists_the_known)
 
     cr_expect_eq(ag_pre_tokenizer_find("file.gguf", "gpt-3", 5, &pre), AG_ERR_UNSUPPORTED);
     cr_expect_not_null(strstr(ag_error(), "file.gguf: pre-tokenizer \"gpt-3\""));
-    cr_expect_not_null(strstr(ag_error(), "gpt-2, llama-bpe"));
+    cr_expect_not_null(strstr(ag_error(), "known: gpt-2, "));
     cr_expect_not_null(strstr(ag_error(), "smollm"));
 }
 
@@ -164,4 +165,56 @@ Test(split, every_known_pre_tokenizer_compiles)
         cr_assert_eq(ag_pre_tokenizer_find("f", names[i], strlen(names[i]), &pre), AG_OK);
         expect_words(pre->rules, pre->n_rules, "a b", "a| b");
     }
+}
+
+static void expect_first(const ag_split_rule_t *rules, size_t n_rules, const char *text,
+                         unsigned flags, const char *expected)
+{
+    ag_array_t joined = AG_ARRAY(char);
+    ag_splitter_t *splitter;
+
+    cr_assert_eq(ag_splitter_create(rules, n_rules, &splitter), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_splitter_split(splitter, text, strlen(text), flags, join_word, &joined), AG_OK);
+    cr_assert_eq(ag_array_append(&joined, "", 1), AG_OK);
+    cr_expect_str_eq(joined.items, expected);
+    ag_splitter_destroy(splitter);
+    ag_array_fini(&joined);
+}
+
+Test(split, a_metaspace_stands_for_spaces_and_begins_words)
+{
+    static const struct {
+        ag_prepend_t prepend;
+        bool whole;
+        unsigned flags;
+        const char *words; /* of "a b  c", written with _ */
+    } rows[] = {{AG_PREPEND_ALWAYS, false, 0, "_a|_b|_|_c"},
+                {AG_PREPEND_NEVER, false, AG_SPLIT_FIRST, "a|_b|_|_c"},
+                {AG_PREPEND_FIRST, false, 0, "a|_b|_|_c"},
+                {AG_PREPEND_FIRST, true, AG_SPLIT_FIRST, "_a_b__c"},
+                {AG_PREPEND_FIRST, true, AG_SPLIT_FIRST | AG_SPLIT_CONTINUES, "a_b__c"},
+                {AG_PREPEND_ALWAYS, true, AG_SPLIT_FIRST | AG_SPLIT_CONTINUES, "a_b__c"}};
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const ag_split_rule_t rule = {.kind = AG_RULE_METASPACE,
+                                      .pattern = "_",
+                                      .prepend = rows[i].prepend,
+                                      .whole = rows[i].whole};
+
+        expect_first(&rule, 1, "a b  c", rows[i].flags, rows[i].words);
+    }
+}
+
+Test(split, what_comes_before_a_word_comes_before_each_of_an_earlier_rule)
+{
+    const ag_split_rule_t rules[] = {{.pattern = "-", .cut = AG_CUT_REMOVED},
+                                     {.kind = AG_RULE_PREFIX, .pattern = " "},
+                                     {.pattern = "b"}};
+    const ag_split_rule_t first[] = {
+        {.pattern = "-", .cut = AG_CUT_REMOVED},
+        {.kind = AG_RULE_METASPACE, .pattern = "_", .prepend = AG_PREPEND_FIRST}};
+
+    expect_first(rules, 3, "ab- c-d", AG_SPLIT_FIRST, " a|b| c| d");
+    expect_first(first, 2, "ab-c", AG_SPLIT_FIRST, "_ab|c");
+    expect_first(first, 2, "-c", AG_SPLIT_FIRST, "c");
 }

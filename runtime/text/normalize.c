@@ -1,0 +1,267 @@
+#include "runtime/text/normalize_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/hash.h"
+#include "runtime/text/charsmap_priv.h"
+#include "runtime/text/regex_priv.h"
+#include "runtime/text/unicode_priv.h"
+
+typedef struct own_step {
+    ag_normal_step_t step; /* its texts are its own */
+    ag_regex_t *regex;     /* of REPLACE */
+} own_step_t;
+
+struct ag_normalizer {
+    uint64_t fingerprint;
+    size_t n_steps;
+    own_step_t own[AG_MOST_NORMAL_STEPS];
+    ag_normal_step_t steps[AG_MOST_NORMAL_STEPS]; /* the same, for others to look at */
+};
+
+/* A step makes of a text another, or leaves it: then nothing is appended to `out`. */
+typedef ag_status_t (*step_fn_t)(const own_step_t *own, const char *text, size_t n_bytes,
+                                 bool *changed_p, ag_array_t *out);
+
+static ag_status_t form(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
+                        ag_array_t *out)
+{
+    ag_unicode_form_t to = (ag_unicode_form_t)own->step.kind;
+
+    *changed_p = !ag_unicode_is_formed(to, text, n_bytes);
+    return *changed_p ? ag_unicode_form(to, text, n_bytes, out) : AG_OK;
+}
+
+static ag_status_t lower(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
+                         ag_array_t *out)
+{
+    (void)own;
+    *changed_p = true;
+    return ag_unicode_lower(text, n_bytes, out);
+}
+
+static ag_status_t strip(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
+                         ag_array_t *out)
+{
+    size_t begin = 0, end = n_bytes, n;
+
+    while (own->step.left && (n = ag_unicode_space_at(text + begin, end - begin)) > 0) {
+        begin += n;
+    }
+    while (own->step.right && (n = ag_unicode_space_before(text, begin, end)) > 0) {
+        end -= n;
+    }
+    *changed_p = end - begin < n_bytes;
+    return *changed_p ? ag_array_append(out, text + begin, end - begin) : AG_OK;
+}
+
+static ag_status_t replace(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
+                           ag_array_t *out)
+{
+    size_t done = 0, at = 0, found[2];
+    ag_regex_search_t *search;
+    bool more = true, is_first = true;
+    ag_status_t status = ag_regex_search_create(&search);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    while (status == AG_OK && at <= n_bytes) {
+        status = ag_regex_next(own->regex, search, text, n_bytes, at, found, &more);
+        if (status != AG_OK || !more) {
+            break;
+        }
+        at = ag_regex_behind(text, n_bytes, found);
+        if (found[0] == found[1] && found[0] == done && !is_first) {
+            continue; /* an empty match where one has just ended is none */
+        }
+        is_first = false;
+        *changed_p = true;
+        status = ag_array_append(out, text + done, found[0] - done);
+        if (status == AG_OK) {
+            status = ag_array_append(out, own->step.content, own->step.n_content);
+        }
+        done = found[1];
+    }
+    ag_regex_search_destroy(search);
+    return status == AG_OK && *changed_p ? ag_array_append(out, text + done, n_bytes - done)
+                                         : status;
+}
+
+static ag_status_t prepend(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
+                           ag_array_t *out)
+{
+    ag_status_t status = ag_array_append(out, own->step.content, own->step.n_content);
+
+    *changed_p = true;
+    return status == AG_OK ? ag_array_append(out, text, n_bytes) : status;
+}
+
+static ag_status_t map(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
+                       ag_array_t *out)
+{
+    *changed_p = true;
+    return own->step.kind == AG_NORMAL_CHARSMAP
+               ? ag_charsmap_apply(own->step.content, own->step.n_content, text, n_bytes, out)
+               : ag_charsmap_apply_by_char(own->step.content, own->step.n_content, text, n_bytes,
+                                           out);
+}
+
+static const step_fn_t step_fns[] = {
+    [AG_NORMAL_NFC] = form,        [AG_NORMAL_NFD] = form,
+    [AG_NORMAL_NFKC] = form,       [AG_NORMAL_NFKD] = form,
+    [AG_NORMAL_LOWERCASE] = lower, [AG_NORMAL_STRIP] = strip,
+    [AG_NORMAL_REPLACE] = replace, [AG_NORMAL_PREPEND] = prepend,
+    [AG_NORMAL_CHARSMAP] = map,    [AG_NORMAL_CHARSMAP_BY_CHAR] = map,
+};
+
+static ag_status_t copy_text(const char *from, size_t n_bytes, const char **copy_p)
+{
+    char *copy = NULL;
+
+    if (from != NULL) {
+        copy = malloc(n_bytes + 1);
+        if (copy == NULL) {
+            return ag_fail_nomem("reading a normalizer", n_bytes + 1);
+        }
+        memcpy(copy, from, n_bytes);
+        copy[n_bytes] = '\0';
+    }
+    *copy_p = copy;
+    return AG_OK;
+}
+
+static ag_status_t copy_step(const ag_normal_step_t *step, own_step_t *own)
+{
+    ag_status_t status;
+
+    own->step = *step;
+    own->step.content = NULL;
+    own->step.pattern = NULL;
+    status = copy_text(step->content, step->n_content, &own->step.content);
+    if (status == AG_OK && step->pattern != NULL) {
+        status = copy_text(step->pattern, strlen(step->pattern), &own->step.pattern);
+    }
+    if (status == AG_OK && step->kind == AG_NORMAL_REPLACE) {
+        status = ag_regex_create(step->pattern, step->literal, &own->regex);
+    }
+    if (status == AG_OK &&
+        (step->kind == AG_NORMAL_CHARSMAP || step->kind == AG_NORMAL_CHARSMAP_BY_CHAR)) {
+        status = ag_charsmap_check(step->content, step->n_content);
+    }
+    return status;
+}
+
+static uint64_t hash_step(uint64_t hash, const ag_normal_step_t *step)
+{
+    const unsigned char how[] = {(unsigned char)step->kind, step->literal, step->left, step->right};
+    const char *pattern = step->pattern != NULL ? step->pattern : "";
+
+    hash = ag_hash_bytes(hash, how, sizeof(how));
+    hash = ag_hash_bytes(hash, pattern, strlen(pattern) + 1);
+    hash = ag_hash_bytes(hash, &step->n_content, sizeof(step->n_content));
+    return ag_hash_bytes(hash, step->content, step->n_content);
+}
+
+ag_status_t ag_normalizer_create(const ag_normal_step_t *steps, size_t n,
+                                 ag_normalizer_t **normalizer_p)
+{
+    ag_normalizer_t *normalizer = calloc(1, sizeof(*normalizer));
+    ag_status_t status = AG_OK;
+
+    if (normalizer == NULL) {
+        return ag_fail_nomem("making a normalizer", sizeof(*normalizer));
+    }
+    if (n > AG_MOST_NORMAL_STEPS) {
+        free(normalizer);
+        return ag_fail(AG_ERR_UNSUPPORTED, "a normalizer of %zu steps (at most %d)", n,
+                       AG_MOST_NORMAL_STEPS);
+    }
+    normalizer->fingerprint = AG_HASH_SEED;
+    for (; normalizer->n_steps < n && status == AG_OK; normalizer->n_steps++) {
+        own_step_t *own = &normalizer->own[normalizer->n_steps];
+
+        status = copy_step(&steps[normalizer->n_steps], own);
+        normalizer->steps[normalizer->n_steps] = own->step;
+        normalizer->fingerprint = hash_step(normalizer->fingerprint, &steps[normalizer->n_steps]);
+    }
+    if (status != AG_OK) {
+        ag_normalizer_destroy(normalizer);
+        return status;
+    }
+    *normalizer_p = normalizer;
+    return AG_OK;
+}
+
+void ag_normalizer_destroy(ag_normalizer_t *normalizer)
+{
+    if (normalizer != NULL) {
+        for (size_t i = 0; i < normalizer->n_steps; i++) {
+            free((char *)normalizer->own[i].step.pattern);
+            free((char *)normalizer->own[i].step.content);
+            ag_regex_destroy(normalizer->own[i].regex);
+        }
+        free(normalizer);
+    }
+}
+
+const ag_normal_step_t *ag_normalizer_steps(const ag_normalizer_t *normalizer, size_t *n_p)
+{
+    *n_p = normalizer != NULL ? normalizer->n_steps : 0;
+    return normalizer != NULL ? normalizer->steps : NULL;
+}
+
+size_t ag_normalizer_bytes(const ag_normalizer_t *normalizer)
+{
+    size_t n_bytes = 0;
+
+    for (size_t i = 0; normalizer != NULL && i < normalizer->n_steps; i++) {
+        const own_step_t *own = &normalizer->own[i];
+
+        n_bytes += own->step.n_content + (own->regex != NULL ? ag_regex_bytes(own->regex) : 0);
+    }
+    return normalizer != NULL ? n_bytes + sizeof(*normalizer) : 0;
+}
+
+uint64_t ag_normalizer_fingerprint(const ag_normalizer_t *normalizer)
+{
+    return normalizer != NULL ? normalizer->fingerprint : AG_HASH_SEED;
+}
+
+void ag_normalized_fini(ag_normalized_t *normalized)
+{
+    ag_array_fini(&normalized->rooms[0]);
+    ag_array_fini(&normalized->rooms[1]);
+}
+
+ag_status_t ag_normalize(const ag_normalizer_t *normalizer, const char *text, size_t n_bytes,
+                         bool continues, ag_normalized_t *normalized)
+{
+    size_t room = 0;
+
+    normalized->text = text;
+    normalized->n_bytes = n_bytes;
+    for (size_t i = 0; normalizer != NULL && i < normalizer->n_steps; i++) {
+        const own_step_t *own = &normalizer->own[i];
+        ag_array_t *out = &normalized->rooms[room];
+        bool changed = false;
+        ag_status_t status;
+
+        if (normalized->n_bytes == 0 || (continues && own->step.kind == AG_NORMAL_PREPEND)) {
+            continue;
+        }
+        out->n_items = 0;
+        status =
+            step_fns[own->step.kind](own, normalized->text, normalized->n_bytes, &changed, out);
+        if (status != AG_OK) {
+            return status;
+        }
+        if (changed) {
+            normalized->text = out->n_items > 0 ? out->items : "";
+            normalized->n_bytes = out->n_items;
+            room = 1 - room;
+        }
+    }
+    return AG_OK;
+}
