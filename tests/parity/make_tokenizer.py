@@ -1,6 +1,7 @@
 """Reference token ids from PyPI's tokenizers (0.23.3): small byte-level BPE with the pre-tokenizers of GPT-2,
 Llama 3 and SmolLM, and with every behavior of Split, on texts of every kind; the tiny models' tokenizer too.
-Writes data/tokenizer/NAME/{tokenizer.json,cases.jsonl} and data/tokenizer/tiny.jsonl.
+Writes data/tokenizer/NAME/{tokenizer.json,cases.jsonl} and data/tokenizer/tiny.jsonl. make_tokenizer_more.py has the
+other kinds, and the texts are from here.
 
     python3 -m venv V && V/bin/pip install tokenizers==0.23.3 && V/bin/python3 tests/parity/make_tokenizer.py
 """
@@ -113,7 +114,8 @@ def make(name, pre_tokenizer):
                 texts(random.Random(name + " cases"), pieces))
 
 
-for each, cutter in PRE_TOKENIZERS.items():
-    make(each, cutter)
-write_cases(Tokenizer.from_file(os.path.join(DATA, "tiny", "llama", "tokenizer.json")),
-            os.path.join(DATA, "tokenizer", "tiny.jsonl"), texts(random.Random("tiny"), MORE_PIECES))
+if __name__ == "__main__":
+    for each, cutter in PRE_TOKENIZERS.items():
+        make(each, cutter)
+    write_cases(Tokenizer.from_file(os.path.join(DATA, "tiny", "llama", "tokenizer.json")),
+                os.path.join(DATA, "tokenizer", "tiny.jsonl"), texts(random.Random("tiny"), MORE_PIECES))

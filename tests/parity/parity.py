@@ -165,9 +165,12 @@ def tokenizer():
 
 
 def tokenizers():
-    """tokenizer.json with the pre-tokenizers of GPT-2, Llama 3, SmolLM and every Split; added tokens; a leading space."""
+    """tokenizer.json of every kind: the pre-tokenizers that models have, BPE of bytes and of characters, Unigram; added
+    tokens; a leading space."""
     sources = [(name, os.path.join(DATA, "tokenizer", name, "cases.jsonl"), os.path.join(DATA, "tokenizer", name))
-               for name in ("gpt2", "prefix", "llama3", "smollm", "removed", "splits")]
+               for name in ("gpt2", "prefix", "llama3", "smollm", "removed", "splits", "qwen2", "deepseek_llm", "deepseek_v3",
+                            "gpt4o", "tekken", "llama", "llama_first", "gemma", "metaspace", "few_bytes", "unigram_t5",
+                            "unigram_bytes")]
     for name, cases, source in sources + [("tiny", os.path.join(DATA, "tokenizer", "tiny.jsonl"), TINY)]:
         with open(cases) as file:
             lines = [json.loads(line) for line in file]
@@ -185,6 +188,20 @@ def tokenizers():
             done = run(["tokenize", "--model", folder, "--jsonl", "--decode"], stdin=stdin)
             for line, text in zip(lines, done.stdout.decode().split("\n")[:-1], strict=True):
                 expect(json.loads(text) == line["decoded"], f"{name}: {text}, not {line['decoded']!r}")
+
+
+def sentencepiece():
+    """GGUF files of both its models: ids as the package sentencepiece has them, and texts come back."""
+    for name in ("sp_bpe", "sp_bpe_plain", "sp_unigram", "sp_unigram_bytes"):
+        source, model = os.path.join(DATA, "tokenizer", name), os.path.join(DATA, "tokenizer", name, "model.gguf")
+        with open(os.path.join(source, "cases.jsonl")) as file:
+            lines = [json.loads(line) for line in file]
+        stdin = "".join(json.dumps(line["text"]) + "\n" for line in lines).encode()
+        for flags, key in (([], "ids"), (["--no-special"], "ids_plain")):
+            done = run(["tokenize", "--model", model, "--jsonl"] + flags, stdin=stdin)
+            for line, text in zip(lines, done.stdout.decode().strip().split("\n"), strict=True):
+                wanted = line.get(key, line["ids"])
+                expect(json.loads(text) == wanted, f"{name} {flags} {line['text']!r}: {text}, not {wanted}")
 
 
 def chat_templates():
@@ -214,4 +231,4 @@ def chat_templates():
 
 main({f.__name__: f for f in (tiny_logits, tiny_config_v4, tiny_splits, tiny_auto, real_greedy,
                               real_logits, real_nll, real_text_nll, real_splits, tokenizer,
-                              tokenizers, chat_templates)})
+                              tokenizers, sentencepiece, chat_templates)})
