@@ -211,6 +211,11 @@ static ag_status_t on_step(void *arg, const ag_train_step_t *step)
     double mfu = flops / ((double)step->ns * 1e-9) / training->peak_flops_per_s;
 
     training->flops += flops;
+    training->n_tokens += step->n_tokens;
+    training->n_micro_batches += ag_plan_micro_batches(training->session->plan);
+    for (int i = 0; i < AG_MAX_LAYER_KINDS; i++) {
+        training->attended.pairs[i] += step->attended.pairs[i];
+    }
     training->n_learned += step->n_targets;
     training->train_ns += step->ns;
     training->last_loss = step->loss;

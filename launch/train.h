@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launch/command.h"
+#include "parallel/program/timing.h"
 #include "parallel/run/catalog.h"
 #include "parallel/run/train.h"
 
@@ -27,6 +28,8 @@ typedef struct ag_training {
     uint64_t told_step; /* 1 + that of the checkpoint that the last words name; 0: none yet */
     uint64_t n_learned, train_ns; /* tokens with a target, and the time that their steps took */
     double flops;                 /* of the model, in these */
+    uint64_t n_tokens, n_micro_batches; /* of these steps, and pairs that attention met */
+    ag_attended_t attended;
     double last_loss;
     ag_profile_t profile;         /* rank 0's, of the whole run */
     uint64_t peak_bytes, step_ns; /* of the last step */
@@ -60,6 +63,10 @@ ag_status_t ag_train_output_close(ag_train_output_t *output);
  */
 ag_status_t ag_train_report(ag_training_t *training);
 
+/** How long a rank computed within the last so many microseconds of a trace. @param trace  an array
+ * of events. */
+double ag_train_busy_us(const ag_json_t *trace, uint32_t rank, double span_us);
+
 /** Memory that rank 0 takes for the comparison. */
 uint64_t ag_train_verify_bytes(const ag_spec_t *spec);
 
@@ -74,6 +81,16 @@ ag_status_t ag_train_verify(ag_training_t *training);
  */
 double ag_train_flops(const ag_spec_t *spec, uint64_t n_tokens, uint64_t n_targets,
                       const ag_attended_t *attended);
+
+/** Operations of a rank's program in a step, in the mean of the run; 0: there was none. */
+double ag_train_program_flops(const ag_training_t *training, uint32_t rank);
+
+/**
+ * How long each rank works and waits in a step of this plan, were its arithmetic at the peak and
+ * all else at the bandwidth of memory, and messages free.
+ * @param times  out: (ranks of the plan)
+ */
+ag_status_t ag_train_time(const ag_training_t *training, ag_rank_time_t *times);
 
 /** The peak of products of all ranks together, in the type computed in. */
 double ag_train_peak(const ag_session_t *session);

@@ -126,22 +126,64 @@ static void put_plan(const ag_training_t *training, FILE *file)
 {
     const ag_plan_t *plan = training->session->plan;
     ag_json_t *json = ag_plan_to_json(plan);
-    double m = ag_plan_micro_batches(plan) / plan->stages[0].n_replicas, p = plan->n_stages;
     char *text;
 
     fprintf(file,
             "<h2>Plan</h2>\n<p>%u rank%s, %u stage%s, schedule %s, %u micro-batches of %u x %u "
-            "tokens. Its bubble, were all stages alike: %.1f%% of the time.</p>\n<pre>",
+            "tokens.</p>\n<pre>",
             ag_plan_ranks(plan), ag_plan_ranks(plan) == 1 ? "" : "s", plan->n_stages,
             plan->n_stages == 1 ? "" : "s", plan->train.schedule, ag_plan_micro_batches(plan),
-            plan->train.micro_batch_size, plan->train.sequence_tokens,
-            100 * (p - 1) / (m * plan->train.virtual_stages + p - 1));
+            plan->train.micro_batch_size, plan->train.sequence_tokens);
     if (ag_json_text(json, AG_JSON_INDENTED, &text) == AG_OK) {
         put_text(file, text);
         free(text);
     }
     fputs("</pre>\n", file);
     ag_json_destroy(json);
+}
+
+/* Of stages that are all alike, as published. */
+static double bubble_of_formula(const ag_plan_t *plan)
+{
+    double m = ag_plan_micro_batches(plan) / plan->stages[0].n_replicas, p = plan->n_stages;
+
+    return (p - 1) / (m * plan->train.virtual_stages + p - 1);
+}
+
+/* What the schedule leaves idle, foretold by the operations of each stage, beside what was. */
+static ag_status_t put_bubble(const ag_training_t *training, const ag_json_t *trace, FILE *file)
+{
+    const ag_plan_t *plan = training->session->plan;
+    uint32_t n_ranks = ag_plan_ranks(plan);
+    ag_rank_time_t *times = calloc((size_t)n_ranks + 1, sizeof(*times));
+    double end_s = 0, foretold = 0, measured = 0;
+    ag_status_t status =
+        times == NULL ? ag_fail_nomem("writing a report", 0) : ag_train_time(training, times);
+
+    for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
+        end_s = fmax(end_s, times[r].end_s);
+    }
+    fputs(
+        "<h2>Idle in a step</h2>\n<table><tr><th>rank</th><th>by the schedule</th><th>measured in "
+        "the last one</th><th>GFLOP a step</th></tr>\n",
+        file);
+    for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
+        double idle = end_s > 0 ? 1 - times[r].busy_s / end_s : 0;
+        double busy_us = ag_train_busy_us(trace, r, (double)training->step_ns * 1e-3);
+        double was = fmax(0, 1 - busy_us / ((double)training->step_ns * 1e-3));
+
+        foretold += idle / n_ranks;
+        measured += was / n_ranks;
+        fprintf(file, "<tr><td>%u</td><td>%.1f%%</td><td>%.1f%%</td><td>%.3f</td></tr>\n", r,
+                100 * idle, 100 * was, ag_train_program_flops(training, r) * 1e-9);
+    }
+    fprintf(file,
+            "</table><p>The schedule's bubble, of these stages by their operations: %.1f%% (were "
+            "all alike: %.1f%%); measured: %.1f%%, with sums and messages that nothing hides, and "
+            "what is between steps.</p>\n",
+            100 * foretold, 100 * bubble_of_formula(plan), 100 * measured);
+    free(times);
+    return status;
 }
 
 static void put_memory(const ag_training_t *training, FILE *file)
@@ -346,9 +388,14 @@ static ag_status_t write_page(const ag_training_t *training, const char *text, s
         put_memory(training, file);
         put_links(training, file);
         put_operations(training, file);
+        status = training->train_ns > 0 ? put_bubble(training, trace, file) : AG_OK;
         put_plan(training, file);
         fputs("</body></html>\n", file);
-        status = ag_aside_complete(aside);
+        if (status == AG_OK) {
+            status = ag_aside_complete(aside);
+        } else {
+            ag_aside_discard(aside);
+        }
     }
     ag_json_destroy(trace);
     return status;

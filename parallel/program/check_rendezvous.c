@@ -1,18 +1,30 @@
 /*
  * All ranks run together, greedily, every message a rendezvous: completion only ever enables, so if
- * this run ends, every run does.
+ * this run ends, every run does. And by the clock, where segments take their time: each operation
+ * begins as soon as what it waits for, and whom it meets, let it, whatever order the run takes.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "parallel/program/check_priv.h"
 #include "parallel/program/text.h"
+#include "parallel/program/timing.h"
 #include "runtime/base/line.h"
 
 enum { LINE_BYTES = 512, MOST_QUOTED = 8, NONE = -1 };
 
+/* When operations end. */
+typedef struct times {
+    double (*seconds)(void *arg, uint32_t rank, const ag_op_t *op);
+    void *arg;
+    double **ends; /* (ranks) (operations) */
+    ag_rank_time_t *times;
+} times_t;
+
 typedef struct world {
     const ag_program_t *program;
+    times_t *clock;   /* NULL: nobody asks */
     ag_dag_t *dags;   /* (ranks) */
     uint32_t *n_done; /* (ranks, AG_N_STREAMS) operations complete on each stream */
     uint16_t *first;  /* (ranks) of the micro-batches in whose rows a rank takes part */
@@ -105,9 +117,41 @@ static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a,
                    ag_op_text(world->program, b_rank, (uint32_t)b, second, sizeof(second)));
 }
 
-static void complete(const world_t *world, uint32_t rank, int64_t op)
+/* When an operation that is ready may begin. */
+static double ready_at(const world_t *world, uint32_t rank, int64_t op)
 {
-    done_of(world, rank)[op_of(world, rank, op)->stream]++;
+    const ag_dag_t *dag = &world->dags[rank];
+    double at = 0;
+
+    if (world->clock == NULL) {
+        return 0;
+    }
+    if (dag->positions[op] > 0) {
+        uint32_t stream = dag->streams[op];
+
+        at = world->clock
+                 ->ends[rank][dag->stream_ops[dag->stream_begin[stream] + dag->positions[op] - 1]];
+    }
+    for (uint32_t i = dag->dep_begin[op]; i < dag->dep_begin[op + 1]; i++) {
+        at = fmax(at, world->clock->ends[rank][dag->deps[i]]);
+    }
+    return at;
+}
+
+/* @param begin  when it and all whom it meets are ready. */
+static void complete(const world_t *world, uint32_t rank, int64_t op, double begin)
+{
+    const ag_op_t *o = op_of(world, rank, op);
+
+    done_of(world, rank)[o->stream]++;
+    if (world->clock != NULL) {
+        const times_t *clock = world->clock;
+        double seconds = o->kind == AG_OP_SEGMENT ? clock->seconds(clock->arg, rank, o) : 0;
+
+        clock->ends[rank][op] = begin + seconds;
+        clock->times[rank].busy_s += seconds;
+        clock->times[rank].end_s = fmax(clock->times[rank].end_s, begin + seconds);
+    }
 }
 
 static ag_status_t try_message(const world_t *world, uint32_t rank, int64_t op, bool *moved_p)
@@ -123,8 +167,10 @@ static ag_status_t try_message(const world_t *world, uint32_t rank, int64_t op, 
     }
     status = check_agree(world, rank, op, peer, partner);
     if (status == AG_OK) {
-        complete(world, rank, op);
-        complete(world, peer, partner);
+        double begin = fmax(ready_at(world, rank, op), ready_at(world, peer, partner));
+
+        complete(world, rank, op, begin);
+        complete(world, peer, partner, begin);
         *moved_p = true;
     }
     return status;
@@ -159,6 +205,7 @@ static ag_status_t try_collective(const world_t *world, uint32_t rank, int64_t o
     const ag_op_t *o = op_of(world, rank, op);
     const ag_program_group_t *group =
         &AG_ITEMS(&world->program->groups, ag_program_group_t)[o->subject];
+    double begin = 0;
     ag_status_t status;
 
     for (uint32_t i = 0; i < group->n_ranks; i++) {
@@ -167,6 +214,7 @@ static ag_status_t try_collective(const world_t *world, uint32_t rank, int64_t o
         if (theirs == NONE) {
             return AG_OK;
         }
+        begin = fmax(begin, ready_at(world, group->ranks[i], theirs));
         status = check_agree(world, rank, op, group->ranks[i], theirs);
         if (status != AG_OK) {
             return status;
@@ -178,7 +226,7 @@ static ag_status_t try_collective(const world_t *world, uint32_t rank, int64_t o
     }
     for (uint32_t i = 0; i < group->n_ranks; i++) {
         complete(world, group->ranks[i],
-                 ready_partner(world, group->ranks[i], o->kind, group->channel, -1));
+                 ready_partner(world, group->ranks[i], o->kind, group->channel, -1), begin);
     }
     *moved_p = true;
     return AG_OK;
@@ -199,7 +247,7 @@ static ag_status_t try_head(const world_t *world, uint32_t rank, uint32_t stream
     if (ag_op_infos[kind].is_collective) {
         return try_collective(world, rank, op, moved_p);
     }
-    complete(world, rank, op);
+    complete(world, rank, op, ready_at(world, rank, op));
     *moved_p = true;
     return AG_OK;
 }
@@ -360,10 +408,11 @@ static ag_status_t run_world(const world_t *world)
     return check_ended(world);
 }
 
-ag_status_t ag_check_rendezvous(const ag_program_t *program)
+static ag_status_t run(const ag_program_t *program, times_t *clock)
 {
     uint32_t n_ranks = program->n_ranks;
     world_t world = {.program = program,
+                     .clock = clock,
                      .dags = calloc((size_t)n_ranks + 1, sizeof(ag_dag_t)),
                      .n_done = calloc((size_t)n_ranks * AG_N_STREAMS + 1, sizeof(uint32_t)),
                      .first = calloc((size_t)n_ranks + 1, sizeof(uint16_t))};
@@ -385,5 +434,32 @@ ag_status_t ag_check_rendezvous(const ag_program_t *program)
     free(world.dags);
     free(world.n_done);
     free(world.first);
+    return status;
+}
+
+ag_status_t ag_check_rendezvous(const ag_program_t *program)
+{
+    return run(program, NULL);
+}
+
+ag_status_t ag_program_time(const ag_program_t *program,
+                            double (*seconds)(void *arg, uint32_t rank, const ag_op_t *op),
+                            void *arg, ag_rank_time_t *times)
+{
+    times_t clock = {seconds, arg, calloc((size_t)program->n_ranks + 1, sizeof(double *)), times};
+    ag_status_t status = clock.ends != NULL ? AG_OK : ag_fail_nomem("timing a program", 0);
+
+    for (uint32_t r = 0; r < program->n_ranks && status == AG_OK; r++) {
+        times[r] = (ag_rank_time_t){0};
+        clock.ends[r] = calloc(program->ranks[r].ops.n_items + 1, sizeof(double));
+        status = clock.ends[r] != NULL ? AG_OK : ag_fail_nomem("timing a program", 0);
+    }
+    if (status == AG_OK) {
+        status = run(program, &clock);
+    }
+    for (uint32_t r = 0; r < program->n_ranks && clock.ends != NULL; r++) {
+        free(clock.ends[r]);
+    }
+    free(clock.ends);
     return status;
 }

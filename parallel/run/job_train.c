@@ -40,7 +40,8 @@ bool ag_job_has_step(const ag_job_t *job)
 ag_status_t ag_job_post_train(ag_job_t *job)
 {
     const ag_update_t *update = job->wire.slots[0].step.update;
-    uint32_t class = update != NULL && update->evaluates && job->opts.programs->n > 1;
+    bool evaluates = update != NULL && update->evaluates;
+    uint32_t class = evaluates && job->opts.programs->n > 1;
     const ag_bound_t *bound = &job->bound[class][0];
 
     for (uint32_t i = 0; i < job->wire.n_slots; i++) {
@@ -56,6 +57,7 @@ ag_status_t ag_job_post_train(ag_job_t *job)
         job->micro_batches[i] = *step;
     }
     job->flying[0] = bound;
+    ag_trace_rest(job->opts.trace, evaluates); /* it draws steps */
     return ag_execution_post(job->execution, &bound->dag, bound->tasks,
                              &(ag_run_t){.step = job->micro_batches});
 }

@@ -148,7 +148,10 @@ typedef struct ag_node {
             /* GROUPED_LINEAR_WEIGHT_GRAD: floats from a group's weight to the next, and bias */
             uint64_t grad_stride, bias_grad_stride;
         } groups;
-        ag_self_attention_t self_attention;
+        struct {
+            ag_self_attention_t args;
+            uint32_t sight; /* of the cost's shape */
+        } self_attention;
         uint64_t first_element; /* ADAMW, PUBLISH, ADOPT: of the weight */
         ag_loss_t loss;
     } attr;

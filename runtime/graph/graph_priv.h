@@ -137,8 +137,13 @@ ag_node_infer_fn_t ag_route_infer, ag_count_rows_infer, ag_permute_infer, ag_reg
     ag_grouped_linear_infer, ag_combine_infer;
 ag_node_run_fn_t ag_route_run, ag_count_rows_run, ag_permute_run, ag_regroup_run,
     ag_grouped_linear_run, ag_combine_run;
-ag_node_cost_fn_t ag_grouped_linear_cost;
 ag_node_scratch_fn_t ag_route_scratch, ag_places_scratch, ag_regroup_scratch, ag_linear_scratch;
+
+/* costs.c's. */
+ag_node_cost_fn_t ag_embed_cost, ag_linear_cost, ag_attention_cost, ag_grouped_linear_cost,
+    ag_self_attention_cost, ag_self_attention_grad_cost, ag_linear_weight_grad_cost,
+    ag_grouped_linear_weight_grad_cost, ag_embed_weight_grad_cost, ag_zero_cost,
+    ag_sum_squares_cost, ag_adamw_cost, ag_publish_cost, ag_adopt_cost;
 
 /* nodes_experts_grad.c's. */
 ag_node_infer_fn_t ag_route_grad_infer, ag_permute_grad_infer, ag_combine_grad_infer,

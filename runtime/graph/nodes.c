@@ -1,4 +1,4 @@
-/* The operators: shape, work, cost. */
+/* The operators: shape, work. */
 #include "runtime/graph/graph_priv.h"
 
 /* Inputs and output are rows of the same things. */
@@ -77,19 +77,6 @@ static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
     };
 
     ag_kernel_embed(context, &embed, ag_run_data(run, context, node->out));
-}
-
-static void embed_cost(const ag_graph_t *graph, const ag_node_t *node,
-                       const ag_graph_param_t *params, const ag_cost_shape_t *shape,
-                       ag_cost_t *cost)
-{
-    const ag_graph_param_t *table = &params[node->weight];
-
-    (void)graph;
-    if (table->rows > 0) {
-        cost->bytes +=
-            shape->counts[AG_COUNT_TOKENS] * (double)table->file_bytes / (double)table->rows;
-    }
 }
 
 /* NORM: (rows, width) -> the same */
@@ -193,19 +180,6 @@ static void linear_run(const ag_graph_run_t *run, const ag_node_t *node,
         ag_kernel_linear(context, &linear, ag_run_data(run, context, node->in[0]), n_rows,
                          run->graph->exact, ag_run_data(run, context, node->out));
     }
-}
-
-static void linear_cost(const ag_graph_t *graph, const ag_node_t *node,
-                        const ag_graph_param_t *params, const ag_cost_shape_t *shape,
-                        ag_cost_t *cost)
-{
-    const ag_graph_param_t *weight = &params[node->weight];
-    double n_rows = shape->counts[ag_graph_get(graph, node->in[0])->counter];
-    ag_linear_t linear = ag_node_linear(params, node);
-
-    cost->ops[ag_linear_arithmetic(&linear, graph->exact)] +=
-        2.0 * (double)weight->rows * (double)weight->cols * n_rows;
-    cost->bytes += n_rows > 0 ? (double)weight->file_bytes : 0;
 }
 
 uint64_t ag_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -324,22 +298,6 @@ static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_kernel_attention(context, &attention, &run->kv[node->layer],
                         ag_run_data(run, context, node->in[0]),
                         ag_run_data(run, context, node->out));
-}
-
-static void attention_cost(const ag_graph_t *graph, const ag_node_t *node,
-                           const ag_graph_param_t *params, const ag_cost_shape_t *shape,
-                           ag_cost_t *cost)
-{
-    double head_dim = node->attr.attention.head_dim;
-    uint32_t sight = node->attr.attention.sight;
-
-    (void)graph;
-    (void)params;
-    /* a product with the keys and one with the values */
-    cost->ops[AG_GEMM_F32] +=
-        4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended[sight];
-    cost->bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions[sight] *
-                   shape->kv_bytes_per_element;
 }
 
 static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -485,14 +443,14 @@ static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
 }
 
 const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
-    [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run, embed_cost,
-                       NULL, .backward = ag_embed_backward},
+    [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run,
+                       ag_embed_cost, NULL, .backward = ag_embed_backward},
     [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL,
                       .backward = ag_norm_backward, .is_cheap = true, .rounded_out = 1},
     [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL,
                          .backward = NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
-                        linear_cost, ag_linear_scratch, .backward = ag_linear_backward,
+                        ag_linear_cost, ag_linear_scratch, .backward = ag_linear_backward,
                         .rounded_in = 1, .rounded_out = 1},
     [AG_NODE_ANGLES] = {"ANGLES", 0, true, AG_BY_ROWS, AG_BY_ROWS, angles_infer, angles_run, NULL,
                         NULL, .is_cheap = true},
@@ -502,9 +460,9 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, append_infer, append_run,
                            NULL, NULL, .backward = NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
-                           attention_run, attention_cost, attention_scratch, .backward = NULL},
+                           attention_run, ag_attention_cost, attention_scratch, .backward = NULL},
     [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, parts_run,
-                                 attention_cost, attention_scratch, .backward = NULL},
+                                 ag_attention_cost, attention_scratch, .backward = NULL},
     [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, merge_run,
                                  NULL, NULL, .backward = NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
@@ -538,8 +496,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_COMBINE] = {"COMBINE", 2, true, AG_BY_ANY, AG_BY_ROWS, ag_combine_infer,
                          ag_combine_run, NULL, ag_places_scratch, .backward = ag_combine_backward},
     [AG_NODE_SELF_ATTENTION] = {"SELF_ATTENTION", 3, true, AG_BY_ANY, AG_BY_ANY,
-                                ag_self_attention_infer, ag_self_attention_run, NULL,
-                                ag_self_attention_scratch, .n_more = 1,
+                                ag_self_attention_infer, ag_self_attention_run,
+                                ag_self_attention_cost, ag_self_attention_scratch, .n_more = 1,
                                 .backward = ag_self_attention_backward, .rounded_in = 7,
                                 .rounded_out = 1},
     [AG_NODE_LOSS_STATISTICS] = {"LOSS_STATISTICS", 1, true, AG_BY_ANY, AG_BY_ANY,
@@ -550,11 +508,12 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_ADD_LOSSES] = {"ADD_LOSSES", 1, true, AG_BY_ANY, AG_BY_ANY, ag_add_losses_infer,
                             ag_add_losses_run, NULL, NULL, .backward = NULL},
     [AG_NODE_LINEAR_GRAD] = {"LINEAR_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY, ag_linear_grad_infer,
-                             ag_linear_grad_run, NULL, ag_train_linear_scratch, .rounded_in = 1,
-                             .rounded_out = 1},
+                             ag_linear_grad_run, ag_linear_cost, ag_train_linear_scratch,
+                             .rounded_in = 1, .rounded_out = 1},
     [AG_NODE_LINEAR_WEIGHT_GRAD] = {"LINEAR_WEIGHT_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY,
-                                    ag_linear_weight_grad_infer, ag_linear_weight_grad_run, NULL,
-                                    ag_train_linear_scratch, .n_more = 1, .rounded_in = 3},
+                                    ag_linear_weight_grad_infer, ag_linear_weight_grad_run,
+                                    ag_linear_weight_grad_cost, ag_train_linear_scratch,
+                                    .n_more = 1, .rounded_in = 3},
     [AG_NODE_NORM_GRAD] = {"NORM_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_norm_grad_infer,
                            ag_norm_grad_run, NULL, NULL, .n_more = 1},
     [AG_NODE_NORM_WEIGHT_GRAD] = {"NORM_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
@@ -563,8 +522,9 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_ROPE_GRAD] = {"ROPE_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_rope_infer,
                            ag_rope_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_SELF_ATTENTION_GRAD] = {"SELF_ATTENTION_GRAD", 6, true, AG_BY_ANY, AG_BY_ANY,
-                                     ag_self_attention_grad_infer, ag_self_attention_grad_run, NULL,
-                                     ag_self_attention_scratch, .n_more = 2, .rounded_in = 31},
+                                     ag_self_attention_grad_infer, ag_self_attention_grad_run,
+                                     ag_self_attention_grad_cost, ag_self_attention_scratch,
+                                     .n_more = 2, .rounded_in = 31},
     [AG_NODE_SINKS_GRAD] = {"SINKS_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_sinks_grad_infer,
                             ag_sinks_grad_run, NULL, NULL, .rounded_in = 3},
     [AG_NODE_GLU_GRAD] = {"GLU_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_glu_grad_infer,
@@ -574,8 +534,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                 ag_gate_rows_grad_infer, ag_gate_rows_grad_run, NULL, NULL,
                                 .n_more = 1},
     [AG_NODE_EMBED_WEIGHT_GRAD] = {"EMBED_WEIGHT_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY,
-                                   ag_embed_weight_grad_infer, ag_embed_weight_grad_run, NULL, NULL,
-                                   .backward = NULL},
+                                   ag_embed_weight_grad_infer, ag_embed_weight_grad_run,
+                                   ag_embed_weight_grad_cost, NULL, .backward = NULL},
     [AG_NODE_SELECT_GRAD] = {"SELECT_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY, ag_select_grad_infer,
                              ag_select_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_ROUTE_GRAD] = {"ROUTE_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_route_grad_infer,
@@ -583,12 +543,13 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_PERMUTE_GRAD] = {"PERMUTE_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_permute_grad_infer,
                               ag_permute_grad_run, NULL, ag_places_scratch, .backward = NULL},
     [AG_NODE_GROUPED_LINEAR_GRAD] = {"GROUPED_LINEAR_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY,
-                                     ag_grouped_linear_grad_infer, ag_grouped_linear_grad_run, NULL,
-                                     ag_train_linear_scratch, .backward = NULL},
-    [AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD] = {"GROUPED_LINEAR_WEIGHT_GRAD", 3, true, AG_BY_ANY,
-                                            AG_BY_ANY, ag_grouped_linear_weight_grad_infer,
-                                            ag_grouped_linear_weight_grad_run, NULL,
-                                            ag_grouped_linear_weight_grad_scratch, .n_more = 1},
+                                     ag_grouped_linear_grad_infer, ag_grouped_linear_grad_run,
+                                     ag_grouped_linear_cost, ag_train_linear_scratch,
+                                     .backward = NULL},
+    [AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD] =
+        {"GROUPED_LINEAR_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
+         ag_grouped_linear_weight_grad_infer, ag_grouped_linear_weight_grad_run,
+         ag_grouped_linear_weight_grad_cost, ag_grouped_linear_weight_grad_scratch, .n_more = 1},
     [AG_NODE_COMBINE_GRAD] = {"COMBINE_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_combine_grad_infer,
                               ag_combine_grad_run, NULL, ag_places_scratch, .n_more = 1},
     [AG_NODE_ROUTER_STATISTICS] = {"ROUTER_STATISTICS", 2, true, AG_BY_ANY, AG_BY_ANY,
@@ -597,16 +558,16 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_ROUTER_LOSS_GRAD] = {"ROUTER_LOSS_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY,
                                   ag_router_loss_grad_infer, ag_router_loss_grad_run, NULL,
                                   ag_router_loss_grad_scratch, .backward = NULL},
-    [AG_NODE_ZERO] = {"ZERO", 0, true, AG_BY_ANY, AG_BY_ANY, ag_zero_infer, ag_zero_run, NULL, NULL,
-                      .backward = NULL},
+    [AG_NODE_ZERO] = {"ZERO", 0, true, AG_BY_ANY, AG_BY_ANY, ag_zero_infer, ag_zero_run,
+                      ag_zero_cost, NULL, .backward = NULL},
     [AG_NODE_SUM_SQUARES] = {"SUM_SQUARES", 1, true, AG_BY_ANY, AG_BY_ANY, ag_sum_squares_infer,
-                             ag_sum_squares_run, NULL, NULL, .backward = NULL},
+                             ag_sum_squares_run, ag_sum_squares_cost, NULL, .backward = NULL},
     [AG_NODE_TOTALS] = {"TOTALS", 2, true, AG_BY_ANY, AG_BY_ANY, ag_totals_infer, ag_totals_run,
                         NULL, NULL, .backward = NULL},
-    [AG_NODE_ADAMW] = {"ADAMW", 2, false, AG_BY_ANY, AG_BY_ANY, ag_adamw_infer, ag_adamw_run, NULL,
-                       NULL, .backward = NULL},
+    [AG_NODE_ADAMW] = {"ADAMW", 2, false, AG_BY_ANY, AG_BY_ANY, ag_adamw_infer, ag_adamw_run,
+                       ag_adamw_cost, NULL, .backward = NULL},
     [AG_NODE_PUBLISH] = {"PUBLISH", 0, true, AG_BY_ANY, AG_BY_ANY, ag_publish_infer, ag_publish_run,
-                         NULL, NULL, .backward = NULL},
-    [AG_NODE_ADOPT] = {"ADOPT", 1, false, AG_BY_ANY, AG_BY_ANY, ag_adopt_infer, ag_adopt_run, NULL,
-                       NULL, .backward = NULL},
+                         ag_publish_cost, NULL, .backward = NULL},
+    [AG_NODE_ADOPT] = {"ADOPT", 1, false, AG_BY_ANY, AG_BY_ANY, ag_adopt_infer, ag_adopt_run,
+                       ag_adopt_cost, NULL, .backward = NULL},
 };

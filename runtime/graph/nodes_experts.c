@@ -1,6 +1,4 @@
-/* The operators of a feed-forward part of several experts: shape, work, cost. */
-#include <math.h>
-
+/* The operators of a feed-forward part of several experts: shape, work. */
 #include "runtime/graph/graph_priv.h"
 
 static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
@@ -215,22 +213,4 @@ void ag_grouped_linear_run(const ag_graph_run_t *run, const ag_node_t *node,
     (run->graph->trains ? ag_kernel_train_group_linear : ag_kernel_group_linear)(
         context, &groups, &linear, &weights, ag_run_data(run, context, node->in[0]),
         run->graph->exact, ag_run_data(run, context, node->out));
-}
-
-/* Rows meet experts alike: of all copies an expert has its part, and one that no row of the step
- * uses is not read. */
-void ag_grouped_linear_cost(const ag_graph_t *graph, const ag_node_t *node,
-                            const ag_graph_param_t *params, const ag_cost_shape_t *shape,
-                            ag_cost_t *cost)
-{
-    const ag_graph_param_t *first = &params[node->weight];
-    double used = (double)node->attr.groups.n_used / node->attr.groups.n_experts;
-    double n_rows = shape->counts[AG_COUNT_TOKENS];
-    ag_linear_t linear = ag_node_linear(params, node);
-
-    for (uint32_t g = 0; g < node->attr.groups.n_groups; g++) {
-        cost->ops[ag_linear_arithmetic(&linear, graph->exact)] +=
-            2.0 * (double)first[g].rows * (double)first[g].cols * n_rows * used;
-        cost->bytes += (1 - pow(1 - used, n_rows)) * (double)first[g].file_bytes;
-    }
 }

@@ -49,7 +49,7 @@ static bool is_attention_sound(const ag_graph_t *graph, const ag_self_attention_
 bool ag_self_attention_infer(const ag_graph_t *graph, const ag_node_t *node,
                              const ag_graph_param_t *params, uint32_t *width_p)
 {
-    const ag_self_attention_t *attention = &node->attr.self_attention;
+    const ag_self_attention_t *attention = &node->attr.self_attention.args;
 
     *width_p = width_of(graph, node->in[0]);
     return is_attention_sound(graph, attention, node->in[0], node->in[1], node->in[2]) &&
@@ -60,7 +60,7 @@ bool ag_self_attention_infer(const ag_graph_t *graph, const ag_node_t *node,
 
 static ag_self_attention_t attention_of(const ag_graph_run_t *run, const ag_node_t *node)
 {
-    ag_self_attention_t attention = node->attr.self_attention;
+    ag_self_attention_t attention = node->attr.self_attention.args;
 
     attention.exact = run->graph->exact;
     attention.sinks = node->weight == AG_NO_PARAM ? NULL : run->params[node->weight].data;
@@ -81,7 +81,7 @@ void ag_self_attention_run(const ag_graph_run_t *run, const ag_node_t *node,
 uint64_t ag_self_attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
                                    const ag_graph_param_t *params)
 {
-    ag_self_attention_t attention = node->attr.self_attention;
+    ag_self_attention_t attention = node->attr.self_attention.args;
 
     (void)params;
     attention.exact = graph->exact;
@@ -93,7 +93,7 @@ uint64_t ag_self_attention_scratch(const ag_graph_t *graph, const ag_node_t *nod
 bool ag_self_attention_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                                   const ag_graph_param_t *params, uint32_t *width_p)
 {
-    const ag_self_attention_t *attention = &node->attr.self_attention;
+    const ag_self_attention_t *attention = &node->attr.self_attention.args;
 
     (void)params;
     *width_p = width_of(graph, node->in[0]);
@@ -126,7 +126,7 @@ void ag_self_attention_grad_run(const ag_graph_run_t *run, const ag_node_t *node
 bool ag_sinks_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                          const ag_graph_param_t *params, uint32_t *width_p)
 {
-    const ag_self_attention_t *attention = &node->attr.self_attention;
+    const ag_self_attention_t *attention = &node->attr.self_attention.args;
     uint64_t width = (uint64_t)attention->n_heads * attention->head_dim;
 
     *width_p = attention->n_heads;

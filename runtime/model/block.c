@@ -285,21 +285,22 @@ static void add_self_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int32
         &emit->block->shard->layers[ag_emit_spec(emit)->kind_of_layer[layer]];
     uint32_t n_heads = held->head_end - held->head_begin;
 
-    ag_emit_node(emit,
-                 &(ag_node_t){.kind = AG_NODE_SELF_ATTENTION,
-                              .layer = layer,
-                              .in = {q, k, v},
-                              .out = y,
-                              .more = {ag_emit_internal(emit, n_heads)},
-                              .weight = add_sinks(emit, layer),
-                              .bias = AG_NO_PARAM,
-                              .attr.self_attention = {.n_heads = n_heads,
-                                                      .n_kv_heads = held->kv_end - held->kv_begin,
-                                                      .head_dim = kind->head_dim,
-                                                      .kv_head = held->kv_head,
-                                                      .scale = kind->attention_scale,
-                                                      .window_tokens = kind->window_tokens,
-                                                      .score_cap = kind->score_cap}});
+    ag_emit_node(
+        emit, &(ag_node_t){.kind = AG_NODE_SELF_ATTENTION,
+                           .layer = layer,
+                           .in = {q, k, v},
+                           .out = y,
+                           .more = {ag_emit_internal(emit, n_heads)},
+                           .weight = add_sinks(emit, layer),
+                           .bias = AG_NO_PARAM,
+                           .attr.self_attention.args = {.n_heads = n_heads,
+                                                        .n_kv_heads = held->kv_end - held->kv_begin,
+                                                        .head_dim = kind->head_dim,
+                                                        .kv_head = held->kv_head,
+                                                        .scale = kind->attention_scale,
+                                                        .window_tokens = kind->window_tokens,
+                                                        .score_cap = kind->score_cap},
+                           .attr.self_attention.sight = ag_emit_spec(emit)->kind_of_layer[layer]});
 }
 
 /* Query heads over the rows so far: (tokens, heads held * head size), which may be no columns. */

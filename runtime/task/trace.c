@@ -9,6 +9,7 @@
 
 struct ag_trace {
     ag_ring_t ring;
+    bool rests;
 };
 
 ag_status_t ag_trace_create(size_t capacity, ag_trace_t **trace_p)
@@ -38,8 +39,15 @@ void ag_trace_destroy(ag_trace_t *trace)
 
 void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event)
 {
-    if (trace != NULL) {
+    if (trace != NULL && !trace->rests) {
         memcpy(ag_ring_push(&trace->ring), event, sizeof(*event));
+    }
+}
+
+void ag_trace_rest(ag_trace_t *trace, bool rests)
+{
+    if (trace != NULL) {
+        trace->rests = rests;
     }
 }
 

@@ -22,6 +22,9 @@ void ag_trace_destroy(ag_trace_t *trace); /* NULL is allowed */
 
 void ag_trace_add(ag_trace_t *trace, const ag_trace_event_t *event); /* trace may be NULL */
 
+/** From now on events are dropped, or held again. @param trace  may be NULL. */
+void ag_trace_rest(ag_trace_t *trace, bool rests);
+
 /** When the first of the events that are held began; UINT64_MAX: there are none. */
 uint64_t ag_trace_begin_ns(const ag_trace_t *trace);
 

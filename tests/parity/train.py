@@ -113,7 +113,7 @@ def report():
             run(options(out, 5) + split, ranks)
             page = Page(os.path.join(out, "report.html"))
             for part in ("Curves", "Time by operator", "The last step", "Memory", "Bytes on each link",
-                         "Operations of a step", "Plan", "Its bubble", f"{ranks} rank", "LINEAR_WEIGHT_GRAD"):
+                         "Operations of a step", "Plan", "Idle in a step", "The schedule's bubble", f"{ranks} rank", "LINEAR_WEIGHT_GRAD"):
                 expect(part in page.text, f"{part!r} is not in it")
             expect(page.counts["polyline"] == 4 and page.counts["rect"] > 20, f"{page.counts}")
 

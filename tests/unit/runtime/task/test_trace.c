@@ -8,6 +8,22 @@
 
 static const char *const track_names[] = {"compute", "a \"track\"\\with\tall"};
 
+Test(trace, holds_nothing_while_it_rests)
+{
+    const ag_trace_event_t event = {.name = "attn", .begin_ns = 5, .end_ns = 6};
+    ag_trace_t *trace;
+
+    cr_assert_eq(ag_trace_create(4, &trace), AG_OK);
+    ag_trace_rest(NULL, true);
+    ag_trace_rest(trace, true);
+    ag_trace_add(trace, &event);
+    cr_expect_eq(ag_trace_begin_ns(trace), UINT64_MAX);
+    ag_trace_rest(trace, false);
+    ag_trace_add(trace, &event);
+    cr_expect_eq(ag_trace_begin_ns(trace), 5);
+    ag_trace_destroy(trace);
+}
+
 static ag_trace_t *create(size_t capacity, uint64_t n_events)
 {
     ag_trace_t *trace = NULL;
