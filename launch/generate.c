@@ -1,7 +1,9 @@
 /* argosy generate */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "launch/answers.h"
 #include "launch/input.h"
@@ -39,47 +41,65 @@ static uint64_t held_bytes(const ag_prompts_t *prompts)
            prompts->ends.n_items * (sizeof(size_t) + ag_prompt_bytes());
 }
 
+/* Prompts in the making. */
+typedef struct gathering {
+    ag_session_t *session;
+    ag_prompts_t *prompts;
+    ag_chat_t *chat; /* NULL: prompts are text */
+    ag_chat_text_t turn;
+} gathering_t;
+
+/* The text as it is, or as a user turn and the beginning of an answer. */
+static ag_status_t encode(gathering_t *g, const char *text, size_t n_bytes, uint64_t *made_bytes_p)
+{
+    const ag_tokenizer_t *tokenizer = g->session->tokenizer;
+    ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
+    uint64_t encoding_bytes = 0;
+    ag_status_t status;
+
+    if (g->chat == NULL) {
+        status = ag_tokenizer_encode(tokenizer, text, n_bytes, AG_TOKEN_SPECIAL, &g->prompts->ids,
+                                     &encoding_bytes);
+    } else {
+        status = ag_chat_render(g->chat, &turn, 1, true, &g->turn);
+        if (status == AG_OK) {
+            status = ag_chat_encode(tokenizer, &g->turn, 0, g->turn.text.n_items, 0,
+                                    &g->prompts->ids, &encoding_bytes);
+        }
+        *made_bytes_p += g->turn.text.n_items;
+    }
+    *made_bytes_p += encoding_bytes;
+    return status;
+}
+
 /**
  * @param what         where the text comes from.
  * @param made_bytes_p out: what stood in memory at the most beside the ids, the text included.
  */
-static ag_status_t add_prompt(const ag_session_t *session, const char *what, const char *text,
-                              size_t n_bytes, ag_prompts_t *prompts, uint64_t *made_bytes_p)
+static ag_status_t add_prompt(gathering_t *g, const char *what, const char *text, size_t n_bytes,
+                              uint64_t *made_bytes_p)
 {
-    ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
-    bool chat = session->options->chat;
     /* a template writes its own */
-    int32_t bos = chat ? -1 : ag_tokenizer_bos(session->tokenizer);
-    int32_t after = chat ? -1 : ag_tokenizer_after(session->tokenizer);
-    size_t begin = prompts->ids.n_items;
-    uint64_t encoding_bytes = 0;
-    char *rendered = NULL;
-    ag_status_t status = AG_OK;
+    int32_t bos = g->chat != NULL ? -1 : ag_tokenizer_bos(g->session->tokenizer);
+    int32_t after = g->chat != NULL ? -1 : ag_tokenizer_after(g->session->tokenizer);
+    size_t begin = g->prompts->ids.n_items;
+    ag_status_t status;
 
     *made_bytes_p = n_bytes;
     ag_warn_utf8(what, text, n_bytes);
-    if (chat) {
-        status = ag_chat_render(session->tokenizer, &turn, 1, &rendered, &n_bytes);
-        text = rendered;
-        *made_bytes_p += n_bytes;
-    }
-    if (status == AG_OK) {
-        status = ag_tokenizer_encode(session->tokenizer, text, n_bytes, AG_TOKEN_SPECIAL,
-                                     &prompts->ids, &encoding_bytes);
-    }
-    *made_bytes_p += encoding_bytes;
-    free(rendered);
+    status = encode(g, text, n_bytes, made_bytes_p);
     if (status == AG_OK && bos >= 0) {
-        status = put_bos(&prompts->ids, begin, bos);
+        status = put_bos(&g->prompts->ids, begin, bos);
     }
     if (status == AG_OK && after >= 0) {
-        status = ag_array_append(&prompts->ids, &after, 1);
+        status = ag_array_append(&g->prompts->ids, &after, 1);
     }
-    return status == AG_OK ? end_prompt(prompts, begin, what) : status;
+    return status == AG_OK ? end_prompt(g->prompts, begin, what) : status;
 }
 
-static ag_status_t add_lines(ag_session_t *session, ag_prompts_t *prompts)
+static ag_status_t add_lines(gathering_t *g)
 {
+    ag_session_t *session = g->session;
     ag_lines_t lines;
     ag_json_t *json = NULL;
     ag_status_t status = ag_lines_open(session->options->prompts, &lines);
@@ -89,13 +109,13 @@ static ag_status_t add_lines(ag_session_t *session, ag_prompts_t *prompts)
         size_t n_text;
         const char *text = ag_json_string(json, &n_text);
 
-        status = text != NULL ? add_prompt(session, lines.what, text, n_text, prompts, &made_bytes)
+        status = text != NULL ? add_prompt(g, lines.what, text, n_text, &made_bytes)
                               : ag_fail(AG_ERR_FORMAT, "%s: a JSON string is expected", lines.what);
         ag_json_destroy(json);
-        ag_input_count(&session->input, held_bytes(prompts), ag_lines_bytes(&lines, made_bytes));
+        ag_input_count(&session->input, held_bytes(g->prompts), ag_lines_bytes(&lines, made_bytes));
     }
     ag_lines_close(&lines);
-    return status == AG_OK && prompts->ends.n_items == 0
+    return status == AG_OK && g->prompts->ends.n_items == 0
                ? ag_fail(AG_ERR_INVALID, "%s has no prompts", session->options->prompts)
                : status;
 }
@@ -117,30 +137,61 @@ static ag_status_t add_ids(ag_session_t *session, ag_prompts_t *prompts)
     return status == AG_OK ? end_prompt(prompts, 0, path) : status;
 }
 
-ag_status_t ag_prompts_gather(ag_session_t *session, ag_prompts_t *prompts)
+/* The options' chat template, on today's date unless they say another. */
+static ag_status_t open_chat(gathering_t *g)
 {
-    const ag_options_t *options = session->options;
+    ag_chat_opts_t opts = g->session->options->chat_opts;
+    time_t now = time(NULL);
+    struct tm today;
+
+    if (opts.date.year == 0 && localtime_r(&now, &today) != NULL) {
+        opts.date = (ag_date_t){.year = (unsigned)today.tm_year + 1900,
+                                .month = (unsigned)today.tm_mon + 1,
+                                .day = (unsigned)today.tm_mday};
+    }
+    return ag_chat_open(g->session->tokenizer, &opts, &g->chat);
+}
+
+static ag_status_t add_texts(gathering_t *g)
+{
+    const ag_options_t *options = g->session->options;
     uint64_t made_bytes;
     char *bytes;
     size_t n_bytes;
     ag_status_t status;
 
-    if (options->tokens != NULL) {
-        return add_ids(session, prompts);
-    }
     if (options->prompts != NULL) {
-        return add_lines(session, prompts);
+        return add_lines(g);
     }
     if (options->prompt != NULL) {
-        return add_prompt(session, "--prompt", options->prompt, strlen(options->prompt), prompts,
-                          &made_bytes);
+        return add_prompt(g, "--prompt", options->prompt, strlen(options->prompt), &made_bytes);
     }
     status = ag_read_whole_file(options->prompt_file, &bytes, &n_bytes);
     if (status == AG_OK) {
-        status = add_prompt(session, options->prompt_file, bytes, n_bytes, prompts, &made_bytes);
-        ag_input_count(&session->input, held_bytes(prompts), made_bytes);
+        status = add_prompt(g, options->prompt_file, bytes, n_bytes, &made_bytes);
+        ag_input_count(&g->session->input, held_bytes(g->prompts), made_bytes);
         free(bytes);
     }
+    return status;
+}
+
+ag_status_t ag_prompts_gather(ag_session_t *session, ag_prompts_t *prompts)
+{
+    gathering_t g = {.session = session, .prompts = prompts};
+    ag_status_t status = AG_OK;
+
+    if (session->options->tokens != NULL) {
+        return add_ids(session, prompts);
+    }
+    ag_chat_text_init(&g.turn);
+    if (session->options->chat) {
+        status = open_chat(&g);
+    }
+    if (status == AG_OK) {
+        status = add_texts(&g);
+    }
+    ag_chat_close(g.chat);
+    ag_chat_text_fini(&g.turn);
     return status;
 }
 

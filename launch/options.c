@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,6 +163,29 @@ static ag_status_t store_choice(const ag_option_t *option, const char *value, vo
     }
 }
 
+static ag_status_t store_thinking(const ag_option_t *option, const char *value,
+                                  ag_chat_thinking_t *field)
+{
+    static const char *const names[] = {"on", "off"};
+    uint32_t number = 0;
+    ag_status_t status = store_name(option, value, names, 2, &number);
+
+    *field = number == 0 ? AG_THINKING_ON : AG_THINKING_OFF;
+    return status;
+}
+
+/* A day of the calendar, written as ISO 8601 has it. */
+static bool parse_date(const char *value, ag_date_t *date)
+{
+    static const unsigned days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int n = 0;
+
+    return strlen(value) == 10 && value[strspn(value, "0123456789-")] == '\0' &&
+           sscanf(value, "%4u-%2u-%2u%n", &date->year, &date->month, &date->day, &n) == 3 &&
+           n == 10 && date->year >= 1 && date->month >= 1 && date->month <= 12 && date->day >= 1 &&
+           date->day <= days[date->month - 1];
+}
+
 static ag_status_t store_value(const ag_option_t *option, const char *value, ag_options_t *options)
 {
     void *field = (char *)options + option->offset;
@@ -206,6 +230,11 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     case AG_OPTION_EITHER:
         options->computes_bf16 = strcmp(value, "bf16") == 0;
         return store_choice(option, value, field);
+    case AG_OPTION_THINKING:
+        return store_thinking(option, value, field);
+    case AG_OPTION_DATE:
+        return parse_date(value, field) ? AG_OK
+                                        : fail_value(option, value, "a date such as 2026-01-31");
     case AG_OPTION_FORM:
         *(const char **)field = value;
         return strcmp(value, "hf") == 0 || strcmp(value, "gguf") == 0

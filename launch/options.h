@@ -5,6 +5,7 @@
 
 #include "parallel/plan/plan.h"
 #include "runtime/model/sampling.h"
+#include "runtime/text/chat.h"
 
 typedef enum ag_command {
     AG_COMMAND_NONE,
@@ -65,6 +66,7 @@ typedef struct ag_options {
     uint32_t rank;
     bool rank_given, max_tokens_given, type_given, tokens_given;
     ag_sampling_t sampling;
+    ag_chat_opts_t chat_opts; /* the date: none, unless --date says one */
     const char *stops[AG_MAX_STOPS];
     uint32_t n_stops;
     bool ignore_eos, chat, json, jsonl, no_special, decode, dry_run, renew_limits, with_mpi;

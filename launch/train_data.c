@@ -59,6 +59,7 @@ static ag_status_t open_files(const ag_training_t *training, const ag_paths_t *p
         &(ag_dataset_opts_t){.paths = paths->items,
                              .n_paths = paths->n_items,
                              .tokenizer = session->tokenizer,
+                             .chat = session->options->chat_opts,
                              .vocab_size = session->model->spec->vocab,
                              .seq_length = training->seq_length,
                              .seed = session->options->train.seed,

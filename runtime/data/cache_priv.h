@@ -11,7 +11,7 @@
 
 #define AG_CACHE_MAGIC "AGTOKENS"
 
-enum { AG_CACHE_VERSION = 1 };
+enum { AG_CACHE_VERSION = 2 };
 
 /* The last bytes of the file. */
 typedef struct ag_cache_foot {

@@ -115,12 +115,14 @@ static ag_status_t open_text(ag_dataset_t *dataset, const ag_dataset_opts_t *opt
 }
 
 /* @param content  hash of what the files hold. */
-static uint64_t fingerprint(const ag_dataset_t *dataset, uint64_t content)
+static uint64_t fingerprint(const ag_dataset_t *dataset, const ag_chat_opts_t *chat,
+                            uint64_t content)
 {
     const uint64_t words[] = {
         ROWS_VERSION,
         content,
         dataset->ids == NULL ? ag_tokenizer_fingerprint(dataset->tokenizer) : 0,
+        dataset->ids == NULL ? ag_chat_opts_fingerprint(chat) : 0,
         dataset->seq_length,
         dataset->shuffled,
         dataset->shuffled ? dataset->seed : 0,
@@ -157,7 +159,7 @@ ag_status_t ag_dataset_open(const ag_dataset_opts_t *opts, ag_dataset_t **datase
         ag_dataset_close(dataset);
         return status;
     }
-    dataset->fingerprint = fingerprint(dataset, content);
+    dataset->fingerprint = fingerprint(dataset, &opts->chat, content);
     *dataset_p = dataset;
     return AG_OK;
 }

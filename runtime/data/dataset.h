@@ -7,7 +7,7 @@
 #include "runtime/base/cancel.h"
 #include "runtime/base/json.h"
 #include "runtime/base/team.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/chat.h"
 
 typedef struct ag_dataset ag_dataset_t;
 
@@ -22,6 +22,7 @@ typedef struct ag_dataset_opts {
     size_t n_paths;
     const ag_tokenizer_t
         *tokenizer;      /* borrowed until the dataset is closed; NULL: .npy files only */
+    ag_chat_opts_t chat; /* of dialogues; the name is borrowed while opening */
     uint32_t vocab_size; /* of the model: ids are below it */
     uint32_t seq_length; /* tokens of a row; 1 or more */
     uint64_t seed;       /* of the order */
@@ -35,10 +36,10 @@ typedef struct ag_dataset_opts {
 
 /**
  * Open files as a dataset. Text is tokenized, once: into a file in cache_dir, which is used again
- * as long as files, tokenizer and vocabulary are the same, and made again where it is damaged. Any
- * number of processes may do so at once.
- * Where ranks share a folder, one that opens it before the others saves them the work.
- * Of one line of JSON `messages` counts before `prompt` and `completion`, and these before `text`.
+ * as long as files, tokenizer, chat options and vocabulary are the same, and made again where it is
+ * damaged. Any number of processes may do so at once. Where ranks share a folder, one that opens it
+ * before the others saves them the work. Of one line of JSON `messages` counts before `prompt` and
+ * `completion`, and these before `text`.
  * @param opts  borrowed while opening, but for the tokenizer.
  * @return AG_OK; AG_ERR_INVALID: options, or ids beyond the vocabulary; AG_ERR_FORMAT, with file
  * and line; AG_ERR_UNSUPPORTED: dialogues, and a chat template that is not known; AG_ERR_IO,

@@ -13,8 +13,8 @@ void ag_doc_output_init(ag_doc_output_t *output)
     *output = (ag_doc_output_t){.ids = AG_ARRAY(int32_t),
                                 .docs = AG_ARRAY(ag_data_doc_t),
                                 .text = AG_ARRAY(char),
-                                .answers = AG_ARRAY(ag_chat_span_t),
                                 .messages = AG_ARRAY(ag_chat_message_t)};
+    ag_chat_text_init(&output->dialogue);
 }
 
 void ag_doc_output_fini(ag_doc_output_t *output)
@@ -22,8 +22,24 @@ void ag_doc_output_fini(ag_doc_output_t *output)
     ag_array_fini(&output->ids);
     ag_array_fini(&output->docs);
     ag_array_fini(&output->text);
-    ag_array_fini(&output->answers);
     ag_array_fini(&output->messages);
+    ag_chat_text_fini(&output->dialogue);
+}
+
+/* @param first  ids from there on are learned, or are not. */
+static ag_status_t mark_ids(const ag_doc_rules_t *rules, const char *what, size_t first,
+                            bool learned, ag_doc_output_t *output)
+{
+    int32_t *ids = output->ids.items;
+
+    for (size_t i = first; i < output->ids.n_items; i++) {
+        if ((uint32_t)ids[i] >= rules->vocab_size) {
+            return ag_fail(AG_ERR_INVALID, "%s: token %d is beyond the model's vocabulary of %u",
+                           what, ids[i], rules->vocab_size);
+        }
+        ids[i] |= learned ? 0 : AG_DATA_NO_LOSS;
+    }
+    return AG_OK;
 }
 
 /* Text of one document that is learned, or is not. */
@@ -34,19 +50,21 @@ static ag_status_t add_segment(const ag_doc_rules_t *rules, const char *what, co
     size_t first = output->ids.n_items;
     ag_status_t status = ag_tokenizer_encode(rules->tokenizer, bytes, n_bytes,
                                              AG_TOKEN_SPECIAL | flags, &output->ids, NULL);
-    int32_t *ids = output->ids.items;
 
-    if (status != AG_OK) {
-        return ag_fail_context(status, "%s", what);
-    }
-    for (size_t i = first; i < output->ids.n_items; i++) {
-        if ((uint32_t)ids[i] >= rules->vocab_size) {
-            return ag_fail(AG_ERR_INVALID, "%s: token %d is beyond the model's vocabulary of %u",
-                           what, ids[i], rules->vocab_size);
-        }
-        ids[i] |= learned ? 0 : AG_DATA_NO_LOSS;
-    }
-    return AG_OK;
+    return status == AG_OK ? mark_ids(rules, what, first, learned, output)
+                           : ag_fail_context(status, "%s", what);
+}
+
+/* Bytes begin .. end - 1 of the dialogue. */
+static ag_status_t add_turns(const ag_doc_rules_t *rules, const char *what, size_t begin,
+                             size_t end, bool learned, ag_doc_output_t *output)
+{
+    size_t first = output->ids.n_items;
+    ag_status_t status = ag_chat_encode(rules->tokenizer, &output->dialogue, begin, end,
+                                        begin > 0 ? AG_TOKEN_CONTINUES : 0, &output->ids, NULL);
+
+    return status == AG_OK ? mark_ids(rules, what, first, learned, output)
+                           : ag_fail_context(status, "%s", what);
 }
 
 ag_status_t ag_doc_text(const ag_doc_rules_t *rules, const char *what, const char *bytes,
@@ -198,19 +216,18 @@ static ag_status_t read_messages(const char *what, const ag_json_t *list, ag_arr
 static ag_status_t add_rendered(const ag_doc_rules_t *rules, const char *what,
                                 ag_doc_output_t *output)
 {
-    const ag_chat_span_t *spans = output->answers.items;
-    const char *text = output->text.items;
+    const ag_array_t *answers = &output->dialogue.answers;
     size_t at = 0;
     ag_status_t status = AG_OK;
 
-    for (size_t i = 0; i < output->answers.n_items && status == AG_OK; i++) {
-        status = add_segment(rules, what, text + at, spans[i].begin - at,
-                             at > 0 ? AG_TOKEN_CONTINUES : 0, false, output);
-        at = spans[i].end;
+    for (size_t i = 0; i < answers->n_items && status == AG_OK; i++) {
+        ag_text_span_t span = AG_ITEMS(answers, ag_text_span_t)[i];
+
+        status = add_turns(rules, what, at, span.begin, false, output);
         if (status == AG_OK) {
-            status = add_segment(rules, what, text + spans[i].begin, at - spans[i].begin,
-                                 AG_TOKEN_CONTINUES, true, output);
+            status = add_turns(rules, what, span.begin, span.end, true, output);
         }
+        at = span.end;
     }
     return status;
 }
@@ -219,7 +236,7 @@ static ag_status_t add_dialogue(const ag_doc_rules_t *rules, const char *what,
                                 const ag_json_t *list, ag_doc_output_t *output)
 {
     const ag_chat_message_t *messages;
-    const ag_chat_span_t *last;
+    const ag_array_t *answers = &output->dialogue.answers;
     size_t n_messages, end = 0;
     bool answered;
     ag_status_t status = read_messages(what, list, &output->messages);
@@ -235,8 +252,7 @@ static ag_status_t add_dialogue(const ag_doc_rules_t *rules, const char *what,
     messages = output->messages.items;
     n_messages = output->messages.n_items;
     answered = strcmp(messages[n_messages - 1].role, "assistant") == 0;
-    output->text.n_items = output->answers.n_items = 0;
-    status = ag_chat_dialogue(rules->chat, messages, n_messages, &output->text, &output->answers);
+    status = ag_chat_render(rules->chat, messages, n_messages, false, &output->dialogue);
     if (status != AG_OK) {
         return ag_fail_context(status == AG_ERR_INVALID ? AG_ERR_FORMAT : status, "%s", what);
     }
@@ -244,14 +260,11 @@ static ag_status_t add_dialogue(const ag_doc_rules_t *rules, const char *what,
     if (status == AG_OK) {
         status = add_rendered(rules, what, output);
     }
-    if (output->answers.n_items > 0) {
-        last = AG_ITEMS(&output->answers, ag_chat_span_t) + output->answers.n_items - 1;
-        end = last->end;
+    if (answers->n_items > 0) {
+        end = AG_ITEMS(answers, ag_text_span_t)[answers->n_items - 1].end;
     }
     if (status == AG_OK && !answered) { /* what follows a last answer is the line's end only */
-        status = add_segment(rules, what, AG_ITEMS(&output->text, char) + end,
-                             output->text.n_items - end, end > 0 ? AG_TOKEN_CONTINUES : 0, false,
-                             output);
+        status = add_turns(rules, what, end, output->dialogue.text.n_items, false, output);
     }
     return status == AG_OK ? end_document(rules, answered, output) : status;
 }

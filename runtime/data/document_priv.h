@@ -27,10 +27,11 @@ typedef struct ag_doc_rules {
 
 /* What one thread makes, and the room that it needs for it. */
 typedef struct ag_doc_output {
-    ag_array_t ids;                     /* int32_t */
-    ag_array_t docs;                    /* ag_data_doc_t, from the first of `ids` */
-    uint64_t n_replaced;                /* places that were no UTF-8 */
-    ag_array_t text, answers, messages; /* scratch */
+    ag_array_t ids;            /* int32_t */
+    ag_array_t docs;           /* ag_data_doc_t, from the first of `ids` */
+    uint64_t n_replaced;       /* places that were no UTF-8 */
+    ag_array_t text, messages; /* scratch, */
+    ag_chat_text_t dialogue;   /* too */
 } ag_doc_output_t;
 
 void ag_doc_output_init(ag_doc_output_t *output);

@@ -17,7 +17,7 @@ static const int64_t doubtful_ns = 2000000000;
 static uint64_t find_key(const ag_dataset_opts_t *opts)
 {
     uint64_t words[] = {AG_CACHE_VERSION, ag_tokenizer_fingerprint(opts->tokenizer),
-                        opts->vocab_size, opts->n_paths};
+                        ag_chat_opts_fingerprint(&opts->chat), opts->vocab_size, opts->n_paths};
     uint64_t hash = ag_hash_bytes(AG_HASH_SEED, words, sizeof(words));
 
     for (size_t i = 0; i < opts->n_paths; i++) {
@@ -116,14 +116,15 @@ static ag_status_t compare_files(const ag_dataset_opts_t *opts, const ag_cache_t
 static ag_status_t make_cache(const ag_dataset_opts_t *opts, const char *path, uint64_t key)
 {
     ag_doc_rules_t rules = {.tokenizer = opts->tokenizer, .vocab_size = opts->vocab_size};
-    char trouble[256] = "";
+    char trouble[1024] = "";
     ag_chat_t *chat = NULL;
     ag_status_t status = make_folder(opts->cache_dir);
 
     if (status != AG_OK) {
         return status;
     }
-    rules.chat_status = ag_chat_open(opts->tokenizer, &chat); /* only dialogues need one */
+    rules.chat_status =
+        ag_chat_open(opts->tokenizer, &opts->chat, &chat); /* only dialogues need one */
     if (rules.chat_status != AG_OK) {
         snprintf(trouble, sizeof(trouble), "%s", ag_error());
     }

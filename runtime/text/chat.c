@@ -1,158 +1,147 @@
 /*
  * A template is a program in Jinja; we do not run it, we recognise it: its text is brought to one
- * form (template.c) and compared with the forms we know.
+ * form (template.c) and compared with the forms we know (chat_forms.c).
  */
 #include "runtime/text/chat.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/text/template_priv.h"
+#include "runtime/base/hash.h"
+#include "runtime/base/line.h"
+#include "runtime/text/chat_priv.h"
 #include "runtime/text/tokenizer_priv.h"
-
-#define DEFAULT "{{'<|im_start|>system\\n" AG_FORM_TEXT "<|im_end|>\\n'}}"
-#define TURN "{{'<|im_start|>'+message.role+'\\n'+message.content+'<|im_end|>\\n'}}"
-#define PROMPT "{%if add_generation_prompt%}{{'<|im_start|>assistant\\n'}}{%endif%}"
-
-/* All render alike: the default system turn, if the form has one and the dialogue begins without a
- * system turn, then every turn, then the beginning of the answer. */
-static const char *const forms[] = {
-    /* chatml */
-    "{%for message in messages%}" TURN "{%endfor%}" PROMPT,
-    /* with a default system turn: SmolLM2, Qwen2 */
-    "{%for message in messages%}{%if loop.first and messages[0].role!='system'%}" DEFAULT
-    "{%endif%}" TURN "{%endfor%}" PROMPT,
-    /* with tools, of which there are none: Qwen2.5 */
-    "{%if tools%}" AG_FORM_DEAD "{%else%}{%if messages[0].role=='system'%}"
-    "{{'<|im_start|>system\\n'+messages[0].content+'<|im_end|>\\n'}}{%else%}" DEFAULT
-    "{%endif%}{%endif%}{%for message in messages%}{%if(message.role=='user')or"
-    "(message.role=='system'and not loop.first)or"
-    "(message.role=='assistant'and not message.tool_calls)%}" TURN
-    "{%elif message.role=='assistant'%}" AG_FORM_DEAD "{%elif message.role=='tool'%}" AG_FORM_DEAD
-    "{%endif%}{%endfor%}" PROMPT,
-};
 
 /* We always say whether to add the prompt, so this does nothing. */
 static const char guard[] = "{%if not add_generation_prompt is defined%}"
                             "{%set add_generation_prompt=false%}{%endif%}";
 
-enum { N_FORMS = sizeof(forms) / sizeof(forms[0]) };
-
-struct ag_chat {
-    ag_array_t system; /* char: what the default system turn says */
-    bool has_system;
-};
-
-static ag_status_t append_text(ag_array_t *text, const char *more)
+ag_chat_names_t ag_chat_names(void)
 {
-    return ag_array_append(text, more, strlen(more));
+    ag_chat_names_t names = {""};
+
+    for (int i = 0; i < AG_N_CHAT_STYLES; i++) {
+        ag_line_append(names.text, sizeof(names.text), "%s%s", i > 0 ? ", " : "",
+                       ag_chat_styles[i].name);
+    }
+    return names;
 }
 
-/* @param span_p  out: the content and the mark that ends it. */
-static ag_status_t append_turn(ag_array_t *text, const char *role, const char *content,
-                               size_t content_bytes, ag_chat_span_t *span_p)
+static ag_status_t keep_texts(ag_chat_t *chat, const ag_template_text_t found[], size_t n_found)
 {
-    ag_status_t status = append_text(text, "<|im_start|>");
+    ag_status_t status = AG_OK;
 
-    if (status == AG_OK) {
-        status = append_text(text, role);
+    for (size_t i = 0; i < n_found && status == AG_OK; i++) {
+        status = ag_template_unescape(found[i].bytes, found[i].n_bytes, &chat->texts[i]);
     }
-    if (status == AG_OK) {
-        status = append_text(text, "\n");
-    }
-    span_p->begin = text->n_items;
-    if (status == AG_OK) {
-        status = ag_array_append(text, content, content_bytes);
-    }
-    if (status == AG_OK) {
-        status = append_text(text, "<|im_end|>");
-    }
-    span_p->end = text->n_items;
-    return status == AG_OK ? append_text(text, "\n") : status;
-}
-
-static bool is_role(const char *role)
-{
-    return strcmp(role, "system") == 0 || strcmp(role, "user") == 0 ||
-           strcmp(role, "assistant") == 0;
-}
-
-static ag_status_t check_messages(const ag_chat_message_t *messages, size_t n_messages)
-{
-    if (n_messages == 0) {
-        return ag_fail(AG_ERR_INVALID, "a dialogue without a message");
-    }
-    for (size_t i = 0; i < n_messages; i++) {
-        if (!is_role(messages[i].role)) {
-            return ag_fail(AG_ERR_INVALID,
-                           "message %zu has the role \"%s\" (known: system, user, assistant)", i,
-                           ag_quote(messages[i].role, strnlen(messages[i].role, 64)).text);
-        }
-    }
-    return AG_OK;
-}
-
-ag_status_t ag_chat_dialogue(const ag_chat_t *chat, const ag_chat_message_t *messages,
-                             size_t n_messages, ag_array_t *text, ag_array_t *answers)
-{
-    ag_status_t status = check_messages(messages, n_messages);
-    ag_chat_span_t span;
-
-    if (status == AG_OK && chat->has_system && strcmp(messages[0].role, "system") != 0) {
-        status = append_turn(text, "system", chat->system.items, chat->system.n_items, &span);
-    }
-    for (size_t i = 0; i < n_messages && status == AG_OK; i++) {
-        status = append_turn(text, messages[i].role, messages[i].content, messages[i].content_bytes,
-                             &span);
-        if (status == AG_OK && strcmp(messages[i].role, "assistant") == 0) {
-            status = ag_array_append(answers, &span, 1);
-        }
-    }
+    chat->has_text = n_found > 0;
     return status;
+}
+
+/* The last known template whose sign stands in this one: there the more special come later. */
+static const ag_chat_style_t *find_like(const char *template)
+{
+    const ag_chat_style_t *like = NULL;
+
+    for (int i = 0; i < AG_N_CHAT_STYLES; i++) {
+        const char *sign = ag_chat_styles[i].sign;
+
+        like = sign != NULL && strstr(template, sign) != NULL ? &ag_chat_styles[i] : like;
+    }
+    return like;
+}
+
+static ag_status_t refuse(const char *template)
+{
+    const ag_chat_style_t *like = find_like(template);
+
+    return ag_fail(AG_ERR_UNSUPPORTED,
+                   "the model's chat template is none of those that are known%s%s: where one of "
+                   "them renders the same, name it with --chat-template (known: %s)",
+                   like != NULL ? ", and most like " : "", like != NULL ? like->name : "",
+                   ag_chat_names().text);
 }
 
 /* Find the template's form, and what it has to say. */
 static ag_status_t recognise(ag_chat_t *chat, const char *template)
 {
     ag_array_t formed = AG_ARRAY(char);
+    ag_template_text_t found[AG_FORM_MOST_TEXTS];
     ag_status_t status = ag_template_form(template, &formed);
-    const char *form = formed.items, *system = NULL;
-    size_t n_system = 0;
-    bool known = false;
+    const char *form = formed.items;
+    size_t n_guard = strlen(guard), n_found;
 
-    if (status == AG_OK && strncmp(form, guard, strlen(guard)) == 0) {
-        form += strlen(guard);
-    }
-    for (int i = 0; i < N_FORMS && status == AG_OK && !known; i++) {
-        known = ag_template_matches(form, forms[i], &system, &n_system);
-    }
-    if (status == AG_OK && !known) {
-        status =
-            ag_fail(AG_ERR_UNSUPPORTED, "the model's chat template is not known (known: chatml)");
-    }
-    if (status == AG_OK && system != NULL) {
-        chat->has_system = true;
-        status = ag_template_unescape(system, n_system, &chat->system);
+    for (size_t i = 0; i < ag_n_chat_forms && status == AG_OK && chat->style == NULL; i++) {
+        const ag_chat_form_t *known = &ag_chat_forms[i];
+
+        if (ag_template_matches(form, known->form, found, &n_found) ||
+            (strncmp(form, guard, n_guard) == 0 &&
+             ag_template_matches(form + n_guard, known->form, found, &n_found))) {
+            chat->style = &ag_chat_styles[known->style];
+            status = keep_texts(chat, found, n_found);
+        }
     }
     ag_array_fini(&formed);
+    return status == AG_OK && chat->style == NULL ? refuse(template) : status;
+}
+
+static ag_status_t find_named(ag_chat_t *chat, const char *name)
+{
+    for (int i = 0; i < AG_N_CHAT_STYLES; i++) {
+        const ag_chat_style_t *style = &ag_chat_styles[i];
+
+        if (strcmp(style->name, name) == 0) {
+            chat->style = style;
+            chat->has_text = style->text != NULL;
+            return chat->has_text
+                       ? ag_array_append(&chat->texts[0], style->text, strlen(style->text))
+                       : AG_OK;
+        }
+    }
+    return ag_fail(AG_ERR_INVALID, "--chat-template: \"%s\" is not known (known: %s)",
+                   ag_quote(name, strnlen(name, 64)).text, ag_chat_names().text);
+}
+
+static ag_status_t find_style(ag_chat_t *chat, const ag_chat_opts_t *opts)
+{
+    const char *template = ag_tokenizer_chat_template(chat->tokenizer);
+    ag_status_t status;
+
+    if (opts->name != NULL) {
+        status = find_named(chat, opts->name);
+    } else if (template == NULL) {
+        status = ag_fail(AG_ERR_UNSUPPORTED,
+                         "the model has no chat template: name the one that it was trained with by "
+                         "--chat-template (known: %s)",
+                         ag_chat_names().text);
+    } else {
+        status = recognise(chat, template);
+    }
+    if (status == AG_OK && opts->thinking != AG_THINKING_BY_TEMPLATE &&
+        chat->style->prompt_off == NULL) {
+        status = ag_fail(AG_ERR_INVALID, "the chat template %s does not switch thinking",
+                         chat->style->name);
+    }
     return status;
 }
 
-ag_status_t ag_chat_open(const ag_tokenizer_t *tokenizer, ag_chat_t **chat_p)
+ag_status_t ag_chat_open(const ag_tokenizer_t *tokenizer, const ag_chat_opts_t *opts,
+                         ag_chat_t **chat_p)
 {
-    const char *template = ag_tokenizer_chat_template(tokenizer);
-    ag_chat_t *chat;
+    static const ag_chat_opts_t none;
+    ag_chat_t *chat = calloc(1, sizeof(*chat));
     ag_status_t status;
 
-    if (template == NULL) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "the model has no chat template");
-    }
-    chat = calloc(1, sizeof(*chat));
     if (chat == NULL) {
         return ag_fail_nomem("reading a chat template", sizeof(*chat));
     }
-    chat->system = AG_ARRAY(char);
-    status = recognise(chat, template);
+    for (int i = 0; i < AG_FORM_MOST_TEXTS; i++) {
+        chat->texts[i] = AG_ARRAY(char);
+    }
+    chat->tokenizer = tokenizer;
+    chat->opts = opts != NULL ? *opts : none;
+    chat->opts.name = NULL;
+    status = find_style(chat, opts != NULL ? opts : &none);
     if (status != AG_OK) {
         ag_chat_close(chat);
         return status;
@@ -164,44 +153,22 @@ ag_status_t ag_chat_open(const ag_tokenizer_t *tokenizer, ag_chat_t **chat_p)
 void ag_chat_close(ag_chat_t *chat)
 {
     if (chat != NULL) {
-        ag_array_fini(&chat->system);
+        for (int i = 0; i < AG_FORM_MOST_TEXTS; i++) {
+            ag_array_fini(&chat->texts[i]);
+        }
         free(chat);
     }
 }
 
-ag_status_t ag_chat_render(const ag_tokenizer_t *tokenizer, const ag_chat_message_t *messages,
-                           size_t n_messages, char **text_p, size_t *n_bytes_p)
+const char *ag_chat_name(const ag_chat_t *chat)
 {
-    ag_array_t text = AG_ARRAY(char), answers = AG_ARRAY(ag_chat_span_t);
-    ag_status_t status = check_messages(messages, n_messages);
-    ag_chat_t *chat = NULL;
+    return chat->style->name;
+}
 
-    if (status != AG_OK) {
-        return status;
-    }
-    status = ag_chat_open(tokenizer, &chat);
-    if (status == AG_ERR_UNSUPPORTED) {
-        status = ag_fail(status,
-                         "%s: give the prompt as text, with the marks that the model knows, "
-                         "without --chat",
-                         ag_error());
-    }
-    if (status == AG_OK) {
-        status = ag_chat_dialogue(chat, messages, n_messages, &text, &answers);
-    }
-    if (status == AG_OK) {
-        status = append_text(&text, "<|im_start|>assistant\n");
-    }
-    if (status == AG_OK) {
-        status = ag_array_append(&text, "", 1);
-    }
-    ag_chat_close(chat);
-    ag_array_fini(&answers);
-    if (status != AG_OK) {
-        ag_array_fini(&text);
-        return status;
-    }
-    *text_p = text.items;
-    *n_bytes_p = text.n_items - 1;
-    return AG_OK;
+uint64_t ag_chat_opts_fingerprint(const ag_chat_opts_t *opts)
+{
+    const char *name = opts->name != NULL ? opts->name : "";
+    const unsigned words[] = {opts->thinking, opts->date.year, opts->date.month, opts->date.day};
+
+    return ag_hash_bytes(ag_hash_bytes(AG_HASH_SEED, words, sizeof(words)), name, strlen(name));
 }

@@ -421,7 +421,9 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
     }
     tokenizer->bos = known_id(tokenizer, reading->steps.bos);
     tokenizer->after = known_id(tokenizer, reading->steps.after);
+    tokenizer->named_bos = ag_token_id_of(tokenizer, ag_json_get(mine, "bos_token"));
     tokenizer->eos = ag_token_id_of(tokenizer, ag_json_get(mine, "eos_token"));
+    tokenizer->named_eos = tokenizer->eos;
     ag_build_end(tokenizer, tokenizer->eos);
     add_ends(tokenizer, ag_json_get(ag_model_files_config(files), "eos_token_id"));
     add_ends(tokenizer, ag_json_get(generation, "eos_token_id"));

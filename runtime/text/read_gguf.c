@@ -207,12 +207,13 @@ static ag_status_t read_special(const ag_gguf_t *gguf, bool adds_bos, bool adds_
                                        "tokenizer.ggml.eot_token_id"};
     const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
 
-    tokenizer->eos = get_id(gguf, ends[0], tokenizer);
+    tokenizer->named_bos = get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
+    tokenizer->eos = tokenizer->named_eos = get_id(gguf, ends[0], tokenizer);
     for (int i = 0; i < 2; i++) {
         ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
     }
     if (get_bool(gguf, "tokenizer.ggml.add_bos_token", adds_bos)) {
-        tokenizer->bos = get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
+        tokenizer->bos = tokenizer->named_bos;
     }
     if (get_bool(gguf, "tokenizer.ggml.add_eos_token", adds_after)) {
         tokenizer->after = tokenizer->eos;

@@ -6,6 +6,7 @@ typedef struct scan {
     const char *at;
     ag_array_t *form;
     size_t literal_end; /* length of the form where a literal was closed last */
+    bool joins;         /* an output that follows may be joined to what stands last */
     bool understood;
     ag_status_t status;
 } scan_t;
@@ -44,25 +45,8 @@ static bool ends_with(const scan_t *scan, const char *end)
     return n_form >= n && memcmp(AG_ITEMS(scan->form, char) + n_form - n, end, n) == 0;
 }
 
-/* One character of a literal, by its rules in Python; the escapes not listed are rare. */
-static void copy_literal_character(scan_t *scan)
+static void emit_literal_character(scan_t *scan, char c)
 {
-    static const char escapes[] = "n\nt\tr\r\\\\''\"\"";
-    char c = *scan->at++;
-
-    if (c == '\\') {
-        const char *found = escapes;
-
-        while (*found != '\0' && *found != *scan->at) {
-            found += 2;
-        }
-        scan->understood &= *found != '\0';
-        c = found[*found != '\0'];
-        scan->at += *scan->at != '\0';
-    } else if (c == '\r') { /* Jinja makes all line ends \n */
-        c = '\n';
-        scan->at += *scan->at == '\n';
-    }
     switch (c) {
     case '\n':
         emit(scan, "\\n", 2);
@@ -78,28 +62,71 @@ static void copy_literal_character(scan_t *scan)
     }
 }
 
-static void copy_literal(scan_t *scan)
+/* One character of text; Jinja makes all line ends \n. */
+static char next_character(scan_t *scan)
 {
-    char quote = *scan->at++;
+    char c = *scan->at++;
 
+    if (c == '\r') {
+        scan->at += *scan->at == '\n';
+        return '\n';
+    }
+    return c;
+}
+
+/* One character of a literal, by its rules in Python; the escapes not listed are rare. */
+static void copy_literal_character(scan_t *scan)
+{
+    static const char escapes[] = "n\nt\tr\r\\\\''\"\"";
+    char c = next_character(scan);
+
+    if (c == '\\') {
+        const char *found = escapes;
+
+        while (*found != '\0' && *found != *scan->at) {
+            found += 2;
+        }
+        scan->understood &= *found != '\0';
+        c = found[*found != '\0'];
+        scan->at += *scan->at != '\0';
+    }
+    emit_literal_character(scan, c);
+}
+
+/* A literal that follows another after a + goes on with it. */
+static void open_literal(scan_t *scan)
+{
     if (ends_with(scan, "'+") && scan->literal_end == scan->form->n_items - 1) {
         scan->form->n_items -= 2;
     } else {
         emit(scan, "'", 1);
     }
+}
+
+static void close_literal(scan_t *scan)
+{
+    emit(scan, "'", 1);
+    scan->literal_end = scan->form->n_items;
+}
+
+static void copy_literal(scan_t *scan)
+{
+    char quote = *scan->at++;
+
+    open_literal(scan);
     while (*scan->at != '\0' && *scan->at != quote) {
         copy_literal_character(scan);
     }
     scan->understood &= *scan->at == quote;
     scan->at += *scan->at == quote;
-    emit(scan, "'", 1);
-    scan->literal_end = scan->form->n_items;
+    close_literal(scan);
 }
 
 /* x['name'] becomes x.name, which means the same for a message. @return false: it is no such. */
 static bool copy_subscript(scan_t *scan)
 {
     const char *name = scan->at + 1, *end;
+    size_t n_name;
 
     while (is_space(*name)) {
         name++;
@@ -113,14 +140,40 @@ static bool copy_subscript(scan_t *scan)
     if (end == name + 1 || *end != *name || (name[1] >= '0' && name[1] <= '9')) {
         return false;
     }
-    emit(scan, ".", 1);
-    emit(scan, name + 1, (size_t)(end - name) - 1);
+    n_name = (size_t)(end - name) - 1;
     for (end++; is_space(*end);) {
         end++;
     }
-    scan->understood &= *end == ']';
-    scan->at = end + (*end == ']');
+    if (*end != ']') {
+        return false; /* a list of literals */
+    }
+    emit(scan, ".", 1);
+    emit(scan, name + 1, n_name);
+    scan->at = end + 1;
     return true;
+}
+
+/* An output goes on with the one before it: {{a}}{{b}} is {{a+b}}, unless either is a choice. */
+static void open_output(scan_t *scan, bool joins)
+{
+    if (joins && scan->joins && ends_with(scan, "}}")) {
+        scan->form->n_items -= 2;
+        emit(scan, "+", 1);
+    } else {
+        emit(scan, "{{", 2);
+    }
+    scan->joins = joins;
+}
+
+/* Has the tag a word "if" in it? "a if b else c" binds less than "+". */
+static bool chooses(const char *at, const char *close)
+{
+    for (; *at != '\0' && strncmp(at, close, 2) != 0; at++) {
+        if (is_space(at[0]) && at[1] == 'i' && at[2] == 'f' && is_space(at[3])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A tag from "{%" or "{{" to its end. @return what kind of edge it is to the text behind it. */
@@ -129,9 +182,8 @@ static edge_t copy_tag(scan_t *scan)
     bool is_output = scan->at[1] == '{', spaced = false;
     const char *close = is_output ? "}}" : "%}";
 
-    if (is_output && ends_with(scan, "}}")) {
-        scan->form->n_items -= 2;
-        emit(scan, "+", 1);
+    if (is_output) {
+        open_output(scan, !chooses(scan->at, close));
     } else {
         emit(scan, scan->at, 2);
     }
@@ -165,39 +217,77 @@ static edge_t copy_tag(scan_t *scan)
     return EDGE_OUTPUT;
 }
 
-/*
- * Go over the text up to the next tag; it must be space that Jinja drops: beside a '-', the line
- * feed behind a block (trim_blocks), what stands before a block on its line (lstrip_blocks), the
- * last line feed of the template.
- */
-static void skip_between(scan_t *scan, edge_t edge)
+/* A comment says nothing, but white space beside it is dropped as beside a block. */
+static edge_t skip_comment(scan_t *scan)
 {
-    const char *begin = scan->at, *end = begin;
-    bool line_begins = edge == EDGE_START, left, drops;
+    const char *end = strstr(scan->at + 2, "#}");
 
-    if (edge == EDGE_BLOCK) {
-        line_begins = *begin == '\n' || *begin == '\r';
-        begin += *begin == '\r';
-        begin += *begin == '\n';
+    if (end == NULL) {
+        scan->understood = false;
+        return EDGE_BLOCK;
     }
-    for (end = begin; is_space(*end);) {
+    scan->at = end + 2;
+    return end[-1] == '-' ? EDGE_TRIMMING : EDGE_BLOCK;
+}
+
+static bool is_tag(const char *at)
+{
+    return at[0] == '{' && (at[1] == '{' || at[1] == '%' || at[1] == '#');
+}
+
+/* Where what stands before a block on its line begins, if that is space; else end. */
+static const char *line_begin(const char *begin, const char *end, bool line_begins)
+{
+    const char *at = end;
+
+    while (at > begin && is_space(at[-1]) && at[-1] != '\n' && at[-1] != '\r') {
+        at--;
+    }
+    return at > begin ? (at[-1] == '\n' || at[-1] == '\r' ? at : end) : line_begins ? at : end;
+}
+
+/*
+ * The text up to the next tag, less the space that Jinja drops: beside a '-', the line feed behind
+ * a block (trim_blocks), what stands before a block on its line (lstrip_blocks), the last line feed
+ * of the template. What is left is written, and so it is a literal.
+ */
+static void copy_text(scan_t *scan, edge_t edge)
+{
+    const char *begin = scan->at, *end = begin, *next;
+    bool line_begins = edge == EDGE_START;
+
+    while (*end != '\0' && !is_tag(end)) {
         end++;
     }
-    scan->at = end;
-    if (*end != '\0' && (*end != '{' || (end[1] != '{' && end[1] != '%'))) {
-        scan->understood = false;
-        return;
+    next = end;
+    if (*next == '\0' && end > begin && (end[-1] == '\n' || end[-1] == '\r')) {
+        end--;
+        end -= end > begin && end[-1] == '\r' && end[0] == '\n';
     }
-    if (*end == '\0') {
-        left = end > begin && strcmp(begin, "\n") != 0 && strcmp(begin, "\r\n") != 0;
-        drops = false;
-    } else {
-        left = end > begin;
-        drops = end[2] == '-' || (end[1] == '%' && end[2] != '+' && line_begins &&
-                                  memchr(begin, '\n', (size_t)(end - begin)) == NULL &&
-                                  memchr(begin, '\r', (size_t)(end - begin)) == NULL);
+    while (edge == EDGE_TRIMMING && begin < end && is_space(*begin)) {
+        begin++;
     }
-    scan->understood &= !left || drops || edge == EDGE_TRIMMING;
+    if (edge == EDGE_BLOCK && begin < end && (*begin == '\n' || *begin == '\r')) {
+        begin += begin[0] == '\r' && begin[1] == '\n' ? 2 : 1;
+        line_begins = true;
+    }
+    if (*next != '\0' && next[2] == '-') {
+        while (end > begin && is_space(end[-1])) {
+            end--;
+        }
+    } else if (*next != '\0' && next[1] != '{' && next[2] != '+') {
+        end = line_begin(begin, end, line_begins);
+    }
+    if (end > begin) {
+        open_output(scan, true);
+        open_literal(scan);
+        for (scan->at = begin; scan->at < end;) {
+            emit_literal_character(scan, next_character(scan));
+        }
+        close_literal(scan);
+        emit(scan, "}}", 2);
+    }
+    scan->at = next;
 }
 
 ag_status_t ag_template_form(const char *template, ag_array_t *form)
@@ -206,11 +296,11 @@ ag_status_t ag_template_form(const char *template, ag_array_t *form)
     edge_t edge = EDGE_START;
 
     while (scan.status == AG_OK && scan.understood) {
-        skip_between(&scan, edge);
-        if (*scan.at == '\0' || !scan.understood) {
+        copy_text(&scan, edge);
+        if (*scan.at == '\0') {
             break;
         }
-        edge = copy_tag(&scan);
+        edge = scan.at[1] == '#' ? skip_comment(&scan) : copy_tag(&scan);
     }
     if (!scan.understood) {
         form->n_items = 0;
@@ -254,38 +344,47 @@ static const char *skip_dead(const char *at)
     unsigned depth = 0;
 
     while (*at != '\0') {
-        bool closes = begins(at, "{%endif") || begins(at, "{%endfor");
+        bool closes = begins(at, "{%end");
 
         if (depth == 0 && (closes || begins(at, "{%else") || begins(at, "{%elif"))) {
             break;
         }
-        depth += begins(at, "{%if") || begins(at, "{%for");
+        depth += begins(at, "{%if") || begins(at, "{%for") || begins(at, "{%macro");
         depth -= closes;
         at = tag_end(at);
     }
     return at;
 }
 
-bool ag_template_matches(const char *text, const char *form, const char **found_p,
+/* The rest of a literal of which the form has more behind the place that it leaves open. */
+static const char *open_end(const char *text, const char *form)
+{
+    const char *end = literal_end(text);
+    size_t n_behind = (size_t)(literal_end(form) - form);
+
+    return (size_t)(end - text) < n_behind ? NULL : end - n_behind;
+}
+
+bool ag_template_matches(const char *text, const char *form, ag_template_text_t found[],
                          size_t *n_found_p)
 {
-    *found_p = NULL;
     *n_found_p = 0;
     while (*form != '\0') {
         if (*form == AG_FORM_DEAD[0]) {
             text = skip_dead(text);
             form++;
-        } else if (*form == AG_FORM_TEXT[0]) {
-            const char *end = literal_end(text);
-            size_t n_behind = (size_t)(literal_end(form + 1) - form) - 1;
+        } else if (*form == AG_FORM_TEXT[0] || *form == AG_FORM_ANY[0]) {
+            const char *end = open_end(text, form + 1);
 
-            form++;
-            if ((size_t)(end - text) < n_behind) {
+            if (end == NULL) {
                 return false;
             }
-            *found_p = text;
-            *n_found_p = (size_t)(end - text) - n_behind;
-            text = end - n_behind;
+            if (*form == AG_FORM_TEXT[0] && *n_found_p < AG_FORM_MOST_TEXTS) {
+                found[(*n_found_p)++] =
+                    (ag_template_text_t){.bytes = text, .n_bytes = (size_t)(end - text)};
+            }
+            text = end;
+            form++;
         } else if (*text++ != *form++) {
             return false;
         }

@@ -24,6 +24,7 @@ ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **to
     memset(tokenizer->byte_ids, 0xff, sizeof(tokenizer->byte_ids));
     tokenizer->unknown = AG_NO_ID;
     tokenizer->bos = tokenizer->eos = tokenizer->after = -1;
+    tokenizer->named_bos = tokenizer->named_eos = -1;
     status = ag_model_files_gguf(files) != NULL ? ag_tokenizer_read_gguf(files, tokenizer)
                                                 : ag_tokenizer_read_folder(files, tokenizer);
     if (status != AG_OK) {
@@ -108,6 +109,8 @@ uint64_t ag_tokenizer_fingerprint(const ag_tokenizer_t *tokenizer)
                              tokenizer->bos,
                              tokenizer->eos,
                              tokenizer->after,
+                             tokenizer->named_bos,
+                             tokenizer->named_eos,
                              tokenizer->ignore_merges};
     const char *template = tokenizer->chat_template != NULL ? tokenizer->chat_template : "";
     const uint64_t steps[] = {ag_normalizer_fingerprint(tokenizer->normalizer),
@@ -173,6 +176,7 @@ ag_status_t ag_encode_word(ag_encoder_t *encoder, const char *bytes, size_t n_by
 typedef struct encoding {
     const ag_tokenizer_t *tokenizer;
     unsigned flags;
+    ag_text_literals_t literals;
     ag_encoder_t encoder;
     ag_normalized_t normalized;
     const char *begin;            /* of the whole text */
@@ -205,14 +209,16 @@ static ag_status_t encode_between(void *arg, const char *text, size_t n_bytes)
     encoding_t *encoding = arg;
     const ag_tokenizer_t *tokenizer = encoding->tokenizer;
     ag_normalized_t *normalized = &encoding->normalized;
+    ag_text_literals_t literals = encoding->literals; /* none where the text is not as it was */
     bool first = text == encoding->begin;
     ag_status_t status = ag_normalize(tokenizer->normalizer, text, n_bytes,
                                       first && (encoding->flags & AG_TOKEN_CONTINUES), normalized);
 
     encoding->normalized_begin = first ? normalized->text : NULL;
+    literals.origin += (size_t)(text - encoding->begin);
     return status == AG_OK
                ? ag_added_cut(tokenizer, &tokenizer->late, normalized->text, normalized->n_bytes,
-                              encoding->flags, encode_words, encoding, encoding->ids)
+                              encoding->flags, &literals, encode_words, encoding, encoding->ids)
                : status;
 }
 
@@ -222,8 +228,9 @@ static uint64_t encoding_bytes(const encoding_t *encoding)
            encoding->normalized.rooms[1].capacity;
 }
 
-ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
-                                unsigned flags, ag_array_t *ids, uint64_t *most_bytes_p)
+static ag_status_t encode_text(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
+                               unsigned flags, const ag_text_literals_t *literals, ag_array_t *ids,
+                               uint64_t *most_bytes_p)
 {
     encoding_t encoding = {
         .tokenizer = tokenizer, .flags = flags, .normalized = AG_NORMALIZED, .ids = ids};
@@ -239,10 +246,13 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
         status = ag_utf8_repair(text, n_bytes, &repaired, &n_bytes, NULL);
         text = repaired;
     }
+    if (literals != NULL) {
+        encoding.literals = *literals;
+    }
     if (status == AG_OK) {
         encoding.begin = text;
-        status = ag_added_cut(tokenizer, &tokenizer->early, text, n_bytes, flags, encode_between,
-                              &encoding, ids);
+        status = ag_added_cut(tokenizer, &tokenizer->early, text, n_bytes, flags, literals,
+                              encode_between, &encoding, ids);
     }
     used = encoding_bytes(&encoding) + (repaired != NULL ? n_bytes : 0);
     if (most_bytes_p != NULL && used > *most_bytes_p) {
@@ -251,6 +261,49 @@ ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *tex
     free(repaired);
     ag_normalized_fini(&encoding.normalized);
     ag_encoder_fini(&encoding.encoder);
+    return status;
+}
+
+ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
+                                unsigned flags, ag_array_t *ids, uint64_t *most_bytes_p)
+{
+    return encode_text(tokenizer, text, n_bytes, flags, NULL, ids, most_bytes_p);
+}
+
+/* A place that spans count, in the text that is encoded. */
+static size_t place_in(const ag_text_literals_t *literals, size_t place, size_t n_bytes)
+{
+    place = place > literals->origin ? place - literals->origin : 0;
+    return place < n_bytes ? place : n_bytes;
+}
+
+ag_status_t ag_tokenizer_encode_around(const ag_tokenizer_t *tokenizer, const char *text,
+                                       size_t n_bytes, unsigned flags,
+                                       const ag_text_literals_t *literals, ag_array_t *ids,
+                                       uint64_t *most_bytes_p)
+{
+    size_t n_spans = literals != NULL ? literals->n_spans : 0, done = 0;
+    ag_status_t status = AG_OK;
+
+    if (tokenizer->normalizer == NULL || tokenizer->late.nodes.n_items == 0) {
+        return encode_text(tokenizer, text, n_bytes, flags, literals, ids, most_bytes_p);
+    }
+    /* where late tokens are found the text is another already: parts are encoded apart */
+    for (size_t i = 0; i <= n_spans && status == AG_OK; i++) {
+        size_t begin =
+            i < n_spans ? place_in(literals, literals->spans[i].begin, n_bytes) : n_bytes;
+        size_t end = i < n_spans ? place_in(literals, literals->spans[i].end, n_bytes) : n_bytes;
+
+        status = encode_text(tokenizer, text + done, begin - done,
+                             flags | (done > 0 ? AG_TOKEN_CONTINUES : 0), NULL, ids, most_bytes_p);
+        if (status == AG_OK) {
+            status = encode_text(tokenizer, text + begin, end - begin,
+                                 (flags | (begin > 0 ? AG_TOKEN_CONTINUES : 0)) &
+                                     ~(unsigned)AG_TOKEN_SPECIAL,
+                                 NULL, ids, most_bytes_p);
+        }
+        done = end;
+    }
     return status;
 }
 

@@ -54,6 +54,29 @@ bool ag_tokenizer_is_end(const ag_tokenizer_t *tokenizer, int32_t id);
 ag_status_t ag_tokenizer_encode(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
                                 unsigned flags, ag_array_t *ids, uint64_t *most_bytes_p);
 
+/* Bytes begin .. end - 1 of a text. */
+typedef struct ag_text_span {
+    size_t begin, end;
+} ag_text_span_t;
+
+/* Parts of a text that are what they say: no special token stands in them, nor begins or ends
+ * there. */
+typedef struct ag_text_literals {
+    const ag_text_span_t *spans; /* (n_spans) in order, none empty */
+    size_t n_spans;
+    size_t origin; /* where the text that is encoded begins, as the spans count */
+} ag_text_literals_t;
+
+/**
+ * The same, where others' words stand in the text.
+ * @param literals  NULL: there are none. With some, the text is valid UTF-8.
+ * @return as ag_tokenizer_encode().
+ */
+ag_status_t ag_tokenizer_encode_around(const ag_tokenizer_t *tokenizer, const char *text,
+                                       size_t n_bytes, unsigned flags,
+                                       const ag_text_literals_t *literals, ag_array_t *ids,
+                                       uint64_t *most_bytes_p);
+
 /**
  * The bytes of one token, as they stand in decoded text; zero bytes for a special token without
  * AG_TOKEN_SPECIAL and for ids beyond the tokenizer. Borrowed from the tokenizer.

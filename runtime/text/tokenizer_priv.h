@@ -88,6 +88,7 @@ struct ag_tokenizer {
     ag_decoder_t decoder;
     bool ignore_merges; /* a word that is a token is that token */
     int32_t bos, eos, after;
+    int32_t named_bos, named_eos; /* bos_token and eos_token, put before and behind or not; or -1 */
     char *chat_template;
 };
 
@@ -177,11 +178,12 @@ typedef ag_status_t (*ag_between_fn_t)(void *arg, const char *text, size_t n_byt
 
 /**
  * Cut valid UTF-8 at added tokens: their ids are appended, `between` is called for the rest.
- * @param trie  of the tokenizer: those that are looked for.
+ * @param trie      of the tokenizer: those that are looked for.
+ * @param literals  NULL: the text has none.
  */
 ag_status_t ag_added_cut(const ag_tokenizer_t *tokenizer, const ag_trie_t *trie, const char *text,
-                         size_t n_bytes, unsigned flags, ag_between_fn_t between, void *arg,
-                         ag_array_t *ids);
+                         size_t n_bytes, unsigned flags, const ag_text_literals_t *literals,
+                         ag_between_fn_t between, void *arg, ag_array_t *ids);
 
 /** The id of a special token that stands as a string, or as an object with its content; -1: none.
  */

@@ -135,6 +135,25 @@ Test(options, there_is_an_end_to_stop_texts)
     expect_error(line, "--stop", "16");
 }
 
+Test(options, dates_are_days_and_thinking_is_on_or_off)
+{
+    ag_options_t o;
+
+    cr_assert_eq(parse("generate --model m --prompt p --chat --date 2026-01-31 --thinking off "
+                       "--chat-template llama3",
+                       &o),
+                 AG_OK, "%s", ag_error());
+    cr_expect(o.chat_opts.date.year == 2026 && o.chat_opts.date.month == 1 &&
+              o.chat_opts.date.day == 31);
+    cr_expect_eq(o.chat_opts.thinking, AG_THINKING_OFF);
+    cr_expect_str_eq(o.chat_opts.name, "llama3");
+    expect_error("generate --model m --prompt p --chat --date 2026-13-01", "--date", "2026-01-31");
+    expect_error("generate --model m --prompt p --chat --date 2026-04-31", "--date", "2026-01-31");
+    expect_error("generate --model m --prompt p --chat --date 26-04-01", "--date", "2026-01-31");
+    expect_error("generate --model m --prompt p --chat --thinking yes", "--thinking", "on or off");
+    expect_error("generate --model m --prompt p --thinking on", "--thinking", "needs --chat");
+}
+
 Test(options, seeds_have_64_bits)
 {
     ag_options_t o;

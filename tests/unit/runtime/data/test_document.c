@@ -20,7 +20,7 @@ static void line_open(line_t *line, const char *chat, bool bos)
     room_open(&line->room, chat, bos);
     line->chat = NULL;
     line->rules = (ag_doc_rules_t){.tokenizer = line->room.tokenizer, .vocab_size = TINY_VOCAB};
-    line->rules.chat_status = ag_chat_open(line->room.tokenizer, &line->chat);
+    line->rules.chat_status = ag_chat_open(line->room.tokenizer, NULL, &line->chat);
     line->rules.chat = line->chat;
     line->rules.chat_trouble = "the template is not known";
     ag_doc_output_init(&line->output);
@@ -168,6 +168,25 @@ Test(document, of_a_dialogue_the_answers_are_learned_each_with_its_end)
     line_close(&line);
 }
 
+/* A room whose <|im_end|> is a token, and ends. */
+static void line_open_with_marks(line_t *line)
+{
+    room_open(&line->room, NULL, false);
+    ag_tokenizer_close(line->room.tokenizer);
+    room_text(&line->room, "model/chat_template.jinja", CHATML);
+    room_lines(&line->room, "model/tokenizer.json",
+               "{'added_tokens':[{'id':1,'content':'<|im_end|>','special':true}],"
+               "'model':{'vocab':{'H':0,'i':2,'o':3},'merges':[]},'pre_tokenizer':"
+               "{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}}");
+    room_lines(&line->room, "model/tokenizer_config.json", "{'eos_token':'<|im_end|>'}");
+    cr_assert_eq(ag_tokenizer_open(line->room.files, &line->room.tokenizer), AG_OK, "%s",
+                 ag_error());
+    cr_assert_eq(ag_chat_open(line->room.tokenizer, NULL, &line->chat), AG_OK);
+    line->rules = (ag_doc_rules_t){
+        .tokenizer = line->room.tokenizer, .chat = line->chat, .vocab_size = TINY_VOCAB};
+    ag_doc_output_init(&line->output);
+}
+
 Test(document, a_dialogue_whose_turns_end_in_an_end_token_gets_no_second)
 {
     static const char json[] = "{'messages':[{'role':'user','content':'Hi'},"
@@ -175,23 +194,27 @@ Test(document, a_dialogue_whose_turns_end_in_an_end_token_gets_no_second)
     line_t line;
     int32_t last;
 
-    room_open(&line.room, NULL, false);
-    ag_tokenizer_close(line.room.tokenizer);
-    room_text(&line.room, "model/chat_template.jinja", CHATML);
-    room_lines(&line.room, "model/tokenizer.json",
-               "{'added_tokens':[{'id':1,'content':'<|im_end|>','special':true}],"
-               "'model':{'vocab':{'H':0,'i':2,'o':3},'merges':[]},'pre_tokenizer':"
-               "{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}}");
-    room_lines(&line.room, "model/tokenizer_config.json", "{'eos_token':'<|im_end|>'}");
-    cr_assert_eq(ag_tokenizer_open(line.room.files, &line.room.tokenizer), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_chat_open(line.room.tokenizer, &line.chat), AG_OK);
-    line.rules = (ag_doc_rules_t){
-        .tokenizer = line.room.tokenizer, .chat = line.chat, .vocab_size = TINY_VOCAB};
-    ag_doc_output_init(&line.output);
+    line_open_with_marks(&line);
     cr_assert_eq(line_add(&line, json), AG_OK, "%s", ag_error());
     last = AG_ITEMS(&line.output.ids, int32_t)[line.output.ids.n_items - 1];
     cr_expect_eq(last, 1, "the answer's end is learned, and the last: %d", last);
     cr_expect_eq(AG_ITEMS(&line.output.ids, int32_t)[line.output.ids.n_items - 2], 3);
+    line_close(&line);
+}
+
+Test(document, marks_that_a_dialogue_says_are_text)
+{
+    static const char json[] = "{'messages':[{'role':'user','content':'H<|im_end|>'},"
+                               "{'role':'assistant','content':'<|im_end|>o'}]}";
+    line_t line;
+    size_t n_ends = 0;
+
+    line_open_with_marks(&line);
+    cr_assert_eq(line_add(&line, json), AG_OK, "%s", ag_error());
+    for (size_t i = 0; i < line.output.ids.n_items; i++) {
+        n_ends += ag_data_id(AG_ITEMS(&line.output.ids, int32_t)[i]) == 1;
+    }
+    cr_expect_eq(n_ends, 2, "%zu marks, not one behind each turn", n_ends);
     line_close(&line);
 }
 

@@ -1,4 +1,5 @@
 /* Chat templates: what is recognised, how it is rendered, and that all else is refused. */
+#define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,27 +12,50 @@
 
 static const ag_chat_message_t hello[] = {{"user", "Hello", 5}};
 
-/* Render with a template that stands in chat_template.jinja, as it is. */
-static ag_status_t render(const char *template, const ag_chat_message_t *messages, size_t n,
-                          char **text_p)
+/* A model whose template stands in chat_template.jinja, as it is; NULL: it has none. */
+static void open_model(made_t *made, const char *template)
+{
+    folder_begin(made);
+    folder_write(made, "tokenizer.json",
+                 "{'model':{'vocab':{},'merges':[]}," PRE_BYTES
+                 ",'added_tokens':[{'id':0,'content':'<s>','special':true},"
+                 "{'id':1,'content':'</s>','special':true}]}");
+    folder_write(made, "tokenizer_config.json", "{'bos_token':'<s>','eos_token':'</s>'}");
+    if (template != NULL) {
+        file_write(made, "chat_template.jinja", template, strlen(template));
+    }
+    cr_assert_eq(folder_open(made), AG_OK, "%s", ag_error());
+}
+
+static ag_status_t render_by(const char *template, const ag_chat_opts_t *opts,
+                             const ag_chat_message_t *messages, size_t n, char **text_p)
 {
     made_t made;
-    size_t n_bytes;
+    ag_chat_text_t text;
+    ag_chat_t *chat = NULL;
     ag_status_t status;
 
     *text_p = NULL;
-    folder_begin(&made);
-    folder_write(&made, "tokenizer.json", "{'model':{'vocab':{},'merges':[]}," PRE_BYTES "}");
-    if (template != NULL) {
-        file_write(&made, "chat_template.jinja", template, strlen(template));
-    }
-    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
-    status = ag_chat_render(made.tokenizer, messages, n, text_p, &n_bytes);
+    open_model(&made, template);
+    ag_chat_text_init(&text);
+    status = ag_chat_open(made.tokenizer, opts, &chat);
     if (status == AG_OK) {
-        cr_expect_eq(n_bytes, strlen(*text_p));
+        status = ag_chat_render(chat, messages, n, true, &text);
     }
+    if (status == AG_OK) {
+        cr_assert_eq(ag_array_append(&text.text, "", 1), AG_OK);
+        *text_p = strdup(text.text.items);
+    }
+    ag_chat_close(chat);
+    ag_chat_text_fini(&text);
     made_close(&made);
     return status;
+}
+
+static ag_status_t render(const char *template, const ag_chat_message_t *messages, size_t n,
+                          char **text_p)
+{
+    return render_by(template, NULL, messages, n, text_p);
 }
 
 static void expect_rendered(const char *template, const ag_chat_message_t *messages, size_t n,
@@ -84,49 +108,10 @@ Test(chat, a_default_system_turn_comes_first_unless_there_is_one)
                     "<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n" ANSWER);
 }
 
-Test(chat, a_dialogue_tells_its_answers_with_the_mark_that_ends_each)
+/* The messages of one of Jinja2's renderings. */
+static size_t read_messages(const ag_json_t *list, ag_chat_message_t messages[8])
 {
-    static const ag_chat_message_t dialogue[] = {
-        {"user", "a", 1}, {"assistant", "yes", 3}, {"user", "c", 1}, {"assistant", "", 0}};
-    static const char expected[] = "<|im_start|>system\nBe 'kind'.\n<|im_end|>\n"
-                                   "<|im_start|>user\na<|im_end|>\n" ANSWER "yes<|im_end|>\n"
-                                   "<|im_start|>user\nc<|im_end|>\n" ANSWER "<|im_end|>\n";
-    static const char template[] = LOOP SYSTEM TURN "{% endfor %}" PROMPT;
-    ag_array_t text = AG_ARRAY(char), answers = AG_ARRAY(ag_chat_span_t);
-    ag_chat_span_t *spans;
-    ag_chat_t *chat;
-    made_t made;
-
-    folder_begin(&made);
-    folder_write(&made, "tokenizer.json", "{'model':{'vocab':{},'merges':[]}," PRE_BYTES "}");
-    file_write(&made, "chat_template.jinja", template, strlen(template));
-    cr_assert_eq(folder_open(&made), AG_OK);
-    cr_assert_eq(ag_chat_open(made.tokenizer, &chat), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_chat_dialogue(chat, dialogue, 4, &text, &answers), AG_OK, "%s", ag_error());
-    cr_assert_eq(text.n_items, strlen(expected));
-    cr_expect_arr_eq(text.items, expected, strlen(expected));
-    spans = answers.items;
-    cr_assert_eq(answers.n_items, 2);
-    cr_expect_eq(spans[0].begin, (size_t)(strstr(expected, "yes") - expected));
-    cr_expect_eq(spans[0].end, spans[0].begin + strlen("yes<|im_end|>"));
-    cr_expect_eq(spans[1].end, strlen(expected) - 1);
-    cr_expect_eq(spans[1].begin, spans[1].end - strlen("<|im_end|>"));
-    ag_chat_close(chat);
-    ag_array_fini(&text);
-    ag_array_fini(&answers);
-    made_close(&made);
-}
-
-/* One of Jinja2's renderings: the same text, the same answers. */
-static void check_dialogue(const ag_json_t *dialogue)
-{
-    const ag_json_t *list = ag_json_get(dialogue, "messages"), *spans;
-    const char *template = ag_json_string(ag_json_get(dialogue, "template"), NULL), *rendered;
-    ag_array_t text = AG_ARRAY(char), answers = AG_ARRAY(ag_chat_span_t);
-    ag_chat_message_t messages[8] = {0};
-    size_t n = ag_json_size(list), n_rendered;
-    ag_chat_t *chat;
-    made_t made;
+    size_t n = ag_json_size(list);
 
     cr_assert(n > 0 && n <= 8);
     for (size_t i = 0; i < n; i++) {
@@ -136,57 +121,305 @@ static void check_dialogue(const ag_json_t *dialogue)
         messages[i].content =
             ag_json_string(ag_json_get(message, "content"), &messages[i].content_bytes);
     }
-    folder_begin(&made);
-    folder_write(&made, "tokenizer.json", "{'model':{'vocab':{},'merges':[]}," PRE_BYTES "}");
-    file_write(&made, "chat_template.jinja", template, strlen(template));
-    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_chat_open(made.tokenizer, &chat), AG_OK, "%s", ag_error());
-    cr_assert_eq(ag_chat_dialogue(chat, messages, n, &text, &answers), AG_OK, "%s", ag_error());
-    rendered = ag_json_string(ag_json_get(dialogue, "rendered"), &n_rendered);
-    cr_expect(text.n_items == n_rendered && memcmp(text.items, rendered, n_rendered) == 0,
-              "\"%.*s\", not \"%s\"", (int)text.n_items, AG_ITEMS(&text, char), rendered);
-    spans = ag_json_get(dialogue, "answers");
-    cr_assert_eq(answers.n_items, ag_json_size(spans));
-    for (size_t i = 0; i < answers.n_items; i++) {
-        const ag_json_t *span = ag_json_at(spans, i);
-        const ag_chat_span_t *found = AG_ITEMS(&answers, ag_chat_span_t) + i;
+    return n;
+}
 
-        cr_expect_eq((int64_t)found->begin, ag_json_integer(ag_json_at(span, 0), -1));
-        cr_expect_eq((int64_t)found->end, ag_json_integer(ag_json_at(span, 1), -1));
+/* The same text, the same answers where they are told; contents are what messages say. */
+static void check_case(const ag_chat_t *chat, const ag_json_t *expected, const char *title)
+{
+    ag_chat_message_t messages[8] = {0};
+    size_t n = read_messages(ag_json_get(expected, "messages"), messages), n_rendered, last = 0;
+    const char *rendered = ag_json_string(ag_json_get(expected, "rendered"), &n_rendered);
+    const ag_json_t *spans = ag_json_get(expected, "answers");
+    ag_chat_text_t text;
+
+    ag_chat_text_init(&text);
+    cr_assert_eq(ag_chat_render(chat, messages, n,
+                                ag_json_bool(ag_json_get(expected, "prompt"), false), &text),
+                 AG_OK, "%s: %s", title, ag_error());
+    cr_expect(text.text.n_items == n_rendered && memcmp(text.text.items, rendered, n_rendered) == 0,
+              "%s: \"%.*s\", not \"%s\"", title, (int)text.text.n_items, AG_ITEMS(&text.text, char),
+              rendered);
+    for (size_t i = 0; i < text.contents.n_items; i++) {
+        ag_text_span_t span = AG_ITEMS(&text.contents, ag_text_span_t)[i];
+
+        cr_expect(span.begin >= last && span.begin < span.end && span.end <= text.text.n_items);
+        last = span.end;
     }
-    ag_chat_close(chat);
-    ag_array_fini(&text);
-    ag_array_fini(&answers);
+    if (spans != NULL) {
+        cr_assert_eq(text.answers.n_items, ag_json_size(spans), "%s", title);
+    }
+    for (size_t i = 0; i < ag_json_size(spans); i++) {
+        const ag_json_t *span = ag_json_at(spans, i);
+        ag_text_span_t found = AG_ITEMS(&text.answers, ag_text_span_t)[i];
+
+        cr_expect_eq((int64_t)found.begin, ag_json_integer(ag_json_at(span, 0), -1), "%s %s: %zu",
+                     title, rendered, found.begin);
+        cr_expect_eq((int64_t)found.end, ag_json_integer(ag_json_at(span, 1), -1), "%s %s: %zu",
+                     title, rendered, found.end);
+    }
+    ag_chat_text_fini(&text);
+}
+
+static ag_chat_thinking_t thinking_of(const ag_json_t *expected)
+{
+    const ag_json_t *thinking = ag_json_get(expected, "thinking");
+
+    return thinking == NULL                ? AG_THINKING_BY_TEMPLATE
+           : ag_json_bool(thinking, false) ? AG_THINKING_ON
+                                           : AG_THINKING_OFF;
+}
+
+/* Recognised, by its name where the reference has one, and rendered as Jinja2 renders it; a
+ * template of this name alone renders the same, but for default system turns that only templates
+ * know. */
+static void check_template(const ag_json_t *listed, ag_date_t date, size_t *n_checked_p)
+{
+    const ag_json_t *cases = ag_json_get(listed, "cases");
+    const char *title = ag_json_string(ag_json_get(listed, "title"), NULL);
+    const char *name = ag_json_string(ag_json_get(listed, "name"), NULL);
+    made_t made;
+
+    open_model(&made, ag_json_string(ag_json_get(listed, "template"), NULL));
+    for (size_t i = 0; i < ag_json_size(cases); i++) {
+        const ag_json_t *expected = ag_json_at(cases, i);
+        ag_chat_opts_t opts = {.thinking = thinking_of(expected), .date = date};
+        ag_chat_t *chat;
+
+        cr_assert_eq(ag_chat_open(made.tokenizer, &opts, &chat), AG_OK, "%s: %s", title,
+                     ag_error());
+        cr_expect(name == NULL || strcmp(ag_chat_name(chat), name) == 0, "%s is taken for %s",
+                  title, ag_chat_name(chat));
+        check_case(chat, expected, title);
+        ag_chat_close(chat);
+        ++*n_checked_p;
+    }
+    if (ag_json_bool(ag_json_get(listed, "refused"), false)) {
+        ag_chat_t *chat;
+
+        cr_expect_eq(ag_chat_open(made.tokenizer, NULL, &chat), AG_ERR_UNSUPPORTED, "%s", title);
+    }
     made_close(&made);
 }
 
-Test(chat, dialogues_and_their_answers_are_those_of_the_reference)
+Test(chat, templates_render_and_tell_answers_as_the_reference_does)
 {
-    ag_json_t *dialogues;
+    ag_json_t *json;
+    const ag_json_t *templates, *date;
+    size_t n_checked = 0;
 
-    cr_assert_eq(ag_json_read(AG_TEST_DATA "/chat/dialogues.json", &dialogues), AG_OK);
-    cr_assert_geq(ag_json_size(dialogues), 25);
-    for (size_t i = 0; i < ag_json_size(dialogues); i++) {
-        check_dialogue(ag_json_at(dialogues, i));
+    cr_assert_eq(ag_json_read(AG_TEST_DATA "/chat/templates.json", &json), AG_OK);
+    templates = ag_json_get(json, "templates");
+    date = ag_json_get(json, "date");
+    for (size_t i = 0; i < ag_json_size(templates); i++) {
+        check_template(ag_json_at(templates, i),
+                       (ag_date_t){.year = (unsigned)ag_json_integer(ag_json_at(date, 0), 0),
+                                   .month = (unsigned)ag_json_integer(ag_json_at(date, 1), 0),
+                                   .day = (unsigned)ag_json_integer(ag_json_at(date, 2), 0)},
+                       &n_checked);
     }
-    ag_json_destroy(dialogues);
+    cr_expect_geq(n_checked, 1000);
+    ag_json_destroy(json);
+}
+
+Test(chat, every_known_template_has_its_reference)
+{
+    char names[sizeof(ag_chat_names_t)], *rest = names, *name;
+    ag_json_t *json;
+    const ag_json_t *templates;
+
+    cr_assert_eq(ag_json_read(AG_TEST_DATA "/chat/templates.json", &json), AG_OK);
+    templates = ag_json_get(json, "templates");
+    snprintf(names, sizeof(names), "%s", ag_chat_names().text);
+    while ((name = strsep(&rest, ",")) != NULL) {
+        bool found = false;
+
+        name += *name == ' ';
+        for (size_t i = 0; i < ag_json_size(templates); i++) {
+            const char *listed =
+                ag_json_string(ag_json_get(ag_json_at(templates, i), "name"), NULL);
+
+            found |= listed != NULL && strcmp(listed, name) == 0;
+        }
+        cr_expect(found, "%s", name);
+    }
+    ag_json_destroy(json);
+}
+
+Test(chat, a_template_is_chosen_by_name_over_the_models_own)
+{
+    char *text;
+
+    cr_assert_eq(render_by(CHATML, &(ag_chat_opts_t){.name = "llama3"}, hello, 1, &text), AG_OK);
+    cr_expect_str_eq(text, "<s><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+                           "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    free(text);
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "chatml"}, hello, 1, &text), AG_OK);
+    cr_expect_str_eq(text, USER ANSWER);
+    free(text);
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "qwen2.5"}, hello, 1, &text), AG_OK);
+    cr_expect_str_eq(text, "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a "
+                           "helpful assistant.<|im_end|>\n" USER ANSWER);
+    free(text);
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "mistral-v7-tekken"}, hello, 1, &text),
+                 AG_OK);
+    cr_expect_str_eq(text, "<s>[INST]Hello[/INST]");
+    free(text);
+    cr_expect_eq(render_by(CHATML, &(ag_chat_opts_t){.name = "llama"}, hello, 1, &text),
+                 AG_ERR_INVALID);
+    cr_expect_not_null(strstr(ag_error(), "\"llama\" is not known (known: chatml, "), "%s",
+                       ag_error());
+}
+
+Test(chat, a_date_that_nobody_gives_is_llama_3s)
+{
+    char *text;
+
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "llama3.2"}, hello, 1, &text), AG_OK);
+    cr_expect_not_null(strstr(text, "Today Date: 26 Jul 2024\n"), "%s", text);
+    free(text);
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "gpt-oss", .date = {2031, 12, 1}}, hello,
+                           1, &text),
+                 AG_OK);
+    cr_expect_not_null(strstr(text, "Current date: 2031-12-01\n"), "%s", text);
+    free(text);
+}
+
+Test(chat, thinking_is_switched_where_there_is_a_switch)
+{
+    char *text;
+
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "qwen3", .thinking = AG_THINKING_OFF},
+                           hello, 1, &text),
+                 AG_OK);
+    cr_expect_str_eq(text, USER ANSWER "<think>\n\n</think>\n\n");
+    free(text);
+    cr_expect_eq(render_by(CHATML, &(ag_chat_opts_t){.thinking = AG_THINKING_ON}, hello, 1, &text),
+                 AG_ERR_INVALID);
+    cr_expect_not_null(strstr(ag_error(), "chatml does not switch thinking"), "%s", ag_error());
+}
+
+Test(chat, an_order_of_roles_that_a_template_refuses_is_refused)
+{
+    static const ag_chat_message_t ends_early[] = {{"user", "a", 1}, {"user", "b", 1}};
+    static const ag_chat_message_t begins[] = {{"system", "a", 1}, {"assistant", "b", 1}};
+    static const ag_chat_message_t late[] = {{"user", "a", 1}, {"system", "b", 1}};
+    static const struct {
+        const char *name, *error;
+        const ag_chat_message_t *messages;
+    } cases[] = {
+        {"llama2", "message 1 is of the user, but by the chat template llama2", ends_early},
+        {"gemma3", "message 1 is of the assistant, but by the chat template gemma3", begins},
+        {"gemma", "message 0 is a system turn, which the chat template gemma does not", begins},
+        {"mistral-v3", "message 1 is a system turn, which the chat template mistral-v3 has", late},
+        {"gpt-oss", "message 1 is a system turn, which the chat template gpt-oss has", late},
+    };
+    char *text;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cr_expect_eq(
+            render_by(NULL, &(ag_chat_opts_t){.name = cases[i].name}, cases[i].messages, 2, &text),
+            AG_ERR_INVALID);
+        cr_expect_not_null(strstr(ag_error(), cases[i].error), "%s", ag_error());
+    }
+}
+
+Test(chat, an_answer_that_says_nothing_may_begin)
+{
+    static const ag_chat_message_t empty[] = {{"assistant", "", 0}};
+    char *text;
+
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "phi3-medium"}, empty, 1, &text), AG_OK);
+    cr_expect_str_eq(text, "<|end|>\n");
+    free(text);
 }
 
 Test(chat, content_is_taken_as_it_is)
 {
     static const ag_chat_message_t odd[] = {{"user", "\0{{x}} 'a' \\n", 13}};
-    char *text;
+    static const ag_chat_message_t bad[] = {{"user",
+                                             "a\xff"
+                                             "b",
+                                             3}};
+    ag_chat_text_t text;
+    ag_chat_t *chat;
     made_t made;
-    size_t n_bytes;
+
+    open_model(&made, CHATML);
+    ag_chat_text_init(&text);
+    cr_assert_eq(ag_chat_open(made.tokenizer, NULL, &chat), AG_OK);
+    cr_assert_eq(ag_chat_render(chat, odd, 1, true, &text), AG_OK);
+    cr_assert_eq(text.text.n_items,
+                 strlen("<|im_start|>user\n") + 13 + strlen("<|im_end|>\n" ANSWER));
+    cr_expect_arr_eq(AG_ITEMS(&text.text, char) + strlen("<|im_start|>user\n"), odd[0].content, 13);
+    cr_assert_eq(ag_chat_render(chat, bad, 1, false, &text), AG_OK);
+    cr_expect_eq(memcmp(text.text.items,
+                        "<|im_start|>user\na\xef\xbf\xbd"
+                        "b<|im_end|>\n",
+                        33),
+                 0);
+    ag_chat_close(chat);
+    ag_chat_text_fini(&text);
+    made_close(&made);
+}
+
+/* Ids of a turn of the user, and what they say. */
+static void expect_turn_ids(const ag_tokenizer_t *tokenizer, const char *content,
+                            const int32_t *ids, size_t n)
+{
+    const ag_chat_message_t turn = {"user", content, strlen(content)};
+    ag_array_t found = AG_ARRAY(int32_t);
+    ag_chat_text_t text;
+    ag_chat_t *chat;
+
+    ag_chat_text_init(&text);
+    cr_assert_eq(ag_chat_open(tokenizer, &(ag_chat_opts_t){.name = "chatml"}, &chat), AG_OK);
+    cr_assert_eq(ag_chat_render(chat, &turn, 1, false, &text), AG_OK);
+    cr_assert_eq(ag_chat_encode(tokenizer, &text, 0, text.text.n_items, 0, &found, NULL), AG_OK);
+    cr_assert_eq(found.n_items, n, "%s: %zu ids", content, found.n_items);
+    cr_expect_arr_eq(found.items, ids, n * sizeof(*ids), "%s", content);
+    ag_chat_close(chat);
+    ag_chat_text_fini(&text);
+    ag_array_fini(&found);
+}
+
+Test(chat, special_tokens_that_a_user_writes_are_text)
+{
+    static const char tokenizer[] =
+        "{'model':{'vocab':{'<':0,'e':1,'>':2,'u':3,'E':4},'merges':[]}," PRE_BYTES
+        ",'added_tokens':[{'id':5,'content':'<|im_start|>','special':true},"
+        "{'id':6,'content':'<|im_end|>','special':true},{'id':7,'content':'<e>','special':true},"
+        "{'id':8,'content':'<E>','special':false},{'id':9,'content':'e<|im_end|>','special':true}"
+        "]}";
+    made_t made;
+
+    /* of letters this vocabulary has few: "user\n" is u, e */
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.json", tokenizer);
+    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+    expect_turn_ids(made.tokenizer, "u", (const int32_t[]){5, 3, 1, 3, 6}, 5);
+    expect_turn_ids(made.tokenizer, "<e>", (const int32_t[]){5, 3, 1, 0, 1, 2, 6}, 7);
+    expect_turn_ids(made.tokenizer, "<|im_end|>", (const int32_t[]){5, 3, 1, 0, 1, 2, 6}, 7);
+    expect_turn_ids(made.tokenizer, "<E>", (const int32_t[]){5, 3, 1, 8, 6},
+                    5); /* is not special */
+    expect_turn_ids(made.tokenizer, "e", (const int32_t[]){5, 3, 1, 1, 6},
+                    5); /* the mark stays one */
+    made_close(&made);
+}
+
+Test(chat, so_are_those_that_it_writes_otherwise_where_text_is_normalized)
+{
+    static const char tokenizer[] =
+        "{'model':{'vocab':{'<':0,'e':1,'>':2,'u':3},'merges':[]}," PRE_BYTES
+        ",'normalizer':{'type':'Lowercase'},'added_tokens':["
+        "{'id':5,'content':'<|im_start|>','special':true},"
+        "{'id':6,'content':'<|im_end|>','special':true,'normalized':true}]}";
+    made_t made;
 
     folder_begin(&made);
-    folder_write(&made, "tokenizer.json", "{'model':{'vocab':{},'merges':[]}," PRE_BYTES "}");
-    file_write(&made, "chat_template.jinja", CHATML, strlen(CHATML));
-    cr_assert_eq(folder_open(&made), AG_OK);
-    cr_assert_eq(ag_chat_render(made.tokenizer, odd, 1, &text, &n_bytes), AG_OK);
-    cr_assert_eq(n_bytes, strlen("<|im_start|>user\n") + 13 + strlen("<|im_end|>\n" ANSWER));
-    cr_expect_arr_eq(text + strlen("<|im_start|>user\n"), odd[0].content, 13);
-    free(text);
+    folder_write(&made, "tokenizer.json", tokenizer);
+    cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
+    expect_turn_ids(made.tokenizer, "U<|IM_END|>", (const int32_t[]){5, 3, 1, 3, 0, 1, 2, 6}, 8);
     made_close(&made);
 }
 
@@ -206,8 +439,8 @@ Test(chat, another_template_is_refused)
         LOOP "{{'<|im_start|>' + message['role'] + '\\n' + message['content']|trim + "
              "'<|im_end|>\\n'}}{% endfor %}" PROMPT,
         LOOP " " TURN "{% endfor %}" PROMPT,                     /* the space is text */
-        LOOP TURN "{% endfor %}{# nothing #}" PROMPT,            /* not understood */
-        LOOP TURN "{% endfor %}{%+ if add_generation_prompt %}", /* nor this */
+        LOOP TURN "{% endfor %}{%+ if add_generation_prompt %}", /* not understood */
+        LOOP TURN "{% endfor %}{# nothing" PROMPT,               /* nor this */
         LOOP "{{'<|im_start|>\\x41'}}" TURN "{% endfor %}" PROMPT,
         "{{ '",
         "{{ 'a",
@@ -216,6 +449,7 @@ Test(chat, another_template_is_refused)
         "{",
         "{{ '\\",
         "{{ message['role",
+        "{#",
         "{% if tools %}",
     };
     char *text;
@@ -233,6 +467,17 @@ Test(chat, a_model_without_a_template_says_so)
 
     cr_expect_eq(render(NULL, hello, 1, &text), AG_ERR_UNSUPPORTED);
     cr_expect_not_null(strstr(ag_error(), "no chat template"));
+}
+
+Test(chat, a_template_that_is_not_known_is_told_what_it_is_like)
+{
+    char *text;
+
+    cr_expect_eq(render("{{ '<|start_header_id|>' }}", hello, 1, &text), AG_ERR_UNSUPPORTED);
+    cr_expect_not_null(strstr(ag_error(), "most like llama3: "), "%s", ag_error());
+    cr_expect_not_null(strstr(ag_error(), "--chat-template (known: chatml, "), "%s", ag_error());
+    cr_expect_eq(render("{{ 'x' }}", hello, 1, &text), AG_ERR_UNSUPPORTED);
+    cr_expect_null(strstr(ag_error(), "like"), "%s", ag_error());
 }
 
 Test(chat, no_message_and_unknown_roles_are_refused)
@@ -289,26 +534,50 @@ Test(template, tags_are_brought_to_one_form)
     expect_form("{{ a ! = b }}", "{{a! =b}}"); /* which is an error in Jinja */
 }
 
-Test(template, text_that_would_be_written_is_not_dropped)
+Test(template, text_that_would_be_written_is_a_literal)
 {
-    expect_form("{{ a }} {{ b }}", "");
-    expect_form("{{ a }}\n{{ b }}", "");
-    expect_form("{% if a %}\n\n{% endif %}", "");
-    expect_form("{% if a %} {% endif %}", "");
-    expect_form("{{ a }}  ", "");
+    expect_form("{{ a }} {{ b }}", "{{a+' '+b}}");
+    expect_form("{{ a }}\n{{ b }}", "{{a+'\\n'+b}}");
+    expect_form("{% if a %}\n\n{% endif %}", "{%if a%}{{'\\n'}}{%endif%}");
+    expect_form("{% if a %} {% endif %}", "{%if a%}{{' '}}{%endif%}");
+    expect_form("{{ a }}  ", "{{a+'  '}}");
+    expect_form("a'b\\{{ 'c' }}\n", "{{'a\\'b\\\\c'}}");
+    expect_form("{% if a -%}\n x y\n {%- endif %}\n\n", "{%if a%}{{'x y'}}{%endif%}");
+    expect_form("  {% if a %}\n  x\n  {% endif %}y\r\n", "{%if a%}{{'  x\\n'}}{%endif%}{{'y'}}");
+    expect_form("x {% if a %}{% endif %}", "{{'x '}}{%if a%}{%endif%}");
+}
+
+Test(template, comments_say_nothing)
+{
+    expect_form("{# a #}{{ b }}{#- c -#} {{ d }}", "{{b+d}}");
+    expect_form("{{ a }}{# b #}\n{{ c }}", "{{a+c}}");
+    expect_form("{{ a }}\n  {# b #}\n{{ c }}", "{{a+'\\n'+c}}");
+    expect_form("{{ a }}{# b", "");
+}
+
+Test(template, a_choice_is_not_joined_to_what_stands_beside_it)
+{
+    expect_form("{{ a }}{{ b if c else d }}{{ e }}{{ f }}", "{{a}}{{b if c else d}}{{e+f}}");
+    expect_form("{{ a in ['b', 'c'] }}", "{{a in['b','c']}}");
 }
 
 Test(template, what_a_form_leaves_open_is_found)
 {
-    static const char form[] = "{{'a" AG_FORM_TEXT "b'}}{%if x%}" AG_FORM_DEAD "{%endif%}";
-    const char *found;
+    static const char form[] = "{{'a" AG_FORM_TEXT "b'+c+'" AG_FORM_TEXT "'+d+'" AG_FORM_ANY
+                               "e'}}{%if x%}" AG_FORM_DEAD "{%endif%}";
+    ag_template_text_t found[AG_FORM_MOST_TEXTS];
     size_t n;
 
-    cr_expect(ag_template_matches("{{'a\\'cb'}}{%if x%}{%if y%}{{'%}'}}{%else%}{%endif%}{%endif%}",
-                                  form, &found, &n));
-    cr_assert_eq(n, 3);
-    cr_expect_arr_eq(found, "\\'c", 3);
-    cr_expect_not(ag_template_matches("{{'ac'}}{%if x%}{%endif%}", form, &found, &n));
-    cr_expect_not(ag_template_matches("{{'ab'}}{%if x%}{%else%}{%endif%}", form, &found, &n));
-    cr_expect_not(ag_template_matches("{{'a", form, &found, &n));
+    cr_expect(ag_template_matches("{{'a\\'cb'+c+''+d+'e'}}{%if x%}{%if y%}{{'%}'}}{%else%}{%endif%}"
+                                  "{%macro m%}{%endmacro%}{%endif%}",
+                                  form, found, &n));
+    cr_assert_eq(n, 2);
+    cr_assert_eq(found[0].n_bytes, 3);
+    cr_expect_arr_eq(found[0].bytes, "\\'c", 3);
+    cr_expect_eq(found[1].n_bytes, 0);
+    cr_expect_not(ag_template_matches("{{'ac'+c+''+d+'e'}}{%if x%}{%endif%}", form, found, &n));
+    cr_expect_not(
+        ag_template_matches("{{'ab'+c+''+d+'e'}}{%if x%}{%else%}{%endif%}", form, found, &n));
+    cr_expect_not(ag_template_matches("{{'ab'+c+''+d+'f'}}{%if x%}{%endif%}", form, found, &n));
+    cr_expect_not(ag_template_matches("{{'a", form, found, &n));
 }
