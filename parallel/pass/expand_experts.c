@@ -81,6 +81,14 @@ ag_status_t ag_train_add_exchanged(ag_train_t *train, uint32_t rank)
                : status;
 }
 
+/* What emitting one of the parts reads of its rank. */
+static void begin_part(const ag_train_spread_t *spread)
+{
+    spread->rank->experts = *spread->experts;
+    spread->rank->partial = spread->partial;
+    spread->rank->pending = spread->pending;
+}
+
 /* Emit a part, and its gradients. */
 static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t kind,
                                  ag_train_graphs_t *graphs)
@@ -89,16 +97,18 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
     const ag_train_experts_t *experts = spread->experts;
     int32_t dx = (int32_t)spread->dx, sent = (int32_t)rank->sent, work = (int32_t)rank->work;
     int32_t routes = (int32_t)experts->routes, droutes = (int32_t)rank->droutes;
-    const ag_backward_grad_t of_route[] = {{(int32_t)spread->x, dx, true},
-                                           {(int32_t)spread->before, dx, false},
-                                           {(int32_t)rank->partial, dx, true},
-                                           {sent, sent, true},
-                                           {routes, droutes, true}};
+    const ag_backward_grad_t of_route[] = {
+        ag_train_input_grad(spread->train, spread->layer, spread->x, spread->dx, rank->dn),
+        {(int32_t)spread->before, dx, false},
+        {(int32_t)spread->partial, (int32_t)spread->dpartial, true},
+        {sent, sent, true},
+        {routes, droutes, true}};
     const ag_backward_grad_t of_experts[] = {{work, work, true},
                                              {(int32_t)experts->received, work, false}};
-    const ag_backward_grad_t of_combine[] = {{(int32_t)rank->partial, dx, true},
-                                             {(int32_t)experts->returned, sent, false},
-                                             {routes, droutes, false}};
+    const ag_backward_grad_t of_combine[] = {
+        {(int32_t)spread->partial, (int32_t)spread->dpartial, true},
+        {(int32_t)experts->returned, sent, false},
+        {routes, droutes, false}};
     bool is_route = kind == AG_PART_ROUTE, is_experts = kind == AG_PART_EXPERTS;
     ag_backward_opts_t opts = {.grads = is_route     ? of_route
                                         : is_experts ? of_experts
@@ -106,7 +116,7 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
                                .n_grads = is_route     ? 5
                                           : is_experts ? 2
                                                        : 3,
-                               .cut_buffer = is_route ? (int32_t)rank->dn : AG_INTERNAL};
+                               .cut_buffer = AG_INTERNAL};
     ag_train_keeper_t keeper = {spread->train, rank};
     ag_part_t part = {kind, spread->layer};
     ag_status_t status = ag_train_graphs_init(graphs);
@@ -114,14 +124,17 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
     ag_train_bind(&keeper, &opts);
     rank->kept_buffer = is_route ? spread->kept : experts->kept;
     rank->kept_bytes = 0;
-    rank->experts = *experts;
+    begin_part(spread);
     if (status == AG_OK) {
         status = ag_train_emit(spread->train, rank->rank, &part, spread->before, spread->x,
                                graphs->forward);
     }
-    return status == AG_OK
-               ? ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second)
-               : status;
+    if (status != AG_OK) {
+        return status;
+    }
+    return is_route ? ag_train_differentiate(spread->train, spread->layer, spread->dx, rank->dn,
+                                             &opts, graphs)
+                    : ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second);
 }
 
 static ag_status_t add(const ag_train_spread_t *spread, ag_part_kind_t kind, ag_graph_t **graph,
@@ -145,7 +158,7 @@ static ag_status_t forward_part(const ag_train_spread_t *spread, ag_part_kind_t 
     if (keeps) {
         status = differentiate(spread, kind, &graphs);
     } else {
-        spread->rank->experts = *spread->experts;
+        begin_part(spread);
         status = ag_expand_graph(&graphs.forward);
         if (status == AG_OK) {
             status = ag_train_emit(spread->train, spread->rank->rank, &part, spread->before,
@@ -174,7 +187,7 @@ ag_status_t ag_train_spread_forward(const ag_train_spread_t *spread, bool keeps,
         has_shared ? r | w | (has_share ? AG_USE_PARTIAL : 0) : w | (has_share ? AG_USE_SHARE : 0);
     const ag_use_t of_route[] = {{rank->sent, w}, {experts->n_sent, w}};
     const ag_use_t of_experts[] = {{rank->n_received, r}, {experts->received, r}, {rank->work, w}};
-    const ag_use_t of_combine[] = {{experts->returned, r}, {rank->partial, partial}};
+    const ag_use_t of_combine[] = {{experts->returned, r}, {spread->partial, partial}};
     ag_status_t status = forward_part(spread, AG_PART_ROUTE, keeps, combines, of_route, 2);
 
     if (status == AG_OK) {

@@ -20,6 +20,7 @@ ag_block_t ag_expand_block(const ag_expand_t *expand, uint32_t rank)
         .results = (int32_t)expand->ranks[rank].received,
         .returned = (int32_t)expand->ranks[rank].sent,
         .first_layer = expand->build->plan->stages[build->place.stage].layer_begin,
+        .last_layer = expand->build->plan->stages[build->place.stage].layer_end - 1,
     };
 }
 
@@ -32,13 +33,17 @@ ag_status_t ag_expand_emit(const ag_block_t *block, const ag_part_t *part, bool 
     case AG_PART_ATTN:
         return ag_block_attention(block, part->layer, pending, graph);
     case AG_PART_FFN:
-        return ag_block_ffn(block, part->layer, graph);
+        return ag_block_ffn(block, part->layer, pending, graph);
     case AG_PART_ROUTE:
-        return ag_block_route(block, part->layer, graph);
+        return ag_block_route(block, part->layer, pending, graph);
     case AG_PART_EXPERTS:
         return ag_block_experts(block, part->layer, graph);
     case AG_PART_COMBINE:
         return ag_block_combine(block, part->layer, graph);
+    case AG_PART_ATTN_ADD:
+        return ag_block_add_attention(block, part->layer, graph);
+    case AG_PART_FFN_ADD:
+        return ag_block_add_ffn(block, part->layer, graph);
     case AG_PART_ADD:
         return ag_block_add(block, graph);
     case AG_PART_HEAD:

@@ -70,11 +70,12 @@ typedef struct ag_train_experts {
 /* What one micro-batch on its way leaves for its gradients, of one chunk on one rank: by number of
  * the layer in the chunk. */
 typedef struct ag_train_slot {
-    uint32_t input;  /* the chunk's */
-    uint32_t output; /* the residual stream behind the last layer: the head's, or handed on */
-    uint32_t *x;     /* (2 * layers) the residual stream that attention, and the feed-forward
-                        part, read; AG_NO_BUFFER: not there yet */
-    uint32_t *kept;  /* (2 * layers) what else their gradients read */
+    uint32_t input;    /* the chunk's */
+    uint32_t output;   /* the residual stream behind the last layer: the head's, or handed on */
+    uint32_t *x;       /* (2 * layers) the residual stream that attention, and the feed-forward
+                          part, read; AG_NO_BUFFER: not there yet */
+    uint32_t *kept;    /* (2 * layers) what else their gradients read */
+    uint32_t *partial; /* (2 * layers) what each part makes; where no norm follows, all have one */
     ag_train_experts_t *experts; /* (layers) */
     uint16_t micro_batch;        /* whose it is */
     bool is_taken;
@@ -105,11 +106,13 @@ typedef struct ag_train_chunk {
 
 typedef struct ag_train_rank {
     uint32_t rank;
-    uint32_t partial; /* p */
-    uint32_t dn;      /* the gradient of a norm's output */
-    /* Where layers are computed again, of one at a time: what the feed-forward part reads, and what
-     * the gradients of each part do. */
-    uint32_t x_again, kept_again[2];
+    uint32_t p;        /* what parts make behind which no norm stands */
+    uint32_t dn;       /* the gradient of what a part reads */
+    uint32_t dpartial; /* of what a part makes; where no norm follows, that is the residual
+                          stream's */
+    /* Where layers are computed again, of one at a time: what the feed-forward part reads, what
+     * the gradients of each part do, and where norms follow what each makes. */
+    uint32_t x_again, kept_again[2], partial_again[2];
     ag_train_experts_t experts_again;
     /* Where several ranks hold the experts: copies of rows and gradients on their way from this
      * rank and back, rows of others and what is made of them, gradients of routes' weights. */
@@ -120,9 +123,12 @@ typedef struct ag_train_rank {
     ag_train_chunk_t *chunks; /* (n_chunks) */
     ag_array_t buckets;       /* ag_train_bucket_t */
     uint32_t n_input_names;
+    /* of the part that is being written: */
+    uint32_t partial;           /* what it makes, or adds */
     bool pending;               /* p holds what has yet to be added */
-    ag_train_experts_t experts; /* of the layer that is being written */
-    uint32_t kept_buffer; /* of the part that is being written, and how much is in use of it */
+    uint32_t last_layer;        /* of its chunk */
+    ag_train_experts_t experts; /* of its layer */
+    uint32_t kept_buffer;       /* and how much is in use of it */
     uint64_t kept_bytes;
 } ag_train_rank_t;
 
@@ -168,12 +174,26 @@ ag_status_t ag_train_add_using(const ag_train_t *train, uint32_t rank, const ag_
                                ag_graph_t *graph, uint32_t sum, const ag_use_t *first,
                                uint32_t n_first);
 
+/** Are what a layer's parts make normed, so that parts of their own add it? */
+bool ag_train_norms_after(const ag_train_t *train, uint32_t layer);
+
+/** Where the gradient of the residual stream that a layer's part reads goes: behind its norm to
+ * what is there; without one, parts of a sum over the ranks, to dn first. */
+ag_backward_grad_t ag_train_input_grad(const ag_train_t *train, uint32_t layer, uint32_t x,
+                                       uint32_t dx, uint32_t dn);
+
 /* A part's graphs: forward, and its gradients up to its norm's and from there on. */
 typedef struct ag_train_graphs {
     ag_graph_t *forward, *first, *second; /* NULL: a segment has it */
 } ag_train_graphs_t;
 
 ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs);
+
+/** From the forward graph of a layer's part to those of its gradients, which end where the sum of
+ * dn over the ranks begins; what is behind is the second's. opts' cut is set. */
+ag_status_t ag_train_differentiate(const ag_train_t *train, uint32_t layer, uint32_t dx,
+                                   uint32_t dn, ag_backward_opts_t *opts,
+                                   ag_train_graphs_t *graphs);
 void ag_train_graphs_fini(const ag_train_t *train, ag_train_graphs_t *graphs);
 
 /* The feed-forward part of a layer whose experts several ranks hold (expand_experts.c). */
@@ -183,7 +203,10 @@ typedef struct ag_train_spread {
     const ag_train_experts_t *experts; /* of the slot */
     uint32_t layer;
     uint32_t before, x, dx; /* the residual stream without p and with it, and its gradient */
-    uint32_t kept;          /* what gradients of its norm and its router read */
+    uint32_t partial;       /* what the part makes, and the gradient of that */
+    uint32_t dpartial;
+    bool pending;  /* p has yet to be added to what it reads */
+    uint32_t kept; /* what gradients of its norm and its router read */
 } ag_train_spread_t;
 
 bool ag_train_is_spread(const ag_train_t *train, uint32_t rank, uint32_t layer);

@@ -69,7 +69,9 @@ static ag_status_t forward_item(ag_train_item_t *item)
     for (uint32_t i = 0; i < ag_train_n_parts(item) && status == AG_OK; i++) {
         status = ag_train_forward_part(item, i);
     }
-    if (status == AG_OK) {
+    if (status == AG_OK && !ag_train_norms_after(item->train, chunk->layers.end - 1)) {
+        item->rank->partial = item->rank->p;
+        item->rank->last_layer = chunk->layers.end - 1;
         status =
             ag_train_simple_part(item, AG_PART_ADD, ag_train_x_of(item, ag_train_n_parts(item) - 1),
                                  item->slot->output, AG_NO_BUFFER);

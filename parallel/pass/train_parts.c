@@ -29,6 +29,50 @@ uint32_t ag_train_n_parts(const ag_train_item_t *item)
     return 2 * (item->chunk->layers.end - item->chunk->layers.begin);
 }
 
+bool ag_train_norms_after(const ag_train_t *train, uint32_t layer)
+{
+    return ag_spec_layer(train->build->model->spec, layer)->norms_after;
+}
+
+ag_backward_grad_t ag_train_input_grad(const ag_train_t *train, uint32_t layer, uint32_t x,
+                                       uint32_t dx, uint32_t dn)
+{
+    bool normed = ag_spec_layer(train->build->model->spec, layer)->norms_before;
+
+    return (ag_backward_grad_t){(int32_t)x, (int32_t)(normed ? dx : dn), normed};
+}
+
+/* dx += dn */
+static ag_status_t add_input_grad(const ag_train_t *train, uint32_t dx, uint32_t dn,
+                                  ag_graph_t *graph)
+{
+    uint32_t hidden = train->build->model->spec->hidden;
+    int32_t sum = ag_graph_value(graph, AG_COUNT_TOKENS, hidden, (int32_t)dx);
+    int32_t added = ag_graph_value(graph, AG_COUNT_TOKENS, hidden, (int32_t)dn);
+
+    if (sum < 0 || added < 0) {
+        return ag_fail_nomem("writing gradients", sizeof(ag_value_t));
+    }
+    return ag_graph_add(graph,
+                        &(ag_node_t){.kind = AG_NODE_ADD,
+                                     .in = {sum, added},
+                                     .out = sum,
+                                     .weight = AG_NO_PARAM,
+                                     .bias = AG_NO_PARAM},
+                        NULL);
+}
+
+ag_status_t ag_train_differentiate(const ag_train_t *train, uint32_t layer, uint32_t dx,
+                                   uint32_t dn, ag_backward_opts_t *opts, ag_train_graphs_t *graphs)
+{
+    bool normed = ag_spec_layer(train->build->model->spec, layer)->norms_before;
+    ag_status_t status;
+
+    opts->cut_buffer = normed ? (int32_t)dn : AG_INTERNAL;
+    status = ag_graph_backward(graphs->forward, opts, graphs->first, graphs->second);
+    return status == AG_OK && !normed ? add_input_grad(train, dx, dn, graphs->second) : status;
+}
+
 /* Of a chunk's parts, attention and feed-forward part of each layer in turn. */
 static ag_part_t part_of(const ag_train_item_t *item, uint32_t number)
 {
@@ -40,6 +84,20 @@ static ag_part_t part_of(const ag_train_item_t *item, uint32_t number)
 uint32_t ag_train_x_of(const ag_train_item_t *item, uint32_t number)
 {
     return number == 0 ? item->slot->input : item->slot->x[number];
+}
+
+/* Does a part add, first of all, what the one before it made? Else a part between them does. */
+static bool is_pending(const ag_train_item_t *item, uint32_t number)
+{
+    return number > 0 && !ag_train_norms_after(item->train, part_of(item, number - 1).layer) &&
+           !ag_train_norms_after(item->train, part_of(item, number).layer);
+}
+
+static bool is_added_apart(const ag_train_item_t *item, uint32_t number)
+{
+    return number + 1 < ag_train_n_parts(item)
+               ? !is_pending(item, number + 1)
+               : ag_train_norms_after(item->train, part_of(item, number).layer);
 }
 
 static ag_status_t add(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t layer,
@@ -62,25 +120,29 @@ static bool computes_again(const ag_train_item_t *item)
 static ag_status_t differentiate(const ag_train_item_t *item, uint32_t number, bool pending,
                                  ag_train_graphs_t *graphs)
 {
-    uint32_t x = ag_train_x_of(item, number),
-             before = pending ? ag_train_x_of(item, number - 1) : x;
     ag_part_t part = part_of(item, number);
-    const ag_backward_grad_t grads[] = {{(int32_t)x, (int32_t)item->dx, true},
-                                        {(int32_t)before, (int32_t)item->dx, false},
-                                        {(int32_t)item->rank->partial, (int32_t)item->dx, true}};
-    ag_backward_opts_t opts = {.grads = grads, .n_grads = 3, .cut_buffer = (int32_t)item->rank->dn};
+    uint32_t x = ag_train_x_of(item, number), dn = item->rank->dn,
+             before = pending ? ag_train_x_of(item, number - 1) : x,
+             dpartial =
+                 ag_train_norms_after(item->train, part.layer) ? item->rank->dpartial : item->dx;
+    const ag_backward_grad_t grads[] = {
+        ag_train_input_grad(item->train, part.layer, x, item->dx, dn),
+        {(int32_t)before, (int32_t)item->dx, false},
+        {(int32_t)item->slot->partial[number], (int32_t)dpartial, true}};
+    ag_backward_opts_t opts = {.grads = grads, .n_grads = 3};
     ag_train_keeper_t keeper = {item->train, item->rank};
     ag_status_t status = ag_train_graphs_init(graphs);
 
     ag_train_bind(&keeper, &opts);
     item->rank->kept_buffer = item->slot->kept[number];
     item->rank->kept_bytes = 0;
+    item->rank->partial = item->slot->partial[number];
     item->rank->pending = pending;
     if (status == AG_OK) {
         status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs->forward);
     }
     return status == AG_OK
-               ? ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second)
+               ? ag_train_differentiate(item->train, part.layer, item->dx, dn, &opts, graphs)
                : status;
 }
 
@@ -93,23 +155,90 @@ static bool find_spread(const ag_train_item_t *item, uint32_t number, ag_train_s
         !ag_train_is_spread(item->train, item->rank->rank, part.layer)) {
         return false;
     }
-    *spread = (ag_train_spread_t){.train = item->train,
-                                  .rank = item->rank,
-                                  .experts = &item->slot->experts[number / 2],
-                                  .layer = part.layer,
-                                  .before = ag_train_x_of(item, number - 1),
-                                  .x = ag_train_x_of(item, number),
-                                  .dx = item->dx,
-                                  .kept = item->slot->kept[number]};
+    *spread = (ag_train_spread_t){
+        .train = item->train,
+        .rank = item->rank,
+        .experts = &item->slot->experts[number / 2],
+        .layer = part.layer,
+        .before = ag_train_x_of(item, is_pending(item, number) ? number - 1 : number),
+        .x = ag_train_x_of(item, number),
+        .dx = item->dx,
+        .partial = item->slot->partial[number],
+        .dpartial = ag_train_norms_after(item->train, part.layer) ? item->rank->dpartial : item->dx,
+        .pending = is_pending(item, number),
+        .kept = item->slot->kept[number]};
     return true;
 }
 
-ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number)
+/* What a part adds to the residual stream that its maker read. */
+static ag_status_t emit_adding(const ag_train_item_t *item, uint32_t number, uint32_t *x_out_p,
+                               ag_graph_t *graph)
+{
+    ag_part_t of = part_of(item, number);
+    ag_part_t part = {of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD : AG_PART_FFN_ADD, of.layer};
+    bool last = number + 1 == ag_train_n_parts(item);
+
+    *x_out_p = last ? item->slot->output : ag_train_x_of(item, number + 1);
+    item->rank->partial = item->slot->partial[number];
+    return ag_train_emit(item->train, item->rank->rank, &part, ag_train_x_of(item, number),
+                         *x_out_p, graph);
+}
+
+static ag_status_t add_apart(const ag_train_item_t *item, uint32_t number)
+{
+    ag_part_t of = part_of(item, number);
+    ag_train_graphs_t graphs = {0};
+    uint32_t x_out;
+    ag_status_t status = ag_expand_graph(&graphs.forward);
+
+    if (status == AG_OK) {
+        status = emit_adding(item, number, &x_out, graphs.forward);
+    }
+    if (status == AG_OK) {
+        status = add(item, of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD : AG_PART_FFN_ADD, of.layer,
+                     &graphs.forward, AG_NO_BUFFER);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+/* Of what was normed and added, from the residual stream's gradient, which it leaves as it is. */
+static ag_status_t backward_add(const ag_train_item_t *item, uint32_t number)
+{
+    ag_part_t of = part_of(item, number);
+    ag_backward_grad_t grads[] = {
+        {AG_INTERNAL, (int32_t)item->dx, true},
+        {(int32_t)ag_train_x_of(item, number), (int32_t)item->dx, false},
+        {(int32_t)item->slot->partial[number], (int32_t)item->rank->dpartial, false}};
+    ag_backward_opts_t opts = {.grads = grads, .n_grads = 3, .cut_buffer = AG_INTERNAL};
+    ag_train_keeper_t keeper = {item->train, item->rank};
+    ag_train_graphs_t graphs = {0};
+    uint32_t x_out = 0;
+    ag_status_t status = ag_train_graphs_init(&graphs);
+
+    ag_train_bind(&keeper, &opts);
+    if (status == AG_OK) {
+        status = emit_adding(item, number, &x_out, graphs.forward);
+    }
+    grads[0].buffer = (int32_t)x_out;
+    if (status == AG_OK) {
+        status = ag_graph_backward(graphs.forward, &opts, graphs.first, graphs.second);
+    }
+    if (status == AG_OK) {
+        status = add(item, of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD_B : AG_PART_FFN_ADD_B,
+                     of.layer, &graphs.first, AG_NO_BUFFER);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
+static ag_status_t make_part(const ag_train_item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
     ag_train_spread_t spread;
+    bool pending = is_pending(item, number);
     uint32_t x = ag_train_x_of(item, number),
-             before = number > 0 ? ag_train_x_of(item, number - 1) : x;
+             before = pending ? ag_train_x_of(item, number - 1) : x;
     ag_train_graphs_t graphs = {0};
     ag_status_t status;
 
@@ -117,13 +246,14 @@ ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number)
         return ag_train_spread_forward(&spread, !computes_again(item), true);
     }
     if (computes_again(item)) {
-        item->rank->pending = number > 0;
+        item->rank->partial = item->slot->partial[number];
+        item->rank->pending = pending;
         status = ag_expand_graph(&graphs.forward);
         if (status == AG_OK) {
             status = ag_train_emit(item->train, item->rank->rank, &part, before, x, graphs.forward);
         }
     } else {
-        status = differentiate(item, number, number > 0, &graphs);
+        status = differentiate(item, number, pending, &graphs);
     }
     if (status == AG_OK) {
         status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
@@ -132,40 +262,55 @@ ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number)
     return status;
 }
 
+ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number)
+{
+    ag_status_t status = make_part(item, number);
+
+    return status == AG_OK && is_added_apart(item, number) ? add_apart(item, number) : status;
+}
+
 /* A part once more, from what was kept of the layer: attention reads that itself, and nobody reads
- * what the feed-forward part makes. */
+ * what the feed-forward part makes but a norm behind it. */
 static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
     bool is_ffn = part.kind == AG_PART_FFN;
+    bool is_dropped = is_ffn && !ag_train_norms_after(item->train, part.layer);
     ag_train_graphs_t graphs = {0};
     ag_train_spread_t spread;
     ag_status_t status;
 
     if (find_spread(item, number, &spread)) {
-        return ag_train_spread_forward(&spread, true, false);
+        return ag_train_spread_forward(&spread, true, !is_dropped);
     }
-    status = differentiate(item, number, is_ffn, &graphs);
-    if (status == AG_OK && is_ffn) {
+    status = differentiate(item, number, is_ffn && is_pending(item, number), &graphs);
+    if (status == AG_OK && is_dropped) {
         status = ag_graph_drop(graphs.forward, (int32_t)item->rank->partial);
     }
     if (status == AG_OK) {
         status = add(item, part.kind, part.layer, &graphs.forward,
-                     is_ffn ? AG_NO_BUFFER : item->rank->partial);
+                     is_dropped ? AG_NO_BUFFER : item->rank->partial);
     }
     ag_train_graphs_fini(item->train, &graphs);
-    return status;
+    return status == AG_OK && !is_ffn && is_added_apart(item, number) ? add_apart(item, number)
+                                                                      : status;
 }
 
 static ag_status_t backward_part(const ag_train_item_t *item, uint32_t number)
 {
     ag_part_t part = part_of(item, number);
     bool is_attn = part.kind == AG_PART_ATTN;
-    bool pending = number > 0 && (!is_attn || !computes_again(item));
+    bool pending = is_pending(item, number) && (!is_attn || !computes_again(item));
     ag_train_graphs_t graphs = {0};
     ag_train_spread_t spread;
     ag_status_t status;
 
+    if (ag_train_norms_after(item->train, part.layer)) {
+        status = backward_add(item, number);
+        if (status != AG_OK) {
+            return status;
+        }
+    }
     if (find_spread(item, number, &spread)) {
         return ag_train_spread_backward(&spread);
     }

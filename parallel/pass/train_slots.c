@@ -8,6 +8,7 @@ void ag_train_free_slot(ag_train_slot_t *slot)
 {
     free(slot->x);
     free(slot->kept);
+    free(slot->partial);
     free(slot->experts);
 }
 
@@ -24,12 +25,19 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_t
 
     for (uint32_t i = 0; i < n_parts && status == AG_OK; i++) {
         uint32_t layer = chunk->layers.begin + i / 2;
+        bool norms_after = ag_train_norms_after(train, layer);
 
+        slot->partial[i] =
+            norms_after && again ? train->ranks[rank].partial_again[i % 2] : train->ranks[rank].p;
+        if (norms_after && !again) {
+            snprintf(name, sizeof(name), "p%u%c.", layer, "af"[i % 2]);
+            status = ag_train_add_row_buffer(train, rank, name, number, &slot->partial[i]);
+        }
         if (again) { /* only a layer's input is the slot's */
             slot->kept[i] = train->ranks[rank].kept_again[i % 2];
             slot->x[i] = train->ranks[rank].x_again;
             slot->experts[i / 2] = train->ranks[rank].experts_again;
-        } else {
+        } else if (status == AG_OK) {
             snprintf(name, sizeof(name), "k%u%c.%u", layer, "af"[i % 2], number);
             status =
                 ag_program_add_buffer(train->program, rank, name, 0, AG_SIZE_ONE, &slot->kept[i]);
@@ -53,10 +61,12 @@ static ag_status_t add_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *
     uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
     ag_train_slot_t slot = {.x = calloc(n_parts + 1, sizeof(*slot.x)),
                             .kept = calloc(n_parts + 1, sizeof(*slot.kept)),
+                            .partial = calloc(n_parts + 1, sizeof(*slot.partial)),
                             .experts = calloc(n_parts / 2 + 1, sizeof(*slot.experts))};
-    ag_status_t status = slot.x == NULL || slot.kept == NULL || slot.experts == NULL
-                             ? ag_fail_nomem("expanding a program", n_parts * sizeof(*slot.x))
-                             : add_part_buffers(train, rank, chunk, &slot);
+    ag_status_t status =
+        slot.x == NULL || slot.kept == NULL || slot.partial == NULL || slot.experts == NULL
+            ? ag_fail_nomem("expanding a program", n_parts * sizeof(*slot.x))
+            : add_part_buffers(train, rank, chunk, &slot);
 
     if (status == AG_OK) {
         status = ag_array_append(&chunk->slots, &slot, 1);

@@ -29,6 +29,7 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
                         .trains = true,
                         .rounds = ag_plan_rounds(train->build->plan),
                         .x_out = (int32_t)x_out,
+                        .last_layer = of->last_layer,
                         .statistics = (int32_t)of->statistics,
                         .loss = (int32_t)of->loss,
                         .routes = (int32_t)of->experts.routes,
@@ -138,12 +139,15 @@ static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_
     for (uint32_t layer = chunk->layers.begin; layer < chunk->layers.end && status == AG_OK;
          layer++) {
         bool is_spread = ag_train_is_spread(train, rank, layer);
+        /* experts come last: those that replicas share out have a bucket of their own */
         const ag_part_t parts[] = {{AG_PART_ATTN, layer},
+                                   {AG_PART_ATTN_ADD, layer},
+                                   {AG_PART_FFN_ADD, layer},
                                    {is_spread ? AG_PART_ROUTE : AG_PART_FFN, layer},
                                    {AG_PART_EXPERTS, layer}};
 
         snprintf(name, sizeof(name), "g%u", layer);
-        status = add_weights(train, rank, parts, is_spread ? 3 : 2, name);
+        status = add_weights(train, rank, parts, is_spread ? 5 : 4, name);
     }
     return status == AG_OK && chunk->last
                ? add_weights(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
@@ -157,7 +161,11 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
     ag_train_rank_t *of = &train->ranks[rank];
     uint64_t row = spec->hidden * sizeof(float);
-    bool last = is_last(train, rank), again = train->again;
+    bool last = is_last(train, rank), again = train->again, norms = false;
+
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        norms |= spec->layer_kinds[i].norms_after;
+    }
     const struct {
         const char *name;
         uint64_t unit_bytes;
@@ -167,8 +175,11 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     } buffers[] = {
         {"totals", AG_N_TOTALS * sizeof(float), AG_SIZE_ONE, true, &of->totals},
         {"loss", sizeof(double), AG_SIZE_ONE, true, &of->loss},
-        {"p", row, AG_SIZE_TOKENS, true, &of->partial},
+        {"p", row, AG_SIZE_TOKENS, true, &of->p},
         {"dn", row, AG_SIZE_TOKENS, true, &of->dn},
+        {"dp", row, AG_SIZE_TOKENS, norms, &of->dpartial},
+        {"pa", row, AG_SIZE_TOKENS, norms && again, &of->partial_again[0]},
+        {"pf", row, AG_SIZE_TOKENS, norms && again, &of->partial_again[1]},
         {"logits",
          (shard->vocab_end - shard->vocab_begin) *
              ag_element_bytes(ag_plan_rounds(train->build->plan)),

@@ -19,6 +19,8 @@ typedef struct way {
     bool again;      /* a layer is computed again before its gradients */
     bool may_spread; /* ranks may share experts out */
     bool evaluates;
+    bool adds;           /* what a part of a layer makes is added by a part of its own */
+    bool is_decided;     /* the first layer has said so */
     course_t *courses;   /* (n_chunks) */
     uint32_t begin, end; /* turns of the replica, each a micro-batch or an empty one */
     uint32_t n_complete; /* micro-batches in chunks */
@@ -28,23 +30,54 @@ typedef struct way {
 
 static const ag_part_kind_t of_head[] = {AG_PART_HEAD, AG_PART_LOSS, AG_PART_HEAD_B,
                                          AG_PART_HEAD_NORM_B};
-/* Whether a layer has experts the plan does not say: where ranks may share some out, FFN may come
- * in the place of the three. */
-static const ag_part_kind_t of_layer[] = {AG_PART_ATTN, AG_PART_ROUTE, AG_PART_EXPERTS,
-                                          AG_PART_COMBINE};
-static const ag_part_kind_t of_layer_back[] = {
-    AG_PART_ATTN,    AG_PART_ROUTE,      AG_PART_EXPERTS, AG_PART_COMBINE_B,  AG_PART_EXPERTS_B,
-    AG_PART_ROUTE_B, AG_PART_FFN_NORM_B, AG_PART_ATTN_B,  AG_PART_ATTN_NORM_B};
 static const ag_part_kind_t of_step[] = {AG_PART_ZERO, AG_PART_TOTALS, AG_PART_UPDATE,
                                          AG_PART_ADOPT};
 
-enum { N_OF_HEAD = 4, N_OF_LAYER = 4, N_OF_LAYER_AGAIN = 3, N_OF_LAYER_BACK = 9, N_OF_STEP = 4 };
+enum { N_OF_HEAD = 4, N_OF_STEP = 4, MOST_OF_LAYER = 13 };
 enum { N_OF_HEAD_FORWARD = 2, N_OF_STEP_FORWARD = 2 };
 
-/* Parts of a layer on the way back; the first ones only where it is computed again. */
+/* Parts of a layer: forward, and on the way back; of those the first ones only where it is computed
+ * again. Whether a layer has experts the plan does not say: where ranks may share some out, FFN may
+ * come in the place of the three. */
+typedef struct layer_parts {
+    uint32_t n, n_again, n_back;
+    ag_part_kind_t forward[MOST_OF_LAYER], back[MOST_OF_LAYER];
+} layer_parts_t;
+
+/* Where the next part adds what one makes, and where a part of its own does. */
+static const layer_parts_t of_layer[] = {
+    {.n = 4,
+     .n_again = 3,
+     .n_back = 9,
+     .forward = {AG_PART_ATTN, AG_PART_ROUTE, AG_PART_EXPERTS, AG_PART_COMBINE},
+     .back = {AG_PART_ATTN, AG_PART_ROUTE, AG_PART_EXPERTS, AG_PART_COMBINE_B, AG_PART_EXPERTS_B,
+              AG_PART_ROUTE_B, AG_PART_FFN_NORM_B, AG_PART_ATTN_B, AG_PART_ATTN_NORM_B}},
+    {.n = 6,
+     .n_again = 5,
+     .n_back = 13,
+     .forward = {AG_PART_ATTN, AG_PART_ATTN_ADD, AG_PART_ROUTE, AG_PART_EXPERTS, AG_PART_COMBINE,
+                 AG_PART_FFN_ADD},
+     .back = {AG_PART_ATTN, AG_PART_ATTN_ADD, AG_PART_ROUTE, AG_PART_EXPERTS, AG_PART_COMBINE,
+              AG_PART_FFN_ADD_B, AG_PART_COMBINE_B, AG_PART_EXPERTS_B, AG_PART_ROUTE_B,
+              AG_PART_FFN_NORM_B, AG_PART_ATTN_ADD_B, AG_PART_ATTN_B, AG_PART_ATTN_NORM_B}},
+};
+
 static uint32_t back_of_layer(const way_t *way)
 {
-    return way->again ? N_OF_LAYER_BACK : N_OF_LAYER_BACK - N_OF_LAYER_AGAIN;
+    const layer_parts_t *parts = &of_layer[way->adds];
+
+    return way->again ? parts->n_back : parts->n_back - parts->n_again;
+}
+
+/* Parts of a micro-batch on its way through a chunk. */
+static void count_parts(const way_t *way, course_t *course)
+{
+    uint32_t n = course->layers.end - course->layers.begin;
+    uint32_t forward = course->first + of_layer[way->adds].n * n + !way->adds;
+
+    course->n_parts = way->evaluates ? forward + (course->last ? N_OF_HEAD_FORWARD : 0)
+                                     : forward + (course->last ? N_OF_HEAD : 0) +
+                                           back_of_layer(way) * n + course->first;
 }
 
 static bool is_of_experts(uint32_t kind)
@@ -63,25 +96,26 @@ static uint32_t whole_of(uint32_t kind)
 static ag_part_t nth_part(const way_t *way, const course_t *course, uint32_t i)
 {
     uint32_t n = course->layers.end - course->layers.begin, n_back = back_of_layer(way);
+    const layer_parts_t *parts = &of_layer[way->adds];
 
     if (course->first && i == 0) {
         return (ag_part_t){AG_PART_EMBED, 0};
     }
     i -= course->first;
-    if (i < N_OF_LAYER * n) {
-        return (ag_part_t){of_layer[i % N_OF_LAYER], course->layers.begin + i / N_OF_LAYER};
+    if (i < parts->n * n) {
+        return (ag_part_t){parts->forward[i % parts->n], course->layers.begin + i / parts->n};
     }
-    i -= N_OF_LAYER * n;
-    if (i == 0) {
+    i -= parts->n * n;
+    if (i == 0 && !way->adds) {
         return (ag_part_t){AG_PART_ADD, 0};
     }
-    i--;
+    i -= !way->adds;
     if (course->last && i < N_OF_HEAD) {
         return (ag_part_t){of_head[i], 0};
     }
     i -= course->last ? N_OF_HEAD : 0;
     if (i < n_back * n) {
-        return (ag_part_t){of_layer_back[N_OF_LAYER_BACK - n_back + i % n_back],
+        return (ag_part_t){parts->back[parts->n_back - n_back + i % n_back],
                            course->layers.end - 1 - i / n_back};
     }
     return (ag_part_t){AG_PART_EMBED_B, 0};
@@ -134,6 +168,16 @@ static uint32_t steps_of(const way_t *way, const course_t *course, uint32_t i,
     return n;
 }
 
+/* The first layer says how its parts are added. */
+static void decide(way_t *way, uint32_t kind)
+{
+    way->is_decided = true;
+    way->adds = kind == AG_PART_ATTN_ADD;
+    for (uint32_t i = 0; i < way->n_chunks; i++) {
+        count_parts(way, &way->courses[i]);
+    }
+}
+
 static bool take_part(void *arg, const ag_op_t *op, const ag_part_t *part)
 {
     way_t *way = arg;
@@ -149,6 +193,9 @@ static bool take_part(void *arg, const ag_op_t *op, const ag_part_t *part)
     if (op->micro_batch < way->begin || op->micro_batch >= way->end || way->n_steps != 1 ||
         number >= way->n_chunks || op->chunk % way->n_stages != way->place.stage) {
         return false;
+    }
+    if (!way->is_decided && part->kind != AG_PART_EMBED && part->kind != AG_PART_ATTN) {
+        decide(way, part->kind);
     }
     course = &way->courses[number];
     done = &course->done[op->micro_batch - way->begin];
@@ -187,17 +234,6 @@ static ag_status_t check_ops(const ag_program_t *program, uint32_t r, way_t *way
     return way->n_steps == way->most_steps ? AG_OK : fail_missing(way, r);
 }
 
-/* Parts of a micro-batch on its way through a chunk. */
-static uint32_t n_parts_of(const way_t *way, const course_t *course)
-{
-    uint32_t n = course->layers.end - course->layers.begin;
-    uint32_t forward = course->first + N_OF_LAYER * n + 1;
-
-    return way->evaluates
-               ? forward + (course->last ? N_OF_HEAD_FORWARD : 0)
-               : forward + (course->last ? N_OF_HEAD : 0) + back_of_layer(way) * n + course->first;
-}
-
 static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
 {
     ag_status_t status = ag_mesh_place(plan, rank, &way->place);
@@ -222,7 +258,7 @@ static ag_status_t init_way(const ag_plan_t *plan, uint32_t rank, way_t *way)
         course->layers = ag_plan_layers(plan, chunk);
         course->first = chunk == 0;
         course->last = chunk + 1 == way->n_chunks * plan->n_stages;
-        course->n_parts = n_parts_of(way, course);
+        count_parts(way, course);
         course->done = calloc((size_t)(way->end - way->begin) + 1, sizeof(*course->done));
         if (course->done == NULL) {
             return ag_fail_nomem("checking a program", sizeof(*course->done));

@@ -158,14 +158,19 @@ typedef enum ag_part_kind {
     AG_PART_HEAD,
     AG_PART_COLLECT, /* shards of the logits side by side */
     /* training: */
+    AG_PART_ATTN_ADD, /* what attention made, or the feed-forward part, to the residual stream:
+                         where a norm stands between them, or the next part has none */
+    AG_PART_FFN_ADD,
     AG_PART_LOSS,
     AG_PART_HEAD_B, /* <part>_B: its gradients, but for its first norm's: */
     AG_PART_HEAD_NORM_B,
+    AG_PART_FFN_ADD_B,
     AG_PART_FFN_B,
     AG_PART_COMBINE_B, /* in the place of FFN_B, where several ranks hold the experts */
     AG_PART_EXPERTS_B,
     AG_PART_ROUTE_B,
     AG_PART_FFN_NORM_B,
+    AG_PART_ATTN_ADD_B,
     AG_PART_ATTN_B,
     AG_PART_ATTN_NORM_B,
     AG_PART_EMBED_B,

@@ -122,6 +122,7 @@ typedef struct ag_node {
         struct {
             ag_norm_kind_t kind;
             float eps;
+            uint32_t n_groups; /* of columns, each normed for itself by the same weights; 0: 1 */
         } norm;
         ag_angles_t angles;
         ag_rope_t rope;
@@ -135,7 +136,7 @@ typedef struct ag_node {
         } attention;
         ag_glu_t glu;
         float cap;             /* SOFTCAP */
-        uint32_t column_begin; /* COLUMNS */
+        uint32_t column_begin; /* COLUMNS: of the wider value */
         struct {
             ag_route_t of;
             uint32_t part, n_parts; /* of a step's rows: whose gradients this rank takes */

@@ -94,6 +94,9 @@ static inline bool ag_node_has_claims(const ag_node_t *node)
     return node->kind == AG_NODE_LINEAR && node->in[1] != AG_NO_VALUE;
 }
 
+/** Of NORM: how many groups of a row's columns are normed, each for itself. */
+uint32_t ag_node_groups_of_norm(const ag_node_t *node);
+
 /** Rows that a value has in a run. */
 uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value);
 
@@ -129,8 +132,8 @@ ag_node_scratch_fn_t ag_self_attention_scratch, ag_train_linear_scratch;
 /* rules.c's. */
 ag_node_backward_fn_t ag_linear_backward, ag_norm_backward, ag_add_backward, ag_rope_backward,
     ag_self_attention_backward, ag_glu_backward, ag_gate_rows_backward, ag_embed_backward,
-    ag_select_backward, ag_grouped_linear_backward, ag_regroup_backward, ag_permute_backward,
-    ag_combine_backward, ag_route_backward;
+    ag_select_backward, ag_columns_backward, ag_grouped_linear_backward, ag_regroup_backward,
+    ag_permute_backward, ag_combine_backward, ag_route_backward;
 
 /* nodes_experts.c's part of the table. */
 ag_node_infer_fn_t ag_route_infer, ag_count_rows_infer, ag_permute_infer, ag_regroup_infer,

@@ -79,14 +79,20 @@ static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_kernel_embed(context, &embed, ag_run_data(run, context, node->out));
 }
 
-/* NORM: (rows, width) -> the same */
+/* NORM: (rows, groups * width) -> the same */
+
+uint32_t ag_node_groups_of_norm(const ag_node_t *node)
+{
+    return node->attr.norm.n_groups > 0 ? node->attr.norm.n_groups : 1;
+}
 
 static bool norm_infer(const ag_graph_t *graph, const ag_node_t *node,
                        const ag_graph_param_t *params, uint32_t *width_p)
 {
     *width_p = ag_graph_width(graph, node->in[0]);
-    return same_rows(graph, node) && params[node->weight].cols == *width_p &&
-           (node->bias == AG_NO_PARAM || params[node->bias].cols == *width_p);
+    return same_rows(graph, node) &&
+           params[node->weight].cols * ag_node_groups_of_norm(node) == *width_p &&
+           (node->bias == AG_NO_PARAM || params[node->bias].cols == params[node->weight].cols);
 }
 
 static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -94,7 +100,8 @@ static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_norm_t norm = {
         .kind = node->attr.norm.kind,
-        .width = ag_graph_width(run->graph, node->in[0]),
+        .width = run->params[node->weight].cols,
+        .n_groups = ag_node_groups_of_norm(node),
         .eps = node->attr.norm.eps,
         .weight = vector_of(run, node->weight),
         .bias = vector_of(run, node->bias),
@@ -422,15 +429,18 @@ static void select_run(const ag_graph_run_t *run, const ag_node_t *node,
                           ag_run_data(run, context, node->out));
 }
 
-/* COLUMNS: (rows, width) -> some columns of a wider value */
+/* COLUMNS: (rows, width) -> some columns of a wider value, or of those some */
 
 static bool columns_infer(const ag_graph_t *graph, const ag_node_t *node,
                           const ag_graph_param_t *params, uint32_t *width_p)
 {
+    uint32_t width = ag_graph_width(graph, node->in[0]);
+
     (void)params;
     *width_p = ag_graph_width(graph, node->out);
     return same_rows(graph, node) &&
-           (uint64_t)node->attr.column_begin + ag_graph_width(graph, node->in[0]) <= *width_p;
+           (uint64_t)node->attr.column_begin + (width < *width_p ? width : *width_p) <=
+               (width < *width_p ? *width_p : width);
 }
 
 static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -478,7 +488,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_SELECT] = {"SELECT", 1, true, AG_BY_ANY, AG_BY_ANY, select_infer, select_run, NULL,
                         NULL, .backward = ag_select_backward, .is_cheap = true},
     [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
-                         NULL, .backward = NULL},
+                         NULL, .backward = ag_columns_backward, .is_cheap = true},
     [AG_NODE_ROUTE] = {"ROUTE", 1, true, AG_BY_ROWS, AG_BY_ROWS, ag_route_infer, ag_route_run, NULL,
                        ag_route_scratch, .backward = ag_route_backward},
     [AG_NODE_COUNT_ROWS] = {"COUNT_ROWS", 1, true, AG_BY_ANY, AG_BY_ANY, ag_count_rows_infer,

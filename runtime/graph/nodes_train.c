@@ -281,7 +281,8 @@ uint64_t ag_train_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
 static ag_norm_t norm_of(const ag_graph_run_t *run, const ag_node_t *node)
 {
     return (ag_norm_t){.kind = node->attr.norm.kind,
-                       .width = width_of(run->graph, node->in[0]),
+                       .width = run->params[node->weight].cols,
+                       .n_groups = ag_node_groups_of_norm(node),
                        .eps = node->attr.norm.eps,
                        .weight = run->params[node->weight].data};
 }
@@ -290,11 +291,12 @@ bool ag_norm_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                         const ag_graph_param_t *params, uint32_t *width_p)
 {
     ag_counter_t counter = counter_of(graph, node->in[0]);
+    uint32_t n_groups = ag_node_groups_of_norm(node);
 
     *width_p = width_of(graph, node->in[0]);
-    return params[node->weight].cols == *width_p &&
+    return params[node->weight].cols * n_groups == *width_p &&
            has_shape(graph, node->in[1], counter, *width_p) && node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->more[0], counter, AG_NORM_STATISTICS) &&
+           has_shape(graph, node->more[0], counter, (uint64_t)n_groups * AG_NORM_STATISTICS) &&
            counter_of(graph, node->out) == counter;
 }
 
@@ -316,11 +318,12 @@ bool ag_norm_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     const ag_graph_param_t *weight = &params[node->weight];
     ag_counter_t counter = counter_of(graph, node->in[0]);
+    uint64_t n_groups = ag_node_groups_of_norm(node);
 
     *width_p = (uint32_t)weight->cols;
-    return has_shape(graph, node->in[0], counter, weight->cols) &&
-           has_shape(graph, node->in[1], counter, weight->cols) &&
-           has_shape(graph, node->in[2], counter, AG_NORM_STATISTICS) &&
+    return has_shape(graph, node->in[0], counter, n_groups * weight->cols) &&
+           has_shape(graph, node->in[1], counter, n_groups * weight->cols) &&
+           has_shape(graph, node->in[2], counter, n_groups * AG_NORM_STATISTICS) &&
            counter_of(graph, node->out) == AG_COUNT_ONE &&
            (node->more[0] == AG_NO_VALUE ||
             has_shape(graph, node->more[0], AG_COUNT_ONE, weight->cols));

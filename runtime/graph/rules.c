@@ -33,7 +33,8 @@ void ag_norm_backward(ag_backward_t *backward, const ag_node_t *node)
 
     grad.in[0] = ag_backward_grad(backward, node->out);
     grad.in[1] = ag_backward_read(backward, node->in[0]);
-    grad.more[0] = ag_backward_value(backward, x->counter, AG_NORM_STATISTICS);
+    grad.more[0] =
+        ag_backward_value(backward, x->counter, AG_NORM_STATISTICS * ag_node_groups_of_norm(node));
     grad.out = ag_backward_target(backward, node->in[0], &grad.adds);
     ag_backward_add(backward, &grad);
     if (dweight != AG_NO_VALUE) {
@@ -161,6 +162,22 @@ void ag_select_backward(ag_backward_t *backward, const ag_node_t *node)
 
     grad.in[0] = ag_backward_grad(backward, node->out);
     grad.out = ag_backward_fresh(backward, node->in[0]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+}
+
+/* Columns that were not taken have none. */
+void ag_columns_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_COLUMNS);
+    ag_node_t zero = ag_backward_node(node, AG_NODE_ZERO);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.out = zero.out = ag_backward_fresh(backward, node->in[0]);
+    if (ag_graph_width(backward->forward, node->in[0]) >
+        ag_graph_width(backward->forward, node->out)) {
+        ag_backward_add(backward, &zero);
+    }
     ag_backward_add(backward, &grad);
     ag_backward_settle(backward, node->in[0], grad.out);
 }

@@ -389,10 +389,12 @@ void ag_kernel_select_rows_grad(const ag_kernel_context_t *context, const float 
 void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
                             uint64_t width, float *y, uint64_t y_width, uint64_t column_begin)
 {
-    uint64_t begin, end;
+    uint64_t n_columns = width < y_width ? width : y_width, begin, end;
 
+    x += width > y_width ? column_begin : 0;
+    y += width > y_width ? 0 : column_begin;
     ag_worker_share(context->worker, n_rows, 1, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
-        memcpy(y + i * y_width + column_begin, x + i * width, width * sizeof(float));
+        memcpy(y + i * y_width, x + i * width, n_columns * sizeof(float));
     }
 }

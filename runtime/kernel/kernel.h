@@ -156,10 +156,12 @@ void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed
 
 typedef enum ag_norm_kind { AG_NORM_RMS, AG_NORM_LAYER } ag_norm_kind_t;
 
-/* Over each row of x (n_rows, width); y may be x. */
+/* Over each row of x (n_rows, width), or over each group of a row's columns, (n_rows, n_groups,
+ * width), by the same weights; y may be x. */
 typedef struct ag_norm {
     ag_norm_kind_t kind;
     uint64_t width;
+    uint64_t n_groups; /* 0: 1 */
     float eps;
     const float *weight; /* (width) */
     const float *bias;   /* (width) or NULL */
@@ -274,7 +276,8 @@ void ag_kernel_softcap(const ag_kernel_context_t *context, float cap, const floa
 void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, uint64_t width,
                            float *y);
 
-/** y[:, column_begin : column_begin + width] = x for n_rows rows; y's rows are y_width wide. */
+/** Copy the rows of the narrower of x (n_rows, width) and y (n_rows, y_width) from, or to, the
+ * columns from column_begin on of the wider. */
 void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
                             uint64_t width, float *y, uint64_t y_width, uint64_t column_begin);
 

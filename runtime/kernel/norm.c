@@ -33,6 +33,17 @@ static float mean_square(const float *x, uint64_t n, float mean)
     return (float)(sum / (double)n);
 }
 
+/* Threads share rows out; groups of a row are rows to what works on them. */
+static void share_rows(const ag_kernel_context_t *context, const ag_norm_t *norm, uint64_t n_rows,
+                       uint64_t *begin_p, uint64_t *end_p)
+{
+    uint64_t n_groups = norm->n_groups > 0 ? norm->n_groups : 1;
+
+    ag_worker_share(context->worker, n_rows, 1, begin_p, end_p);
+    *begin_p *= n_groups;
+    *end_p *= n_groups;
+}
+
 static float variance(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *row,
                       float mean)
 {
@@ -47,7 +58,7 @@ void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, c
     float room[AG_SPAN];
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    share_rows(context, norm, n_rows, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         const float *row = x + i * norm->width;
         float mean = norm->kind == AG_NORM_LAYER ? mean_of(row, norm->width) : 0.0f;
@@ -112,7 +123,7 @@ void ag_kernel_norm_grad(const ag_kernel_context_t *context, const ag_norm_t *no
 {
     uint64_t begin, end;
 
-    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    share_rows(context, norm, n_rows, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         row_grad(context, norm, dy + i * norm->width, x + i * norm->width, add,
                  dx + i * norm->width, statistics + i * AG_NORM_STATISTICS);
@@ -149,11 +160,11 @@ void ag_kernel_norm_weight_grad(const ag_kernel_context_t *context, const ag_nor
                                 const float *dy, const float *x, const float *statistics,
                                 uint64_t n_rows, float *dweight, float *dbias)
 {
-    uint64_t begin, end;
+    uint64_t n_groups = norm->n_groups > 0 ? norm->n_groups : 1, begin, end;
 
     ag_worker_share(context->worker, norm->width, AG_LANES, &begin, &end);
     for (; begin < end; begin += AG_LANES) {
-        add_column_grads(norm, dy + begin, x + begin, statistics, n_rows,
+        add_column_grads(norm, dy + begin, x + begin, statistics, n_rows * n_groups,
                          end - begin < AG_LANES ? end - begin : AG_LANES, dweight + begin,
                          dbias != NULL ? dbias + begin : NULL);
     }

@@ -57,8 +57,9 @@ void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_gr
 enum { AG_NORM_STATISTICS = 2 }; /* of a row: mean (0 for RMS), 1 / deviation */
 
 /**
- * @param dy, x       (n_rows, width); dx may be dy where its weight's gradient is not wanted.
- * @param statistics  out: (n_rows, AG_NORM_STATISTICS)
+ * @param dy, x       (n_rows, n_groups, width); dx may be dy where its weight's gradient is not
+ *                    wanted.
+ * @param statistics  out: (n_rows, n_groups, AG_NORM_STATISTICS)
  */
 void ag_kernel_norm_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *dy,
                          const float *x, uint64_t n_rows, bool add, float *dx, float *statistics);

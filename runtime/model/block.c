@@ -51,9 +51,9 @@ static bool is_experts(ag_role_t role)
     }
 }
 
-/* May ranks that hold the same rows each use them for other work? Query heads of one KV head, a
- * table that is the head, too, rows that each routes and sends to experts. */
-static bool are_parts(const ag_emit_t *emit, ag_role_t role)
+/* May ranks that hold the same rows each use them for other work? Query heads of one KV head, or of
+ * one norm, a table that is the head, too, rows that each routes and sends to experts. */
+static bool are_parts(const ag_emit_t *emit, ag_role_t role, uint32_t layer)
 {
     if (is_experts(role)) {
         return emit->block->shard->experts.n_ranks > 1 || !emit->block->shard->experts.are_alike;
@@ -63,10 +63,16 @@ static bool are_parts(const ag_emit_t *emit, ag_role_t role)
     case AG_ROLE_ROUTER_BIAS:
     case AG_ROLE_SHARED_SCALE:
         return emit->block->shard->n_stage_ranks > 1;
+    case AG_ROLE_Q:
+    case AG_ROLE_Q_BIAS:
+        return emit->block->shard->n_ranks > 1 &&
+               ag_spec_layer(ag_emit_spec(emit), layer)->qk_norm == AG_QK_NORM_WHOLE;
     case AG_ROLE_K:
     case AG_ROLE_V:
     case AG_ROLE_K_BIAS:
     case AG_ROLE_V_BIAS:
+    case AG_ROLE_Q_NORM:
+    case AG_ROLE_K_NORM:
         return emit->block->shard->n_ranks > 1;
     case AG_ROLE_EMBED:
         return ag_emit_spec(emit)->tied;
@@ -80,7 +86,7 @@ int32_t ag_emit_param(ag_emit_t *emit, ag_role_t role, uint32_t layer, const ag_
     ag_slice_t asked = *slice;
     int32_t number = AG_NO_PARAM;
 
-    asked.grads_are_parts = are_parts(emit, role);
+    asked.grads_are_parts = are_parts(emit, role, layer);
     asked.spans_replicas = is_experts(role) && !emit->block->shard->experts.are_alike;
     if (emit->status == AG_OK) {
         emit->status =
@@ -136,27 +142,48 @@ void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, 
                                     .bias = bias});
 }
 
-void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, int32_t x, int32_t y)
+/* y = norm(x), of (tokens, n_groups * width) */
+static void add_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_groups,
+                     uint32_t width, int32_t x, int32_t y)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
 
-    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_NORM,
-                                    .layer = layer,
-                                    .in = {x, AG_NO_VALUE},
-                                    .out = y,
-                                    .weight = ag_emit_vector_param(emit, true, role, layer,
-                                                                   spec->hidden, 0, spec->hidden),
-                                    .bias = AG_NO_PARAM,
-                                    .attr.norm = {.kind = spec->norm_kind, .eps = spec->norm_eps}});
+    ag_emit_node(
+        emit,
+        &(ag_node_t){
+            .kind = AG_NODE_NORM,
+            .layer = layer,
+            .in = {x, AG_NO_VALUE},
+            .out = y,
+            .weight = ag_emit_vector_param(emit, true, role, layer, width, 0, width),
+            .bias = AG_NO_PARAM,
+            .attr.norm = {.kind = spec->norm_kind, .eps = spec->norm_eps, .n_groups = n_groups}});
 }
 
-void ag_emit_partial_to_x(ag_emit_t *emit)
+int32_t ag_emit_input(ag_emit_t *emit, ag_role_t norm, uint32_t layer)
 {
-    int32_t x = ag_emit_x(emit);
+    uint32_t hidden = ag_emit_spec(emit)->hidden;
+    int32_t x = ag_emit_x(emit), y = x;
 
+    if (ag_spec_layer(ag_emit_spec(emit), layer)->norms_before) {
+        y = ag_emit_internal(emit, hidden);
+        add_norm(emit, norm, layer, 1, hidden, x, y);
+    }
+    return y;
+}
+
+void ag_emit_partial_to_x(ag_emit_t *emit, ag_role_t post_norm, uint32_t layer)
+{
+    uint32_t hidden = ag_emit_spec(emit)->hidden;
+    int32_t x = ag_emit_x(emit), added = ag_emit_partial(emit);
+
+    if (ag_spec_layer(ag_emit_spec(emit), layer)->norms_after) {
+        added = ag_emit_internal(emit, hidden);
+        add_norm(emit, post_norm, layer, 1, hidden, ag_emit_partial(emit), added);
+    }
     emit->x = emit->block->trains ? emit->block->x_out : emit->x;
     ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ADD,
-                                    .in = {x, ag_emit_partial(emit)},
+                                    .in = {x, added},
                                     .out = ag_emit_x(emit),
                                     .weight = AG_NO_PARAM,
                                     .bias = AG_NO_PARAM});
@@ -198,6 +225,40 @@ static int32_t add_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_role, b
 
     ag_emit_linear(emit, layer, x, weight, bias, y);
     return y;
+}
+
+/*
+ * Queries or keys of this rank's heads, normed. A norm over all heads needs them all: every rank
+ * computes them, and takes its own of what comes out. That costs each rank the whole projection,
+ * and no exchange in the midst of attention.
+ */
+static int32_t add_normed_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_role,
+                                ag_role_t norm, bool has_bias, uint32_t layer, int32_t x,
+                                uint32_t n_heads, uint32_t begin, uint32_t end)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(ag_emit_spec(emit), layer);
+    bool whole = kind->qk_norm == AG_QK_NORM_WHOLE;
+    uint32_t first = whole ? 0 : begin, n = whole ? n_heads : end - begin;
+    int32_t made = add_heads(emit, role, bias_role, has_bias, layer, x, n_heads, first, first + n);
+    int32_t normed, own;
+
+    if (kind->qk_norm == AG_QK_NORM_NONE) {
+        return made;
+    }
+    normed = emit->block->trains ? ag_emit_internal(emit, n * kind->head_dim) : made;
+    add_norm(emit, norm, layer, whole ? 1 : n, (whole ? n : 1) * kind->head_dim, made, normed);
+    if (n == end - begin) {
+        return normed;
+    }
+    own = ag_emit_internal(emit, (end - begin) * kind->head_dim);
+    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_COLUMNS,
+                                    .layer = layer,
+                                    .in = {normed, AG_NO_VALUE},
+                                    .out = own,
+                                    .weight = AG_NO_PARAM,
+                                    .bias = AG_NO_PARAM,
+                                    .attr.column_begin = begin * kind->head_dim});
+    return own;
 }
 
 static int32_t add_angles(ag_emit_t *emit, const ag_layer_spec_t *kind)
@@ -317,10 +378,10 @@ static int32_t add_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
     if (n_heads == 0) {
         return y;
     }
-    q = add_heads(emit, AG_ROLE_Q, AG_ROLE_Q_BIAS, kind->q_bias, layer, x, kind->n_heads,
-                  held->head_begin, held->head_end);
-    k = add_heads(emit, AG_ROLE_K, AG_ROLE_K_BIAS, kind->k_bias, layer, x, kind->n_kv_heads,
-                  held->kv_begin, held->kv_end);
+    q = add_normed_heads(emit, AG_ROLE_Q, AG_ROLE_Q_BIAS, AG_ROLE_Q_NORM, kind->q_bias, layer, x,
+                         kind->n_heads, held->head_begin, held->head_end);
+    k = add_normed_heads(emit, AG_ROLE_K, AG_ROLE_K_BIAS, AG_ROLE_K_NORM, kind->k_bias, layer, x,
+                         kind->n_kv_heads, held->kv_begin, held->kv_end);
     v = add_heads(emit, AG_ROLE_V, AG_ROLE_V_BIAS, kind->v_bias, layer, x, kind->n_kv_heads,
                   held->kv_begin, held->kv_end);
     angles = add_angles(emit, kind);
@@ -342,14 +403,12 @@ ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
     uint64_t head_dim = kind->head_dim;
-    int32_t normed = ag_emit_internal(&emit, spec->hidden);
     int32_t heads, weight, bias;
 
     if (add_partial) {
-        ag_emit_partial_to_x(&emit);
+        ag_emit_partial_to_x(&emit, AG_ROLE_FFN_POST_NORM, layer - 1);
     }
-    ag_emit_norm(&emit, AG_ROLE_ATTN_NORM, layer, ag_emit_x(&emit), normed);
-    heads = add_attention(&emit, layer, normed);
+    heads = add_attention(&emit, layer, ag_emit_input(&emit, AG_ROLE_ATTN_NORM, layer));
     weight = ag_emit_cols_param(&emit, AG_ROLE_O, layer, spec->hidden, kind->n_heads * head_dim,
                                 held->head_begin * head_dim, held->head_end * head_dim);
     /* a bias of a sum is added once: by the first rank */
@@ -393,20 +452,22 @@ int32_t ag_emit_glu(ag_emit_t *emit, uint32_t layer, ag_counter_t counter, uint3
     return product;
 }
 
-ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
+ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, bool add_partial,
+                         ag_graph_t *graph)
 {
     ag_emit_t emit = ag_emit_begin(block, graph);
     const ag_spec_t *spec = ag_emit_spec(&emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
-    int32_t normed = ag_emit_internal(&emit, spec->hidden);
-    int32_t gate, up, product, weight, bias;
+    int32_t normed, gate, up, product, weight, bias;
 
     if (kind->route.n_experts > 0) {
-        return ag_emit_all_experts(&emit, layer);
+        return ag_emit_all_experts(&emit, layer, add_partial);
     }
-    ag_emit_partial_to_x(&emit);
-    ag_emit_norm(&emit, AG_ROLE_FFN_NORM, layer, ag_emit_x(&emit), normed);
+    if (add_partial) {
+        ag_emit_partial_to_x(&emit, AG_ROLE_ATTN_POST_NORM, layer);
+    }
+    normed = ag_emit_input(&emit, AG_ROLE_FFN_NORM, layer);
     gate = add_ffn_columns(&emit, AG_ROLE_GATE, AG_ROLE_GATE_BIAS, layer, normed);
     up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
     product = ag_emit_glu(&emit, layer, AG_COUNT_TOKENS, held->ffn_end - held->ffn_begin, gate, up);
@@ -418,12 +479,25 @@ ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *gr
     return emit.status;
 }
 
-ag_status_t ag_block_add(const ag_block_t *block, ag_graph_t *graph)
+ag_status_t ag_block_add_attention(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
 {
     ag_emit_t emit = ag_emit_begin(block, graph);
 
-    ag_emit_partial_to_x(&emit);
+    ag_emit_partial_to_x(&emit, AG_ROLE_ATTN_POST_NORM, layer);
     return emit.status;
+}
+
+ag_status_t ag_block_add_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
+{
+    ag_emit_t emit = ag_emit_begin(block, graph);
+
+    ag_emit_partial_to_x(&emit, AG_ROLE_FFN_POST_NORM, layer);
+    return emit.status;
+}
+
+ag_status_t ag_block_add(const ag_block_t *block, ag_graph_t *graph)
+{
+    return ag_block_add_ffn(block, block->last_layer, graph);
 }
 
 static ag_loss_t loss_of(const ag_emit_t *emit)
@@ -468,14 +542,14 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
     int32_t weight;
 
     if (!block->trains) {
-        ag_emit_partial_to_x(&emit);
+        ag_emit_partial_to_x(&emit, AG_ROLE_FFN_POST_NORM, spec->n_layers - 1);
     }
     ag_emit_node(&emit, &(ag_node_t){.kind = AG_NODE_SELECT,
                                      .in = {ag_emit_x(&emit), AG_NO_VALUE},
                                      .out = rows,
                                      .weight = AG_NO_PARAM,
                                      .bias = AG_NO_PARAM});
-    ag_emit_norm(&emit, AG_ROLE_FINAL_NORM, 0, rows, normed);
+    add_norm(&emit, AG_ROLE_FINAL_NORM, 0, 1, spec->hidden, rows, normed);
     weight = ag_emit_rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end,
                                 spec->hidden);
     ag_emit_linear(&emit, 0, normed, weight, AG_NO_PARAM, logits);

@@ -1,4 +1,9 @@
-/* The only place that knows a transformer: a spec and a shard become segments. */
+/*
+ * The only place that knows a transformer: a spec and a shard become segments. Of a layer, "norm"
+ * and "+=" are as its kind says: norm(x) is x where it has no norms before its parts, and where it
+ * has norms after them, x += partial is x += norm(partial), which stands behind the sum over the
+ * ranks.
+ */
 #pragma once
 
 #include "runtime/model/params.h"
@@ -20,6 +25,7 @@ typedef struct ag_block {
     int32_t results;      /* (copies, hidden) of this rank's experts; in inference received */
     int32_t returned;     /* (copies, hidden) of this rank's rows; in inference sent */
     uint32_t first_layer; /* of the stage: its KV cache is number 0 */
+    uint32_t last_layer;  /* of the stage, or chunk: what ag_block_add() adds is of it */
     /* Training writes no value over one that gradients read, and keeps no cache. */
     bool trains;
     bool rounds;        /* logits are bfloat16 */
@@ -39,9 +45,11 @@ ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add
  * three take ag_block_ffn()'s place. */
 bool ag_block_is_spread(const ag_block_t *block, uint32_t layer);
 
-/** x += partial; sent = copies of this rank's rows of norm(x), for whom their routes say. Where an
- * expert is shared, partial = this rank's part of a sum over the stage's ranks. */
-ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
+/** sent = copies of this rank's rows of norm(x), for whom their routes say; with add_partial,
+ * x += partial comes first. Where an expert is shared, partial = this rank's part of a sum over the
+ * stage's ranks. */
+ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, bool add_partial,
+                           ag_graph_t *graph);
 
 /** results = what this rank's experts make of received. */
 ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
@@ -49,14 +57,19 @@ ag_status_t ag_block_experts(const ag_block_t *block, uint32_t layer, ag_graph_t
 /** This rank's rows of partial = the sums of their results in returned, or are added to. */
 ag_status_t ag_block_combine(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
 
-/** x += partial; partial = feed-forward of layer over norm(x). */
-ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
+/** partial = feed-forward of layer over norm(x); with add_partial, x += partial comes first. */
+ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, bool add_partial,
+                         ag_graph_t *graph);
 
-/** x += partial: what a stage hands on is whole. */
+/** x += partial, which attention of a layer made, or its feed-forward part. */
+ag_status_t ag_block_add_attention(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
+ag_status_t ag_block_add_ffn(const ag_block_t *block, uint32_t layer, ag_graph_t *graph);
+
+/** The latter of the last layer: what a stage hands on is whole. */
 ag_status_t ag_block_add(const ag_block_t *block, ag_graph_t *graph);
 
-/** x += partial; logits = the head over norm(x's rows that are asked for). In training x is whole
- * before, and this rank's statistics of the logits follow. */
+/** x += partial of the last layer; logits = the head over norm(x's rows that are asked for). In
+ * training x is whole before, and this rank's statistics of the logits follow. */
 ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph);
 
 /** Training: from the statistics of all ranks, the losses' sum; logits become their gradient. */

@@ -21,20 +21,22 @@ static ag_places_t places_of(const ag_emit_t *emit, uint32_t layer)
                          .n_parts = shard->n_stage_ranks};
 }
 
-/* x += partial; copies = rows of norm(x) for their experts. @return norm(x) */
-static int32_t add_routing(ag_emit_t *emit, uint32_t layer, int32_t routes, int32_t counts,
-                           int32_t copies)
+/* copies = rows of norm(x) for their experts; with add_partial, x += partial comes first.
+ * @return norm(x) */
+static int32_t add_routing(ag_emit_t *emit, uint32_t layer, bool add_partial, int32_t routes,
+                           int32_t counts, int32_t copies)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     ag_places_t places = places_of(emit, layer);
-    int32_t normed = ag_emit_internal(emit, spec->hidden),
-            scores = ag_emit_internal(emit, kind->route.n_experts);
+    int32_t scores = ag_emit_internal(emit, kind->route.n_experts), normed;
     uint32_t n = kind->route.n_experts;
     ag_node_t node = {.layer = layer, .weight = AG_NO_PARAM, .bias = AG_NO_PARAM};
 
-    ag_emit_partial_to_x(emit);
-    ag_emit_norm(emit, AG_ROLE_FFN_NORM, layer, ag_emit_x(emit), normed);
+    if (add_partial) {
+        ag_emit_partial_to_x(emit, AG_ROLE_ATTN_POST_NORM, layer);
+    }
+    normed = ag_emit_input(emit, AG_ROLE_FFN_NORM, layer);
     ag_emit_linear(
         emit, layer, normed, ag_emit_rows_param(emit, AG_ROLE_ROUTER, layer, n, 0, n, spec->hidden),
         ag_emit_vector_param(emit, kind->router_bias, AG_ROLE_ROUTER_BIAS, layer, n, 0, n), scores);
@@ -213,7 +215,7 @@ static int32_t routes_value(ag_emit_t *emit, uint32_t layer, int32_t buffer)
     return ag_emit_value(emit, AG_COUNT_TOKENS, ag_route_width(n_used), buffer);
 }
 
-ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer)
+ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer, bool add_partial)
 {
     int32_t routes = routes_value(emit, layer, AG_INTERNAL);
     int32_t counts =
@@ -224,22 +226,23 @@ ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer)
                                           : copies;
     ag_node_t like = groups_node(emit, layer, 1, counts);
 
-    add_shared(emit, layer, add_routing(emit, layer, routes, counts, copies));
+    add_shared(emit, layer, add_routing(emit, layer, add_partial, routes, counts, copies));
     add_experts(emit, &like, AG_COUNT_SENT, copies, results);
     add_combining(emit, layer, results, routes);
     return emit->status;
 }
 
-ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, ag_graph_t *graph)
+ag_status_t ag_block_route(const ag_block_t *block, uint32_t layer, bool add_partial,
+                           ag_graph_t *graph)
 {
     ag_emit_t emit = ag_emit_begin(block, graph);
     int32_t counts =
         ag_emit_value(&emit, AG_COUNT_ONE, block->shard->experts.n_places, block->n_sent);
     int32_t copies = ag_emit_value(&emit, AG_COUNT_SENT, ag_emit_spec(&emit)->hidden, block->sent);
 
-    add_shared(
-        &emit, layer,
-        add_routing(&emit, layer, routes_value(&emit, layer, block->routes), counts, copies));
+    add_shared(&emit, layer,
+               add_routing(&emit, layer, add_partial, routes_value(&emit, layer, block->routes),
+                           counts, copies));
     return emit.status;
 }
 

@@ -37,13 +37,16 @@ int32_t ag_emit_vector_param(ag_emit_t *emit, bool present, ag_role_t role, uint
 void ag_emit_node(ag_emit_t *emit, const ag_node_t *node);
 void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, int32_t bias,
                     int32_t y);
-void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, int32_t x, int32_t y);
-/** x += partial; in training into x_out, which is x then. */
-void ag_emit_partial_to_x(ag_emit_t *emit);
+/** What a part of a layer reads: the residual stream, normed by that role's weight where the layer
+ * has norms before its parts. */
+int32_t ag_emit_input(ag_emit_t *emit, ag_role_t norm, uint32_t layer);
+/** x += what a part of a layer left in partial, normed by that role's weight where the layer has
+ * norms after its parts; in training into x_out, which is x then. */
+void ag_emit_partial_to_x(ag_emit_t *emit, ag_role_t post_norm, uint32_t layer);
 
 /** act(gate) * up of a layer, (counter, width). @return the product's value, in inference gate's */
 int32_t ag_emit_glu(ag_emit_t *emit, uint32_t layer, ag_counter_t counter, uint32_t width,
                     int32_t gate, int32_t up);
 
 /** ag_block_ffn() of a layer whose experts one rank holds. */
-ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer);
+ag_status_t ag_emit_all_experts(ag_emit_t *emit, uint32_t layer, bool add_partial);

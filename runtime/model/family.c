@@ -1,14 +1,21 @@
 #include "runtime/model/family.h"
 
+#include <math.h>
 #include <stdio.h>
 
-extern const ag_family_t ag_family_llama, ag_family_mistral, ag_family_mixtral;
+#include "runtime/model/family_priv.h"
+
+extern const ag_family_t ag_family_llama, ag_family_mistral, ag_family_mixtral, ag_family_olmo2,
+    ag_family_qwen2, ag_family_qwen3;
 
 /* The first that its marks fit is taken. */
 const ag_family_t *const ag_families[] = {
     &ag_family_mixtral,
     &ag_family_mistral,
     &ag_family_llama,
+    &ag_family_olmo2,
+    &ag_family_qwen2,
+    &ag_family_qwen3,
     NULL,
 };
 
@@ -64,4 +71,28 @@ ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files
         }
     }
     return found;
+}
+
+static bool has(const ag_model_files_t *files, const ag_family_t *family, ag_role_t role)
+{
+    return ag_family_find(family, files, role, 0, 0).tensor != NULL;
+}
+
+void ag_family_complete(const ag_model_files_t *files, const ag_family_t *family, ag_spec_t *spec)
+{
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        spec->layer_kinds[i].attention_scale = 1.0f / sqrtf((float)spec->layer_kinds[i].head_dim);
+    }
+    if (ag_model_files_gguf(files) != NULL) {
+        spec->tied = !has(files, family, AG_ROLE_HEAD);
+    }
+}
+
+void ag_family_find_biases(const ag_model_files_t *files, const ag_family_t *family,
+                           ag_layer_spec_t *layer)
+{
+    layer->q_bias = has(files, family, AG_ROLE_Q_BIAS);
+    layer->k_bias = has(files, family, AG_ROLE_K_BIAS);
+    layer->v_bias = has(files, family, AG_ROLE_V_BIAS);
+    layer->o_bias = has(files, family, AG_ROLE_O_BIAS);
 }

@@ -11,6 +11,9 @@ typedef enum ag_role {
     AG_ROLE_FINAL_NORM,
     AG_ROLE_ROPE_FACTORS,
     AG_ROLE_ATTN_NORM,
+    AG_ROLE_ATTN_POST_NORM, /* of what attention makes */
+    AG_ROLE_Q_NORM,
+    AG_ROLE_K_NORM,
     AG_ROLE_Q,
     AG_ROLE_K,
     AG_ROLE_V,
@@ -21,6 +24,7 @@ typedef enum ag_role {
     AG_ROLE_O_BIAS,
     AG_ROLE_SINKS, /* (query heads) */
     AG_ROLE_FFN_NORM,
+    AG_ROLE_FFN_POST_NORM,
     AG_ROLE_GATE,
     AG_ROLE_UP,
     AG_ROLE_DOWN,
@@ -83,7 +87,7 @@ typedef struct ag_settings {
     ag_rope_spec_t rope;
     double window_rope_base; /* of layers with a window, where theirs is another */
     double expert_scale;     /* 0: 1 */
-    bool attention_bias, mlp_bias, tied, expert_weights_sum_1;
+    bool attention_bias, mlp_bias, tied, expert_weights_sum_1, has_window;
 } ag_settings_t;
 
 typedef struct ag_key_row {

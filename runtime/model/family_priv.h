@@ -25,6 +25,14 @@ ag_status_t ag_family_alternate(const ag_model_files_t *files, const ag_settings
 ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32_t period,
                                         ag_settings_t *settings);
 
+/** What decoders of this form have alike: how attention scales, and in GGUF files no more than the
+ * embedding table where that is the head. */
+void ag_family_complete(const ag_model_files_t *files, const ag_family_t *family, ag_spec_t *spec);
+
+/** The same, which of attention's matrices have biases in a GGUF file. */
+void ag_family_find_biases(const ag_model_files_t *files, const ag_family_t *family,
+                           ag_layer_spec_t *layer);
+
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */
@@ -51,25 +59,53 @@ ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32
     {AG_SETTING_FIELD(rotary), AG_SETTING_U32, false, NULL, "rope.dimension_count"},               \
     {AG_SETTING_FIELD(tied), AG_SETTING_BOOL, false, "tie_word_embeddings", NULL}
 
-#define AG_DECODER_NAMES                                                                           \
+/* @param qk_transform  of the rows of q and k in GGUF files. */
+#define AG_DECODER_NAMES_BY(qk_transform)                                                          \
     {AG_ROLE_EMBED, "model.embed_tokens.weight", "token_embd.weight", AG_TRANSFORM_NONE,           \
      AG_STACK_NONE},                                                                               \
     {AG_ROLE_HEAD, "lm_head.weight", "output.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},           \
     {AG_ROLE_FINAL_NORM, "model.norm.weight", "output_norm.weight", AG_TRANSFORM_NONE,             \
      AG_STACK_NONE},                                                                               \
     {AG_ROLE_ROPE_FACTORS, NULL, "rope_freqs.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},           \
-    {AG_ROLE_ATTN_NORM, "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight",       \
-     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
-    {AG_ROLE_Q, "model.layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight",                 \
-     AG_TRANSFORM_UNPERMUTE_ROPE, AG_STACK_NONE},                                                  \
-    {AG_ROLE_K, "model.layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight",                 \
-     AG_TRANSFORM_UNPERMUTE_ROPE, AG_STACK_NONE},                                                  \
+    {AG_ROLE_Q, "model.layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", qk_transform,   \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_K, "model.layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", qk_transform,   \
+     AG_STACK_NONE},                                                                               \
     {AG_ROLE_V, "model.layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight",                 \
      AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
     {AG_ROLE_O, "model.layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight",            \
      AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
-    {AG_ROLE_FFN_NORM, "model.layers.%u.post_attention_layernorm.weight",                          \
-     "blk.%u.ffn_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                                  \
+    {AG_ROLE_Q_BIAS, "model.layers.%u.self_attn.q_proj.bias", "blk.%u.attn_q.bias", qk_transform,  \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_K_BIAS, "model.layers.%u.self_attn.k_proj.bias", "blk.%u.attn_k.bias", qk_transform,  \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_V_BIAS, "model.layers.%u.self_attn.v_proj.bias", "blk.%u.attn_v.bias",                \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_O_BIAS, "model.layers.%u.self_attn.o_proj.bias", "blk.%u.attn_output.bias",           \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_Q_NORM, "model.layers.%u.self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight",       \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_K_NORM, "model.layers.%u.self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight",       \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
     {AG_ROLE_COMPUTED, "model.layers.%u.self_attn.rotary_emb.inv_freq",                            \
      "blk.%u.attn_rot_embd.weight", AG_TRANSFORM_NONE, AG_STACK_NONE}
+
+/* Norms before attention and the feed-forward part, and nowhere else. */
+#define AG_NORMS_BEFORE_NAMES                                                                      \
+    {AG_ROLE_ATTN_NORM, "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight",       \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_FFN_NORM, "model.layers.%u.post_attention_layernorm.weight",                          \
+     "blk.%u.ffn_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE}
+
+#define AG_GLU_NAMES                                                                               \
+    {AG_ROLE_GATE, "model.layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight",               \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_UP, "model.layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight", AG_TRANSFORM_NONE,  \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_DOWN, "model.layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight",               \
+     AG_TRANSFORM_NONE, AG_STACK_NONE}
+
+/* Where GGUF files have the rows of q and k in pairs. */
+#define AG_DECODER_NAMES                                                                           \
+    AG_DECODER_NAMES_BY(AG_TRANSFORM_UNPERMUTE_ROPE), AG_NORMS_BEFORE_NAMES
 /* clang-format on */

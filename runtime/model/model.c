@@ -12,7 +12,11 @@ static void choose_beginning(ag_role_t role, float range, float *mean_p, float *
 {
     switch (role) {
     case AG_ROLE_ATTN_NORM:
+    case AG_ROLE_ATTN_POST_NORM:
+    case AG_ROLE_Q_NORM:
+    case AG_ROLE_K_NORM:
     case AG_ROLE_FFN_NORM:
+    case AG_ROLE_FFN_POST_NORM:
     case AG_ROLE_FINAL_NORM:
         *mean_p = 1;
         *deviation_p = 0;

@@ -271,7 +271,8 @@ void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec)
     spec->embed_scale = 1.0f;
     spec->tied = settings->tied;
     spec->n_layer_kinds = 1;
-    spec->layer_kinds[0] = (ag_layer_spec_t){.n_heads = settings->n_heads,
+    spec->layer_kinds[0] = (ag_layer_spec_t){.norms_before = true,
+                                             .n_heads = settings->n_heads,
                                              .n_kv_heads = settings->n_kv_heads,
                                              .head_dim = settings->head_dim,
                                              .rope = settings->rope,

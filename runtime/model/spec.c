@@ -222,6 +222,11 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
         HASH(layer->ffn_width);
         HASH(layer->ffn_act);
         HASH(layer->ffn_bias);
+        if (layer->norms_after || layer->qk_norm != AG_QK_NORM_NONE) {
+            HASH(layer->norms_before);
+            HASH(layer->norms_after);
+            HASH(layer->qk_norm);
+        }
         if (layer->window_tokens > 0 || layer->score_cap > 0 || layer->sinks) {
             HASH(layer->window_tokens); /* models without keep the hash that they had */
             HASH(layer->score_cap);

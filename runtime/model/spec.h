@@ -25,8 +25,19 @@ typedef struct ag_rope_spec {
     uint32_t original_context_tokens;
 } ag_rope_spec_t;
 
+/* What of queries and keys is normed, before they rotate. */
+typedef enum ag_qk_norm {
+    AG_QK_NORM_NONE,
+    AG_QK_NORM_HEADS, /* each head for itself, all by one weight of a head's size */
+    AG_QK_NORM_WHOLE, /* all heads together */
+} ag_qk_norm_t;
+
 typedef struct ag_layer_spec {
+    /* norms of what attention reads, and the feed-forward part; of what they make, before it is
+     * added to the residual stream. At least one is there */
+    bool norms_before, norms_after;
     uint32_t n_heads, n_kv_heads, head_dim;
+    ag_qk_norm_t qk_norm;
     float attention_scale;  /* on q . k */
     uint32_t window_tokens; /* positions that a row attends to, the last its own; 0: all so far */
     float score_cap;        /* scores become cap * tanh(score / cap); 0: they stay */

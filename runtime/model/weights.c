@@ -31,7 +31,10 @@ static void add_attention(listing_t *listing, const ag_spec_t *spec, const ag_la
 {
     uint64_t q_rows = (uint64_t)kind->n_heads * kind->head_dim;
     uint64_t kv_rows = (uint64_t)kind->n_kv_heads * kind->head_dim;
+    bool has_norms = kind->qk_norm != AG_QK_NORM_NONE, by_head = kind->qk_norm == AG_QK_NORM_HEADS;
 
+    add_vector(listing, has_norms, AG_ROLE_Q_NORM, by_head ? kind->head_dim : q_rows);
+    add_vector(listing, has_norms, AG_ROLE_K_NORM, by_head ? kind->head_dim : kv_rows);
     add(listing, AG_ROLE_Q, q_rows, spec->hidden);
     add_vector(listing, kind->q_bias, AG_ROLE_Q_BIAS, q_rows);
     add(listing, AG_ROLE_K, kv_rows, spec->hidden);
@@ -89,14 +92,16 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
         const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
 
         listing.layer = layer;
-        add(&listing, AG_ROLE_ATTN_NORM, 0, spec->hidden);
+        add_vector(&listing, kind->norms_before, AG_ROLE_ATTN_NORM, spec->hidden);
         add_attention(&listing, spec, kind);
-        add(&listing, AG_ROLE_FFN_NORM, 0, spec->hidden);
+        add_vector(&listing, kind->norms_after, AG_ROLE_ATTN_POST_NORM, spec->hidden);
+        add_vector(&listing, kind->norms_before, AG_ROLE_FFN_NORM, spec->hidden);
         if (kind->route.n_experts > 0) {
             add_experts(&listing, spec, kind);
         } else {
             add_ffn(&listing, spec, kind);
         }
+        add_vector(&listing, kind->norms_after, AG_ROLE_FFN_POST_NORM, spec->hidden);
     }
     listing.layer = 0;
     add(&listing, AG_ROLE_FINAL_NORM, 0, spec->hidden);

@@ -8,7 +8,7 @@
 #include "runtime/base/array.h"
 #include "runtime/base/philox.h"
 
-enum { MOST_NAME = 96, GGUF_ALIGNMENT = 32, LEAST_HIDDEN = 16 };
+enum { MOST_FAMILIES = 32, MOST_NAME = 96, GGUF_ALIGNMENT = 32, LEAST_HIDDEN = 16 };
 
 uint32_t dice_below(dice_t *dice, uint32_t n)
 {
@@ -32,17 +32,19 @@ static const char *const rope_names[] = {
     [AG_ROPE_YARN] = "yarn",
 };
 
+/* Those with experts and those without in turn: there is more to meet with them. */
 static const family_t *draw_family(uint64_t number)
 {
-    const family_t *known[8];
+    const family_t *known[MOST_FAMILIES];
+    bool has_experts = number % 2 != 0;
     uint32_t n = 0;
 
     for (const family_t *family = families; family->name != NULL; family++) {
-        if (family_is_known(family)) {
+        if (family_is_known(family) && family->has_experts == has_experts && n < MOST_FAMILIES) {
             known[n++] = family;
         }
     }
-    return known[number % n];
+    return known[number / 2 % n];
 }
 
 /* Rows of whole blocks, now and then others. */
@@ -99,8 +101,9 @@ model_t model_draw(dice_t *dice, uint64_t number)
     model.vocab = dice_between(dice, 20, 300);
     model.context = dice_between(dice, model.is_wide ? 80 : 24, 100);
     model.is_tied = dice_one_in(dice, 2);
-    model.attention_bias = model.family->may_have_biases && dice_one_in(dice, 3);
-    model.ffn_bias = model.family->may_have_biases && dice_one_in(dice, 3);
+    model.o_bias = model.family->biases >= BIASES_ATTENTION && dice_one_in(dice, 3);
+    model.qkv_bias = model.o_bias || model.family->biases == BIASES_QKV;
+    model.ffn_bias = model.family->biases == BIASES_ANY && dice_one_in(dice, 3);
     model.rope = (ag_rope_kind_t)dice_below(dice, 4);
     if (model.is_gguf && model.rope == AG_ROPE_LLAMA3) { /* there it is a table of factors */
         model.rope = AG_ROPE_DEFAULT;
@@ -126,8 +129,7 @@ void model_print(const model_t *model, FILE *file)
             model->n_heads, model->n_kv_heads, model->head_dim, model->ffn, model->vocab,
             model->context, rope_names[model->rope], ag_dtype_info(model->type)->name,
             ag_dtype_info(model->other_type)->name, model->is_tied ? ", tied" : "",
-            model->attention_bias ? ", attention biases" : "",
-            model->ffn_bias ? ", ffn biases" : "");
+            model->qkv_bias ? ", attention biases" : "", model->ffn_bias ? ", ffn biases" : "");
     if (model->n_experts > 0) {
         fprintf(file, ", experts %u of %u", model->n_experts_used, model->n_experts);
     }
@@ -270,6 +272,8 @@ static uint64_t length_of(const model_t *model, axis_t axis)
     switch (axis) {
     case AXIS_HIDDEN:
         return model->hidden;
+    case AXIS_HEAD:
+        return model->head_dim;
     case AXIS_Q:
         return (uint64_t)model->n_heads * model->head_dim;
     case AXIS_KV:
@@ -290,7 +294,8 @@ static bool has_tensor(const model_t *model, const tensor_row_t *row)
     const bool present[N_PRESENCES] = {
         [ALWAYS] = true,
         [IF_UNTIED] = !model->is_tied,
-        [IF_ATTENTION_BIAS] = model->attention_bias,
+        [IF_QKV_BIAS] = model->qkv_bias,
+        [IF_O_BIAS] = model->o_bias,
         [IF_FFN_BIAS] = model->ffn_bias,
     };
 
@@ -533,7 +538,7 @@ static ag_status_t write_config(const model_t *model, const char *path)
     put_format(&text,
                "{\"model_type\": \"%s\", \"hidden_act\": \"silu\", \"attention_bias\": %s, "
                "\"mlp_bias\": %s, \"tie_word_embeddings\": %s, \"rope_scaling\": %s",
-               model->family->name, model->attention_bias ? "true" : "false",
+               model->family->name, model->o_bias ? "true" : "false",
                model->ffn_bias ? "true" : "false", model->is_tied ? "true" : "false",
                scalings[model->rope]);
     for (uint32_t i = 0, n = list_settings(model, settings); i < n; i++) {

@@ -24,8 +24,9 @@ uint32_t dice_between(dice_t *dice, uint32_t from, uint32_t to);
 typedef enum axis {
     AXIS_NONE,
     AXIS_HIDDEN,
-    AXIS_Q,  /* query heads times their size */
-    AXIS_KV, /* key-value heads times their size */
+    AXIS_HEAD, /* a head's size */
+    AXIS_Q,    /* query heads times their size */
+    AXIS_KV,   /* key-value heads times their size */
     AXIS_FFN,
     AXIS_VOCAB,
     AXIS_EXPERTS,
@@ -35,7 +36,8 @@ typedef enum axis {
 typedef enum presence {
     ALWAYS,
     IF_UNTIED,
-    IF_ATTENTION_BIAS,
+    IF_QKV_BIAS,
+    IF_O_BIAS,
     IF_FFN_BIAS,
     N_PRESENCES,
 } presence_t;
@@ -55,11 +57,20 @@ typedef enum windows {
     ALL_OR_NONE, /* as it comes */
 } windows_t;
 
+/* Which biases models of a family have. */
+typedef enum biases {
+    BIASES_NONE,
+    BIASES_QKV,       /* of q, k and v, always */
+    BIASES_ATTENTION, /* of all of attention, or none */
+    BIASES_ANY,       /* and of the feed-forward part, or none */
+} biases_t;
+
 /* A family of models: what its files hold. */
 typedef struct family {
     const char *name; /* as runtime/model has it */
     const char *gguf_arch;
-    bool has_experts, may_have_biases;
+    bool has_experts;
+    biases_t biases;
     windows_t windows;
     const tensor_row_t *tensors; /* ended by one without names */
 } family_t;
@@ -77,7 +88,7 @@ typedef struct model {
     uint32_t n_experts, n_experts_used;
     uint32_t window; /* 0: none */
     bool is_wide;    /* long steps have large sums */
-    bool is_tied, attention_bias, ffn_bias;
+    bool is_tied, qkv_bias, o_bias, ffn_bias;
     ag_rope_kind_t rope;
     ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */
 } model_t;

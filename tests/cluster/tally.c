@@ -73,6 +73,10 @@ static const char *const musts[] = {
     "feed-forward biases",
     "window",
     "window of several blocks",
+    "norms before",
+    "norms after",
+    "norm of each head",
+    "norm of all heads",
     "compute f32",
     "compute auto",
     "ranks 1",
@@ -226,6 +230,7 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
         [AG_ROPE_LLAMA3] = "rope llama3",
         [AG_ROPE_YARN] = "rope yarn",
     };
+    const ag_layer_spec_t *kind = &model->spec->layer_kinds[0];
     size_t n_tensors;
     const ag_model_tensor_t *tensors = ag_model_files_tensors(model->files, &n_tensors);
 
@@ -233,8 +238,12 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
     tally_add(tally, c->model.is_gguf ? "file gguf" : "file safetensors", 1);
     tally_add(tally, ropes[model->spec->layer_kinds[0].rope.kind], 1);
     add_if(tally, model->spec->tied, "tied embeddings");
-    add_if(tally, model->spec->layer_kinds[0].q_bias, "attention biases");
-    add_if(tally, model->spec->layer_kinds[0].ffn_bias, "feed-forward biases");
+    add_if(tally, kind->q_bias, "attention biases");
+    add_if(tally, kind->ffn_bias, "feed-forward biases");
+    add_if(tally, kind->norms_before, "norms before");
+    add_if(tally, kind->norms_after, "norms after");
+    add_if(tally, kind->qk_norm == AG_QK_NORM_HEADS, "norm of each head");
+    add_if(tally, kind->qk_norm == AG_QK_NORM_WHOLE, "norm of all heads");
     add_if(tally, c->model.window > 0, "window");
     add_if(tally, c->model.window > AG_KV_BLOCK_TOKENS, "window of several blocks");
     for (int type = 0; type < AG_N_DTYPES; type++) {

@@ -325,7 +325,7 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
     count(tally, "experts that ranks share out", strpbrk(c->ep, "23456789") != NULL);
     count(tally, "experts over replicas of uneven micro-batches", all->has_empty);
     count(tally, "losses of routers", c->update.balance > 0);
-    count(tally, "biases", c->model.attention_bias || c->model.ffn_bias);
+    count(tally, "biases", c->model.qkv_bias || c->model.ffn_bias);
     count(tally, "window", c->model.window > 0);
     count(tally, "one rank alone", c->n_ranks == 1);
 }

@@ -1,6 +1,4 @@
 /* Llama 1 to 3 and what shares their form: Touvron et al. 2023; transformers' modeling_llama.py. */
-#include <math.h>
-
 #include "runtime/model/family_priv.h"
 
 static const ag_key_row_t keys[] = {
@@ -12,20 +10,7 @@ static const ag_key_row_t keys[] = {
 
 static const ag_name_row_t names[] = {
     AG_DECODER_NAMES,
-    {AG_ROLE_Q_BIAS, "model.layers.%u.self_attn.q_proj.bias", "blk.%u.attn_q.bias",
-     AG_TRANSFORM_UNPERMUTE_ROPE, AG_STACK_NONE},
-    {AG_ROLE_K_BIAS, "model.layers.%u.self_attn.k_proj.bias", "blk.%u.attn_k.bias",
-     AG_TRANSFORM_UNPERMUTE_ROPE, AG_STACK_NONE},
-    {AG_ROLE_V_BIAS, "model.layers.%u.self_attn.v_proj.bias", "blk.%u.attn_v.bias",
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
-    {AG_ROLE_O_BIAS, "model.layers.%u.self_attn.o_proj.bias", "blk.%u.attn_output.bias",
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
-    {AG_ROLE_GATE, "model.layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight",
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
-    {AG_ROLE_UP, "model.layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight", AG_TRANSFORM_NONE,
-     AG_STACK_NONE},
-    {AG_ROLE_DOWN, "model.layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight",
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    AG_GLU_NAMES,
     {AG_ROLE_GATE_BIAS, "model.layers.%u.mlp.gate_proj.bias", "blk.%u.ffn_gate.bias",
      AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_UP_BIAS, "model.layers.%u.mlp.up_proj.bias", "blk.%u.ffn_up.bias", AG_TRANSFORM_NONE,
@@ -43,7 +28,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
-    layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
+    ag_family_complete(files, &ag_family_llama, spec);
     if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: a rope over %u of a head's %u dimensions is not known of this "
@@ -55,13 +40,9 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
         layer->ffn_bias = settings->mlp_bias;
         return ag_family_activation(files, ag_family_llama.hf_act, AG_ACT_SILU, &layer->ffn_act);
     }
-    layer->q_bias = ag_model_files_find(files, "blk.0.attn_q.bias") != NULL;
-    layer->k_bias = ag_model_files_find(files, "blk.0.attn_k.bias") != NULL;
-    layer->v_bias = ag_model_files_find(files, "blk.0.attn_v.bias") != NULL;
-    layer->o_bias = ag_model_files_find(files, "blk.0.attn_output.bias") != NULL;
+    ag_family_find_biases(files, &ag_family_llama, layer);
     layer->ffn_bias = ag_model_files_find(files, "blk.0.ffn_down.bias") != NULL;
     layer->ffn_act = AG_ACT_SILU;
-    spec->tied = ag_model_files_find(files, "output.weight") == NULL;
     return AG_OK;
 }
 

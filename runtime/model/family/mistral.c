@@ -1,7 +1,5 @@
 /* Mistral: Jiang et al. 2023; transformers' modeling_mistral.py. GGUF files call it llama, and say
  * nothing of a window but for ours. */
-#include <math.h>
-
 #include "runtime/model/family_priv.h"
 
 enum { DEFAULT_WINDOW = 4096 }; /* of a config.json that does not say, not even null */
@@ -15,12 +13,7 @@ static const ag_key_row_t keys[] = {
 
 static const ag_name_row_t names[] = {
     AG_DECODER_NAMES,
-    {AG_ROLE_GATE, "model.layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight",
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
-    {AG_ROLE_UP, "model.layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight", AG_TRANSFORM_NONE,
-     AG_STACK_NONE},
-    {AG_ROLE_DOWN, "model.layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight",
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    AG_GLU_NAMES,
     {0},
 };
 
@@ -32,7 +25,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
-    layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
+    ag_family_complete(files, &ag_family_mistral, spec);
     layer->window_tokens = settings->window_tokens;
     if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
         return ag_fail(AG_ERR_UNSUPPORTED,
@@ -40,9 +33,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
                        "architecture",
                        ag_model_files_path(files), layer->rope.rotary, layer->head_dim);
     }
-    if (config == NULL) {
-        spec->tied = ag_model_files_find(files, "output.weight") == NULL;
-    } else if (ag_json_get(config, "sliding_window") == NULL) {
+    if (config != NULL && ag_json_get(config, "sliding_window") == NULL) {
         layer->window_tokens = DEFAULT_WINDOW;
     }
     return ag_family_activation(files, ag_family_mistral.hf_act, AG_ACT_SILU, &layer->ffn_act);

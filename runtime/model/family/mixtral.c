@@ -1,6 +1,4 @@
 /* Mixtral: Jiang et al. 2024; transformers' modeling_mixtral.py. GGUF files call it llama. */
-#include <math.h>
-
 #include "runtime/model/family_priv.h"
 
 static const ag_key_row_t keys[] = {
@@ -52,7 +50,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 {
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
-    layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
+    ag_family_complete(files, &ag_family_mixtral, spec);
     layer->route.sums_to_1 = true;
     layer->window_tokens = settings->window_tokens;
     if (layer->rope.rotary != layer->head_dim) { /* the transform of q and k moves whole heads */
@@ -64,9 +62,6 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     if (layer->route.n_experts == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",
                        ag_model_files_path(files));
-    }
-    if (ag_model_files_config(files) == NULL) {
-        spec->tied = ag_model_files_find(files, "output.weight") == NULL;
     }
     return ag_family_activation(files, ag_family_mixtral.hf_act, AG_ACT_SILU, &layer->ffn_act);
 }

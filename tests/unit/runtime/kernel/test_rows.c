@@ -86,15 +86,16 @@ Test(embed, a_rank_that_holds_no_ids_gives_zeros)
 
 typedef struct norm_case {
     ag_norm_t norm;
-    const float *x; /* NULL: in place */
-    uint64_t n_rows;
+    const float *x;  /* NULL: in place */
+    uint64_t n_rows; /* with those of groups */
 } norm_case_t;
 
 static void run_norm(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm(context, &c->norm, c->x != NULL ? c->x : y, c->n_rows, ag_floats(y));
+    ag_kernel_norm(context, &c->norm, c->x != NULL ? c->x : y,
+                   c->n_rows / (c->norm.n_groups > 0 ? c->norm.n_groups : 1), ag_floats(y));
 }
 
 static void naive_norm(const ag_norm_t *norm, const float *x, double *y)
@@ -119,7 +120,14 @@ static void check_norm(const ag_isa_t *isa, ag_norm_kind_t kind, uint64_t n_rows
     float *x = random_floats(seed, n_rows * width, 3), *weight = random_floats(seed + 1, width, 1);
     float *bias = random_floats(seed + 2, width, 1), *y, *in_place;
     double *expected = take(n_rows * width * sizeof(double));
-    norm_case_t c = {{kind, width, 1e-5f, weight, seed % 2 == 0 ? bias : NULL}, x, n_rows};
+    norm_case_t c = {{.kind = kind,
+                      .width = width,
+                      .n_groups = n_rows % 7 == 0 ? 7 : 0,
+                      .eps = 1e-5f,
+                      .weight = weight,
+                      .bias = seed % 2 == 0 ? bias : NULL},
+                     x,
+                     n_rows};
     kernel_call_t call = {.fn = run_norm, .arg = &c, .isa = isa};
     char what[80];
 
@@ -146,7 +154,7 @@ static void check_norm(const ag_isa_t *isa, ag_norm_kind_t kind, uint64_t n_rows
     free(in_place);
 }
 
-Test(norm, both_kinds_equal_a_naive_loop_also_in_place)
+Test(norm, both_kinds_equal_a_naive_loop_also_in_place_and_of_groups)
 {
     for (uint64_t i = 0; i < N_SHAPES; i++) {
         for (uint64_t seed = 20; seed < 22 + N_ISAS; seed++) {
@@ -163,7 +171,7 @@ Test(norm, both_kinds_equal_a_naive_loop_also_in_place)
 Test(norm, a_row_of_zeros_gives_zeros)
 {
     float x[3] = {0}, weight[3] = {1, 2, 3};
-    norm_case_t c = {{AG_NORM_RMS, 3, 1e-6f, weight, NULL}, x, 1};
+    norm_case_t c = {{.kind = AG_NORM_RMS, .width = 3, .eps = 1e-6f, .weight = weight}, x, 1};
     float *y = kernel_call(&(kernel_call_t){.fn = run_norm, .arg = &c}, 3, "zeros");
 
     cr_expect_arr_eq(y, x, sizeof(x));

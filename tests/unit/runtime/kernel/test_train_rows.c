@@ -18,7 +18,7 @@ static const uint64_t shapes[N_SHAPES][2] = {{0, 5}, {3, 0}, {1, 1}, {1, 77}, {6
 typedef struct norm_case {
     ag_norm_t norm;
     const float *x, *dy;
-    uint64_t n_rows;
+    uint64_t n_rows; /* with those of groups */
     bool add;
     float *statistics; /* filled in by run_norm_grad() */
 } norm_case_t;
@@ -49,12 +49,17 @@ static double norm_loss(const void *arg, const double *numbers)
     return sum;
 }
 
+static uint64_t rows_of(const norm_case_t *c)
+{
+    return c->n_rows / (c->norm.n_groups > 0 ? c->norm.n_groups : 1);
+}
+
 /* y: dx, then statistics. */
 static void run_norm_grad(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm_grad(context, &c->norm, c->dy, c->x, c->n_rows, c->add, y,
+    ag_kernel_norm_grad(context, &c->norm, c->dy, c->x, rows_of(c), c->add, y,
                         y + c->n_rows * c->norm.width);
 }
 
@@ -63,7 +68,7 @@ static void run_norm_weight_grad(const ag_kernel_context_t *context, const void 
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm_weight_grad(context, &c->norm, c->dy, c->x, c->statistics, c->n_rows, y,
+    ag_kernel_norm_weight_grad(context, &c->norm, c->dy, c->x, c->statistics, rows_of(c), y,
                                c->norm.bias != NULL ? y + c->norm.width : NULL);
 }
 
@@ -75,7 +80,12 @@ static void check_norm(ag_norm_kind_t kind, uint64_t n_rows, uint64_t width, boo
     float *before = random_floats(3, n_all + 2 * n_rows, 1), *dx, *dweight;
     double *wide, *expected = take(n_all * sizeof(double));
     norm_case_t c = {
-        {kind, width, 1e-3f, numbers + n, numbers + n + width}, numbers, dy, n_rows, add, NULL};
+        {kind, width, n_rows % 3 == 0 ? 3 : 0, 1e-3f, numbers + n, numbers + n + width},
+        numbers,
+        dy,
+        n_rows,
+        add,
+        NULL};
     kernel_call_t call = {.fn = run_norm_grad, .arg = &c, .isa = isa, .y_at_first = before};
 
     wide = widen(numbers, n_all);

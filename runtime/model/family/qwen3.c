@@ -1,0 +1,56 @@
+/* Qwen 3: Yang et al. 2025; transformers' modeling_qwen3.py. */
+#include "runtime/model/family_priv.h"
+
+static const ag_key_row_t keys[] = {
+    AG_DECODER_KEYS,
+    {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL},
+    {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {0},
+};
+
+static const ag_name_row_t names[] = {
+    AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE),
+    AG_NORMS_BEFORE_NAMES,
+    AG_GLU_NAMES,
+    {0},
+};
+
+extern const ag_family_t ag_family_qwen3;
+
+static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
+                          ag_spec_t *spec)
+{
+    ag_layer_spec_t *layer = &spec->layer_kinds[0];
+
+    ag_family_complete(files, &ag_family_qwen3, spec);
+    layer->qk_norm = AG_QK_NORM_HEADS;
+    if (ag_model_files_gguf(files) != NULL) {
+        ag_family_find_biases(files, &ag_family_qwen3, layer);
+    } else {
+        layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;
+    }
+    if (settings->has_window && settings->window_tokens > 0 &&
+        settings->window_tokens < spec->context_tokens) {
+        spec->context_tokens = settings->window_tokens; /* where a window changes nothing */
+    }
+    return ag_family_activation(files, ag_family_qwen3.hf_act, AG_ACT_SILU, &layer->ffn_act);
+}
+
+static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
+{
+    settings->attention_bias = spec->layer_kinds[0].q_bias;
+    return ag_family_check_act(spec, gguf, AG_ACT_SILU);
+}
+
+const ag_family_t ag_family_qwen3 = {
+    .name = "qwen3",
+    .hf_model_type = "qwen3",
+    .hf_class = "Qwen3ForCausalLM",
+    .hf_act = "hidden_act",
+    .gguf_arch = "qwen3",
+    .keys = keys,
+    .names = names,
+    .adjust = adjust,
+    .restore = restore,
+};
