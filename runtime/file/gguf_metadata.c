@@ -78,6 +78,11 @@ void ag_gguf_put_array(ag_gguf_metadata_t *metadata, const char *key, ag_gguf_ki
     put_count(metadata, n);
 }
 
+void ag_gguf_add_f32(ag_gguf_metadata_t *metadata, float value)
+{
+    put(metadata, &value, sizeof(value));
+}
+
 static void add_item(ag_gguf_metadata_t *metadata, const ag_gguf_value_t *value)
 {
     unsigned char bytes[8];

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "runtime/text/export.h"
+#include "runtime/text/export_priv.h"
 #include "runtime/text/gguf_tokens_priv.h"
-#include "runtime/text/tokenizer_priv.h"
 
 /* What belongs to a tokenizer or to generation, as transformers writes it. */
 static const char *const names[] = {"tokenizer.json",
@@ -58,21 +58,6 @@ static ag_status_t copy_file(const char *from, const char *name, ag_folder_t *fo
     return status;
 }
 
-static ag_json_t *text_json(const char *text)
-{
-    return ag_json_new_string(text, strlen(text));
-}
-
-static void set_text(ag_json_t *json, const char *key, const char *text)
-{
-    ag_json_set(json, key, text_json(text));
-}
-
-static void set_null(ag_json_t *json, const char *key)
-{
-    ag_json_set(json, key, ag_json_new_real(0.0 / 0.0)); /* what is not finite is null */
-}
-
 /* A GGUF file's tokenizer on its way to JSON. */
 typedef struct tokens {
     const ag_gguf_t *gguf;
@@ -109,7 +94,7 @@ static ag_json_t *make_vocabulary(const tokens_t *tokens)
 
 static ag_json_t *make_added(const tokens_t *tokens)
 {
-    static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
+    static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
     ag_json_t *added = ag_json_new_array();
 
     for (size_t id = 0; id < tokens->texts->as.array.n; id++) {
@@ -127,6 +112,9 @@ static ag_json_t *make_added(const tokens_t *tokens)
         for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
             ag_json_set(token, flags[i], ag_json_new_bool(false));
         }
+        ag_json_set(
+            token, "normalized",
+            ag_json_new_bool(ag_piece_at(tokens->tokenizer, (uint32_t)id)->flags & AG_PIECE_LATE));
         ag_json_set(token, "special", ag_json_new_bool(is_special(type)));
         ag_json_append(added, token);
     }
@@ -179,57 +167,6 @@ static ag_json_t *make_merges(const tokens_t *tokens, const ag_json_t *vocabular
     return merges;
 }
 
-static ag_json_t *make_model(const tokens_t *tokens)
-{
-    static const char *const nulls[] = {"dropout", "unk_token", "continuing_subword_prefix",
-                                        "end_of_word_suffix"};
-    ag_json_t *model = ag_json_new_object(), *vocabulary = make_vocabulary(tokens);
-
-    set_text(model, "type", "BPE");
-    for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++) {
-        set_null(model, nulls[i]);
-    }
-    ag_json_set(model, "fuse_unk", ag_json_new_bool(false));
-    ag_json_set(model, "byte_fallback", ag_json_new_bool(false));
-    ag_json_set(model, "ignore_merges", ag_json_new_bool(tokens->tokenizer->ignore_merges));
-    ag_json_set(model, "merges", make_merges(tokens, vocabulary));
-    ag_json_set(model, "vocab", vocabulary);
-    return model;
-}
-
-static ag_json_t *make_byte_level(bool use_regex)
-{
-    ag_json_t *json = ag_json_new_object();
-
-    set_text(json, "type", "ByteLevel");
-    ag_json_set(json, "add_prefix_space", ag_json_new_bool(false));
-    ag_json_set(json, "trim_offsets", ag_json_new_bool(true));
-    ag_json_set(json, "use_regex", ag_json_new_bool(use_regex));
-    return json;
-}
-
-/* A Split for each rule, then bytes. */
-static ag_json_t *make_pre_tokenizer(const ag_pre_tokenizer_t *pre)
-{
-    ag_json_t *sequence = ag_json_new_object(), *steps = ag_json_new_array();
-
-    for (size_t i = 0; i < pre->n_rules; i++) {
-        const ag_split_rule_t *rule = &pre->rules[i];
-        ag_json_t *split = ag_json_new_object(), *pattern = ag_json_new_object();
-
-        set_text(split, "type", "Split");
-        set_text(pattern, rule->literal ? "String" : "Regex", rule->pattern);
-        ag_json_set(split, "pattern", pattern);
-        set_text(split, "behavior", ag_cut_name(rule->cut));
-        ag_json_set(split, "invert", ag_json_new_bool(rule->invert));
-        ag_json_append(steps, split);
-    }
-    ag_json_append(steps, make_byte_level(false));
-    set_text(sequence, "type", "Sequence");
-    ag_json_set(sequence, "pretokenizers", steps);
-    return sequence;
-}
-
 static ag_json_t *token_text(const tokens_t *tokens, int64_t id)
 {
     ag_gguf_value_t text = ag_gguf_item(tokens->texts, (size_t)id);
@@ -237,64 +174,97 @@ static ag_json_t *token_text(const tokens_t *tokens, int64_t id)
     return ag_json_new_string(text.as.string.bytes, text.as.string.n_bytes);
 }
 
-static ag_json_t *make_part(const char *kind, ag_json_t *id, int type_id)
+static ag_status_t make_bpe(const tokens_t *tokens, ag_json_t *model)
 {
-    ag_json_t *part = ag_json_new_object(), *inner = ag_json_new_object();
+    static const char *const nulls[] = {"dropout", "unk_token", "continuing_subword_prefix",
+                                        "end_of_word_suffix"};
+    const ag_tokenizer_t *tokenizer = tokens->tokenizer;
+    ag_json_t *vocabulary = make_vocabulary(tokens), *merges = NULL;
+    bool of_bytes = tokenizer->model == AG_MODEL_BYTES, has_bytes = false;
+    ag_status_t status = AG_OK;
 
-    ag_json_set(inner, "id", id);
-    ag_json_set(inner, "type_id", ag_json_new_integer(type_id));
-    ag_json_set(part, kind, inner);
-    return part;
-}
-
-/* The BOS before a text. */
-static ag_json_t *make_template(const tokens_t *tokens, int32_t bos)
-{
-    ag_json_t *json = ag_json_new_object(), *single = ag_json_new_array();
-    ag_json_t *pair = ag_json_new_array(), *special = ag_json_new_object();
-    ag_json_t *token = ag_json_new_object(), *ids = ag_json_new_array();
-    ag_json_t *texts = ag_json_new_array(), *text = token_text(tokens, bos);
-    const char *name = ag_json_string(text, NULL);
-
-    for (int i = 0; i < 2; i++) { /* a pair is one after the other */
-        ag_json_append(pair, make_part("SpecialToken", token_text(tokens, bos), i));
-        ag_json_append(pair, make_part("Sequence", text_json(i == 0 ? "A" : "B"), i));
-    }
-    ag_json_append(single, make_part("SpecialToken", token_text(tokens, bos), 0));
-    ag_json_append(single, make_part("Sequence", text_json("A"), 0));
-    ag_json_append(ids, ag_json_new_integer(bos));
-    ag_json_append(texts, token_text(tokens, bos));
-    ag_json_set(token, "id", token_text(tokens, bos));
-    ag_json_set(token, "ids", ids);
-    ag_json_set(token, "tokens", texts);
-    ag_json_set(special, name != NULL ? name : "", token);
-    ag_json_destroy(text);
-    set_text(json, "type", "TemplateProcessing");
-    ag_json_set(json, "single", single);
-    ag_json_set(json, "pair", pair);
-    ag_json_set(json, "special_tokens", special);
-    return json;
-}
-
-static ag_json_t *make_tokenizer(const tokens_t *tokens)
-{
-    ag_json_t *json = ag_json_new_object();
-    int32_t bos = ag_tokenizer_bos(tokens->tokenizer);
-
-    set_text(json, "version", "1.0");
-    set_null(json, "truncation");
-    set_null(json, "padding");
-    ag_json_set(json, "added_tokens", make_added(tokens));
-    set_null(json, "normalizer");
-    ag_json_set(json, "pre_tokenizer", make_pre_tokenizer(tokens->tokenizer->pre));
-    if (bos >= 0) {
-        ag_json_set(json, "post_processor", make_template(tokens, bos));
+    if (of_bytes) {
+        merges = make_merges(tokens, vocabulary);
     } else {
-        set_null(json, "post_processor");
+        status = ag_merges_to_json(tokenizer, &merges);
     }
-    ag_json_set(json, "decoder", make_byte_level(true));
-    ag_json_set(json, "model", make_model(tokens));
-    return json;
+    for (int byte = 0; byte < 256; byte++) {
+        has_bytes = has_bytes || (!of_bytes && tokenizer->byte_ids[byte] != AG_NO_ID);
+    }
+    ag_json_set_text(model, "type", "BPE");
+    for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++) {
+        ag_json_set_null(model, nulls[i]);
+    }
+    if (tokenizer->unknown != AG_NO_ID) {
+        ag_json_set(model, "unk_token", token_text(tokens, tokenizer->unknown));
+    }
+    ag_json_set(model, "fuse_unk", ag_json_new_bool(tokenizer->fuses_unknown));
+    ag_json_set(model, "byte_fallback", ag_json_new_bool(has_bytes));
+    ag_json_set(model, "ignore_merges", ag_json_new_bool(tokenizer->ignore_merges));
+    ag_json_set(model, "merges", merges);
+    ag_json_set(model, "vocab", vocabulary);
+    return status;
+}
+
+/* Every id has a place in the list; what is no word is no better than the worst of them, since
+ * Hugging Face's Unigram takes it for one. */
+static ag_status_t make_unigram(const tokens_t *tokens, ag_json_t *model)
+{
+    const ag_tokenizer_t *tokenizer = tokens->tokenizer;
+    const double *scores = AG_ITEMS(&tokenizer->scores, double);
+    ag_json_t *vocabulary = ag_json_new_array();
+    bool has_bytes = false;
+
+    for (uint32_t id = 0; id < tokenizer->pieces.n_items; id++) {
+        bool is_word = ag_piece_at(tokenizer, id)->n_key > 0;
+        ag_json_t *pair = ag_json_new_array();
+
+        has_bytes = has_bytes || (ag_piece_at(tokenizer, id)->flags & AG_PIECE_BYTE);
+        ag_json_append(pair, token_text(tokens, id));
+        ag_json_append(pair,
+                       ag_json_new_real(is_word ? scores[id] : tokenizer->unknown_score + 10));
+        ag_json_append(vocabulary, pair);
+    }
+    ag_json_set_text(model, "type", "Unigram");
+    if (tokenizer->unknown != AG_NO_ID) {
+        ag_json_set(model, "unk_id", ag_json_new_integer(tokenizer->unknown));
+    } else {
+        ag_json_set_null(model, "unk_id");
+    }
+    ag_json_set(model, "vocab", vocabulary);
+    ag_json_set(model, "byte_fallback", ag_json_new_bool(has_bytes));
+    return AG_OK;
+}
+
+static ag_json_t *id_text(const tokens_t *tokens, int32_t id)
+{
+    return id >= 0 ? token_text(tokens, id) : NULL;
+}
+
+static ag_status_t make_tokenizer(const tokens_t *tokens, ag_json_t **json_p)
+{
+    const ag_tokenizer_t *tokenizer = tokens->tokenizer;
+    ag_json_t *json = ag_json_new_object(), *model = ag_json_new_object();
+    ag_status_t status = tokenizer->model == AG_MODEL_UNIGRAM ? make_unigram(tokens, model)
+                                                              : make_bpe(tokens, model);
+
+    ag_json_set_text(json, "version", "1.0");
+    ag_json_set_null(json, "truncation");
+    ag_json_set_null(json, "padding");
+    ag_json_set(json, "added_tokens", make_added(tokens));
+    ag_json_set(json, "normalizer", ag_normalizer_to_json(tokenizer));
+    ag_json_set(json, "pre_tokenizer", ag_pre_tokenizer_to_json(tokenizer));
+    ag_json_set(json, "post_processor",
+                ag_template_to_json(tokenizer, id_text(tokens, tokenizer->bos),
+                                    id_text(tokens, tokenizer->after)));
+    ag_json_set(json, "decoder", ag_decoder_to_json(tokenizer));
+    ag_json_set(json, "model", model);
+    if (status != AG_OK) {
+        ag_json_destroy(json);
+        return status;
+    }
+    *json_p = json;
+    return AG_OK;
 }
 
 /* The id that a key names, -1 where it is none of the vocabulary. */
@@ -327,7 +297,7 @@ static ag_json_t *make_config(const tokens_t *tokens)
     ag_json_t *json = ag_json_new_object();
     const char *chat = ag_tokenizer_chat_template(tokens->tokenizer);
 
-    set_text(json, "tokenizer_class", "PreTrainedTokenizerFast");
+    ag_json_set_text(json, "tokenizer_class", "PreTrainedTokenizerFast");
     ag_json_set(json, "clean_up_tokenization_spaces", ag_json_new_bool(false));
     for (int i = 0; i < N_SPECIALS; i++) {
         int64_t id = id_at(tokens->gguf, specials[i].gguf);
@@ -337,7 +307,7 @@ static ag_json_t *make_config(const tokens_t *tokens)
         }
     }
     if (chat != NULL) {
-        set_text(json, "chat_template", chat);
+        ag_json_set_text(json, "chat_template", chat);
     }
     return json;
 }
@@ -390,12 +360,6 @@ static ag_status_t open_tokens(const ag_model_files_t *files, tokens_t *tokens,
                              .types = ag_gguf_get(gguf, "tokenizer.ggml.token_type"),
                              .merges = ag_gguf_get(gguf, "tokenizer.ggml.merges")};
     }
-    if (status == AG_OK && (*tokenizer_p)->pre == NULL) {
-        ag_tokenizer_close(*tokenizer_p);
-        status =
-            ag_fail(AG_ERR_UNSUPPORTED, "%s: such a tokenizer is not written as tokenizer.json",
-                    ag_gguf_path(gguf));
-    }
     return status;
 }
 
@@ -406,7 +370,7 @@ ag_status_t ag_tokenizer_to_json(const ag_model_files_t *files, ag_json_t **json
     ag_status_t status = open_tokens(files, &tokens, &tokenizer);
 
     if (status == AG_OK) {
-        *json_p = make_tokenizer(&tokens);
+        status = make_tokenizer(&tokens, json_p);
         ag_tokenizer_close(tokenizer);
     }
     return status;
@@ -415,13 +379,17 @@ ag_status_t ag_tokenizer_to_json(const ag_model_files_t *files, ag_json_t **json
 static ag_status_t write_gguf_tokenizer(const ag_model_files_t *files, ag_folder_t *folder)
 {
     ag_tokenizer_t *tokenizer;
+    ag_json_t *json = NULL;
     tokens_t tokens;
     ag_status_t status = open_tokens(files, &tokens, &tokenizer);
 
     if (status != AG_OK) {
         return status;
     }
-    status = ag_folder_add_json(folder, "tokenizer.json", make_tokenizer(&tokens));
+    status = make_tokenizer(&tokens, &json);
+    if (status == AG_OK) {
+        status = ag_folder_add_json(folder, "tokenizer.json", json);
+    }
     if (status == AG_OK) {
         status = ag_folder_add_json(folder, "tokenizer_config.json", make_config(&tokens));
     }

@@ -7,8 +7,8 @@
 
 #include "runtime/base/log.h"
 #include "runtime/text/export.h"
+#include "runtime/text/export_priv.h"
 #include "runtime/text/gguf_tokens_priv.h"
-#include "runtime/text/tokenizer_priv.h"
 
 /* A folder's tokenizer on its way to metadata. */
 typedef struct folder {
@@ -43,8 +43,15 @@ static ag_status_t keep_word(void *arg, const char *key, size_t key_bytes, const
     return keep(arg, value, key, key_bytes, AG_GGUF_TOKEN_WORD);
 }
 
-/* GGUF has one kind of added token; what strips white space beside it does so no more. */
-static void warn_of_strips(const ag_json_t *added)
+/* Is an added token looked for in text that was changed, where GGUF files' are not? */
+static bool is_late(const folder_t *folder, const ag_json_t *token)
+{
+    return ag_json_bool(ag_json_get(token, "normalized"), false) &&
+           folder->tokenizer->normalizer != NULL;
+}
+
+/* GGUF has one kind of added token; what looks at what stands beside it does so no more. */
+static void warn_of_strips(const folder_t *folder, const ag_json_t *added)
 {
     const char *first = "";
     size_t n = 0, n_first = 0;
@@ -53,22 +60,58 @@ static void warn_of_strips(const ag_json_t *added)
         const ag_json_t *token = ag_json_at(added, i);
 
         if (ag_json_bool(ag_json_get(token, "lstrip"), false) ||
-            ag_json_bool(ag_json_get(token, "rstrip"), false)) {
+            ag_json_bool(ag_json_get(token, "rstrip"), false) ||
+            ag_json_bool(ag_json_get(token, "single_word"), false) || is_late(folder, token)) {
             first = n++ == 0 ? ag_json_string(ag_json_get(token, "content"), &n_first) : first;
         }
     }
     if (n > 0) {
-        ag_log(AG_LOG_WARNING,
-               "%zu added tokens, the first %s, swallow the white space beside them, which GGUF "
-               "files cannot say: there they do not",
-               n, ag_quote(first, n_first).text);
+        ag_log(
+            AG_LOG_WARNING,
+            "%zu added tokens, the first %s, swallow the white space beside them, must be words, "
+            "or are normalized, which GGUF files cannot say: there they do not",
+            n, ag_quote(first, n_first).text);
+    }
+}
+
+/* A list of words and scores, whose ids are their places. */
+static ag_status_t keep_list(folder_t *folder, const ag_json_t *vocabulary)
+{
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < ag_json_size(vocabulary) && status == AG_OK; i++) {
+        ag_json_t *id = ag_json_new_integer((int64_t)i);
+        size_t n = 0;
+        const char *text = ag_json_string(ag_json_at(ag_json_at(vocabulary, i), 0), &n);
+
+        status = keep(folder, id, text, n, AG_GGUF_TOKEN_WORD);
+        ag_json_destroy(id);
+    }
+    return status;
+}
+
+/* The types of tokens that stand for bytes and for what is unknown. */
+static void mark_others(folder_t *folder)
+{
+    const ag_tokenizer_t *tokenizer = folder->tokenizer;
+
+    for (int byte = 0; byte < 256 && tokenizer->model != AG_MODEL_BYTES; byte++) {
+        if (tokenizer->byte_ids[byte] < folder->n_vocab) {
+            folder->types[tokenizer->byte_ids[byte]] = AG_GGUF_TOKEN_BYTE;
+        }
+    }
+    if (tokenizer->model != AG_MODEL_BYTES && tokenizer->unknown < folder->n_vocab) {
+        folder->types[tokenizer->unknown] = AG_GGUF_TOKEN_UNKNOWN;
     }
 }
 
 static ag_status_t collect(folder_t *folder)
 {
     const ag_json_t *added = ag_json_get(folder->json, "added_tokens");
-    ag_status_t status = ag_json_each(ag_json_path(folder->json, "model.vocab"), keep_word, folder);
+    const ag_json_t *vocabulary = ag_json_path(folder->json, "model.vocab");
+    ag_status_t status = ag_json_kind(vocabulary) == AG_JSON_ARRAY
+                             ? keep_list(folder, vocabulary)
+                             : ag_json_each(vocabulary, keep_word, folder);
 
     for (size_t i = 0; i < ag_json_size(added) && status == AG_OK; i++) {
         const ag_json_t *token = ag_json_at(added, i);
@@ -81,9 +124,34 @@ static ag_status_t collect(folder_t *folder)
                                                                     : AG_GGUF_TOKEN_USER_DEFINED);
     }
     if (status == AG_OK) {
-        warn_of_strips(added);
+        mark_others(folder);
+        warn_of_strips(folder, added);
     }
     return status;
+}
+
+/* What a user defined stands in a text before spaces are rewritten, and is written so. */
+static void add_text(const folder_t *folder, uint32_t id)
+{
+    const char *text = folder->texts[id];
+    size_t n = folder->n_bytes[id], n_space = strlen(AG_METASPACE);
+    ag_array_t plain = AG_ARRAY(char);
+    ag_status_t status = AG_OK;
+
+    if (folder->types[id] != AG_GGUF_TOKEN_USER_DEFINED ||
+        folder->tokenizer->model == AG_MODEL_BYTES) {
+        ag_gguf_add_string(folder->metadata, text, n);
+        return;
+    }
+    for (size_t at = 0; at < n && status == AG_OK;) {
+        bool is_space = at + n_space <= n && memcmp(text + at, AG_METASPACE, n_space) == 0;
+
+        status = ag_array_append(&plain, is_space ? " " : text + at, 1);
+        at += is_space ? n_space : 1;
+    }
+    ag_gguf_add_string(folder->metadata, plain.items, plain.n_items);
+    folder->metadata->status = status != AG_OK ? status : folder->metadata->status;
+    ag_array_fini(&plain);
 }
 
 static void put_tokens(const folder_t *folder)
@@ -93,7 +161,7 @@ static void put_tokens(const folder_t *folder)
         char unused[32];
 
         if (folder->texts[id] != NULL) {
-            ag_gguf_add_string(folder->metadata, folder->texts[id], folder->n_bytes[id]);
+            add_text(folder, id);
         } else {
             snprintf(unused, sizeof(unused), "[PAD%u]", id);
             ag_gguf_add_string(folder->metadata, unused, strlen(unused));
@@ -185,7 +253,8 @@ static void put_special(const folder_t *folder)
     const ag_json_t *config = ag_model_files_config(folder->files);
     const ag_json_t *generation = ag_model_files_generation_config(folder->files);
     int32_t before = ag_tokenizer_bos(folder->tokenizer);
-    int64_t eos = special_id(folder, "eos_token", "eos_token_id"), eot;
+    int32_t after = ag_tokenizer_after(folder->tokenizer);
+    int64_t eos = after >= 0 ? after : special_id(folder, "eos_token", "eos_token_id"), eot;
 
     put_id(folder, "tokenizer.ggml.bos_token_id",
            before >= 0 ? before : special_id(folder, "bos_token", "bos_token_id"));
@@ -194,16 +263,18 @@ static void put_special(const folder_t *folder)
     eot = eot >= 0 ? eot : id_but(ag_json_get(config, "eos_token_id"), eos);
     put_id(folder, "tokenizer.ggml.eot_token_id", eot);
     put_id(folder, "tokenizer.ggml.unknown_token_id",
-           ag_token_id_of(folder->tokenizer, ag_json_get(folder->config, "unk_token")));
+           folder->tokenizer->unknown != AG_NO_ID
+               ? (int64_t)folder->tokenizer->unknown
+               : ag_token_id_of(folder->tokenizer, ag_json_get(folder->config, "unk_token")));
     put_id(folder, "tokenizer.ggml.padding_token_id",
            special_id(folder, "pad_token", "pad_token_id"));
     ag_gguf_put_bool(folder->metadata, "tokenizer.ggml.add_bos_token", before >= 0);
+    ag_gguf_put_bool(folder->metadata, "tokenizer.ggml.add_eos_token", after >= 0);
 }
 
-static ag_status_t put_all(folder_t *folder)
+static ag_status_t put_gpt2(folder_t *folder)
 {
     const ag_pre_tokenizer_t *pre = folder->tokenizer->pre;
-    const char *chat = ag_tokenizer_chat_template(folder->tokenizer);
     ag_status_t status;
 
     if (pre == NULL) {
@@ -212,13 +283,96 @@ static ag_status_t put_all(folder_t *folder)
                        ag_model_files_path(folder->files));
     }
     status = collect(folder);
+    if (status == AG_OK) {
+        ag_gguf_put_string(folder->metadata, "tokenizer.ggml.model", "gpt2", strlen("gpt2"));
+        ag_gguf_put_string(folder->metadata, "tokenizer.ggml.pre", pre->name, strlen(pre->name));
+        put_tokens(folder);
+        put_merges(folder);
+    }
+    return status;
+}
+
+/* @param scores  (n_vocab) */
+static ag_status_t find_scores(const folder_t *folder, float *scores)
+{
+    const ag_tokenizer_t *tokenizer = folder->tokenizer;
+    uint32_t n = ag_tokenizer_size(tokenizer);
+    bool *is_word = calloc(n > 0 ? n : 1, sizeof(*is_word));
+    ag_status_t status = AG_OK;
+
+    if (is_word == NULL) {
+        return ag_fail_nomem("converting a tokenizer", n);
+    }
+    for (uint32_t id = 0; id < n; id++) {
+        is_word[id] = folder->types[id] == AG_GGUF_TOKEN_WORD && folder->texts[id] != NULL;
+    }
+    if (tokenizer->model == AG_MODEL_MERGES) {
+        status = ag_merges_to_scores(tokenizer, is_word, scores);
+    }
+    for (uint32_t id = 0; id < n && tokenizer->model == AG_MODEL_UNIGRAM; id++) {
+        scores[id] =
+            id < tokenizer->scores.n_items ? (float)AG_ITEMS(&tokenizer->scores, double)[id] : 0.0f;
+    }
+    free(is_word);
+    return status;
+}
+
+static void put_map(const folder_t *folder, const ag_normal_step_t *map)
+{
+    ag_gguf_value_t value = {
+        .kind = AG_GGUF_ARRAY,
+        .as.array = {.kind = AG_GGUF_U8, .n = map->n_content, .first = map->content}};
+
+    ag_gguf_put_value(folder->metadata, "tokenizer.ggml.precompiled_charsmap", &value);
+}
+
+/* SentencePiece's models. */
+static ag_status_t put_pieces(folder_t *folder)
+{
+    const char *model = folder->tokenizer->model == AG_MODEL_UNIGRAM ? "t5" : "llama";
+    float *scores = calloc((size_t)folder->n_vocab + 1, sizeof(*scores));
+    ag_gguf_metadata_t *metadata = folder->metadata;
+    ag_spacing_t spacing;
+    ag_status_t status;
+
+    if (scores == NULL) {
+        return ag_fail_nomem("converting a tokenizer", folder->n_vocab * sizeof(*scores));
+    }
+    status = ag_spacing_of(folder->tokenizer, ag_model_files_path(folder->files), &spacing);
+    if (status == AG_OK) {
+        status = collect(folder);
+    }
+    if (status == AG_OK) {
+        status = find_scores(folder, scores);
+    }
+    if (status == AG_OK) {
+        ag_gguf_put_string(metadata, "tokenizer.ggml.model", model, strlen(model));
+        ag_gguf_put_string(metadata, "tokenizer.ggml.pre", "default", strlen("default"));
+        put_tokens(folder);
+        ag_gguf_put_array(metadata, "tokenizer.ggml.scores", AG_GGUF_F32, folder->n_vocab);
+        for (uint32_t id = 0; id < folder->n_vocab; id++) {
+            ag_gguf_add_f32(metadata, scores[id]);
+        }
+        ag_gguf_put_bool(metadata, "tokenizer.ggml.add_space_prefix", spacing.adds_space);
+        ag_gguf_put_bool(metadata, "tokenizer.ggml.remove_extra_whitespaces",
+                         spacing.removes_extra);
+    }
+    if (status == AG_OK && spacing.map != NULL) {
+        put_map(folder, spacing.map);
+    }
+    free(scores);
+    return status;
+}
+
+static ag_status_t put_all(folder_t *folder)
+{
+    const char *chat = ag_tokenizer_chat_template(folder->tokenizer);
+    ag_status_t status =
+        folder->tokenizer->model == AG_MODEL_BYTES ? put_gpt2(folder) : put_pieces(folder);
+
     if (status != AG_OK) {
         return status;
     }
-    ag_gguf_put_string(folder->metadata, "tokenizer.ggml.model", "gpt2", strlen("gpt2"));
-    ag_gguf_put_string(folder->metadata, "tokenizer.ggml.pre", pre->name, strlen(pre->name));
-    put_tokens(folder);
-    put_merges(folder);
     put_special(folder);
     if (chat != NULL) {
         ag_gguf_put_string(folder->metadata, "tokenizer.chat_template", chat, strlen(chat));

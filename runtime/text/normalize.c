@@ -208,8 +208,10 @@ void ag_normalizer_destroy(ag_normalizer_t *normalizer)
 
 const ag_normal_step_t *ag_normalizer_steps(const ag_normalizer_t *normalizer, size_t *n_p)
 {
+    static const ag_normal_step_t none;
+
     *n_p = normalizer != NULL ? normalizer->n_steps : 0;
-    return normalizer != NULL ? normalizer->steps : NULL;
+    return normalizer != NULL ? normalizer->steps : &none;
 }
 
 size_t ag_normalizer_bytes(const ag_normalizer_t *normalizer)

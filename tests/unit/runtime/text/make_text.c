@@ -48,6 +48,18 @@ void folder_write(const made_t *made, const char *name, const char *json)
     free(text);
 }
 
+void folder_copy(const made_t *made, const char *name, const char *path)
+{
+    char *text;
+    ag_json_t *json;
+
+    cr_assert_eq(ag_json_read(path, &json), AG_OK, "%s", ag_error());
+    cr_assert_eq(ag_json_text(json, AG_JSON_LINE, &text), AG_OK);
+    file_write(made, name, text, strlen(text));
+    ag_json_destroy(json);
+    free(text);
+}
+
 ag_status_t folder_open(made_t *made)
 {
     cr_assert_eq(ag_model_files_open(made->folder, &made->files), AG_OK, "%s", ag_error());

@@ -16,6 +16,7 @@ typedef struct made {
 void folder_begin(made_t *made); /* config.json is {} until it is written */
 void file_write(const made_t *made, const char *name, const void *bytes, size_t n_bytes);
 void folder_write(const made_t *made, const char *name, const char *json);
+void folder_copy(const made_t *made, const char *name, const char *path); /* of a JSON file */
 ag_status_t folder_open(made_t *made); /* everything stays to be closed by made_close() */
 
 /** A folder with this tokenizer.json, opened. */

@@ -192,8 +192,6 @@ Test(bpe, every_byte_comes_back)
 {
     static const char *const files[] = {"gpt2", "llama3", "smollm"};
     char path[512], text[512];
-    ag_json_t *json;
-    char *line;
     made_t made;
 
     for (int i = 0; i < 256; i++) { /* bytes as code points, so that it is UTF-8 */
@@ -204,11 +202,8 @@ Test(bpe, every_byte_comes_back)
         ag_array_t ids = AG_ARRAY(int32_t), bytes = AG_ARRAY(char);
 
         snprintf(path, sizeof(path), "%s/tokenizer/%s/tokenizer.json", AG_TEST_DATA, files[i]);
-        cr_assert_eq(ag_json_read(path, &json), AG_OK);
-        cr_assert_eq(ag_json_text(json, AG_JSON_LINE, &line), AG_OK);
-        ag_json_destroy(json);
         folder_begin(&made);
-        file_write(&made, "tokenizer.json", line, strlen(line));
+        folder_copy(&made, "tokenizer.json", path);
         cr_assert_eq(folder_open(&made), AG_OK, "%s", ag_error());
         cr_assert_eq(ag_tokenizer_encode(made.tokenizer, text, sizeof(text), 0, &ids, NULL), AG_OK);
         cr_assert_eq(ag_tokenizer_decode(made.tokenizer, ids.items, ids.n_items, 0, &bytes), AG_OK);
@@ -216,7 +211,6 @@ Test(bpe, every_byte_comes_back)
         cr_expect_eq(bytes.n_items, sizeof(text));
         ag_array_fini(&ids);
         ag_array_fini(&bytes);
-        free(line);
         made_close(&made);
     }
 }

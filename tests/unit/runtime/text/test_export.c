@@ -1,11 +1,15 @@
 /* Tokenizers written as files of the other kind, and read from them. */
+#define _GNU_SOURCE /* memmem */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "make_text.h"
 #include "runtime/text/export.h"
+
+#define SPACES "'normalizer':{'type':'Replace','pattern':{'String':' '},'content':'\u2581'}"
 
 /* "ab" comes twice, "x" is unused, one merge is listed twice, one makes no token. */
 static const char *const tokens[] = {"a", "b", "ab", "<e>", "\xc4\xa0", "x", "zz", "<s>", "ab"};
@@ -107,6 +111,125 @@ Test(export, a_folders_tokenizer_is_copied_as_it_is)
     made_close(&copy);
 }
 
+/* Does a text hold what the other kind of file cannot say? */
+static bool holds(const char *bytes, size_t n, const char *const *words)
+{
+    for (; *words != NULL; words++) {
+        if (memmem(bytes, n, *words, strlen(*words)) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The ids that cases.jsonl of a tokenizer has, but for texts that hold one of the words. */
+static void expect_cases(const ag_tokenizer_t *tokenizer, const char *name, const char *const *but)
+{
+    char path[512], *line = NULL;
+    size_t capacity = 0, n_seen = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/tokenizer/%s/cases.jsonl", AG_TEST_DATA, name);
+    file = fopen(path, "r");
+    cr_assert_not_null(file);
+    while (getline(&line, &capacity, file) > 0) {
+        ag_array_t found = AG_ARRAY(int32_t);
+        ag_json_t *json;
+        const ag_json_t *wanted;
+        const char *bytes;
+        size_t n;
+
+        cr_assert_eq(ag_json_parse(line, strlen(line), path, &json), AG_OK);
+        wanted = ag_json_get(json, "ids");
+        bytes = ag_json_string(ag_json_get(json, "text"), &n);
+        if (!holds(bytes, n, but)) {
+            cr_assert_eq(ag_tokenizer_encode(tokenizer, bytes, n, AG_TOKEN_SPECIAL, &found, NULL),
+                         AG_OK);
+            cr_assert_eq(found.n_items, ag_json_size(wanted), "%s", line);
+            for (size_t i = 0; i < found.n_items; i++) {
+                cr_assert_eq(AG_ITEMS(&found, int32_t)[i],
+                             ag_json_integer(ag_json_at(wanted, i), -1), "%s", line);
+            }
+            n_seen++;
+        }
+        ag_array_fini(&found);
+        ag_json_destroy(json);
+    }
+    cr_expect_gt(n_seen, 100, "only %zu texts of %s", n_seen, name);
+    free(line);
+    fclose(file);
+}
+
+/* tokenizer.json, or model.gguf, of the test data. */
+static void open_data(made_t *made, const char *name, const char *file)
+{
+    char path[512];
+
+    folder_begin(made);
+    snprintf(path, sizeof(path), "%s/tokenizer/%s/%s", AG_TEST_DATA, name, file);
+    if (strcmp(file, "model.gguf") == 0) {
+        cr_assert_eq(ag_model_files_open(path, &made->files), AG_OK, "%s", ag_error());
+        cr_assert_eq(ag_tokenizer_open(made->files, &made->tokenizer), AG_OK, "%s", ag_error());
+        return;
+    }
+    folder_copy(made, "tokenizer.json", path);
+    cr_assert_eq(folder_open(made), AG_OK, "%s", ag_error());
+}
+
+/* From the one kind of file to the other and back: ids stay as they are. */
+static void expect_there_and_back(const char *name, const char *file, const char *const *but)
+{
+    made_t source, there, back;
+
+    open_data(&source, name, file);
+    if (ag_model_files_gguf(source.files) != NULL) {
+        open_as_folder(&source, &there);
+        open_as_gguf(&there, ag_tokenizer_size(there.tokenizer) + 3, &back);
+    } else {
+        open_as_gguf(&source, ag_tokenizer_size(source.tokenizer) + 3, &there);
+        open_as_folder(&there, &back);
+    }
+    expect_cases(there.tokenizer, name, but);
+    expect_cases(back.tokenizer, name, but);
+    cr_expect_eq(ag_tokenizer_bos(there.tokenizer), ag_tokenizer_bos(source.tokenizer));
+    cr_expect_eq(ag_tokenizer_bos(back.tokenizer), ag_tokenizer_bos(source.tokenizer));
+    cr_expect_eq(ag_tokenizer_after(there.tokenizer), ag_tokenizer_after(source.tokenizer));
+    cr_expect_eq(ag_tokenizer_after(back.tokenizer), ag_tokenizer_after(source.tokenizer));
+    made_close(&source);
+    made_close(&there);
+    made_close(&back);
+}
+
+/* <w> of folders looks at what stands beside it, and e with an accent at normalized text. */
+Test(export, every_kind_of_folder_becomes_a_gguf_file_and_a_folder_again)
+{
+    static const char *const plain[] = {"<w>", "e\u0301x", NULL};
+    static const char *const llama[] = {"<w>", "the cat", NULL};
+    static const char *const gemma[] = {"<w>", "  ", " \u2581", "\u2581 ", "\u2581\u2581", NULL};
+    static const char *const named[] = {"<w>", "<0x41>", NULL}; /* a word of Hugging Face's */
+
+    expect_there_and_back("qwen2", "tokenizer.json", plain);
+    expect_there_and_back("deepseek_v3", "tokenizer.json", plain);
+    expect_there_and_back("gpt4o", "tokenizer.json", plain);
+    expect_there_and_back("tekken", "tokenizer.json", plain);
+    expect_there_and_back("llama", "tokenizer.json", llama);
+    expect_there_and_back("gemma", "tokenizer.json", gemma);
+    expect_there_and_back("unigram_bytes", "tokenizer.json", named);
+}
+
+/* User-defined pieces of Unigram are added tokens in a folder, where they are not weighed; maps
+ * look at graphemes there. */
+Test(export, every_kind_of_gguf_file_becomes_a_folder_and_a_gguf_file_again)
+{
+    static const char *const none[] = {"<0x41>", NULL};
+    static const char *const user[] = {"<w>", "the", "e\u0301", "ab", NULL};
+
+    expect_there_and_back("sp_bpe", "model.gguf", none);
+    expect_there_and_back("sp_bpe_plain", "model.gguf", none);
+    expect_there_and_back("sp_unigram", "model.gguf", user);
+    expect_there_and_back("sp_unigram_bytes", "model.gguf", none);
+}
+
 static void expect_no_gguf(const char *json, uint32_t n_vocab, ag_status_t status,
                            const char *words)
 {
@@ -130,4 +253,13 @@ Test(export, what_gguf_files_cannot_say_is_refused)
     snprintf(json, sizeof(json), "{'model':{'type':'BPE','vocab':{'a':0,'b':7},'merges':[]},%s}",
              gpt2);
     expect_no_gguf(json, 7, AG_ERR_FORMAT, "token 7 is none of the model's vocabulary of 7");
+    expect_no_gguf("{'normalizer':{'type':'NFC'},'model':{'type':'BPE','vocab':{'a':0},'merges':"
+                   "[]}}",
+                   1, AG_ERR_UNSUPPORTED, "no name for such a normalizer");
+    expect_no_gguf("{" SPACES ",'model':{'type':'BPE','vocab':{'a':0,'b':1,'ab':2,'abb':3,'bb':4},"
+                   "'merges':['a b','b b','ab b']}}",
+                   5, AG_ERR_UNSUPPORTED, "not every two tokens that make it become \"abb\"");
+    expect_no_gguf("{" SPACES ",'model':{'type':'BPE','vocab':{'a':0,'b':1,'ab':2,'abb':3,'bb':4},"
+                   "'merges':['ab b','a b','a bb','b b']}}",
+                   5, AG_ERR_UNSUPPORTED, "other merges come between those that make \"abb\"");
 }
