@@ -81,6 +81,7 @@ typedef struct ag_settings {
     uint32_t n_layers, hidden, vocab, context_tokens;
     uint32_t n_heads, n_kv_heads, head_dim, value_dim, ffn_width, rotary;
     uint32_t n_experts, n_experts_used, window_tokens;
+    uint32_t first_window_layer;
     uint32_t window_period; /* of so many layers, the last has no window */
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
     double norm_eps, query_scalar, score_cap, logit_cap;

@@ -21,7 +21,13 @@ ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t impli
 ag_status_t ag_family_alternate(const ag_model_files_t *files, const ag_settings_t *settings,
                                 uint32_t period, ag_spec_t *spec);
 
-/** The reverse. @return AG_OK; AG_ERR_UNSUPPORTED: GGUF files say nothing of another period. */
+/** Where the settings have a window, the layers from their first such on have it, if config.json's
+ * layer_types say no others. @return the same. */
+ag_status_t ag_family_window_last(const ag_model_files_t *files, const ag_settings_t *settings,
+                                  ag_spec_t *spec);
+
+/** The reverse of ag_family_alternate(). @return AG_OK; AG_ERR_UNSUPPORTED: GGUF files say nothing
+ * of another period. */
 ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32_t period,
                                         ag_settings_t *settings);
 

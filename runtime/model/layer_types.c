@@ -64,6 +64,26 @@ ag_status_t ag_family_alternate(const ag_model_files_t *files, const ag_settings
     return AG_OK;
 }
 
+ag_status_t ag_family_window_last(const ag_model_files_t *files, const ag_settings_t *settings,
+                                  ag_spec_t *spec)
+{
+    const ag_json_t *types = ag_json_get(ag_model_files_config(files), "layer_types");
+
+    if (!settings->has_window || settings->window_tokens == 0) {
+        return AG_OK;
+    }
+    spec->n_layer_kinds = 2;
+    spec->layer_kinds[1] = spec->layer_kinds[0];
+    spec->layer_kinds[1].window_tokens = settings->window_tokens;
+    if (ag_json_kind(types) == AG_JSON_ARRAY) {
+        return read_types(files, types, spec);
+    }
+    for (uint32_t i = settings->first_window_layer; i < spec->n_layers; i++) {
+        spec->kind_of_layer[i] = 1;
+    }
+    return AG_OK;
+}
+
 ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32_t period,
                                         ag_settings_t *settings)
 {

@@ -1,4 +1,4 @@
-"""Models that the golden data lacks, against transformers (data/variants, made by make_reference.py)."""
+"""Models that the golden data lacks, against transformers (data/variants, made by make_variants.py)."""
 import json
 import os
 import tempfile

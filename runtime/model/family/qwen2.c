@@ -5,6 +5,7 @@ static const ag_key_row_t keys[] = {
     AG_DECODER_KEYS,
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
     {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {AG_SETTING_FIELD(first_window_layer), AG_SETTING_U32, false, "max_window_layers", NULL},
     {0},
 };
 
@@ -21,19 +22,21 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
                           ag_spec_t *spec)
 {
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
+    ag_status_t status;
 
     ag_family_complete(files, &ag_family_qwen2, spec);
     layer->q_bias = layer->k_bias = layer->v_bias = true;
-    if (settings->has_window && settings->window_tokens > 0 &&
-        settings->window_tokens < spec->context_tokens) {
-        spec->context_tokens = settings->window_tokens; /* where a window changes nothing */
-    }
-    return ag_family_activation(files, ag_family_qwen2.hf_act, AG_ACT_SILU, &layer->ffn_act);
+    status = ag_family_activation(files, ag_family_qwen2.hf_act, AG_ACT_SILU, &layer->ffn_act);
+    return status == AG_OK ? ag_family_window_last(files, settings, spec) : status;
 }
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     (void)settings;
+    if (gguf && spec->n_layer_kinds > 1) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "some of the model's layers have a window, which a GGUF "
+                                           "file of its architecture cannot say");
+    }
     return ag_family_check_act(spec, gguf, AG_ACT_SILU);
 }
 
