@@ -19,6 +19,7 @@ typedef struct folder {
     size_t *n_bytes;
     uint8_t *types; /* (n_vocab) AG_GGUF_TOKEN_* */
     uint32_t n_vocab;
+    ag_spacing_t spacing; /* of pieces */
     ag_gguf_metadata_t *metadata;
 } folder_t;
 
@@ -43,11 +44,13 @@ static ag_status_t keep_word(void *arg, const char *key, size_t key_bytes, const
     return keep(arg, value, key, key_bytes, AG_GGUF_TOKEN_WORD);
 }
 
-/* Is an added token looked for in text that was changed, where GGUF files' are not? */
+/* Is an added token looked for in text that was changed, where GGUF files' are not? Of pieces they
+ * are, unless a space comes before a text. */
 static bool is_late(const folder_t *folder, const ag_json_t *token)
 {
     return ag_json_bool(ag_json_get(token, "normalized"), false) &&
-           folder->tokenizer->normalizer != NULL;
+           folder->tokenizer->normalizer != NULL &&
+           (folder->tokenizer->model == AG_MODEL_BYTES || folder->spacing.adds_space);
 }
 
 /* GGUF has one kind of added token; what looks at what stands beside it does so no more. */
@@ -332,13 +335,13 @@ static ag_status_t put_pieces(folder_t *folder)
     const char *model = folder->tokenizer->model == AG_MODEL_UNIGRAM ? "t5" : "llama";
     float *scores = calloc((size_t)folder->n_vocab + 1, sizeof(*scores));
     ag_gguf_metadata_t *metadata = folder->metadata;
-    ag_spacing_t spacing;
+    ag_spacing_t *spacing = &folder->spacing;
     ag_status_t status;
 
     if (scores == NULL) {
         return ag_fail_nomem("converting a tokenizer", folder->n_vocab * sizeof(*scores));
     }
-    status = ag_spacing_of(folder->tokenizer, ag_model_files_path(folder->files), &spacing);
+    status = ag_spacing_of(folder->tokenizer, ag_model_files_path(folder->files), spacing);
     if (status == AG_OK) {
         status = collect(folder);
     }
@@ -353,12 +356,12 @@ static ag_status_t put_pieces(folder_t *folder)
         for (uint32_t id = 0; id < folder->n_vocab; id++) {
             ag_gguf_add_f32(metadata, scores[id]);
         }
-        ag_gguf_put_bool(metadata, "tokenizer.ggml.add_space_prefix", spacing.adds_space);
+        ag_gguf_put_bool(metadata, "tokenizer.ggml.add_space_prefix", spacing->adds_space);
         ag_gguf_put_bool(metadata, "tokenizer.ggml.remove_extra_whitespaces",
-                         spacing.removes_extra);
+                         spacing->removes_extra);
     }
-    if (status == AG_OK && spacing.map != NULL) {
-        put_map(folder, spacing.map);
+    if (status == AG_OK && spacing->map != NULL) {
+        put_map(folder, spacing->map);
     }
     free(scores);
     return status;

@@ -117,7 +117,10 @@ static ag_status_t read_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     }
     for (size_t i = 0; i < tokens->as.array.n && status == AG_OK; i++) {
         ag_gguf_value_t text = ag_gguf_item(tokens, i);
-        int64_t type = types != NULL ? ag_gguf_item(types, i).as.integer : AG_GGUF_TOKEN_WORD;
+        int64_t type = types != NULL ? ag_gguf_item(types, i).as.integer
+                       : ag_byte_named(text.as.string.bytes, text.as.string.n_bytes) >= 0
+                           ? AG_GGUF_TOKEN_BYTE
+                           : AG_GGUF_TOKEN_WORD;
         ag_token_text_t token = {.text = text.as.string.bytes,
                                  .n_bytes = text.as.string.n_bytes,
                                  .flags = flags_of(tokenizer, &text, type)};
@@ -353,11 +356,16 @@ static void find_byte_tokens(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     }
 }
 
-/* What SentencePiece's two models have in common. */
-static ag_status_t read_pieces(const ag_gguf_t *gguf, ag_model_kind_t model, bool adds_bos,
-                               bool adds_after, ag_tokenizer_t *tokenizer)
+/* Where a file does not say it, as llama.cpp has it. */
+typedef struct implied {
+    bool adds_bos, adds_after, adds_space;
+} implied_t;
+
+/* What SentencePiece's two models have in common; `implied`: what the file need not say. */
+static ag_status_t read_pieces(const ag_gguf_t *gguf, ag_model_kind_t model, implied_t implied,
+                               ag_tokenizer_t *tokenizer)
 {
-    bool adds_space = get_bool(gguf, "tokenizer.ggml.add_space_prefix", true);
+    bool adds_space = get_bool(gguf, "tokenizer.ggml.add_space_prefix", implied.adds_space);
     int32_t unknown;
     ag_status_t status;
 
@@ -386,17 +394,19 @@ static ag_status_t read_pieces(const ag_gguf_t *gguf, ag_model_kind_t model, boo
     unknown = get_id(gguf, "tokenizer.ggml.unknown_token_id", tokenizer);
     tokenizer->unknown = unknown >= 0 ? (uint32_t)unknown : AG_NO_ID;
     status = ag_build_words(tokenizer, 0);
-    return status == AG_OK ? read_special(gguf, adds_bos, adds_after, tokenizer) : status;
+    return status == AG_OK ? read_special(gguf, implied.adds_bos, implied.adds_after, tokenizer)
+                           : status;
 }
 
 static ag_status_t read_llama(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
-    return read_pieces(gguf, AG_MODEL_SCORES, true, false, tokenizer);
+    return read_pieces(gguf, AG_MODEL_SCORES, (implied_t){.adds_bos = true, .adds_space = true},
+                       tokenizer);
 }
 
 static ag_status_t read_t5(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {
-    return read_pieces(gguf, AG_MODEL_UNIGRAM, false, true, tokenizer);
+    return read_pieces(gguf, AG_MODEL_UNIGRAM, (implied_t){.adds_after = true}, tokenizer);
 }
 
 ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t *tokenizer)

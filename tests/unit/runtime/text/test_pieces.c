@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "make_text.h"
+#include "runtime/text/stream.h"
 
 static const char *const tokens[] = {"<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>",  "a",
                                      "b",     "ab",  "bb",   "\u2581", "\u2581a", "the\u2581end",
@@ -126,12 +127,64 @@ Test(pieces, extra_white_space_goes_where_the_file_says_so)
     gguf_text_t gguf = plain("t5");
     made_t made;
 
+    gguf_integer(&gguf, "tokenizer.ggml.add_space_prefix", AG_GGUF_BOOL, 1);
     gguf_integer(&gguf, "tokenizer.ggml.remove_extra_whitespaces", AG_GGUF_BOOL, 1);
     gguf_integer(&gguf, "tokenizer.ggml.add_eos_token", AG_GGUF_BOOL, 0);
     cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
     expect_ids(made.tokenizer, "  a   a  ", 0, "10 10");
     expect_ids(made.tokenizer, "   ", 0, "");
     cr_expect_eq(ag_tokenizer_after(made.tokenizer), -1);
+    made_close(&made);
+}
+
+Test(pieces, what_a_file_does_not_say_is_as_llama_cpp_has_it)
+{
+    static const char *const few[] = {"<0x62>", "a", "\u2581", "<0xE2>"};
+    static const float even[] = {0, 0, 0, 0};
+
+    for (int t5 = 0; t5 < 2; t5++) {
+        gguf_text_t gguf = {0};
+        made_t made;
+
+        gguf_string(&gguf, "tokenizer.ggml.model", t5 ? "t5" : "llama", t5 ? 2 : 5);
+        gguf_strings(&gguf, "tokenizer.ggml.tokens", few, 4);
+        gguf_floats(&gguf, "tokenizer.ggml.scores", even, 4);
+        cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
+        expect_ids(made.tokenizer, "a b", 0, t5 ? "1 2 0" : "2 1 2 0");
+        made_close(&made);
+    }
+}
+
+/* A byte at a time: a character is given out when its last has come. */
+Test(pieces, bytes_of_a_character_meet_in_the_stream)
+{
+    static const char *const few[] = {"<0xE2>", "<0x82>", "<0xAC>", "a"};
+    static const int32_t kinds[] = {6, 6, 6, 1}, ids[] = {3, 0, 1, 2, 0, 1, 3};
+    static const float even[] = {0, 0, 0, 0};
+    static const char *const shown[] = {
+        "a", "a", "a", "a\u20ac", "a\u20ac", "a\u20ac", "a\u20ac\ufffda"};
+    ag_array_t text = AG_ARRAY(char);
+    ag_text_stream_t stream;
+    gguf_text_t gguf = {0};
+    made_t made;
+
+    gguf_string(&gguf, "tokenizer.ggml.model", "llama", 5);
+    gguf_strings(&gguf, "tokenizer.ggml.tokens", few, 4);
+    gguf_integers(&gguf, "tokenizer.ggml.token_type", kinds, 4);
+    gguf_floats(&gguf, "tokenizer.ggml.scores", even, 4);
+    cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
+    ag_text_stream_init(&stream, NULL, 0);
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+        size_t n;
+        const char *piece = ag_tokenizer_piece(made.tokenizer, ids[i], 0, &n);
+
+        cr_assert_eq(ag_text_stream_push(&stream, piece, n, &text), AG_OK);
+        cr_expect(text.n_items == strlen(shown[i]) &&
+                      memcmp(text.items, shown[i], text.n_items) == 0,
+                  "after token %zu: \"%.*s\"", i, (int)text.n_items, AG_ITEMS(&text, char));
+    }
+    ag_text_stream_fini(&stream);
+    ag_array_fini(&text);
     made_close(&made);
 }
 
