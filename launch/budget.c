@@ -62,19 +62,28 @@ static uint64_t bytes_of_part(const ag_memory_t *memory, const char *name)
     return bytes;
 }
 
+/* Of what a rank writes of a checkpoint: as it was foretold; of a way that is only tried, an even
+ * part of what its replicas have. */
+static uint64_t copies_bytes(const way_t *way, uint32_t rank, const ag_memory_t *memory)
+{
+    uint64_t weights = bytes_of_part(memory, "weights"), moments = bytes_of_part(memory, "moments");
+    uint32_t n_replicas = way->plan->stages[0].n_replicas;
+
+    if (way->build->ranks[rank].saved_bytes > 0) {
+        return way->build->ranks[rank].saved_bytes;
+    }
+    return weights / n_replicas +
+           (ag_plan_shares_update(way->plan) ? moments : moments / n_replicas);
+}
+
 /* What training takes besides its program: rows of a step, checkpoints, and what the model is
  * written with at the end, for which that serves that it was read with. */
 static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
 {
     const ag_session_t *session = way->session;
-    uint64_t weights = bytes_of_part(memory, "weights");
     uint64_t loading = bytes_of_part(memory, "loading");
     uint64_t exporting = rank == 0 ? ag_export_bytes(session->model->spec) : 0;
-    uint64_t moments = bytes_of_part(memory, "moments");
-    uint32_t n_replicas = way->plan->stages[0].n_replicas;
-    uint64_t written =
-        weights / n_replicas + (ag_plan_shares_update(way->plan) ? moments : moments / n_replicas);
-    uint64_t copies = session->options->train.save_steps > 0 ? written : 0;
+    uint64_t copies = session->options->train.save_steps > 0 ? copies_bytes(way, rank, memory) : 0;
 
     memory->parts[memory->n_parts++] =
         (ag_memory_part_t){.name = "rows", .bytes = rank == 0 ? ag_train_bytes(way->plan) : 0};

@@ -5,6 +5,7 @@
 
 #include "launch/budget.h"
 #include "launch/session.h"
+#include "parallel/run/catalog.h"
 #include "runtime/base/line.h"
 #include "runtime/base/log.h"
 #include "runtime/model/unused.h"
@@ -208,6 +209,10 @@ static ag_status_t prepare_plan(ag_session_t *session)
         if (status == AG_OK) {
             status =
                 ag_programs_create(session->build, session->evaluates, check, &session->programs);
+        }
+        if (status == AG_OK && session->plan->train.sequence_tokens > 0 &&
+            session->options->train.save_steps > 0) {
+            status = ag_catalog_foretell(session->build);
         }
         status = ag_session_agree(session, status);
     }

@@ -302,8 +302,10 @@ static ag_status_t leave(ag_training_t *training)
         status = ag_train_save(session->job, training->saver, end->done_steps, end->position);
         session->agreed = status != AG_OK;
         if (status != AG_OK) {
-            return ag_fail_context(status, "the last complete checkpoint is of step %llu",
-                                   (unsigned long long)ag_saver_last_step(training->saver));
+            char last[96];
+
+            ag_saver_tell_last(training->saver, last, sizeof(last));
+            return ag_fail_context(status, "%s", last);
         }
     }
     if (end->is_interrupted && end->done_steps < training->opts.n_steps) {

@@ -7,7 +7,9 @@
 typedef struct ag_rank_build {
     ag_place_t place;
     ag_shard_t shard;
-    ag_params_t params; /* filled while segments are built; the same for every class of program */
+    ag_params_t params;   /* filled while segments are built; the same for every class of program */
+    uint64_t saved_bytes; /* copies of what it writes of a checkpoint; 0: nobody has asked
+                             (ag_catalog_foretell()) */
 } ag_rank_build_t;
 
 typedef struct ag_build {

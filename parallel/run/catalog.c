@@ -1,9 +1,11 @@
 /* Which rank holds which rectangle of each tensor, and how they come to rank 0. */
 #include "parallel/run/catalog.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/run/checkpoint_priv.h"
 #include "parallel/run/job_priv.h"
 
 /* A rectangle of a tensor, which lies densely in a rank's memory. */
@@ -20,7 +22,8 @@ typedef struct entry {
 } entry_t;
 
 struct ag_catalog {
-    ag_job_t *job;
+    const ag_build_t *build;
+    ag_job_t *job;       /* NULL: nothing is read */
     ag_array_t tensors;  /* ag_catalog_tensor_t */
     ag_array_t entries;  /* entry_t, same index */
     ag_array_t holdings; /* holding_t */
@@ -40,7 +43,7 @@ typedef struct request {
 
 static const ag_params_t *params_of(const ag_catalog_t *catalog, uint32_t rank)
 {
-    return &catalog->job->opts.build->ranks[rank].params;
+    return &catalog->build->ranks[rank].params;
 }
 
 static holding_t *holdings_of(const ag_catalog_t *catalog)
@@ -117,7 +120,7 @@ static ag_status_t add_holdings(ag_catalog_t *catalog, const ag_catalog_tensor_t
     size_t first = catalog->holdings.n_items;
     ag_status_t status = AG_OK;
 
-    for (uint32_t r = 0; r < catalog->job->opts.build->n_ranks; r++) {
+    for (uint32_t r = 0; r < catalog->build->n_ranks; r++) {
         for (uint32_t i = 0; i < params_of(catalog, r)->items.n_items && status == AG_OK; i++) {
             holding_t holding;
 
@@ -132,7 +135,7 @@ static ag_status_t add_holdings(ag_catalog_t *catalog, const ag_catalog_tensor_t
 
 static ag_status_t add_tensor(ag_catalog_t *catalog, const ag_weight_t *weight)
 {
-    const ag_model_t *model = catalog->job->opts.build->model;
+    const ag_model_t *model = catalog->build->model;
     const ag_name_row_t *row = ag_family_row(model->family, weight->role, false);
     ag_catalog_tensor_t tensor = {
         .weight = *weight, .rows = weight->rows > 0 ? weight->rows : 1, .cols = weight->cols};
@@ -207,35 +210,38 @@ static ag_status_t add_slices(ag_catalog_t *catalog, size_t tensor, ag_state_kin
     return status;
 }
 
+static const char *const suffixes[] = {"", ".exp_avg", ".exp_avg_sq"};
+
+enum { N_SAVED = sizeof(suffixes) / sizeof(suffixes[0]) };
+
 static ag_status_t list_saved(ag_catalog_t *catalog)
 {
-    static const char *const suffixes[] = {"", ".exp_avg", ".exp_avg_sq"};
     size_t n = catalog->tensors.n_items;
-    ag_status_t status = ag_array_append(&catalog->saved, NULL, 3 * n);
+    ag_status_t status = ag_array_append(&catalog->saved, NULL, N_SAVED * n);
 
     if (status == AG_OK) {
-        status = ag_array_append(&catalog->names, NULL, 3 * n);
+        status = ag_array_append(&catalog->names, NULL, N_SAVED * n);
     }
-    for (size_t i = 0; i < 3 * n && status == AG_OK; i++) {
+    for (size_t i = 0; i < N_SAVED * n && status == AG_OK; i++) {
         const ag_catalog_tensor_t *tensor =
-            &AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t)[i / 3];
+            &AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t)[i / N_SAVED];
         char *name = (char *)catalog->names.items + i * AG_SAVED_NAME_BYTES;
         size_t before = catalog->slices.n_items, n_name = strlen(tensor->name);
 
-        if (n_name + strlen(suffixes[i % 3]) >= AG_SAVED_NAME_BYTES) {
+        if (n_name + strlen(suffixes[i % N_SAVED]) >= AG_SAVED_NAME_BYTES) {
             return ag_fail(AG_ERR_UNSUPPORTED, "the name %s is too long for a checkpoint",
                            tensor->name);
         }
         memcpy(name, tensor->name, n_name);
-        strcpy(name + n_name, suffixes[i % 3]);
-        status = add_slices(catalog, i / 3, (ag_state_kind_t)(i % 3));
+        strcpy(name + n_name, suffixes[i % N_SAVED]);
+        status = add_slices(catalog, i / N_SAVED, (ag_state_kind_t)(i % N_SAVED));
         AG_ITEMS(&catalog->saved, ag_saved_tensor_t)
         [i] = (ag_saved_tensor_t){.name = name,
                                   .rows = tensor->rows,
                                   .cols = tensor->cols,
                                   .n_slices = (uint32_t)(catalog->slices.n_items - before)};
     }
-    for (size_t i = 0, at = 0; i < 3 * n && status == AG_OK; i++) { /* they stay put now */
+    for (size_t i = 0, at = 0; i < N_SAVED * n && status == AG_OK; i++) { /* they stay put now */
         ag_saved_tensor_t *saved = &AG_ITEMS(&catalog->saved, ag_saved_tensor_t)[i];
 
         saved->slices = AG_ITEMS(&catalog->slices, ag_saved_slice_t) + at;
@@ -244,7 +250,8 @@ static ag_status_t list_saved(ag_catalog_t *catalog)
     return status;
 }
 
-ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
+/* @param job  may be NULL. */
+static ag_status_t open_catalog(const ag_build_t *build, ag_job_t *job, ag_catalog_t **catalog_p)
 {
     ag_catalog_t *catalog = calloc(1, sizeof(*catalog));
     ag_array_t weights = AG_ARRAY(ag_weight_t);
@@ -253,13 +260,8 @@ ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
     if (catalog == NULL) {
         return ag_fail_nomem("listing tensors", sizeof(*catalog));
     }
-    if (!ag_device_is_host(job->opts.device)) { /* its slices are read where they lie */
-        free(catalog);
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: what was trained is read out of the CPU's memory alone",
-                       job->opts.device->ops->name);
-    }
-    *catalog = (ag_catalog_t){.job = job,
+    *catalog = (ag_catalog_t){.build = build,
+                              .job = job,
                               .tensors = AG_ARRAY(ag_catalog_tensor_t),
                               .entries = AG_ARRAY(entry_t),
                               .holdings = AG_ARRAY(holding_t),
@@ -267,12 +269,12 @@ ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
                               .saved = AG_ARRAY(ag_saved_tensor_t),
                               .names = {.item_bytes = AG_SAVED_NAME_BYTES},
                               .room = AG_ARRAY(float)};
-    status = ag_weights_list(job->opts.build->model->spec, &weights);
+    status = ag_weights_list(build->model->spec, &weights);
     for (size_t i = 0; i < weights.n_items && status == AG_OK; i++) {
         status = add_tensor(catalog, &AG_ITEMS(&weights, ag_weight_t)[i]);
     }
     ag_array_fini(&weights);
-    if (status == AG_OK) {
+    if (status == AG_OK && job != NULL) {
         status = list_saved(catalog);
     }
     if (status != AG_OK) {
@@ -281,6 +283,80 @@ ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
     }
     *catalog_p = catalog;
     return AG_OK;
+}
+
+ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p)
+{
+    if (!ag_device_is_host(job->opts.device)) { /* its slices are read where they lie */
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: what was trained is read out of the CPU's memory alone",
+                       job->opts.device->ops->name);
+    }
+    return open_catalog(job->opts.build, job, catalog_p);
+}
+
+/* What all ranks have of one kind of a tensor. */
+static ag_status_t add_held(const ag_catalog_t *catalog, size_t tensor, ag_state_kind_t kind,
+                            ag_array_t *held)
+{
+    const ag_catalog_tensor_t *of = &AG_ITEMS(&catalog->tensors, ag_catalog_tensor_t)[tensor];
+    ag_held_t item = {.rows = of->rows, .cols = of->cols};
+    ag_status_t status = AG_OK;
+    size_t first, end;
+
+    snprintf(item.name, sizeof(item.name), "%s%s", of->name, suffixes[kind]);
+    range_of(catalog, tensor, kind, &first, &end);
+    for (size_t i = first; i < end && status == AG_OK; i++) {
+        const holding_t *holding = &holdings_of(catalog)[i];
+
+        item.slice = i > first && holding->rank == item.rank ? item.slice + 1 : 0;
+        item.rank = holding->rank;
+        item.rect = (ag_rect_t){holding->rows, holding->cols};
+        status = ag_array_append(held, &item, 1);
+    }
+    return status;
+}
+
+static ag_status_t count_saved(const ag_array_t *held, ag_build_t *build)
+{
+    ag_array_t sources = AG_ARRAY(size_t);
+    ag_manifest_t manifest;
+    ag_status_t status;
+
+    ag_manifest_init(&manifest);
+    status = ag_pieces_share(held->items, held->n_items, build->n_ranks, &manifest, &sources);
+    for (uint32_t r = 0; r < build->n_ranks; r++) {
+        build->ranks[r].saved_bytes = 0;
+    }
+    for (size_t i = 0; i < manifest.pieces.n_items && status == AG_OK; i++) {
+        const ag_piece_t *piece = &AG_ITEMS(&manifest.pieces, ag_piece_t)[i];
+
+        build->ranks[piece->file].saved_bytes += ag_copy_bytes(ag_rect_floats(&piece->rect));
+    }
+    ag_array_fini(&sources);
+    ag_manifest_fini(&manifest);
+    return status;
+}
+
+ag_status_t ag_catalog_foretell(ag_build_t *build)
+{
+    ag_array_t held = AG_ARRAY(ag_held_t);
+    ag_catalog_t *catalog;
+    ag_status_t status = open_catalog(build, NULL, &catalog);
+
+    if (status != AG_OK) {
+        return status;
+    }
+    for (size_t i = 0; i < N_SAVED * catalog->tensors.n_items && status == AG_OK; i++) {
+        status = add_held(catalog, i / N_SAVED, (ag_state_kind_t)(i % N_SAVED), &held);
+    }
+    if (status == AG_OK) {
+        ag_held_sort(&held);
+        status = count_saved(&held, build);
+    }
+    ag_array_fini(&held);
+    ag_catalog_destroy(catalog);
+    return status;
 }
 
 void ag_catalog_destroy(ag_catalog_t *catalog)

@@ -30,6 +30,12 @@ typedef struct ag_catalog_tensor {
 ag_status_t ag_catalog_create(ag_job_t *job, ag_catalog_t **catalog_p);
 void ag_catalog_destroy(ag_catalog_t *catalog); /* NULL is allowed */
 
+/**
+ * What each rank writes of a checkpoint, as a saver would share it out, before any memory is taken.
+ * @param build  with its programs; its ranks' saved_bytes are filled.
+ */
+ag_status_t ag_catalog_foretell(ag_build_t *build);
+
 ag_job_t *ag_catalog_job(const ag_catalog_t *catalog);
 
 /** In the order of ag_weights_list(). */

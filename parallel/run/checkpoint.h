@@ -118,6 +118,9 @@ ag_status_t ag_saver_wait(ag_saver_t *saver);
 /** The step of the last complete checkpoint that this run has made or was resumed from; 0: none. */
 uint64_t ag_saver_last_step(const ag_saver_t *saver);
 
+/** The same in words, which a failure ends with: "the last complete checkpoint is of step 8". */
+void ag_saver_tell_last(const ag_saver_t *saver, char *text, size_t n_bytes);
+
 /* ---- reading ---- */
 
 typedef struct ag_checkpoint ag_checkpoint_t;

@@ -20,6 +20,11 @@ uint64_t ag_own_piece_floats(const ag_own_piece_t *piece)
     return piece->n_rows * piece->n_cols;
 }
 
+uint64_t ag_copy_bytes(uint64_t n_floats)
+{
+    return (n_floats * sizeof(float) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
 static uint64_t n_blocks_of(const ag_own_piece_t *piece)
 {
     return (ag_own_piece_floats(piece) + BLOCK_FLOATS - 1) / BLOCK_FLOATS;
@@ -79,8 +84,7 @@ static void lay_out(ag_copies_t *copies)
         }
         piece->copy_offset = copies->bytes;
         piece->first_block = copies->n_blocks;
-        copies->bytes +=
-            (ag_own_piece_floats(piece) * sizeof(float) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+        copies->bytes += ag_copy_bytes(ag_own_piece_floats(piece));
         copies->n_blocks += n_blocks_of(piece);
         copies->spans[i] = (ag_own_span_t){
             .begin = (uintptr_t)piece->data, .end = (uintptr_t)(piece->data + n_span), .piece = i};

@@ -102,6 +102,13 @@ static int by_name(const void *a, const void *b)
     return (x->slice > y->slice) - (x->slice < y->slice);
 }
 
+void ag_held_sort(ag_array_t *held)
+{
+    if (held->n_items > 0) {
+        qsort(held->items, held->n_items, sizeof(ag_held_t), by_name);
+    }
+}
+
 /* All ranks' items by way of rank 0. @param all  room for all; own ones at their place. */
 static ag_status_t collect(ag_net_t *net, const ag_idle_t *idle, const uint64_t *counts,
                            ag_held_t *all, size_t n_all)
@@ -159,7 +166,7 @@ ag_status_t ag_held_gather(ag_net_t *net, const ag_idle_t *idle, ag_array_t *hel
         return status;
     }
     all.n_items = n_all;
-    qsort(all.items, n_all, sizeof(ag_held_t), by_name);
+    ag_held_sort(&all);
     ag_array_fini(held);
     *held = all;
     return AG_OK;

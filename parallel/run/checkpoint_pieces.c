@@ -296,7 +296,7 @@ static ag_status_t find_band(cover_t *cover, const ag_stored_tensor_t *tensor, a
     }
     for (size_t i = 0; i < cover->copies.n_items && status == AG_OK; i++) {
         const ag_reshard_copy_t *copy = &AG_ITEMS(&cover->copies, ag_reshard_copy_t)[i];
-        ag_part_t part = {copy->from_rank, {rows, copy->range}};
+        ag_piece_part_t part = {copy->from_rank, {rows, copy->range}};
 
         status = ag_array_append(parts, &part, 1);
     }

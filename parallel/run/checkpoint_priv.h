@@ -95,12 +95,12 @@ ag_status_t ag_pieces_share(const ag_held_t *held, size_t n_held, uint32_t n_ran
                             ag_manifest_t *manifest, ag_array_t *sources);
 
 /* What of a piece is wanted. */
-typedef struct ag_part {
+typedef struct ag_piece_part {
     size_t piece;
     ag_rect_t rect;
-} ag_part_t;
+} ag_piece_part_t;
 
-/** Find a rectangle of a tensor. @param parts  ag_part_t, appended. */
+/** Find a rectangle of a tensor. @param parts  ag_piece_part_t, appended. */
 ag_status_t ag_pieces_find(const ag_manifest_t *manifest, size_t tensor, const ag_rect_t *wanted,
                            ag_array_t *parts);
 
@@ -109,6 +109,9 @@ ag_status_t ag_pieces_find(const ag_manifest_t *manifest, size_t tensor, const a
 /** This rank's slices. @param held  ag_held_t, appended. */
 ag_status_t ag_held_list(const ag_saved_tensor_t *tensors, size_t n_tensors, uint32_t rank,
                          ag_array_t *held);
+
+/** By name, rank and slice. */
+void ag_held_sort(ag_array_t *held);
 
 /** Own slices become those of all ranks, by name, rank and slice; the same everywhere. */
 ag_status_t ag_held_gather(ag_net_t *net, const ag_idle_t *idle, ag_array_t *held);
@@ -196,6 +199,9 @@ typedef struct ag_own_piece {
 } ag_own_piece_t;
 
 uint64_t ag_own_piece_floats(const ag_own_piece_t *piece);
+
+/** Memory of a copy of a piece: in whole pages. */
+uint64_t ag_copy_bytes(uint64_t n_floats);
 
 /* Pieces by where their data lies. */
 typedef struct ag_own_span {

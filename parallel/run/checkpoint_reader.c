@@ -290,7 +290,7 @@ ag_status_t ag_checkpoint_check_model(const ag_checkpoint_t *checkpoint, const c
 
 /* A part of a piece, and where it goes. */
 typedef struct want {
-    ag_part_t part;
+    ag_piece_part_t part;
     uint32_t file;
     float *dst; /* of its first element */
     uint64_t stride;
@@ -399,12 +399,12 @@ static int by_place(const void *a, const void *b)
 static ag_status_t find_slice(const ag_manifest_t *manifest, size_t tensor,
                               const ag_saved_slice_t *slice, ag_array_t *wants)
 {
-    ag_array_t parts = AG_ARRAY(ag_part_t);
+    ag_array_t parts = AG_ARRAY(ag_piece_part_t);
     ag_rect_t rect = {slice->rows, slice->cols};
     ag_status_t status = ag_pieces_find(manifest, tensor, &rect, &parts);
 
     for (size_t i = 0; i < parts.n_items && status == AG_OK; i++) {
-        const ag_part_t *part = &AG_ITEMS(&parts, ag_part_t)[i];
+        const ag_piece_part_t *part = &AG_ITEMS(&parts, ag_piece_part_t)[i];
         uint32_t file = AG_ITEMS(&manifest->pieces, ag_piece_t)[part->piece].file;
         want_t want = {*part, file, slice->data, slice->stride};
 

@@ -219,6 +219,16 @@ uint64_t ag_saver_last_step(const ag_saver_t *saver)
     return saver->last_step;
 }
 
+void ag_saver_tell_last(const ag_saver_t *saver, char *text, size_t n_bytes)
+{
+    if (saver->last_step > 0) {
+        snprintf(text, n_bytes, "the last complete checkpoint is of step %llu",
+                 (unsigned long long)saver->last_step);
+    } else {
+        snprintf(text, n_bytes, "there is no complete checkpoint yet");
+    }
+}
+
 void ag_saver_before_write(ag_saver_t *saver, const float *data, uint64_t n)
 {
     if (saver != NULL) {

@@ -93,8 +93,10 @@ static ag_status_t end_save(loop_t *loop, ag_status_t status)
         return status == AG_PENDING ? AG_OK : status;
     }
     if (loop->job->rank == 0) {
-        ag_log(AG_LOG_WARNING, "no checkpoint was made: %s (the last complete one is of step %llu)",
-               ag_error(), (unsigned long long)ag_saver_last_step(loop->opts->saver));
+        char last[96];
+
+        ag_saver_tell_last(loop->opts->saver, last, sizeof(last));
+        ag_log(AG_LOG_WARNING, "no checkpoint was made: %s (%s)", ag_error(), last);
     }
     return AG_OK;
 }

@@ -36,12 +36,12 @@ static void use_tensor(const ag_manifest_t *manifest, size_t index)
 {
     const ag_stored_tensor_t *tensor = &AG_ITEMS(&manifest->tensors, ag_stored_tensor_t)[index];
     ag_rect_t whole = {{0, tensor->rows}, {0, tensor->cols}};
-    ag_array_t parts = AG_ARRAY(ag_part_t);
+    ag_array_t parts = AG_ARRAY(ag_piece_part_t);
     uint64_t n_floats = 0;
 
     if (ag_pieces_find(manifest, index, &whole, &parts) == AG_OK) {
         for (size_t i = 0; i < parts.n_items; i++) {
-            const ag_part_t *part = &AG_ITEMS(&parts, ag_part_t)[i];
+            const ag_piece_part_t *part = &AG_ITEMS(&parts, ag_piece_part_t)[i];
             const ag_piece_t *piece = &AG_ITEMS(&manifest->pieces, ag_piece_t)[part->piece];
             const ag_stored_file_t *file =
                 &AG_ITEMS(&manifest->files, ag_stored_file_t)[piece->file];

@@ -17,8 +17,9 @@ LAYOUTS = [(1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"]), (2, ["--dp", "2", "-
            (4, ["--tp", "2", "--dp", "2", "--zero-stage", "1"])]
 
 
-def train(out, steps, ranks=1, args=(), **options):
-    return run(TRAIN + ["--output", out, "--train-steps", steps] + list(args), ranks, **options)
+def train(out, steps, ranks=1, args=(), model=TINY, **options):
+    words = [model if word == TINY else word for word in TRAIN]
+    return run(words + ["--output", out, "--train-steps", steps] + list(args), ranks, **options)
 
 
 def curve(out):
@@ -57,17 +58,29 @@ def same_layout():
             print(f"{layout} on {ranks}: the same bits")
 
 
-def other_layouts():
+def follow(layouts, model=TINY):
     """From each layout to the next, a step on each, and at last back to one rank."""
     with tempfile.TemporaryDirectory() as folder:
         whole, parts = os.path.join(folder, "whole"), os.path.join(folder, "parts")
-        chain = LAYOUTS + LAYOUTS[:1]
-        train(whole, len(chain))
+        chain = layouts + layouts[:1]
+        train(whole, len(chain), model=model)
         for number, (ranks, layout) in enumerate(chain):
-            train(parts, number + 1, ranks, layout + (["--resume"] if number else []))
+            train(parts, number + 1, ranks, layout + (["--resume"] if number else []), model)
         worst = max(abs(a - b) / abs(a) for a, b in zip(sum(curve(whole), ()), sum(curve(parts), ())))
         print(f"{len(chain)} layouts one after the other: largest relative difference {worst:.3g}, bound 1e-4")
         expect(len(curve(parts)) == len(chain) and worst <= 1e-4, f"{curve(whole)} and {curve(parts)}")
+
+
+def other_layouts():
+    follow(LAYOUTS)
+
+
+def experts():
+    """Those that ranks of a layer share out, and those that replicas do."""
+    follow([(1, []), (2, ["--dp", "2", "--ep", "2"]), (2, ["--tp", "2", "--ep", "2"]), (2, ["--pp", "2"]),
+            (4, ["--tp", "2", "--dp", "2", "--ep", "4"]), (4, ["--tp", "2", "--dp", "2", "--ep", "2", "--zero-stage", "1"]),
+            (4, ["--pp", "2", "--ep", "2", "--expert-split", "1,4"])],
+           os.path.join(DATA, "tiny", "mixtral"))
 
 
 def killed():
@@ -78,7 +91,8 @@ def killed():
             out = os.path.join(folder, "out")
             line = command(ranks, [ARGOSY] + TRAIN + ["--output", out, "--train-steps", str(steps),
                                                       "--save-steps", "1"] + layout)
-            job = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            told = open(os.path.join(folder, "told"), "wb+")
+            job = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True)
             while not os.path.isdir(os.path.join(out, "checkpoints", "step-7")):
                 expect(job.poll() is None, "it ended by itself")
                 time.sleep(0.01)
@@ -86,6 +100,12 @@ def killed():
                 pids = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, check=True).stdout.split()
             os.kill(int(pids[-1]) if ranks > 1 else job.pid, signal.SIGKILL)
             job.wait()
+            if ranks > 1:  # mpirun says who, and where; the run itself what is left of it
+                told.seek(0)
+                text = told.read().decode()
+                expect(f"rank {ranks - 1} " in text and "on node" in text and "signal 9" in text, text)
+                expect(f"the last complete checkpoint is {out}/checkpoints/step-" in text, text)
+            told.close()
             complete = [name for name in checkpoints(out)
                         if os.path.exists(os.path.join(out, "checkpoints", name, "manifest.json"))]
             last = int(complete[-1][5:])
@@ -149,4 +169,4 @@ def damaged():
                  ["is a checkpoint of another model"])
 
 
-main({name: globals()[name] for name in ("same_layout", "other_layouts", "killed", "full_disk", "damaged")})
+main({name: globals()[name] for name in ("same_layout", "other_layouts", "experts", "killed", "full_disk", "damaged")})

@@ -214,6 +214,13 @@ def from_config():
         embed, head = (tensors[0][name] for name in ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"))
         n = min(embed.size, head.size)
         expect(abs(np.corrcoef(embed.ravel()[:n], head.ravel()[:n])[0, 1]) < 5 / n ** 0.5, "tensors are independent")
+        mixtral = []
+        for n, (ranks, split) in enumerate(((1, []), (4, ["--tp", "2", "--dp", "2", "--ep", "4"]))):
+            out = os.path.join(folder, f"experts{n}")
+            args = [word for word in options(out, 1, os.path.join(MIXTRAL, "config.json")) if word not in ("--lr", "1e-3")]
+            run(args + ["--lr", "1e-30"] + split, ranks)
+            mixtral.append(read_safetensors(os.path.join(out, "model.safetensors")))
+        expect(all(np.array_equal(values, mixtral[1][name]) for name, values in mixtral[0].items()), "experts")
         done = run(["generate", "--model", os.path.join(folder, "0"), "--prompt", "a", "--max-tokens", "2", "--json"])
         expect("tokens" in json.loads(done.stdout), "it answers")
 
