@@ -105,6 +105,7 @@ ag_status_t ag_model_files_open(const char *path, ag_model_files_t **files_p)
     files->pile = ag_pile_empty("the names of a model's files", MAX_PATHS_BYTES);
     files->shards = AG_ARRAY(ag_model_shard_t);
     files->tensors = AG_ARRAY(ag_model_tensor_t);
+    files->nibble_scales = AG_ARRAY(ag_nibble_scales_t);
     files->made = AG_ARRAY(ag_made_t);
     status = ag_pile_text(&files->pile, path, strlen(path), &files->path);
     if (status == AG_OK) {
@@ -134,6 +135,7 @@ void ag_model_files_close(ag_model_files_t *files)
     }
     ag_names_fini(&files->names);
     ag_array_fini(&files->tensors);
+    ag_array_fini(&files->nibble_scales);
     ag_array_fini(&files->made);
     ag_array_fini(&files->shards);
     ag_json_destroy(files->generation_config);
@@ -175,7 +177,8 @@ const ag_model_tensor_t *ag_model_files_find(const ag_model_files_t *files, cons
     return i == AG_NAME_ABSENT ? NULL : &AG_ITEMS(&files->tensors, const ag_model_tensor_t)[i];
 }
 
-const char *ag_model_shard_left_out(const ag_model_shard_t *shard, const char *name)
+const ag_safetensors_left_out_t *ag_model_shard_left_out(const ag_model_shard_t *shard,
+                                                         const char *name)
 {
     size_t n = 0;
     const ag_safetensors_left_out_t *left_out =
@@ -183,7 +186,7 @@ const char *ag_model_shard_left_out(const ag_model_shard_t *shard, const char *n
 
     for (size_t i = 0; i < n; i++) {
         if (strcmp(left_out[i].name, name) == 0) {
-            return left_out[i].type;
+            return &left_out[i];
         }
     }
     return NULL;
@@ -194,7 +197,7 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
 {
     const ag_model_tensor_t *tensor = ag_model_files_find(files, name);
     const ag_model_shard_t *shards = AG_ITEMS(&files->shards, const ag_model_shard_t);
-    const char *type = NULL;
+    const ag_safetensors_left_out_t *left_out = NULL;
     ag_dtype_t dtype;
     ag_status_t status;
 
@@ -202,17 +205,17 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
         *tensor_p = tensor;
         return AG_OK;
     }
-    for (size_t i = 0; type == NULL && i < files->shards.n_items; i++) {
-        type = ag_model_shard_left_out(&shards[i], name);
+    for (size_t i = 0; left_out == NULL && i < files->shards.n_items; i++) {
+        left_out = ag_model_shard_left_out(&shards[i], name);
     }
-    if (type == NULL) {
+    if (left_out == NULL) {
         return ag_fail(
             AG_ERR_FORMAT,
             "%s: tensor '%s' is missing: the model is incomplete (get it again), or it is "
             "of an architecture that is not known here",
             files->path, name);
     }
-    status = ag_dtype_from_safetensors(type, name, &dtype);
+    status = ag_dtype_from_safetensors(left_out->type, name, &dtype);
     return ag_fail_context(status, "%s", files->path);
 }
 
@@ -256,7 +259,8 @@ ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_te
                        (unsigned long long)begin);
     }
     if (tensor->scales != 0) {
-        return ag_scaled_read(files, tensor, begin, n, dst);
+        return tensor->dtype == AG_MXFP4 ? ag_mxfp4_read(files, tensor, begin, n, dst)
+                                         : ag_scaled_read(files, tensor, begin, n, dst);
     }
     return ag_file_pread(shard->fd, shard->path, tensor->name, tensor->offset_bytes + begin, n,
                          dst);

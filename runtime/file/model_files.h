@@ -15,7 +15,8 @@ typedef struct ag_model_tensor {
     uint32_t n_dims;
     uint64_t dims[AG_MAX_DIMS]; /* outermost first */
     uint32_t file;              /* which of the model's files */
-    uint32_t scales;            /* 1 + which of the tensors holds them, of AG_F8_E4M3_128 */
+    uint32_t scales;            /* 1 + which of the tensors holds them, of AG_F8_E4M3_128; of
+                                   AG_MXFP4 in folders, 1 + which of their scales; else 0 */
     uint64_t offset_bytes;      /* from the start of that file */
     uint64_t bytes;             /* of its type, with scales */
 } ag_model_tensor_t;

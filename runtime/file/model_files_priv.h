@@ -19,15 +19,22 @@ typedef struct ag_model_shard {
     int fd;
 } ag_model_shard_t;
 
+/* Where the scales of a tensor of 4-bit floats are. */
+typedef struct ag_nibble_scales {
+    uint32_t file;
+    uint64_t offset_bytes;
+} ag_nibble_scales_t;
+
 struct ag_model_files {
     ag_pile_t pile; /* names and paths */
     const char *path;
     const ag_gguf_t *gguf; /* of the first shard: the metadata */
     ag_json_t *config;
     ag_json_t *generation_config;
-    ag_array_t shards;  /* ag_model_shard_t */
-    ag_array_t tensors; /* ag_model_tensor_t */
-    ag_names_t names;   /* -> tensors */
+    ag_array_t shards;        /* ag_model_shard_t */
+    ag_array_t tensors;       /* ag_model_tensor_t */
+    ag_array_t nibble_scales; /* ag_nibble_scales_t */
+    ag_names_t names;         /* -> tensors */
     bool are_made;
     ag_array_t made; /* ag_made_t, of each tensor, if so */
 };
@@ -51,8 +58,9 @@ ag_status_t ag_model_files_add_shard(ag_model_files_t *files, const ag_model_sha
  * (there is one of that name), AG_ERR_NOMEM. */
 ag_status_t ag_model_files_add_tensor(ag_model_files_t *files, const ag_model_tensor_t *tensor);
 
-/** The type of a tensor that is in the shard but was left out; NULL: it is not there. */
-const char *ag_model_shard_left_out(const ag_model_shard_t *shard, const char *name);
+/** A tensor that is in the shard but was left out; NULL: it is not there. */
+const ag_safetensors_left_out_t *ag_model_shard_left_out(const ag_model_shard_t *shard,
+                                                         const char *name);
 
 /** What is not whole can be mended by nobody here: add that to the error. */
 ag_status_t ag_model_files_say_get_again(ag_status_t status);
@@ -67,3 +75,13 @@ ag_status_t ag_scaled_attach(ag_model_files_t *files);
 /** ag_model_files_read() of such a tensor: whole blocks. */
 ag_status_t ag_scaled_read(const ag_model_files_t *files, const ag_model_tensor_t *tensor,
                            uint64_t begin, uint64_t n, void *dst);
+
+/**
+ * Make one tensor of 4-bit floats of each two that have its bytes and its scales.
+ * @return AG_OK; AG_ERR_FORMAT: one of the two is missing, or of another shape; AG_ERR_NOMEM.
+ */
+ag_status_t ag_mxfp4_join(ag_model_files_t *files);
+
+/** ag_model_files_read() of such a tensor: whole blocks. */
+ag_status_t ag_mxfp4_read(const ag_model_files_t *files, const ag_model_tensor_t *tensor,
+                          uint64_t begin, uint64_t n, void *dst);

@@ -228,6 +228,9 @@ ag_status_t ag_model_files_open_folder(ag_model_files_t *files)
     if (status == AG_OK) {
         status = ag_scaled_attach(files);
     }
+    if (status == AG_OK) {
+        status = ag_mxfp4_join(files);
+    }
 
 destroy_index:
     ag_json_destroy(index);

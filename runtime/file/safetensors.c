@@ -83,11 +83,23 @@ static ag_status_t read_extent(const ag_safetensors_read_t *read, const char *wh
     return AG_OK;
 }
 
-static ag_status_t leave_out(ag_safetensors_read_t *read, const char *name, const char *type)
+static ag_status_t leave_out(ag_safetensors_read_t *read, const char *what, const char *type,
+                             const ag_json_t *shape, const ag_extent_t *extent)
 {
-    ag_safetensors_left_out_t left_out = {.name = name};
+    ag_safetensors_left_out_t left_out = {
+        .name = extent->name, .offset_bytes = extent->begin_bytes, .bytes = extent->bytes};
+    ag_safetensors_tensor_t tensor = {0};
+    uint64_t n = 1;
     ag_status_t status = ag_pile_text(&read->file->pile, type, strlen(type), &left_out.type);
 
+    if (status == AG_OK && strcmp(type, "U8") == 0 && ag_json_size(shape) <= AG_MAX_DIMS) {
+        status = read_shape(what, shape, &tensor);
+        for (uint32_t d = 0; d < tensor.n_dims && status == AG_OK; d++) {
+            n = tensor.dims[d] > 0 && n > extent->bytes / tensor.dims[d] ? 0 : n * tensor.dims[d];
+        }
+        left_out.n_dims = n == extent->bytes ? tensor.n_dims : 0;
+        memcpy(left_out.dims, tensor.dims, sizeof(left_out.dims));
+    }
     return status == AG_OK ? ag_array_append(&read->file->left_out, &left_out, 1) : status;
 }
 
@@ -113,7 +125,7 @@ static ag_status_t read_tensor(ag_safetensors_read_t *read, const char *what, co
     }
     status = ag_dtype_from_safetensors(type, what, &tensor.dtype);
     if (status == AG_ERR_UNSUPPORTED && !read->strict) {
-        return leave_out(read, name, type);
+        return leave_out(read, what, type, ag_json_get(entry, "shape"), &extent);
     }
     if (status == AG_OK) {
         status = read_shape(what, ag_json_get(entry, "shape"), &tensor);

@@ -28,6 +28,9 @@ const ag_safetensors_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *fi
 typedef struct ag_safetensors_left_out {
     const char *name;
     const char *type; /* as the file spells it */
+    uint32_t n_dims;  /* of U8, as far as they make sense, else 0 */
+    uint64_t dims[AG_MAX_DIMS];
+    uint64_t offset_bytes, bytes; /* in the file */
 } ag_safetensors_left_out_t;
 
 const ag_safetensors_left_out_t *ag_safetensors_left_out(const ag_safetensors_t *file, size_t *n_p);

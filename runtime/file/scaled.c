@@ -82,13 +82,13 @@ static ag_status_t check_left_out(const ag_model_files_t *files, const char *nam
     const ag_model_shard_t *shards = AG_ITEMS(&files->shards, const ag_model_shard_t);
 
     for (size_t i = 0; i < files->shards.n_items; i++) {
-        const char *type = ag_model_shard_left_out(&shards[i], name);
+        const ag_safetensors_left_out_t *left_out = ag_model_shard_left_out(&shards[i], name);
 
-        if (type != NULL) {
+        if (left_out != NULL) {
             return ag_fail(AG_ERR_UNSUPPORTED,
                            "%s: scales '%s' are of type %s; F32, BF16 and F16 "
                            "do",
-                           files->path, name, type);
+                           files->path, name, left_out->type);
         }
     }
     return AG_OK;

@@ -9,7 +9,7 @@ static void mark(const ag_model_t *model, const ag_model_tensor_t *tensor, bool 
     if (tensor != NULL) {
         used[tensor - ag_model_files_tensors(model->files, &n)] = true;
     }
-    if (tensor != NULL && tensor->scales != 0) {
+    if (tensor != NULL && tensor->scales != 0 && tensor->dtype != AG_MXFP4) {
         used[tensor->scales - 1] = true;
     }
 }

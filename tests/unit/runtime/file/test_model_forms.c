@@ -214,3 +214,82 @@ Test(model_forms, scales_that_do_not_fit_are_refused)
     }
     scratch_close(&scratch);
 }
+
+#define U8(name, shape, begin, end)                                                                \
+    "\"" name "\":{\"dtype\":\"U8\",\"shape\":[" shape "],\"data_offsets\":[" begin "," end "]}"
+
+/* Two experts' two rows of 64 values: every value of the type, and scales of 1, 2, 4.. */
+Test(model_forms, four_bit_floats_and_their_scales_are_one_tensor)
+{
+    enum { N_BLOCKS = 8, N_RAW = N_BLOCKS * 16 };
+    static const char header[] =
+        "{" U8("w_blocks", "2,2,2,16", "0", "128") "," U8("w_scales", "2,2,2", "128", "136") "}";
+    static const float table[16] = {0, 0.5f,  1,  1.5f,  2,  3,  4,  6,
+                                    0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    ag_array_t bytes = AG_ARRAY(unsigned char);
+    const ag_model_tensor_t *tensor;
+    ag_model_files_t *files = NULL;
+    unsigned char *data, blocks[N_BLOCKS * 17];
+    float values[N_BLOCKS * 32];
+    scratch_t scratch;
+
+    scratch_open(&scratch);
+    put_safetensors(&bytes, header, N_RAW + N_BLOCKS);
+    data = AG_ITEMS(&bytes, unsigned char) + bytes.n_items - N_RAW - N_BLOCKS;
+    for (int i = 0; i < N_RAW; i++) {
+        data[i] = (unsigned char)(i * 37 + i / 16);
+    }
+    for (int i = 0; i < N_BLOCKS; i++) {
+        data[N_RAW + i] = (unsigned char)(127 + i);
+    }
+    scratch_write(&scratch, "model.safetensors", bytes.items, bytes.n_items);
+    scratch_write(&scratch, "config.json", "{}", 2);
+    cr_assert_eq(ag_model_files_open(scratch.path, &files), AG_OK, "%s", ag_error());
+    tensor = find(files, "w");
+    cr_assert_eq(tensor->dtype, AG_MXFP4);
+    cr_assert_eq(tensor->n_dims, 3);
+    cr_expect_eq(tensor->dims[2], 64);
+    cr_assert_eq(tensor->bytes, sizeof(blocks));
+    for (int i = 0; i < N_BLOCKS; i++) { /* one by one, and the last two at once */
+        uint64_t n = i == N_BLOCKS - 2 ? 2 : 1;
+
+        cr_assert_eq(ag_model_files_read(files, tensor, (uint64_t)i * 17, n * 17, blocks + i * 17),
+                     AG_OK);
+    }
+    ag_dtype_info(AG_MXFP4)->unpack(blocks, values, N_BLOCKS);
+    for (int i = 0; i < N_BLOCKS * 32; i++) {
+        unsigned code = data[i / 2] >> (i % 2 * 4) & 15;
+
+        cr_assert_eq(values[i], table[code] * (float)(1 << i / 32), "value %d: %g", i,
+                     (double)values[i]);
+    }
+    cr_expect_eq(ag_model_files_read(files, tensor, 0, 0, NULL), AG_OK);
+    cr_expect_eq(ag_model_files_read(files, tensor, 1, 17, blocks), AG_ERR_INVALID);
+    ag_model_files_close(files);
+    ag_array_fini(&bytes);
+    scratch_close(&scratch);
+}
+
+Test(model_forms, four_bit_floats_whose_scales_do_not_fit_are_refused)
+{
+    static const struct {
+        const char *header, *says;
+    } cases[] = {
+        {"{" U8("w_blocks", "2,1,16", "0", "32") "}", "w_scales"},
+        {"{" U8("w_blocks", "2,1,16", "0", "32") "," U8("w_scales", "2,2", "32", "36") "}",
+         "w_scales"},
+        {"{" U8("w_blocks", "2,1,8", "0", "16") "," U8("w_scales", "2,1", "16", "18") "}",
+         "(2, 1, 8)"},
+        {"{" U8("w_blocks", "32", "0", "32") "," U8("w_scales", "2", "32", "34") "}", "w_blocks"},
+        {"{" U8("w_blocks", "2,1,16", "0", "33") "," U8("w_scales", "2,1", "33", "35") "}",
+         "w_blocks"},
+    };
+    scratch_t scratch;
+
+    scratch_open(&scratch);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        write_folder(&scratch, cases[i].header, 64);
+        expect_refused(&scratch, ".", cases[i].says);
+    }
+    scratch_close(&scratch);
+}
