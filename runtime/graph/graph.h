@@ -18,6 +18,7 @@ typedef enum ag_node_kind {
     AG_NODE_LINEAR,
     AG_NODE_ANGLES,
     AG_NODE_ROPE,
+    AG_NODE_HEAD_COLUMNS,
     AG_NODE_KV_APPEND,
     AG_NODE_ATTENTION,
     AG_NODE_ATTENTION_PARTS, /* made by compiling, with the next: ATTENTION of few rows */
@@ -126,6 +127,7 @@ typedef struct ag_node {
         } norm;
         ag_angles_t angles;
         ag_rope_t rope;
+        ag_head_columns_t head_columns;
         struct {
             uint32_t n_kv_heads, head_dim;
         } kv;

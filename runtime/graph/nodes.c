@@ -362,25 +362,6 @@ static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
                   ag_run_elements(run, context, node->out));
 }
 
-/* GATE_ROWS: (rows, width), gates (rows, 1) -> (rows, width) */
-
-static bool gate_rows_infer(const ag_graph_t *graph, const ag_node_t *node,
-                            const ag_graph_param_t *params, uint32_t *width_p)
-{
-    (void)params;
-    *width_p = ag_graph_width(graph, node->in[0]);
-    return same_rows(graph, node) && ag_graph_width(graph, node->in[1]) == 1;
-}
-
-static void gate_rows_run(const ag_graph_run_t *run, const ag_node_t *node,
-                          const ag_kernel_context_t *context)
-{
-    ag_kernel_gate_rows(context, ag_run_data(run, context, node->in[0]),
-                        ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
-                        ag_graph_width(run->graph, node->in[0]),
-                        ag_run_data(run, context, node->out));
-}
-
 /* ADD: a + b */
 
 static void add_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -467,6 +448,9 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_ROPE] = {"ROPE", 2, true, AG_BY_ROWS, AG_BY_ROWS, ag_rope_infer, rope_run, NULL, NULL,
                       .backward = ag_rope_backward, .is_cheap = true, .rounded_in = 1,
                       .rounded_out = 1},
+    [AG_NODE_HEAD_COLUMNS] = {"HEAD_COLUMNS", 1, true, AG_BY_ROWS, AG_BY_ROWS,
+                              ag_head_columns_infer, ag_head_columns_run, NULL, NULL,
+                              .backward = ag_head_columns_backward, .is_cheap = true},
     [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, append_infer, append_run,
                            NULL, NULL, .backward = NULL},
     [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
@@ -478,8 +462,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
                      NULL, .backward = ag_glu_backward, .is_cheap = true, .rounded_in = 3,
                      .rounded_out = 1},
-    [AG_NODE_GATE_ROWS] = {"GATE_ROWS", 2, true, AG_BY_ROWS, AG_BY_ROWS, gate_rows_infer,
-                           gate_rows_run, NULL, NULL, .backward = ag_gate_rows_backward,
+    [AG_NODE_GATE_ROWS] = {"GATE_ROWS", 2, true, AG_BY_ROWS, AG_BY_ROWS, ag_gate_rows_infer,
+                           ag_gate_rows_run, NULL, NULL, .backward = ag_gate_rows_backward,
                            .is_cheap = true},
     [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,
                      NULL, .backward = ag_add_backward},

@@ -374,30 +374,6 @@ void ag_glu_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
         ag_run_elements(run, context, node->out), ag_run_elements(run, context, node->more[0]));
 }
 
-/* GATE_ROWS_GRAD: dy, x (rows, width), gates (rows, 1) -> dx, dgates */
-
-bool ag_gate_rows_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
-                             const ag_graph_param_t *params, uint32_t *width_p)
-{
-    ag_counter_t counter = counter_of(graph, node->in[0]);
-
-    (void)params;
-    *width_p = width_of(graph, node->in[0]);
-    return has_shape(graph, node->in[1], counter, *width_p) &&
-           has_shape(graph, node->in[2], counter, 1) && node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->more[0], counter, 1);
-}
-
-void ag_gate_rows_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
-                           const ag_kernel_context_t *context)
-{
-    ag_kernel_gate_rows_grad(
-        context, ag_run_data(run, context, node->in[0]), ag_run_data(run, context, node->in[1]),
-        ag_run_data(run, context, node->in[2]), ag_run_rows(run, node->in[0]),
-        width_of(run->graph, node->in[0]), ag_run_data(run, context, node->out),
-        more_data(run, node, context, 0));
-}
-
 /* EMBED_WEIGHT_GRAD: dy (tokens, width) -> added to dtable */
 
 bool ag_embed_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,

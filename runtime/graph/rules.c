@@ -83,6 +83,26 @@ void ag_rope_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_backward_add(backward, &grad);
 }
 
+/* Columns go back; what was copied to all heads gets the sum of theirs. */
+void ag_head_columns_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    const ag_head_columns_t *of = &node->attr.head_columns;
+    ag_node_t grad = ag_backward_node(node, AG_NODE_HEAD_COLUMNS);
+
+    grad.attr.head_columns = (ag_head_columns_t){.n_heads = of->n_heads,
+                                                 .x_dim = of->y_dim,
+                                                 .y_dim = of->x_dim,
+                                                 .x_begin = of->y_begin,
+                                                 .y_begin = of->x_begin,
+                                                 .n = of->n,
+                                                 .x_is_shared = of->y_is_shared,
+                                                 .y_is_shared = of->x_is_shared};
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+}
+
 void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
 {
     int32_t dsinks = ag_backward_param(backward, node->weight);

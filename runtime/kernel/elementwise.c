@@ -386,6 +386,39 @@ void ag_kernel_select_rows_grad(const ag_kernel_context_t *context, const float 
     }
 }
 
+/* One row. */
+static void move_columns(const ag_head_columns_t *columns, const float *x, float *y)
+{
+    for (uint32_t h = 0; h < columns->n_heads; h++) {
+        const float *src = x + (columns->x_is_shared ? 0 : (uint64_t)h * columns->x_dim);
+        float *dst = y + (columns->y_is_shared ? 0 : (uint64_t)h * columns->y_dim);
+
+        if (columns->y_is_shared && h > 0) {
+            for (uint32_t i = 0; i < columns->n; i++) {
+                dst[columns->y_begin + i] += src[columns->x_begin + i];
+            }
+            continue;
+        }
+        if (!columns->keeps) {
+            memset(dst, 0, columns->y_dim * sizeof(float));
+        }
+        memcpy(dst + columns->y_begin, src + columns->x_begin, columns->n * sizeof(float));
+    }
+}
+
+void ag_kernel_head_columns(const ag_kernel_context_t *context, const ag_head_columns_t *columns,
+                            const float *x, uint64_t n_rows, float *y)
+{
+    uint64_t x_width = (uint64_t)(columns->x_is_shared ? 1 : columns->n_heads) * columns->x_dim;
+    uint64_t y_width = (uint64_t)(columns->y_is_shared ? 1 : columns->n_heads) * columns->y_dim;
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n_rows, 1, &begin, &end);
+    for (uint64_t row = begin; row < end; row++) {
+        move_columns(columns, x + row * x_width, y + row * y_width);
+    }
+}
+
 void ag_kernel_copy_columns(const ag_kernel_context_t *context, const float *x, uint64_t n_rows,
                             uint64_t width, float *y, uint64_t y_width, uint64_t column_begin)
 {

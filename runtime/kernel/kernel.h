@@ -183,11 +183,29 @@ void ag_kernel_angles(const ag_kernel_context_t *context, const ag_angles_t *ang
 typedef struct ag_rope {
     uint32_t n_heads;
     uint32_t head_dim;
-    uint32_t rotary; /* leading dimensions of a head that rotate; even */
+    uint32_t rotary; /* dimensions of a head that rotate; even */
+    uint32_t begin;  /* the first of them */
+    bool by_turns;   /* pairs are (2 i, 2 i + 1) */
 } ag_rope_t;
 /** @param angles (tokens, rotary). @param x (tokens, row_stride), heads at its first columns. */
 void ag_kernel_rope(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
                     ag_elements_t x, uint64_t row_stride);
+
+/*
+ * Columns of heads that go to other heads' columns: [x_begin, x_begin + n) of x's head h become
+ * [y_begin, y_begin + n) of y's. Where one side has one head for all, it is copied to each of the
+ * other's, or is their sum.
+ */
+typedef struct ag_head_columns {
+    uint32_t n_heads;
+    uint32_t x_dim, y_dim; /* columns of a head */
+    uint32_t x_begin, y_begin, n;
+    bool x_is_shared, y_is_shared;
+    bool keeps; /* y's other columns stay; else they become 0 */
+} ag_head_columns_t;
+/** y (n_rows, n_heads or 1, y_dim) from x (n_rows, n_heads or 1, x_dim). */
+void ag_kernel_head_columns(const ag_kernel_context_t *context, const ag_head_columns_t *columns,
+                            const float *x, uint64_t n_rows, float *y);
 
 /* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, ...), keys first: (head_dim,
  * block_tokens), then values: (block_tokens, head_dim). */

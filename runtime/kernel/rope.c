@@ -53,6 +53,28 @@ static void rotate_rounded(const ag_kernel_context_t *context, const float *cosi
     }
 }
 
+/* A head whose pairs lie side by side. */
+static void rotate_by_turns(const ag_kernel_context_t *context, const float *cosines,
+                            const float *sines, const bool back, uint64_t half, ag_elements_t x)
+{
+    float span[AG_SPAN], *pairs = x.data;
+
+    for (uint64_t at = 0, n; at < 2 * half; at += n) {
+        n = x.rounded && 2 * half - at > AG_SPAN ? AG_SPAN : 2 * half - at;
+        if (x.rounded) {
+            ag_span_floats(context->isa, x, at, n, span);
+            pairs = span;
+        }
+        for (uint64_t i = 0; i < n / 2; i++) {
+            rotate_pairs(cosines + at / 2 + i, sines + at / 2 + i, back, 1, pairs + 2 * i,
+                         pairs + 2 * i + 1);
+        }
+        if (x.rounded) {
+            ag_span_put(context->isa, x, at, n, span);
+        }
+    }
+}
+
 static void rotate(const ag_kernel_context_t *context, const ag_rope_t *rope, const float *angles,
                    const bool back, ag_elements_t x, uint64_t row_stride)
 {
@@ -64,10 +86,13 @@ static void rotate(const ag_kernel_context_t *context, const ag_rope_t *rope, co
         const float *cosines = angles + r * rope->rotary, *sines = cosines + half;
 
         for (uint32_t h = 0; h < rope->n_heads; h++) {
-            ag_elements_t head = ag_elements_at(x, r * row_stride + (uint64_t)h * rope->head_dim);
+            ag_elements_t head =
+                ag_elements_at(x, r * row_stride + (uint64_t)h * rope->head_dim + rope->begin);
             float *low = head.data;
 
-            if (head.rounded) {
+            if (rope->by_turns) {
+                rotate_by_turns(context, cosines, sines, back, half, head);
+            } else if (head.rounded) {
                 rotate_rounded(context, cosines, sines, back, half, head);
             } else {
                 rotate_pairs(cosines, sines, back, half, low, low + half);

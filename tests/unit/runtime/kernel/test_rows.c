@@ -212,24 +212,26 @@ static void naive_rope(const rope_case_t *c, const int32_t *positions, uint64_t 
                 double angle = (double)((float)positions[r] * c->angles.inverse_freq[i]);
                 double cosine = cos(angle) * (double)c->angles.magnitude;
                 double sine = sin(angle) * (double)c->angles.magnitude;
-                double low = head[i], high = head[i + half];
+                double *low = head + c->rope.begin + (c->rope.by_turns ? 2 * i : i);
+                double *high = low + (c->rope.by_turns ? 1 : half), was_low = *low;
 
-                head[i] = low * cosine - high * sine;
-                head[i + half] = high * cosine + low * sine;
+                *low = was_low * cosine - *high * sine;
+                *high = *high * cosine + was_low * sine;
             }
         }
     }
 }
 
-static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uint64_t n_rows,
-                       float magnitude)
+static void check_rope_of(ag_rope_t rope, uint64_t n_rows, float magnitude)
 {
-    uint64_t stride = (uint64_t)n_heads * head_dim + 3; /* columns behind the heads stay */
+    uint32_t rotary = rope.rotary;
+    uint64_t stride =
+        (uint64_t)rope.n_heads * rope.head_dim + 3; /* columns behind the heads stay */
     float *x = random_floats(31, n_rows * stride, 1), *freq = take(rotary / 2 * sizeof(float));
     double *expected = take(n_rows * stride * sizeof(double));
     int32_t *positions = take(n_rows * sizeof(int32_t));
     ag_step_t step = {.counts = {1, n_rows, 0, 1}, .positions = positions};
-    rope_case_t c = {{n_heads, head_dim, rotary}, {rotary, magnitude, freq}, stride, NULL};
+    rope_case_t c = {rope, {rotary, magnitude, freq}, stride, NULL};
     float *y;
 
     for (uint32_t i = 0; i < rotary / 2; i++) {
@@ -253,6 +255,18 @@ static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uin
     free(expected);
     free(positions);
     free(y);
+}
+
+static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uint64_t n_rows,
+                       float magnitude)
+{
+    const ag_rope_t leading = {.n_heads = n_heads, .head_dim = head_dim, .rotary = rotary};
+    ag_rope_t last = leading;
+
+    check_rope_of(leading, n_rows, magnitude);
+    last.begin = head_dim - rotary;
+    last.by_turns = true;
+    check_rope_of(last, n_rows, magnitude);
 }
 
 Test(rope, equals_a_naive_loop)

@@ -148,7 +148,11 @@ static void check_rope(uint32_t n_heads, uint32_t head_dim, uint32_t rotary, uin
     float *angles = random_floats(5, n_rows * rotary, 1.3); /* any: each pair is a map of its own */
     float *x = random_floats(6, n, 1), *dy = random_floats(7, n, 1), *y, *dx;
     ag_step_t step = {.counts = {1, n_rows, 0, 1}};
-    rope_case_t c = {{n_heads, head_dim, rotary}, angles, stride, false};
+    bool by_turns = n_rows % 2 == 0;
+    rope_case_t c = {{n_heads, head_dim, rotary, by_turns ? head_dim - rotary : 0, by_turns},
+                     angles,
+                     stride,
+                     false};
     kernel_call_t call = {.fn = run_rope, .arg = &c, .step = &step, .y_at_first = x};
     double there = 0, back = 0;
 
@@ -176,6 +180,67 @@ Test(train_rows, rope_is_turned_back)
         check_rope(3, 20, 12, i);
     }
     check_rope(0, 64, 64, 4);
+}
+
+/* HEAD_COLUMNS: a linear map, too, whose gradient is the map back. */
+
+typedef struct columns_case {
+    ag_head_columns_t of;
+    const float *x;
+    uint64_t n_rows;
+} columns_case_t;
+
+static void run_columns(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const columns_case_t *c = arg;
+
+    ag_kernel_head_columns(context, &c->of, c->x, c->n_rows, y);
+}
+
+static float expected_column(const columns_case_t *c, const float *before, uint64_t i)
+{
+    const ag_head_columns_t *of = &c->of;
+    uint32_t heads = of->y_is_shared ? 1 : of->n_heads, column = (uint32_t)(i % of->y_dim);
+    uint64_t row = i / of->y_dim / heads, head = i / of->y_dim % heads;
+    uint64_t x_heads = of->x_is_shared ? 1 : of->n_heads, n_from = of->y_is_shared ? x_heads : 1;
+    float sum = 0;
+
+    if (column < of->y_begin || column >= of->y_begin + of->n) {
+        return of->keeps ? before[i] : 0;
+    }
+    for (uint64_t h = 0; h < n_from; h++) {
+        uint64_t from = of->x_is_shared ? 0 : of->y_is_shared ? h : head;
+
+        sum += c->x[(row * x_heads + from) * of->x_dim + of->x_begin + column - of->y_begin];
+    }
+    return sum;
+}
+
+Test(train_rows, columns_of_heads_go_to_their_places)
+{
+    static const ag_head_columns_t cases[] = {
+        {3, 22, 16, 10, 0, 12, false, false, false}, {3, 22, 16, 0, 6, 10, false, false, true},
+        {3, 6, 16, 0, 10, 6, true, false, true},     {3, 16, 6, 10, 0, 6, false, true, false},
+        {1, 4, 4, 0, 0, 4, false, false, false},     {0, 4, 4, 0, 0, 4, false, false, false},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        columns_case_t c = {.of = cases[i], .n_rows = 7};
+        uint64_t n_x = 7ull * (c.of.x_is_shared ? 1 : c.of.n_heads) * c.of.x_dim;
+        uint64_t n = 7ull * (c.of.y_is_shared ? 1 : c.of.n_heads) * c.of.y_dim;
+        float *x = random_floats(i, n_x, 1), *before = random_floats(i + 20, n, 1), *y;
+
+        c.x = x;
+        y = kernel_call(&(kernel_call_t){.fn = run_columns, .arg = &c, .y_at_first = before}, n,
+                        "columns of heads");
+        for (uint64_t j = 0; j < n && c.of.n_heads > 0; j++) {
+            cr_assert_float_eq(y[j], expected_column(&c, before, j), 1e-6f, "case %zu, %llu", i,
+                               (unsigned long long)j);
+        }
+        free(x);
+        free(before);
+        free(y);
+    }
 }
 
 /* GLU and activations: numbers are gates, then ups. */
