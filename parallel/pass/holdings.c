@@ -26,7 +26,12 @@ ag_holding_t ag_holding_of(const ag_build_t *build, uint32_t rank, uint32_t para
                             .is_part = of->grads_are_parts,
                             .spans = of->spans_replicas};
 
-    if (of->tensor->n_dims == 1) {
+    if (of->is_column) {
+        holding.begin = of->row_begin;
+        holding.end = of->row_begin + held->cols;
+        holding.across_begin = of->col_begin;
+        holding.across = 1;
+    } else if (of->tensor->n_dims == 1) {
         holding.begin = of->col_begin;
         holding.end = of->col_begin + held->cols;
         holding.across = 1;

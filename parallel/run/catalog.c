@@ -75,15 +75,25 @@ static bool find_rectangle(const ag_catalog_t *catalog, uint32_t rank, uint32_t 
     const ag_param_t *of = &AG_ITEMS(&params->items, ag_param_t)[param];
     const ag_graph_param_t *held = &ag_params_held(params)[param];
 
+    uint64_t row = of->row_begin - place->first_row, col = of->col_begin - place->first_col;
+
     if (of->tensor != place->tensor || of->row_begin < place->first_row ||
-        of->row_begin >= place->first_row + tensor->rows || held->rows * held->cols == 0) {
+        of->col_begin < place->first_col || held->rows * held->cols == 0) {
         return false;
     }
-    *holding = (holding_t){
-        .rank = rank,
-        .param = param,
-        .rows = {of->row_begin - place->first_row, of->row_begin - place->first_row + held->rows},
-        .cols = {of->col_begin, of->col_begin + held->cols}};
+    if (place->is_column) { /* elements are rows there */
+        uint64_t element = row;
+
+        row = col;
+        col = element;
+    }
+    if (row >= tensor->rows || col >= tensor->cols) {
+        return false;
+    }
+    *holding = (holding_t){.rank = rank,
+                           .param = param,
+                           .rows = {row, row + held->rows},
+                           .cols = {col, col + held->cols}};
     return true;
 }
 

@@ -61,6 +61,8 @@ typedef enum ag_stack {
     AG_STACK_EXPERTS,     /* (experts, rows, cols): those of one expert */
     AG_STACK_FIRST_HALF,  /* (experts, 2 * rows, cols): the first half of one expert's */
     AG_STACK_SECOND_HALF, /* the second */
+    AG_STACK_EVEN, /* (experts, 2 * rows, cols): the first of each two rows of one expert's */
+    AG_STACK_ODD,  /* the second */
 } ag_stack_t;
 
 /* A role may have several rows: the first counts whose tensor the files have, and what is written

@@ -22,15 +22,19 @@ static ag_status_t read_moved_vector(const ag_model_t *model, const ag_place_in_
                                      uint32_t head_dim, uint64_t n, unsigned char *dst)
 {
     uint64_t bytes = ag_dtype_bytes(place->tensor->dtype, 1);
-    unsigned char *whole = malloc(n * bytes);
+    uint64_t row_bytes = place->row_elements * bytes;
+    unsigned char *whole = malloc(n * row_bytes);
     ag_status_t status;
 
     if (whole == NULL) {
-        return ag_fail_nomem(place->tensor->name, n * bytes);
+        return ag_fail_nomem(place->tensor->name, n * row_bytes);
     }
-    status = ag_model_files_read(model->files, place->tensor, 0, n * bytes, whole);
+    status = ag_model_files_read(model->files, place->tensor, place->first_row * row_bytes,
+                                 n * row_bytes, whole);
     for (uint64_t i = 0; i < n && status == AG_OK; i++) {
-        memcpy(dst + i * bytes, whole + ag_transform_load(place->transform, head_dim, i) * bytes,
+        memcpy(dst + i * bytes,
+               whole + ag_transform_load(place->transform, head_dim, i) * row_bytes +
+                   place->first_col * bytes,
                bytes);
     }
     free(whole);
@@ -66,7 +70,7 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
     const ag_model_t *model = arg;
     uint32_t head_dim = ag_spec_layer(model->spec, weight->layer)->head_dim;
     ag_place_in_file_t place;
-    uint64_t row_bytes;
+    uint64_t row_bytes, file_row_bytes, skip_bytes;
     ag_status_t status = ag_weight_find(model, weight, &place);
 
     if (status != AG_OK) {
@@ -77,21 +81,23 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
                        ag_model_files_path(model->files), place.tensor->name);
     }
     row_bytes = ag_dtype_bytes(place.tensor->dtype, weight->cols);
-    if (place.transform == AG_TRANSFORM_NONE) {
+    file_row_bytes = ag_dtype_bytes(place.tensor->dtype, place.row_elements);
+    skip_bytes = ag_dtype_bytes(place.tensor->dtype, place.first_col);
+    if (place.is_column) {
+        return read_moved_vector(model, &place, head_dim, weight->cols, rows);
+    }
+    if (place.transform == AG_TRANSFORM_NONE && row_bytes == file_row_bytes) {
         return ag_model_files_read(model->files, place.tensor,
                                    (place.first_row + begin) * row_bytes, n * row_bytes, rows);
     }
-    if (!ag_transform_moves(place.transform)) {
+    if (place.transform != AG_TRANSFORM_NONE && !ag_transform_moves(place.transform)) {
         return read_other_vector(model, &place, weight->cols, rows);
-    }
-    if (weight->rows == 0) {
-        return read_moved_vector(model, &place, head_dim, weight->cols, rows);
     }
     for (uint64_t i = 0; i < n && status == AG_OK; i++) {
         uint64_t row = ag_transform_load(place.transform, head_dim, place.first_row + begin + i);
 
-        status = ag_model_files_read(model->files, place.tensor, row * row_bytes, row_bytes,
-                                     (unsigned char *)rows + i * row_bytes);
+        status = ag_model_files_read(model->files, place.tensor, row * file_row_bytes + skip_bytes,
+                                     row_bytes, (unsigned char *)rows + i * row_bytes);
     }
     return status;
 }

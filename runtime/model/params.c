@@ -86,9 +86,7 @@ static ag_status_t append_param(ag_params_t *params, ag_param_t *param,
 ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_t role,
                           uint32_t layer, const ag_slice_t *slice, int32_t *param_p)
 {
-    ag_param_t param = {.row_begin = slice->row_begin,
-                        .col_begin = slice->col_begin,
-                        .grads_are_parts = slice->grads_are_parts,
+    ag_param_t param = {.grads_are_parts = slice->grads_are_parts,
                         .spans_replicas = slice->spans_replicas};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
     ag_weight_t weight = {.role = role,
@@ -108,7 +106,10 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
     }
     param.tensor = place.tensor;
     param.transform = place.transform;
-    param.row_begin += place.first_row;
+    param.row_elements = place.row_elements;
+    param.is_column = place.is_column;
+    param.row_begin = place.first_row + (place.is_column ? slice->col_begin : slice->row_begin);
+    param.col_begin = place.first_col + (place.is_column ? 0 : slice->col_begin);
     info = ag_dtype_info(param.tensor->dtype);
     param.head_dim = ag_spec_layer(model->spec, layer)->head_dim;
     held.rows = slice->rows == 0 ? 1 : slice->row_end - slice->row_begin;

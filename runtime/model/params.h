@@ -10,7 +10,9 @@ typedef struct ag_param {
     const ag_model_tensor_t *tensor;
     ag_transform_t transform;
     uint32_t head_dim;             /* of the transform */
-    uint64_t row_begin, col_begin; /* of the slice */
+    uint64_t row_elements;         /* of the tensor, as rows are counted here */
+    uint64_t row_begin, col_begin; /* of the slice, in the tensor */
+    bool is_column;                /* a vector whose elements are rows of one column */
     bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */
     bool spans_replicas;   /* training: those may be of any replica */
     uint64_t offset_bytes; /* in the rank's weight region */

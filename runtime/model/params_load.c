@@ -52,12 +52,6 @@ typedef struct part {
     uint64_t file_row_bytes;
 } part_t;
 
-/* A vector stands as one row, but for one whose elements move: they are rows of one column. */
-static bool is_column(const ag_param_t *param)
-{
-    return param->tensor->n_dims == 1 && ag_transform_moves(param->transform);
-}
-
 /* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
 static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *held)
 {
@@ -73,7 +67,7 @@ static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *h
 static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
 {
     const ag_model_tensor_t *tensor = param->tensor;
-    bool vector = tensor->n_dims == 1, column = is_column(param);
+    bool column = param->is_column;
     part_t part = {
         .param = param,
         .held = held,
@@ -81,12 +75,9 @@ static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
         .n_rows = column ? held->cols : held->rows,
         .n_cols = column ? 1 : held->cols,
         .together = rows_together(param, held),
-        .first_row = column   ? param->col_begin
-                     : vector ? 0
-                              : param->row_begin,
-        .skip_bytes = column ? 0 : ag_dtype_bytes(tensor->dtype, param->col_begin),
-        .file_row_bytes =
-            ag_dtype_bytes(tensor->dtype, column ? 1 : tensor->dims[tensor->n_dims - 1]),
+        .first_row = param->row_begin,
+        .skip_bytes = ag_dtype_bytes(tensor->dtype, param->col_begin),
+        .file_row_bytes = ag_dtype_bytes(tensor->dtype, param->row_elements),
     };
 
     part.row_bytes = ag_dtype_bytes(tensor->dtype, part.n_cols);

@@ -1,5 +1,7 @@
 #include "runtime/model/weights.h"
 
+#include "runtime/model/transform.h"
+
 /* A list that grows until memory runs out. */
 typedef struct listing {
     ag_array_t *weights;
@@ -111,13 +113,6 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
     return listing.status;
 }
 
-/* Rows of one expert in the tensor, and which of them the role's begin with. */
-static uint64_t stacked_rows(ag_stack_t stack, uint64_t rows, uint64_t *begin_p)
-{
-    *begin_p = stack == AG_STACK_SECOND_HALF ? rows : 0;
-    return stack == AG_STACK_EXPERTS ? rows : 2 * rows;
-}
-
 static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t *found,
                                const ag_weight_t *weight)
 {
@@ -125,14 +120,15 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t 
     bool stacked = found->stack != AG_STACK_NONE;
     /* a matrix of one row may stand as a vector */
     bool vector = weight->rows == 0 || (weight->rows == 1 && tensor->n_dims == 1);
-    uint64_t begin, wanted[3] = {vector ? weight->cols : weight->rows, weight->cols};
+    uint64_t wanted[3] = {vector ? weight->cols : weight->rows, weight->cols};
     uint32_t n_wanted = (vector ? 1 : 2) + stacked;
     bool same = tensor->n_dims == n_wanted;
     char have[96], want[96];
 
     if (stacked) {
         wanted[0] = ag_spec_layer(model->spec, weight->layer)->route.n_experts;
-        wanted[1] = vector ? weight->cols : stacked_rows(found->stack, weight->rows, &begin);
+        wanted[1] = vector ? weight->cols : weight->rows;
+        wanted[1] *= found->stack == AG_STACK_EXPERTS ? 1 : 2;
         wanted[2] = weight->cols;
     }
     for (uint32_t i = 0; i < n_wanted && same; i++) {
@@ -147,6 +143,31 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t 
                    ag_model_files_path(model->files), tensor->name,
                    ag_shape_text(tensor->n_dims, tensor->dims, have, sizeof(have)),
                    ag_shape_text(n_wanted, wanted, want, sizeof(want)));
+}
+
+/* Rows of an expert's two matrices that take turns are rows of twice the columns. */
+static ag_place_in_file_t find_place(const ag_found_tensor_t *found, const ag_weight_t *weight)
+{
+    bool vector = weight->rows == 0, by_turns = found->stack >= AG_STACK_EVEN;
+    bool second = found->stack == AG_STACK_SECOND_HALF || found->stack == AG_STACK_ODD;
+    uint64_t rows = vector && !by_turns ? 1 : vector ? weight->cols : weight->rows;
+    ag_place_in_file_t place = {.tensor = found->tensor,
+                                .transform = found->transform,
+                                .row_elements = weight->cols,
+                                .is_column =
+                                    vector && (by_turns || ag_transform_moves(found->transform))};
+
+    place.row_elements = place.is_column ? 1 : place.row_elements;
+    if (by_turns) {
+        place.row_elements *= 2;
+        place.first_col = second ? place.row_elements / 2 : 0;
+        place.first_row = weight->expert * rows;
+    } else if (found->stack == AG_STACK_EXPERTS) {
+        place.first_row = weight->expert * rows;
+    } else if (found->stack != AG_STACK_NONE) {
+        place.first_row = (2 * (uint64_t)weight->expert + second) * rows;
+    }
+    return place;
 }
 
 ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
@@ -167,13 +188,6 @@ ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
     if (status != AG_OK) {
         return status;
     }
-    *place_p = (ag_place_in_file_t){.tensor = found.tensor, .transform = found.transform};
-    if (found.stack != AG_STACK_NONE) {
-        /* vectors lie one in a row */
-        uint64_t n = weight->rows > 0 ? weight->rows : 1;
-        uint64_t begin, rows = stacked_rows(found.stack, n, &begin);
-
-        place_p->first_row = weight->expert * rows + begin;
-    }
+    *place_p = find_place(&found, weight);
     return AG_OK;
 }

@@ -21,7 +21,9 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights);
 typedef struct ag_place_in_file {
     const ag_model_tensor_t *tensor;
     ag_transform_t transform;
-    uint64_t first_row; /* of the tensor; one that holds several experts counts the rows of all */
+    uint64_t row_elements; /* of the tensor, as rows are counted here: of all experts */
+    uint64_t first_row, first_col;
+    bool is_column; /* a vector whose elements are rows of one column */
 } ag_place_in_file_t;
 
 /**

@@ -106,12 +106,11 @@ static void tell_rank(outcome_t *outcome, const ag_params_t *params)
         const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[p];
         const ag_graph_param_t *held = &ag_params_held(params)[p];
         tensor_t *tensor = find_tensor(outcome, param->tensor);
-        uint32_t n_dims = param->tensor->n_dims;
-        uint64_t stride = n_dims == 1 ? 0 : param->tensor->dims[n_dims - 1];
+        uint64_t cols = param->is_column ? 1 : held->cols;
 
         for (uint64_t i = 0; i < held->rows * held->cols; i++) {
             uint64_t at =
-                (param->row_begin + i / held->cols) * stride + param->col_begin + i % held->cols;
+                (param->row_begin + i / cols) * param->row_elements + param->col_begin + i % cols;
 
             tell(outcome, &tensor->weights[at], held->trained[i]);
             if (i >= held->own_begin && i < held->own_end) {
