@@ -39,6 +39,23 @@ void ag_family_complete(const ag_model_files_t *files, const ag_family_t *family
 void ag_family_find_biases(const ag_model_files_t *files, const ag_family_t *family,
                            ag_layer_spec_t *layer);
 
+/** A kind of layers like the first, with one feed-forward part of this width in the experts' place.
+ * @return its number. */
+uint32_t ag_family_dense_kind(ag_spec_t *spec, uint32_t ffn_width);
+
+/** A context that ends where a window would change something. */
+void ag_family_end_at_window(const ag_settings_t *settings, ag_spec_t *spec);
+
+/** Of mlp_only_layers and decoder_sparse_step, which layers have no experts. @return AG_OK,
+ * AG_ERR_FORMAT, AG_ERR_UNSUPPORTED: none has any. */
+ag_status_t ag_family_find_dense(const ag_model_files_t *files, const ag_settings_t *settings,
+                                 ag_spec_t *spec);
+
+/** The widths of experts and of layers without. @param sums_to_1  what a GGUF file implies of the
+ * experts' weights. @return AG_OK, AG_ERR_UNSUPPORTED. */
+ag_status_t ag_family_restore_experts(const ag_spec_t *spec, bool gguf, bool sums_to_1,
+                                      ag_settings_t *settings);
+
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */
@@ -114,4 +131,46 @@ void ag_family_find_biases(const ag_model_files_t *files, const ag_family_t *fam
 /* Where GGUF files have the rows of q and k in pairs. */
 #define AG_DECODER_NAMES                                                                           \
     AG_DECODER_NAMES_BY(AG_TRANSFORM_UNPERMUTE_ROPE), AG_NORMS_BEFORE_NAMES
+
+/* Keys and names of experts with a router, as most families have them. */
+#define AG_EXPERT_KEYS                                                                             \
+    {AG_SETTING_FIELD(n_experts), AG_SETTING_U32, true, "num_experts|num_local_experts",           \
+     "expert_count"},                                                                              \
+    {AG_SETTING_FIELD(n_experts_used), AG_SETTING_U32, true, "num_experts_per_tok",                \
+     "expert_used_count"},                                                                         \
+    {AG_SETTING_FIELD(expert_width), AG_SETTING_U32, false, "moe_intermediate_size",               \
+     "expert_feed_forward_length"},                                                                \
+    {AG_SETTING_FIELD(expert_weights_sum_1), AG_SETTING_BOOL, false, "norm_topk_prob", NULL}
+
+/* transformers 4 and the files that 5 writes have a tensor an expert, 5's own modules one for all,
+ * gate above up. */
+#define AG_EXPERT_NAMES                                                                            \
+    {AG_ROLE_ROUTER, "model.layers.%u.mlp.gate.weight", "blk.%u.ffn_gate_inp.weight",              \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_EXPERT_GATE, NULL, "blk.%u.ffn_gate_exps.weight", AG_TRANSFORM_NONE,                  \
+     AG_STACK_EXPERTS},                                                                            \
+    {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.%u.gate_proj.weight", NULL,                 \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,     \
+     AG_STACK_FIRST_HALF},                                                                         \
+    {AG_ROLE_EXPERT_UP, NULL, "blk.%u.ffn_up_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},   \
+    {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.%u.up_proj.weight", NULL, AG_TRANSFORM_NONE,  \
+     AG_STACK_NONE},                                                                               \
+    {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,       \
+     AG_STACK_SECOND_HALF},                                                                        \
+    {AG_ROLE_EXPERT_DOWN, NULL, "blk.%u.ffn_down_exps.weight", AG_TRANSFORM_NONE,                  \
+     AG_STACK_EXPERTS},                                                                            \
+    {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.%u.down_proj.weight", NULL,                 \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.down_proj", NULL, AG_TRANSFORM_NONE,        \
+     AG_STACK_EXPERTS}
+
+/* @param module  a Hugging Face module's name. */
+#define AG_SHARED_NAMES(module)                                                                    \
+    {AG_ROLE_SHARED_GATE, "model.layers.%u.mlp." module ".gate_proj.weight",                       \
+     "blk.%u.ffn_gate_shexp.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                            \
+    {AG_ROLE_SHARED_UP, "model.layers.%u.mlp." module ".up_proj.weight",                           \
+     "blk.%u.ffn_up_shexp.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                              \
+    {AG_ROLE_SHARED_DOWN, "model.layers.%u.mlp." module ".down_proj.weight",                       \
+     "blk.%u.ffn_down_shexp.weight", AG_TRANSFORM_NONE, AG_STACK_NONE}
 /* clang-format on */

@@ -32,8 +32,12 @@ def read_safetensors(path):
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            assert entry["dtype"] == "F32"
-            tensors[name] = np.frombuffer(data[begin:end], np.float32).reshape(entry["shape"])
+            assert entry["dtype"] in ("F32", "BF16")
+            if entry["dtype"] == "F32":
+                values = np.frombuffer(data[begin:end], np.float32)
+            else:
+                values = (np.frombuffer(data[begin:end], np.uint16).astype(np.uint32) << 16).view(np.float32)
+            tensors[name] = values.reshape(entry["shape"])
     return tensors
 
 

@@ -1,0 +1,147 @@
+"""Families with experts, against transformers (data/experts, made by make_experts.py): logits in the forms of their
+files and in splits, gradients of a first batch on layouts of training."""
+import json
+import os
+import shutil
+import tempfile
+
+import numpy as np
+
+import convert
+from harness import DATA, TINY, expect_close, logits, main, run
+from train import expect_gradients, options
+
+EXPERTS = os.path.join(DATA, "experts")
+TOKENIZER = os.path.join(TINY, "tokenizer.json")
+EXACT = ["--compute", "f32"]
+SPLITS = [(1, []), (2, ["--ep", "2"]), (3, ["--tp", "2,1", "--pp", "2"]), (3, ["--tp", "3", "--expert-split", "0,2,"])]
+LAYOUTS = [(1, []), (2, ["--tp", "2"]), (2, ["--dp", "2", "--ep", "2"]), (3, ["--tp", "2,1", "--pp", "2"])]
+
+
+def lend(name, folder):
+    for file in ("config.json", "model.safetensors"):
+        os.symlink(os.path.join(EXPERTS, name, file), os.path.join(folder, file))
+    os.symlink(TOKENIZER, os.path.join(folder, "tokenizer.json"))
+    return folder
+
+
+def compare(model, name, folder, args, ranks=1, bound=2e-5):
+    ids, reference = np.load(os.path.join(DATA, "tiny", "seq33.npy")), np.load(os.path.join(EXPERTS, name, "logits33.npy"))
+    got = logits(model, ids, folder, args, ranks)
+    expect_close(got[-len(reference):], reference, bound, f"{name}, {' '.join(args)}, {ranks} ranks")
+
+
+def config_of(name):
+    with open(os.path.join(EXPERTS, name, "config.json")) as file:
+        return json.load(file)
+
+
+def n_experts(config):
+    return config.get("num_experts") or config.get("num_local_experts") or config["n_routed_experts"]
+
+
+def splits_of(config):
+    n = n_experts(config)
+    return [(ranks, [f"{part}{n - 2}" if part.endswith(",") else part for part in split]) for ranks, split in SPLITS]
+
+
+def fuse(tensors):
+    """One tensor for all experts of a layer, gate above up, as modules of transformers 5 have them."""
+    fused, stacks = {}, {}
+    for name, values in tensors.items():
+        layer, experts, rest = name.partition(".mlp.experts.")
+        if experts:
+            stacks.setdefault((layer, rest.split(".")[1]), {})[int(rest.split(".")[0])] = values
+        else:
+            fused[name] = values
+    for layer in {layer for layer, _ in stacks}:
+        gate, up, down = (np.stack([values for _, values in sorted(stacks[layer, part].items())])
+                          for part in ("gate_proj", "up_proj", "down_proj"))
+        fused[f"{layer}.mlp.experts.gate_up_proj"] = np.concatenate([gate, up], 1)
+        fused[f"{layer}.mlp.experts.down_proj"] = down
+    return fused
+
+
+# In GGUF files: the architecture, further settings, further names.
+GGUF = {
+    "qwen2_moe": ("qwen2moe", {"expert_feed_forward_length": "moe_intermediate_size",
+                               "expert_shared_feed_forward_length": "shared_expert_intermediate_size"},
+                  {"mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
+                   "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp"}),
+    "qwen3_moe": ("qwen3moe", {"expert_feed_forward_length": "moe_intermediate_size",
+                               "attention.key_length": "head_dim", "attention.value_length": "head_dim"},
+                  {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}),
+    "olmoe": ("olmoe", {}, {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}),
+}
+SETTINGS = {"block_count": "num_hidden_layers", "embedding_length": "hidden_size", "vocab_size": "vocab_size",
+            "context_length": "max_position_embeddings", "attention.head_count": "num_attention_heads",
+            "attention.head_count_kv": "num_key_value_heads", "feed_forward_length": "intermediate_size",
+            "attention.layer_norm_rms_epsilon": "rms_norm_eps", "expert_used_count": "num_experts_per_tok"}
+
+
+def to_gguf(config, tensors, path, family, kind):
+    """As llama.cpp's converter writes it: rows of q and k stay as they are, experts lie in one tensor."""
+    arch, settings, names = GGUF[family]
+    names = dict(convert.GGUF_NAMES, **names, **{"mlp.gate": "ffn_gate_inp"})
+    metadata = {"general.architecture": arch, f"{arch}.rope.freq_base": float(config["rope_parameters"]["rope_theta"]),
+                f"{arch}.expert_count": n_experts(config)}
+    for theirs, ours in dict(SETTINGS, **settings).items():
+        metadata[f"{arch}.{theirs}"] = config[ours]
+    metadata.update({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": ["a b"],
+                     "tokenizer.ggml.tokens": [f"<{i}>" for i in range(config["vocab_size"])],
+                     "tokenizer.ggml.token_type": [1] * config["vocab_size"]})
+    out = {}
+    for name, values in fuse(tensors).items():
+        if name.startswith("model.layers."):
+            layer, part = name.removeprefix("model.layers.").split(".", 1)
+            if part == "mlp.experts.gate_up_proj":
+                gate, up = np.split(values, 2, axis=1)
+                out[f"blk.{layer}.ffn_gate_exps.weight"], out[f"blk.{layer}.ffn_up_exps.weight"] = gate, up
+                continue
+            stem, ending = (part + ".weight").rsplit(".", 1) if part == "mlp.experts.down_proj" else part.rsplit(".", 1)
+            stem = "ffn_down_exps" if stem == "mlp.experts.down_proj" else names[stem]
+            out[f"blk.{layer}.{stem}.{ending}"] = values.reshape(-1) if values.shape[0] == 1 else values
+        else:
+            out[names[name.removesuffix(".weight")] + ".weight"] = values
+    convert.write_gguf(path, metadata, out, kind)
+
+
+def forms(name, folder):
+    """The same weights in the other forms of files, and converted there and back."""
+    config = config_of(name)
+    tensors = convert.read_safetensors(os.path.join(EXPERTS, name, "model.safetensors"))
+    fused = os.path.join(folder, "fused")
+    os.mkdir(fused)
+    convert.write_folder(fused, config, fuse(tensors), TOKENIZER)
+    compare(fused, name, folder, EXACT)
+    if name not in GGUF:
+        return
+    theirs, ours, back = (os.path.join(folder, file) for file in ("theirs.gguf", "ours.gguf", "back"))
+    to_gguf(config, tensors, theirs, name, "f32")
+    run(["convert", fused, "--to", "gguf", "--type", "f32", ours])
+    run(["convert", ours, "--to", "hf", back])
+    for model in (theirs, ours, back):
+        compare(model, name, folder, EXACT)
+
+
+def trained(name, model, folder):
+    """Gradients of the first batch, by the names of the model's files."""
+    for ranks, split in LAYOUTS:
+        out, grads, what = os.path.join(folder, "out"), os.path.join(folder, "grads"), f"{name}, {' '.join(split)}"
+        run(options(out, 1, model) + split + ["--save-grads", grads], ranks)
+        expect_gradients(grads, 1e-5, what, os.path.join(EXPERTS, name))
+        shutil.rmtree(out)
+
+
+def family(name):
+    with tempfile.TemporaryDirectory() as model, tempfile.TemporaryDirectory() as folder:
+        lend(name, model)
+        for ranks, split in splits_of(config_of(name)):
+            compare(model, name, folder, EXACT + split, ranks)
+        compare(model, name, folder, [], bound=0.1)
+        forms(name, folder)
+        trained(name, model, folder)
+
+
+NAMES = sorted(os.listdir(EXPERTS))
+main({name: lambda name=name: family(name) for name in NAMES})
