@@ -100,6 +100,20 @@ static bool are_of_one_turn(const world_t *world, uint32_t a, const ag_op_t *x, 
                : x->micro_batch == y->micro_batch;
 }
 
+/* What ranks sum or gather together has one name on all: two of one size must not be mistaken for
+ * each other. Rows that are exchanged may come to lie in another slot on each. */
+static bool are_of_one_buffer(const world_t *world, uint32_t a, const ag_op_t *x, uint32_t b,
+                              const ag_op_t *y)
+{
+    const ag_rank_program_t *ranks = world->program->ranks;
+    const ag_buffer_t *first = AG_ITEMS(&ranks[a].buffers, ag_buffer_t);
+    const ag_buffer_t *second = AG_ITEMS(&ranks[b].buffers, ag_buffer_t);
+
+    return !ag_op_infos[x->kind].is_collective || x->kind == AG_OP_ALL_TO_ALL ||
+           strcmp(first[ag_op_uses(&ranks[a], x)[0].buffer].name,
+                  second[ag_op_uses(&ranks[b], y)[0].buffer].name) == 0;
+}
+
 static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a, uint32_t b_rank,
                                int64_t b)
 {
@@ -108,7 +122,7 @@ static ag_status_t check_agree(const world_t *world, uint32_t a_rank, int64_t a,
 
     if (x->unit_bytes == y->unit_bytes && x->counter == y->counter &&
         are_of_one_turn(world, a_rank, x, b_rank, y) && x->half == y->half &&
-        x->shares == y->shares) {
+        x->shares == y->shares && are_of_one_buffer(world, a_rank, x, b_rank, y)) {
         return AG_OK;
     }
     return ag_fail(AG_ERR_INVALID, "ranks %u and %u disagree on what they exchange:\n%s\n%s",

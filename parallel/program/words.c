@@ -114,11 +114,11 @@ uint64_t ag_words_number(ag_words_t *words, const char *what, uint64_t least, ui
     return 0;
 }
 
-static size_t count_letters(const ag_program_text_t *text, bool or_digits)
+static size_t count_letters(const ag_program_text_t *text, bool is_name)
 {
     const char *at = text->at;
 
-    while (at < text->end && (is_letter(*at) || (or_digits && is_digit(*at)))) {
+    while (at < text->end && (is_letter(*at) || (is_name && (is_digit(*at) || *at == '.')))) {
         at++;
     }
     return (size_t)(at - text->at);
@@ -133,7 +133,7 @@ void ag_words_name(ag_words_t *words, const char *what, size_t n_bytes, char *na
     n_chars = count_letters(words->text, true);
     name[0] = '\0';
     if (n_chars == 0 || n_chars >= n_bytes) {
-        ag_line_append(expected, sizeof(expected), "%s of 1 to %zu letters, digits and _", what,
+        ag_line_append(expected, sizeof(expected), "%s of 1 to %zu letters, digits, _ and .", what,
                        n_bytes - 1);
         ag_words_fail(words, expected);
     }

@@ -30,7 +30,7 @@ void ag_words_expect_line_end(ag_words_t *words);
 /** A whole number from least to most. @param what  is counted or numbered: "a rank". */
 uint64_t ag_words_number(ag_words_t *words, const char *what, uint64_t least, uint64_t most);
 
-/** Letters, digits and _, fewer than n_bytes. */
+/** Letters, digits, _ and ., fewer than n_bytes. */
 void ag_words_name(ag_words_t *words, const char *what, size_t n_bytes, char *name);
 
 /** One of n names, each letters and _. @param nth  the i-th of them. @return which. */

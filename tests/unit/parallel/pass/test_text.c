@@ -106,6 +106,34 @@ Test(text, of_random_plans_reads_back_as_the_same_program, .timeout = 120)
 }
 
 /* As argosy show --rank prints it. */
+Test(text, of_training_reads_back_as_the_same_program)
+{
+    static const ag_plan_opts_t opts[] = {
+        {.dp = 2, .zero_stage = 1, .pp = 2},
+        {.tp = "2", .ep = "2", .recompute = true},
+    };
+
+    for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
+        ag_plan_opts_t plan = opts[i];
+        ag_program_t *again = NULL;
+        setup_t setup;
+        char *text;
+
+        plan.sequence_tokens = 16;
+        plan.global_batch_size = 4;
+        plan.micro_batch_size = 1;
+        cr_assert_eq(open_model(i == 0 ? "/tiny/llama" : "/tiny/mixtral", &plan,
+                                (uint64_t[AG_N_SIZE_COUNTERS]){1, 16, 16, 16}, &setup),
+                     AG_OK, "%s", ag_error());
+        text = program_text(setup.program);
+        cr_assert_eq(program_from_text(text, &again), AG_OK, "%s", ag_error());
+        expect_same(setup.program, again);
+        ag_program_destroy(again);
+        free(text);
+        close_setup(&setup);
+    }
+}
+
 Test(text, of_one_rank_reads_back_with_the_others_empty)
 {
     setup_t setup;

@@ -21,15 +21,15 @@ static const char good[] =
     "5 compute SEGMENT combine L0 mb0 - - r:s w/:x\n"
     "6 tensor ALL_GATHER {0,1} mb0 16 x tokens - rw:x\n"
     "rank 1:\n"
-    "buffer y 16 x tokens\nbuffer to 12 x one\nbuffer from 8 x one\n"
+    "buffer x 16 x tokens\nbuffer to 12 x one\nbuffer from 8 x one\n"
     "buffer s 16 x sent\nbuffer r 16 x received\n"
-    "0 compute SEGMENT route L0 mb0 - - w:y w:s w:to\n"
+    "0 compute SEGMENT route L0 mb0 - - w:x w:s w:to\n"
     "1 tensor ALL_TO_ALL {0,1} mb0 12 x one - r:to w:from\n"
     "2 tensor ALL_TO_ALL {0,1} mb0 16 x sent - r:s w:r r:to r:from\n"
     "3 compute SEGMENT experts L0 mb0 - - r:from rw:r\n"
     "4 tensor ALL_TO_ALL {0,1} mb0 16 x received - r:r w:s r:from r:to\n"
-    "5 compute SEGMENT combine L0 mb0 - - r:s w/:y\n"
-    "6 tensor ALL_GATHER {0,1} mb0 16 x tokens - rw:y\n";
+    "5 compute SEGMENT combine L0 mb0 - - r:s w/:x\n"
+    "6 tensor ALL_GATHER {0,1} mb0 16 x tokens - rw:x\n";
 
 /* The good program with one piece of it replaced; its form and its meetings. */
 static ag_status_t check_with(const char *piece, const char *other)

@@ -125,6 +125,34 @@ Test(shares, are_read_by_their_ranks_alone_until_they_are_gathered)
     expect((const char *const[]){PART, REDUCE, LOOK, NULL}, NULL, "nothing writes the output");
 }
 
+/* Of one size, of one group: only their names tell which is which. */
+Test(shares, of_two_buffers_are_not_mistaken_for_each_other)
+{
+    static const char alike[] =
+        "argosy_program 1: 2 ranks, at most 8 tokens, 1 outputs, 1 sequences\n"
+        "group {0,1} channel 1\n"
+        "rank 0:\n"
+        "buffer g.0 32 x one\nbuffer g.1 32 x one\n"
+        "0 tensor ALL_GATHER {0,1} shares 3,5 mb0 32 x one - rw:g.0\n"
+        "1 tensor ALL_GATHER {0,1} shares 3,5 mb0 32 x one - rw:g.1\n"
+        "rank 1:\n"
+        "buffer g.0 32 x one\nbuffer g.1 32 x one\n"
+        "0 tensor ALL_GATHER {0,1} shares 3,5 mb0 32 x one - rw:g.%d\n"
+        "1 tensor ALL_GATHER {0,1} shares 3,5 mb0 32 x one - rw:g.%d\n";
+
+    for (int swapped = 0; swapped < 2; swapped++) {
+        ag_program_t *program = NULL;
+        char text[2048];
+
+        snprintf(text, sizeof(text), alike, swapped, 1 - swapped);
+        cr_assert_eq(program_from_text(text, &program), AG_OK, "%s", ag_error());
+        cr_assert_eq(ag_program_link(program), AG_OK);
+        cr_expect_eq(ag_check_rendezvous(program), swapped ? AG_ERR_INVALID : AG_OK);
+        cr_expect(!swapped || error_has("disagree on what they exchange"));
+        ag_program_destroy(program);
+    }
+}
+
 Test(shares, make_up_their_buffer_and_are_the_same_on_all_ranks)
 {
     static const char *const not_added_up[] = {
