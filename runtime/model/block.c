@@ -73,6 +73,10 @@ static bool are_parts(const ag_emit_t *emit, ag_role_t role, uint32_t layer)
     case AG_ROLE_V_BIAS:
     case AG_ROLE_Q_NORM:
     case AG_ROLE_K_NORM:
+    case AG_ROLE_Q_A:
+    case AG_ROLE_Q_A_NORM:
+    case AG_ROLE_KV_A:
+    case AG_ROLE_KV_A_NORM:
         return emit->block->shard->n_ranks > 1;
     case AG_ROLE_EMBED:
         return ag_emit_spec(emit)->tied;
@@ -142,9 +146,8 @@ void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, 
                                     .bias = bias});
 }
 
-/* y = norm(x), of (tokens, n_groups * width) */
-static void add_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_groups,
-                     uint32_t width, int32_t x, int32_t y)
+void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_groups,
+                  uint32_t width, int32_t x, int32_t y)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
 
@@ -167,7 +170,7 @@ int32_t ag_emit_input(ag_emit_t *emit, ag_role_t norm, uint32_t layer)
 
     if (ag_spec_layer(ag_emit_spec(emit), layer)->norms_before) {
         y = ag_emit_internal(emit, hidden);
-        add_norm(emit, norm, layer, 1, hidden, x, y);
+        ag_emit_norm(emit, norm, layer, 1, hidden, x, y);
     }
     return y;
 }
@@ -179,7 +182,7 @@ void ag_emit_partial_to_x(ag_emit_t *emit, ag_role_t post_norm, uint32_t layer)
 
     if (ag_spec_layer(ag_emit_spec(emit), layer)->norms_after) {
         added = ag_emit_internal(emit, hidden);
-        add_norm(emit, post_norm, layer, 1, hidden, ag_emit_partial(emit), added);
+        ag_emit_norm(emit, post_norm, layer, 1, hidden, ag_emit_partial(emit), added);
     }
     emit->x = emit->block->trains ? emit->block->x_out : emit->x;
     ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ADD,
@@ -246,7 +249,7 @@ static int32_t add_normed_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_
         return made;
     }
     normed = emit->block->trains ? ag_emit_internal(emit, n * kind->head_dim) : made;
-    add_norm(emit, norm, layer, whole ? 1 : n, (whole ? n : 1) * kind->head_dim, made, normed);
+    ag_emit_norm(emit, norm, layer, whole ? 1 : n, (whole ? n : 1) * kind->head_dim, made, normed);
     if (n == end - begin) {
         return normed;
     }
@@ -261,7 +264,7 @@ static int32_t add_normed_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_
     return own;
 }
 
-static int32_t add_angles(ag_emit_t *emit, const ag_layer_spec_t *kind)
+int32_t ag_emit_angles(ag_emit_t *emit, const ag_layer_spec_t *kind)
 {
     int32_t angles = ag_emit_internal(emit, kind->rope.rotary);
 
@@ -364,6 +367,15 @@ static void add_self_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int32
                            .attr.self_attention.sight = ag_emit_spec(emit)->kind_of_layer[layer]});
 }
 
+void ag_emit_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int32_t k, int32_t v, int32_t y)
+{
+    if (emit->block->trains) {
+        add_self_attention(emit, layer, q, k, v, y);
+    } else {
+        add_cached_attention(emit, layer, q, k, v, y);
+    }
+}
+
 /* Query heads over the rows so far: (tokens, heads held * head size), which may be no columns. */
 static int32_t add_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
 {
@@ -384,14 +396,10 @@ static int32_t add_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
                          kind->n_kv_heads, held->kv_begin, held->kv_end);
     v = add_heads(emit, AG_ROLE_V, AG_ROLE_V_BIAS, kind->v_bias, layer, x, kind->n_kv_heads,
                   held->kv_begin, held->kv_end);
-    angles = add_angles(emit, kind);
+    angles = ag_emit_angles(emit, kind);
     add_rope(emit, layer, q, angles, n_heads);
     add_rope(emit, layer, k, angles, n_kv_heads);
-    if (emit->block->trains) {
-        add_self_attention(emit, layer, q, k, v, y);
-    } else {
-        add_cached_attention(emit, layer, q, k, v, y);
-    }
+    ag_emit_attention(emit, layer, q, k, v, y);
     return y;
 }
 
@@ -402,15 +410,16 @@ ag_status_t ag_block_attention(const ag_block_t *block, uint32_t layer, bool add
     const ag_spec_t *spec = ag_emit_spec(&emit);
     const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
     const ag_layer_shard_t *held = &block->shard->layers[spec->kind_of_layer[layer]];
-    uint64_t head_dim = kind->head_dim;
+    uint64_t value_dim = ag_layer_value_dim(kind);
     int32_t heads, weight, bias;
 
     if (add_partial) {
         ag_emit_partial_to_x(&emit, AG_ROLE_FFN_POST_NORM, layer - 1);
     }
-    heads = add_attention(&emit, layer, ag_emit_input(&emit, AG_ROLE_ATTN_NORM, layer));
-    weight = ag_emit_cols_param(&emit, AG_ROLE_O, layer, spec->hidden, kind->n_heads * head_dim,
-                                held->head_begin * head_dim, held->head_end * head_dim);
+    heads = (kind->kv_rank > 0 ? ag_emit_latent_attention : add_attention)(
+        &emit, layer, ag_emit_input(&emit, AG_ROLE_ATTN_NORM, layer));
+    weight = ag_emit_cols_param(&emit, AG_ROLE_O, layer, spec->hidden, kind->n_heads * value_dim,
+                                held->head_begin * value_dim, held->head_end * value_dim);
     /* a bias of a sum is added once: by the first rank */
     bias = ag_emit_vector_param(&emit, kind->o_bias && block->shard->index == 0, AG_ROLE_O_BIAS,
                                 layer, spec->hidden, 0, spec->hidden);
@@ -549,7 +558,7 @@ ag_status_t ag_block_head(const ag_block_t *block, ag_graph_t *graph)
                                      .out = rows,
                                      .weight = AG_NO_PARAM,
                                      .bias = AG_NO_PARAM});
-    add_norm(&emit, AG_ROLE_FINAL_NORM, 0, 1, spec->hidden, rows, normed);
+    ag_emit_norm(&emit, AG_ROLE_FINAL_NORM, 0, 1, spec->hidden, rows, normed);
     weight = ag_emit_rows_param(&emit, role, 0, spec->vocab, shard->vocab_begin, shard->vocab_end,
                                 spec->hidden);
     ag_emit_linear(&emit, 0, normed, weight, AG_NO_PARAM, logits);

@@ -44,6 +44,17 @@ int32_t ag_emit_input(ag_emit_t *emit, ag_role_t norm, uint32_t layer);
  * norms after its parts; in training into x_out, which is x then. */
 void ag_emit_partial_to_x(ag_emit_t *emit, ag_role_t post_norm, uint32_t layer);
 
+/** y = norm(x), of (tokens, n_groups * width). */
+void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_groups,
+                  uint32_t width, int32_t x, int32_t y);
+/** Of a kind's rope. @return their value */
+int32_t ag_emit_angles(ag_emit_t *emit, const ag_layer_spec_t *kind);
+/** y = attention of the query heads held; in inference k and v are added to the cache. */
+void ag_emit_attention(ag_emit_t *emit, uint32_t layer, int32_t q, int32_t k, int32_t v, int32_t y);
+/** That of a layer whose keys and values come from a latent vector. @return (tokens, heads held *
+ * size of values) */
+int32_t ag_emit_latent_attention(ag_emit_t *emit, uint32_t layer, int32_t x);
+
 /** act(gate) * up of a layer, (counter, width). @return the product's value, in inference gate's */
 int32_t ag_emit_glu(ag_emit_t *emit, uint32_t layer, ag_counter_t counter, uint32_t width,
                     int32_t gate, int32_t up);

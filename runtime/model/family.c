@@ -5,16 +5,25 @@
 
 #include "runtime/model/family_priv.h"
 
-extern const ag_family_t ag_family_llama, ag_family_mistral, ag_family_mixtral, ag_family_olmo2,
-    ag_family_olmoe, ag_family_qwen2, ag_family_qwen2_moe, ag_family_qwen3, ag_family_qwen3_moe;
+extern const ag_family_t ag_family_deepseek_v2, ag_family_deepseek_v3, ag_family_gpt_oss,
+    ag_family_llama, ag_family_mistral, ag_family_mixtral, ag_family_olmo2, ag_family_olmoe,
+    ag_family_qwen2, ag_family_qwen2_moe, ag_family_qwen3, ag_family_qwen3_moe;
 
 /* The first that its marks fit is taken. */
 const ag_family_t *const ag_families[] = {
-    &ag_family_mixtral,   &ag_family_mistral,
-    &ag_family_llama,     &ag_family_olmo2,
-    &ag_family_olmoe,     &ag_family_qwen2,
-    &ag_family_qwen2_moe, &ag_family_qwen3,
-    &ag_family_qwen3_moe, NULL,
+    &ag_family_deepseek_v3,
+    &ag_family_deepseek_v2,
+    &ag_family_gpt_oss,
+    &ag_family_mixtral,
+    &ag_family_mistral,
+    &ag_family_llama,
+    &ag_family_olmo2,
+    &ag_family_olmoe,
+    &ag_family_qwen2,
+    &ag_family_qwen2_moe,
+    &ag_family_qwen3,
+    &ag_family_qwen3_moe,
+    NULL,
 };
 
 const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf)

@@ -15,6 +15,12 @@ typedef enum ag_role {
     AG_ROLE_Q_NORM,
     AG_ROLE_K_NORM,
     AG_ROLE_Q,
+    AG_ROLE_Q_A, /* of a latent vector, of which Q_B makes queries */
+    AG_ROLE_Q_B,
+    AG_ROLE_Q_A_NORM,
+    AG_ROLE_KV_A, /* of a latent vector, and below it of what of keys rotates */
+    AG_ROLE_KV_A_NORM,
+    AG_ROLE_KV_B, /* of each head: keys, then values */
     AG_ROLE_K,
     AG_ROLE_V,
     AG_ROLE_O,
@@ -86,6 +92,8 @@ typedef struct ag_settings {
     uint32_t first_window_layer;
     uint32_t window_period; /* of so many layers, the last has no window */
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
+    uint32_t n_shared_experts, n_dense, expert_gating, kv_rank, q_rank, nope_dim;
+    double log_multiplier; /* of yarn in GGUF files */
     double norm_eps, query_scalar, score_cap, logit_cap;
     ag_rope_spec_t rope;
     double window_rope_base; /* of layers with a window, where theirs is another */
@@ -107,8 +115,8 @@ typedef struct ag_family {
     const char *hf_class;      /* its architectures */
     const char *hf_act;        /* its key of the activation */
     const char *gguf_arch;     /* general.architecture */
-    const char *gguf_mark; /* key after that, above 0 in this family's files alone; NULL: the name
-                              says enough */
+    const char *gguf_mark; /* key after that, above 0 in this family's files alone, or "key=least";
+                              NULL: the name says enough */
     const ag_key_row_t *keys;   /* ended by a row with both names NULL */
     const ag_name_row_t *names; /* ended by a row with both names NULL */
     /** Fill the spec from the settings; what the config does not say is known here. */

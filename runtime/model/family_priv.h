@@ -56,6 +56,12 @@ ag_status_t ag_family_find_dense(const ag_model_files_t *files, const ag_setting
 ag_status_t ag_family_restore_experts(const ag_spec_t *spec, bool gguf, bool sums_to_1,
                                       ag_settings_t *settings);
 
+/** Heads, ropes, experts and layers without, of models whose keys and values come from a latent
+ * vector; routers' kinds are the families'. @return AG_OK, AG_ERR_FORMAT, AG_ERR_UNSUPPORTED. */
+ag_status_t ag_family_latent(const ag_model_files_t *files, const ag_family_t *family,
+                             const ag_settings_t *settings, ag_spec_t *spec);
+ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settings_t *settings);
+
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */
@@ -147,17 +153,21 @@ ag_status_t ag_family_restore_experts(const ag_spec_t *spec, bool gguf, bool sum
 #define AG_EXPERT_NAMES                                                                            \
     {AG_ROLE_ROUTER, "model.layers.%u.mlp.gate.weight", "blk.%u.ffn_gate_inp.weight",              \
      AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    AG_EXPERT_NAMES_BY(AG_STACK_FIRST_HALF, AG_STACK_SECOND_HALF)
+
+/* @param gate, up  which rows of both are theirs. */
+#define AG_EXPERT_NAMES_BY(gate, up)                                                               \
     {AG_ROLE_EXPERT_GATE, NULL, "blk.%u.ffn_gate_exps.weight", AG_TRANSFORM_NONE,                  \
      AG_STACK_EXPERTS},                                                                            \
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.%u.gate_proj.weight", NULL,                 \
      AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,     \
-     AG_STACK_FIRST_HALF},                                                                         \
+     gate},                                                                         \
     {AG_ROLE_EXPERT_UP, NULL, "blk.%u.ffn_up_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},   \
     {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.%u.up_proj.weight", NULL, AG_TRANSFORM_NONE,  \
      AG_STACK_NONE},                                                                               \
     {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,       \
-     AG_STACK_SECOND_HALF},                                                                        \
+     up},                                                                        \
     {AG_ROLE_EXPERT_DOWN, NULL, "blk.%u.ffn_down_exps.weight", AG_TRANSFORM_NONE,                  \
      AG_STACK_EXPERTS},                                                                            \
     {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.%u.down_proj.weight", NULL,                 \
@@ -173,4 +183,66 @@ ag_status_t ag_family_restore_experts(const ag_spec_t *spec, bool gguf, bool sum
      "blk.%u.ffn_up_shexp.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                              \
     {AG_ROLE_SHARED_DOWN, "model.layers.%u.mlp." module ".down_proj.weight",                       \
      "blk.%u.ffn_down_shexp.weight", AG_TRANSFORM_NONE, AG_STACK_NONE}
+
+/* Keys and names of DeepSeek's models. */
+#define AG_LATENT_KEYS                                                                             \
+    {AG_SETTING_FIELD(n_layers), AG_SETTING_U32, true, "num_hidden_layers", "block_count"},        \
+    {AG_SETTING_FIELD(hidden), AG_SETTING_U32, true, "hidden_size", "embedding_length"},           \
+    {AG_SETTING_FIELD(vocab), AG_SETTING_U32, false, "vocab_size", "vocab_size"},                  \
+    {AG_SETTING_FIELD(context_tokens), AG_SETTING_U32, true, "max_position_embeddings",            \
+     "context_length"},                                                                            \
+    {AG_SETTING_FIELD(n_heads), AG_SETTING_U32, true, "num_attention_heads",                       \
+     "attention.head_count"},                                                                      \
+    {AG_SETTING_FIELD(n_kv_heads), AG_SETTING_U32, false, "num_key_value_heads",                   \
+     "attention.head_count_kv"},                                                                   \
+    {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, NULL, "attention.key_length"},             \
+    {AG_SETTING_FIELD(nope_dim), AG_SETTING_U32, true, "qk_nope_head_dim", NULL},                  \
+    {AG_SETTING_FIELD(rotary), AG_SETTING_U32, true, "qk_rope_head_dim", "rope.dimension_count"},  \
+    {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, true, "v_head_dim", "attention.value_length"},   \
+    {AG_SETTING_FIELD(q_rank), AG_SETTING_U32, false, "q_lora_rank", "attention.q_lora_rank"},     \
+    {AG_SETTING_FIELD(kv_rank), AG_SETTING_U32, true, "kv_lora_rank", "attention.kv_lora_rank"},   \
+    {AG_SETTING_FIELD(ffn_width), AG_SETTING_U32, true, "intermediate_size",                       \
+     "feed_forward_length"},                                                                       \
+    {AG_SETTING_FIELD(norm_eps), AG_SETTING_REAL, true, "rms_norm_eps",                            \
+     "attention.layer_norm_rms_epsilon"},                                                          \
+    {AG_SETTING_FIELD(rope.base), AG_SETTING_REAL, false,                                          \
+     "rope_parameters.rope_theta|rope_theta", "rope.freq_base"},                                   \
+    {AG_SETTING_FIELD(log_multiplier), AG_SETTING_REAL, false, NULL,                               \
+     "rope.scaling.yarn_log_multiplier"},                                                          \
+    {AG_SETTING_FIELD(tied), AG_SETTING_BOOL, false, "tie_word_embeddings", NULL},                 \
+    {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL},            \
+    {AG_SETTING_FIELD(n_dense), AG_SETTING_U32, false, "first_k_dense_replace",                    \
+     "leading_dense_block_count"},                                                                 \
+    {AG_SETTING_FIELD(n_experts), AG_SETTING_U32, true,                                            \
+     "n_routed_experts|num_local_experts|num_experts", "expert_count"},                            \
+    {AG_SETTING_FIELD(n_experts_used), AG_SETTING_U32, true, "num_experts_per_tok",                \
+     "expert_used_count"},                                                                         \
+    {AG_SETTING_FIELD(n_shared_experts), AG_SETTING_U32, false, "n_shared_experts",                \
+     "expert_shared_count"},                                                                       \
+    {AG_SETTING_FIELD(expert_width), AG_SETTING_U32, true, "moe_intermediate_size",                \
+     "expert_feed_forward_length"},                                                                \
+    {AG_SETTING_FIELD(n_expert_groups), AG_SETTING_U32, false, "n_group", "expert_group_count"},   \
+    {AG_SETTING_FIELD(n_expert_groups_used), AG_SETTING_U32, false, "topk_group",                  \
+     "expert_group_used_count"},                                                                   \
+    {AG_SETTING_FIELD(expert_gating), AG_SETTING_U32, false, NULL, "expert_gating_func"},          \
+    {AG_SETTING_FIELD(expert_scale), AG_SETTING_REAL, false, "routed_scaling_factor",              \
+     "expert_weights_scale"},                                                                      \
+    {AG_SETTING_FIELD(expert_weights_sum_1), AG_SETTING_BOOL, false, "norm_topk_prob",             \
+     "expert_weights_norm"}
+
+#define AG_LATENT_NAMES                                                                            \
+    AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE), AG_NORMS_BEFORE_NAMES, AG_GLU_NAMES,                   \
+        AG_EXPERT_NAMES, AG_SHARED_NAMES("shared_experts"),                                        \
+        {AG_ROLE_Q_B, "model.layers.%u.self_attn.q_b_proj.weight", "blk.%u.attn_q_b.weight",         \
+         AG_TRANSFORM_NONE, AG_STACK_NONE},                                                        \
+        {AG_ROLE_Q_A, "model.layers.%u.self_attn.q_a_proj.weight", "blk.%u.attn_q_a.weight",       \
+         AG_TRANSFORM_NONE, AG_STACK_NONE},                                                        \
+        {AG_ROLE_Q_A_NORM, "model.layers.%u.self_attn.q_a_layernorm.weight",                       \
+         "blk.%u.attn_q_a_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                         \
+        {AG_ROLE_KV_A, "model.layers.%u.self_attn.kv_a_proj_with_mqa.weight",                      \
+         "blk.%u.attn_kv_a_mqa.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                         \
+        {AG_ROLE_KV_A_NORM, "model.layers.%u.self_attn.kv_a_layernorm.weight",                     \
+         "blk.%u.attn_kv_a_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                        \
+        {AG_ROLE_KV_B, "model.layers.%u.self_attn.kv_b_proj.weight", "blk.%u.attn_kv_b.weight",    \
+         AG_TRANSFORM_NONE, AG_STACK_NONE}
 /* clang-format on */

@@ -16,6 +16,8 @@ static void choose_beginning(ag_role_t role, float range, float *mean_p, float *
     case AG_ROLE_Q_NORM:
     case AG_ROLE_K_NORM:
     case AG_ROLE_FFN_NORM:
+    case AG_ROLE_Q_A_NORM:
+    case AG_ROLE_KV_A_NORM:
     case AG_ROLE_FFN_POST_NORM:
     case AG_ROLE_FINAL_NORM:
         *mean_p = 1;
@@ -133,7 +135,7 @@ static uint32_t block_of(const ag_model_t *model, ag_role_t role)
 
 ag_status_t ag_model_units(const ag_model_t *model, uint32_t layer_kind, ag_model_units_t *units_p)
 {
-    uint32_t head_dim = model->spec->layer_kinds[layer_kind].head_dim;
+    uint32_t head_dim = ag_layer_value_dim(&model->spec->layer_kinds[layer_kind]);
     uint32_t o_block = block_of(model, AG_ROLE_O);
     uint32_t down_block = block_of(model, AG_ROLE_DOWN);
     uint32_t shared_block = block_of(model, AG_ROLE_SHARED_DOWN);

@@ -33,9 +33,11 @@ static void scale_llama3(const ag_rope_spec_t *rope, float *inverse_freq)
 
 static void scale_yarn(const ag_rope_spec_t *rope, float *inverse_freq)
 {
-    double first = floor(correction_dim(rope, rope->beta_fast));
-    double last = ceil(correction_dim(rope, rope->beta_slow));
+    double first = correction_dim(rope, rope->beta_fast);
+    double last = correction_dim(rope, rope->beta_slow);
 
+    first = rope->truncates ? floor(first) : first;
+    last = rope->truncates ? ceil(last) : last;
     first = first < 0 ? 0 : first;
     last = last > rope->rotary - 1 ? rope->rotary - 1 : last;
     last = last == first ? first + 0.001 : last;

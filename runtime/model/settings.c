@@ -152,6 +152,12 @@ const ag_key_row_t ag_rope_keys[] = {
      "rope_scaling.beta_slow|rope_parameters.beta_slow", "rope.scaling.yarn_beta_slow"},
     {offsetof(ag_settings_t, rope.attention_factor), AG_SETTING_REAL, false,
      "rope_scaling.attention_factor|rope_parameters.attention_factor", NULL},
+    {offsetof(ag_settings_t, rope.mscale), AG_SETTING_REAL, false,
+     "rope_scaling.mscale|rope_parameters.mscale", NULL},
+    {offsetof(ag_settings_t, rope.mscale_all_dim), AG_SETTING_REAL, false,
+     "rope_scaling.mscale_all_dim|rope_parameters.mscale_all_dim", NULL},
+    {offsetof(ag_settings_t, rope.truncates), AG_SETTING_BOOL, false,
+     "rope_scaling.truncate|rope_parameters.truncate", NULL},
     {offsetof(ag_settings_t, rope.original_context_tokens), AG_SETTING_U32, false,
      "rope_scaling.original_max_position_embeddings|"
      "rope_parameters.original_max_position_embeddings",

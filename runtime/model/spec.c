@@ -45,7 +45,7 @@ static ag_status_t complete_settings(const ag_model_files_t *files, const ag_fam
                        path, s->n_layers, s->hidden, s->vocab, s->ffn_width, s->head_dim,
                        s->context_tokens);
     }
-    if (s->value_dim > 0 && s->value_dim != s->head_dim) {
+    if (s->value_dim > 0 && s->value_dim != s->head_dim && s->kv_rank == 0) {
         return ag_fail(AG_ERR_UNSUPPORTED, "%s: values of %u dimensions beside keys of %u", path,
                        s->value_dim, s->head_dim);
     }
@@ -232,6 +232,12 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
             HASH(layer->score_cap);
             HASH(layer->sinks);
         }
+        if (layer->kv_rank > 0) {
+            HASH(layer->kv_rank);
+            HASH(layer->q_rank);
+            HASH(layer->value_dim);
+            HASH(layer->rope_by_turns);
+        }
         if (layer->route.n_experts > 0) { /* likewise */
             HASH(layer->route.n_experts);
             HASH(layer->route.n_used);
@@ -260,8 +266,14 @@ static bool has_mark(const ag_model_files_t *files, const ag_family_t *family)
 {
     const ag_gguf_t *gguf = ag_model_files_gguf(files);
 
-    return gguf == NULL || family->gguf_mark == NULL ||
-           ag_gguf_number(gguf, family->gguf_arch, family->gguf_mark, 0) > 0;
+    char key[64] = "";
+    double least = 1; /* a mark may say how much it is */
+
+    if (gguf == NULL || family->gguf_mark == NULL) {
+        return true;
+    }
+    sscanf(family->gguf_mark, "%63[^=]=%lf", key, &least);
+    return ag_gguf_number(gguf, family->gguf_arch, key, 0) >= least;
 }
 
 static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t **family_p)
@@ -296,7 +308,7 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
                          const ag_family_t **family_p)
 {
     const ag_family_t *family = NULL;
-    ag_settings_t settings = {.rope.base = 10000.0};
+    ag_settings_t settings = {.rope = {.base = 10000.0, .truncates = true}};
     ag_spec_t *spec;
     ag_status_t status = find_family(files, &family);
 

@@ -21,7 +21,9 @@ typedef struct ag_rope_spec {
     double factor;
     double low_freq_factor, high_freq_factor; /* LLAMA3 */
     double beta_fast, beta_slow;              /* YARN */
-    double attention_factor; /* YARN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    double attention_factor;       /* YARN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    double mscale, mscale_all_dim; /* YARN: what that follows from, in some families */
+    bool truncates;                /* YARN: its ramp is from a whole dimension to one */
     uint32_t original_context_tokens;
 } ag_rope_spec_t;
 
@@ -38,7 +40,13 @@ typedef struct ag_layer_spec {
     bool norms_before, norms_after;
     uint32_t n_heads, n_kv_heads, head_dim;
     ag_qk_norm_t qk_norm;
-    float attention_scale;  /* on q . k */
+    float attention_scale; /* on q . k */
+    /* Keys and values of all heads made from one latent vector of a token (DeepSeek-AI 2024): each
+     * key is a head's part, and behind it one that rotates and that all heads have. */
+    uint32_t kv_rank;       /* of the latent vector; 0: there is none */
+    uint32_t q_rank;        /* of one for queries; 0: they come from the residual stream */
+    uint32_t value_dim;     /* of a head's values, where it is not head_dim; else 0 */
+    bool rope_by_turns;     /* pairs that rotate lie side by side */
     uint32_t window_tokens; /* positions that a row attends to, the last its own; 0: all so far */
     float score_cap;        /* scores become cap * tanh(score / cap); 0: they stay */
     bool sinks;             /* a query head has a score that takes weight and has no value */
@@ -72,6 +80,12 @@ typedef struct ag_spec {
     uint8_t *kind_of_layer; /* (n_layers) */
     char hash[17];          /* of everything above */
 } ag_spec_t;
+
+/** Of a head. */
+static inline uint32_t ag_layer_value_dim(const ag_layer_spec_t *layer)
+{
+    return layer->value_dim > 0 ? layer->value_dim : layer->head_dim;
+}
 
 static inline const ag_layer_spec_t *ag_spec_layer(const ag_spec_t *spec, uint32_t layer)
 {

@@ -29,6 +29,24 @@ static void add_vector(listing_t *listing, bool present, ag_role_t role, uint64_
     }
 }
 
+/* What makes queries, keys and values of latent vectors. */
+static void add_latents(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
+{
+    uint32_t rotary = kind->rope.rotary;
+    uint32_t columns = kind->head_dim - rotary + ag_layer_value_dim(kind);
+
+    if (kind->q_rank > 0) {
+        add(listing, AG_ROLE_Q_A, kind->q_rank, spec->hidden);
+        add(listing, AG_ROLE_Q_A_NORM, 0, kind->q_rank);
+    }
+    add(listing, kind->q_rank > 0 ? AG_ROLE_Q_B : AG_ROLE_Q,
+        (uint64_t)kind->n_heads * kind->head_dim, kind->q_rank > 0 ? kind->q_rank : spec->hidden);
+    add(listing, AG_ROLE_KV_A, kind->kv_rank + rotary, spec->hidden);
+    add(listing, AG_ROLE_KV_A_NORM, 0, kind->kv_rank);
+    add(listing, AG_ROLE_KV_B, (uint64_t)kind->n_heads * columns, kind->kv_rank);
+    add(listing, AG_ROLE_O, spec->hidden, (uint64_t)kind->n_heads * ag_layer_value_dim(kind));
+}
+
 static void add_attention(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
 {
     uint64_t q_rows = (uint64_t)kind->n_heads * kind->head_dim;
@@ -95,7 +113,7 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
 
         listing.layer = layer;
         add_vector(&listing, kind->norms_before, AG_ROLE_ATTN_NORM, spec->hidden);
-        add_attention(&listing, spec, kind);
+        (kind->kv_rank > 0 ? add_latents : add_attention)(&listing, spec, kind);
         add_vector(&listing, kind->norms_after, AG_ROLE_ATTN_POST_NORM, spec->hidden);
         add_vector(&listing, kind->norms_before, AG_ROLE_FFN_NORM, spec->hidden);
         if (kind->route.n_experts > 0) {

@@ -19,6 +19,7 @@ LAYOUTS = [(1, []), (2, ["--tp", "2"]), (2, ["--dp", "2", "--ep", "2"]), (3, ["-
 
 
 def lend(name, folder):
+    os.makedirs(folder, exist_ok=True)
     for file in ("config.json", "model.safetensors"):
         os.symlink(os.path.join(EXPERTS, name, file), os.path.join(folder, file))
     os.symlink(TOKENIZER, os.path.join(folder, "tokenizer.json"))
@@ -106,9 +107,23 @@ def to_gguf(config, tensors, path, family, kind):
     convert.write_gguf(path, metadata, out, kind)
 
 
+def blocks_forms(name, config, folder):
+    """4-bit floats as they are in a GGUF file, the same as float32; and in a folder again."""
+    model = lend(name, os.path.join(folder, "lent"))
+    for kind in ("f32", None):
+        ours, back = os.path.join(folder, f"{kind}.gguf"), os.path.join(folder, f"back-{kind}")
+        run(["convert", model, "--to", "gguf", ours] + (["--type", kind] if kind else []))
+        run(["convert", ours, "--to", "hf", back])
+        for path in (ours, back):
+            compare(path, name, folder, EXACT)
+
+
 def forms(name, folder):
     """The same weights in the other forms of files, and converted there and back."""
     config = config_of(name)
+    if name.startswith("gpt_oss"):
+        blocks_forms(name, config, folder)
+        return
     tensors = convert.read_safetensors(os.path.join(EXPERTS, name, "model.safetensors"))
     fused = os.path.join(folder, "fused")
     os.mkdir(fused)

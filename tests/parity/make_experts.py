@@ -74,11 +74,48 @@ def make_model(family, seed):
     return model
 
 
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def draw_blocks(model):
+    """4-bit floats for experts' matrices, as gpt-oss stores them: of the model's parameters their transposes."""
+    stored = {}
+    for name, tensor in model.named_parameters():
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            continue
+        shape = tensor.transpose(1, 2).shape
+        codes = torch.randint(0, 16, shape)
+        scales = torch.randint(121, 124, (*shape[:2], shape[2] // 32))
+        values = FP4[codes] * torch.exp2(scales.repeat_interleave(32, 2).float() - 127)
+        with torch.no_grad():
+            tensor.copy_(values.transpose(1, 2))
+        pairs = codes.reshape(*scales.shape, 16, 2)
+        stored[name + "_blocks"] = (pairs[..., 0] | pairs[..., 1] << 4).to(torch.uint8)
+        stored[name + "_scales"] = scales.to(torch.uint8)
+    return stored
+
+
+def turned_experts(tensors):
+    """Each expert's matrices by names of their own, of modules that have them transposed, gate and up by turns."""
+    out = {}
+    for name, tensor in tensors.items():
+        layer, experts, part = name.partition(".mlp.experts.")
+        ending = "bias" if part.endswith("_bias") else "weight"
+        for i, one in enumerate(tensor if experts else []):
+            one = one if ending == "bias" else one.T
+            for proj, rows in ((("gate_proj", one[::2]), ("up_proj", one[1::2])) if "gate_up" in part else
+                               (("down_proj", one),)):
+                out[f"{layer}.mlp.experts.{i}.{proj}.{ending}"] = rows.contiguous()
+        if not experts:
+            out[name] = tensor.contiguous()
+    return out
+
+
 def single_experts(tensors):
     """Each expert's matrices by names of their own, as files of transformers 4 have them."""
     out = {}
     for name, tensor in tensors.items():
-        if name.endswith("mlp.experts.gate_up_proj") and "down_proj" not in name and tensor.shape[1] % 2 == 0:
+        if name.endswith("mlp.experts.gate_up_proj"):
             half = tensor.shape[1] // 2
             for i, both in enumerate(tensor):
                 stem = name.removesuffix("gate_up_proj") + f"{i}."
@@ -94,15 +131,16 @@ def single_experts(tensors):
 
 def write(family, seed):
     model = make_model(family, seed)
+    blocks = draw_blocks(model) if family.startswith("gpt_oss") else {}
     folder = os.path.join(OUT, family)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    is_fused = family.startswith("gpt_oss")
-    form = (lambda tensors: {k: t.contiguous() for k, t in tensors.items()}) if is_fused else single_experts
+    form = turned_experts if blocks else single_experts
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    state = {k: t for k, t in model.state_dict().items() if k not in tied}
-    save_file({k: t.to(torch.bfloat16) for k, t in form(state).items()}, os.path.join(folder, "model.safetensors"),
-              metadata={"format": "pt"})
+    state = {k: t for k, t in model.state_dict().items() if k not in tied and k + "_blocks" not in blocks}
+    plain = state if blocks else form(state)
+    save_file(dict({k: t.to(torch.bfloat16) for k, t in plain.items()}, **blocks),
+              os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     model.config.dtype, model.config.architectures = torch.bfloat16, [type(model).__name__]
     model.config.save_pretrained(folder)
     ids = np.load(os.path.join(DATA, "tiny", "seq33.npy")).reshape(-1)
@@ -114,7 +152,8 @@ def write(family, seed):
     logits = model(x, use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), y)
     loss.backward()
-    grads = {k: p.grad if p.grad is not None else torch.zeros_like(p) for k, p in model.named_parameters()}
+    grads = {k: torch.zeros_like(b) for k, b in model.named_buffers() if k.endswith("e_score_correction_bias")}
+    grads |= {k: p.grad if p.grad is not None else torch.zeros_like(p) for k, p in model.named_parameters()}
     save_file(form(grads), os.path.join(folder, "grads.safetensors"), metadata={"loss": repr(float(loss.detach()))})
     print(f"{family}: {sum(t.numel() for t in state.values())} weights, a loss of {float(loss.detach()):.5f}")
 

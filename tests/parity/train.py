@@ -59,7 +59,7 @@ def expect_gradients(path, bound, what, model=TINY):
     expect(set(ours) == set(theirs), f"{what}: {set(ours) ^ set(theirs)}")
     for name, wanted in theirs.items():
         expect(ours[name].shape == wanted.shape, f"{what}: {name}")
-    worst, name = max((float(np.abs(ours[name] - wanted).max() / np.abs(wanted).max()), name)
+    worst, name = max((float(np.abs(ours[name] - wanted).max() / (np.abs(wanted).max() or 1)), name)
                       for name, wanted in theirs.items())
     print(f"{what}: gradients within {worst:.2g} of the largest ({name}), bound {bound:g}")
     expect(worst <= bound, f"{what}: {name} differs by {worst:g}")

@@ -1,0 +1,97 @@
+/* gpt-oss: OpenAI 2025; transformers' modeling_gpt_oss.py. Its rope's ramp is not truncated, which
+ * GGUF files do not say. */
+#include "runtime/model/family_priv.h"
+
+enum { PERIOD = 2 }; /* every second layer has no window */
+
+static const double default_limit = 7.0, known_alpha = 1.702;
+
+static const ag_key_row_t keys[] = {
+    AG_DECODER_KEYS,
+    AG_EXPERT_KEYS,
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
+     "attention.sliding_window"},
+    {0},
+};
+
+static const ag_name_row_t names[] = {
+    AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE),
+    {AG_ROLE_ATTN_NORM, "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight",
+     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_FFN_NORM, "model.layers.%u.post_attention_layernorm.weight",
+     "blk.%u.post_attention_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_SINKS, "model.layers.%u.self_attn.sinks", "blk.%u.attn_sinks.weight",
+     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_ROUTER, "model.layers.%u.mlp.router.weight", "blk.%u.ffn_gate_inp.weight",
+     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_ROUTER_BIAS, "model.layers.%u.mlp.router.bias", "blk.%u.ffn_gate_inp.bias",
+     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    AG_EXPERT_NAMES_BY(AG_STACK_EVEN, AG_STACK_ODD),
+    {AG_ROLE_EXPERT_GATE_BIAS, NULL, "blk.%u.ffn_gate_exps.bias", AG_TRANSFORM_NONE,
+     AG_STACK_EXPERTS},
+    {AG_ROLE_EXPERT_GATE_BIAS, "model.layers.%u.mlp.experts.%u.gate_proj.bias", NULL,
+     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_EXPERT_GATE_BIAS, "model.layers.%u.mlp.experts.gate_up_proj_bias", NULL,
+     AG_TRANSFORM_NONE, AG_STACK_EVEN},
+    {AG_ROLE_EXPERT_UP_BIAS, NULL, "blk.%u.ffn_up_exps.bias", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
+    {AG_ROLE_EXPERT_UP_BIAS, "model.layers.%u.mlp.experts.%u.up_proj.bias", NULL, AG_TRANSFORM_NONE,
+     AG_STACK_NONE},
+    {AG_ROLE_EXPERT_UP_BIAS, "model.layers.%u.mlp.experts.gate_up_proj_bias", NULL,
+     AG_TRANSFORM_NONE, AG_STACK_ODD},
+    {AG_ROLE_EXPERT_DOWN_BIAS, NULL, "blk.%u.ffn_down_exps.bias", AG_TRANSFORM_NONE,
+     AG_STACK_EXPERTS},
+    {AG_ROLE_EXPERT_DOWN_BIAS, "model.layers.%u.mlp.experts.%u.down_proj.bias", NULL,
+     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_EXPERT_DOWN_BIAS, "model.layers.%u.mlp.experts.down_proj_bias", NULL,
+     AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
+    {0},
+};
+
+extern const ag_family_t ag_family_gpt_oss;
+
+static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
+                          ag_spec_t *spec)
+{
+    const ag_json_t *config = ag_model_files_config(files);
+    ag_layer_spec_t *layer = &spec->layer_kinds[0];
+    double alpha = ag_json_number(ag_json_get(config, "swiglu_alpha"), known_alpha);
+
+    ag_family_complete(files, &ag_family_gpt_oss, spec);
+    layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias =
+        ag_json_bool(ag_json_get(config, "attention_bias"), true);
+    layer->sinks = layer->router_bias = layer->ffn_bias = layer->route.sums_to_1 = true;
+    layer->ffn_act = AG_ACT_GELU_QUICK;
+    layer->ffn_limit = (float)ag_json_number(ag_json_get(config, "swiglu_limit"), default_limit);
+    layer->ffn_up_offset = 1;
+    layer->rope.truncates = config != NULL && layer->rope.truncates;
+    if (alpha != known_alpha || layer->route.n_experts == 0) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: %u experts, with a swiglu_alpha of %g: some, with %g, are known",
+                       ag_model_files_path(files), layer->route.n_experts, alpha, known_alpha);
+    }
+    return ag_family_alternate(files, settings, PERIOD, spec);
+}
+
+static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
+{
+    const ag_layer_spec_t *layer = &spec->layer_kinds[0];
+
+    settings->expert_width = layer->ffn_width;
+    if (gguf && ((double)layer->ffn_limit != default_limit || !layer->q_bias)) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model's swiglu_limit is not 7, or its attention "
+                                           "has no biases, which a GGUF file cannot say");
+    }
+    return ag_family_restore_alternate(spec, gguf, PERIOD, settings);
+}
+
+const ag_family_t ag_family_gpt_oss = {
+    .name = "gpt_oss",
+    .hf_model_type = "gpt_oss",
+    .hf_class = "GptOssForCausalLM",
+    .hf_act = "hidden_act",
+    .gguf_arch = "gpt-oss",
+    .keys = keys,
+    .names = names,
+    .adjust = adjust,
+    .restore = restore,
+};

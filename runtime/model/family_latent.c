@@ -1,0 +1,108 @@
+/* What families share whose keys and values come from a latent vector: DeepSeek V2 and V3. */
+#include <math.h>
+
+#include "runtime/model/family_priv.h"
+
+/* What yarn multiplies by. */
+static double magnitude(double factor, double scale)
+{
+    return factor > 1 ? 0.1 * scale * log(factor) + 1 : 1;
+}
+
+static void complete_yarn(ag_layer_spec_t *layer)
+{
+    ag_rope_spec_t *rope = &layer->rope;
+    double all = magnitude(rope->factor, rope->mscale_all_dim);
+
+    if (rope->kind != AG_ROPE_YARN) {
+        return;
+    }
+    if (rope->attention_factor == 0 && rope->mscale > 0 && rope->mscale_all_dim > 0) {
+        rope->attention_factor = magnitude(rope->factor, rope->mscale) / all;
+    }
+    if (rope->mscale_all_dim > 0) {
+        layer->attention_scale *= (float)(all * all);
+    }
+}
+
+static ag_status_t complete_heads(const ag_model_files_t *files, const ag_settings_t *settings,
+                                  ag_layer_spec_t *layer)
+{
+    layer->head_dim =
+        settings->nope_dim > 0 ? settings->nope_dim + settings->rotary : settings->head_dim;
+    layer->n_kv_heads = layer->n_heads;
+    layer->kv_rank = settings->kv_rank;
+    layer->q_rank = settings->q_rank;
+    layer->value_dim = settings->value_dim;
+    if (settings->rotary == 0 || settings->rotary >= layer->head_dim || settings->value_dim == 0 ||
+        settings->value_dim > layer->head_dim || settings->kv_rank == 0) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: heads of %u dimensions of which %u rotate, values of %u, from a latent "
+                       "vector of %u: one of these makes no sense",
+                       ag_model_files_path(files), layer->head_dim, settings->rotary,
+                       settings->value_dim, settings->kv_rank);
+    }
+    layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
+    return AG_OK;
+}
+
+ag_status_t ag_family_latent(const ag_model_files_t *files, const ag_family_t *family,
+                             const ag_settings_t *settings, ag_spec_t *spec)
+{
+    ag_layer_spec_t *layer = &spec->layer_kinds[0];
+    ag_status_t status;
+
+    ag_family_complete(files, family, spec);
+    status = complete_heads(files, settings, layer);
+    if (status == AG_OK && (settings->attention_bias || layer->route.n_experts == 0 ||
+                            settings->n_dense >= spec->n_layers)) {
+        status = ag_fail(AG_ERR_UNSUPPORTED,
+                         "%s: biases in attention, or no layer with experts, are not known of this "
+                         "architecture",
+                         ag_model_files_path(files));
+    }
+    if (status == AG_OK) {
+        status = ag_family_activation(files, family->hf_act, AG_ACT_SILU, &layer->ffn_act);
+    }
+    if (status != AG_OK) {
+        return status;
+    }
+    if (settings->log_multiplier > 0) { /* 0.1 * mscale_all_dim, which mscale equals there */
+        layer->rope.mscale = layer->rope.mscale_all_dim = 10 * settings->log_multiplier;
+    }
+    complete_yarn(layer);
+    layer->rope_by_turns = true;
+    layer->shared_width = settings->n_shared_experts * layer->ffn_width;
+    if (settings->n_dense > 0) {
+        uint32_t kind = ag_family_dense_kind(spec, settings->ffn_width);
+
+        for (uint32_t i = 0; i < settings->n_dense; i++) {
+            spec->kind_of_layer[i] = (uint8_t)kind;
+        }
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
+{
+    const ag_layer_spec_t *layer = &spec->layer_kinds[0];
+
+    settings->kv_rank = layer->kv_rank;
+    settings->q_rank = layer->q_rank;
+    settings->value_dim = layer->value_dim;
+    settings->nope_dim = layer->head_dim - layer->rope.rotary;
+    settings->n_shared_experts = layer->shared_width / layer->ffn_width;
+    settings->expert_gating = layer->route.score == AG_SCORE_SIGMOID ? 2 : 1;
+    settings->log_multiplier = 0.1 * layer->rope.mscale_all_dim;
+    settings->expert_width = layer->ffn_width;
+    settings->ffn_width = spec->layer_kinds[spec->n_layer_kinds - 1].ffn_width;
+    while (settings->n_dense < spec->n_layers && spec->kind_of_layer[settings->n_dense] > 0) {
+        settings->n_dense++;
+    }
+    if (gguf && layer->rope.mscale != layer->rope.mscale_all_dim) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model's yarn rope has two unlike scales, which "
+                                           "GGUF files of its architecture cannot say");
+    }
+    settings->rope.attention_factor = 0; /* it follows */
+    return ag_family_check_act(spec, gguf, AG_ACT_SILU);
+}
