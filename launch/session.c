@@ -225,15 +225,32 @@ static ag_status_t open_outputs(ag_session_t *session)
     return status == AG_OK ? ag_session_open_trace(session) : status;
 }
 
-/* Ids can be learned without one. */
+/* Is there text to encode or to show? Ids are computed with, and plans made, without a tokenizer.
+ */
+static bool deals_with_text(const ag_options_t *options)
+{
+    switch (options->command) {
+    case AG_COMMAND_EVAL:
+        return options->text != NULL || options->window > 0; /* a BOS comes before each window */
+    case AG_COMMAND_VERIFY:
+        return options->tokens == NULL;
+    case AG_COMMAND_TRAIN:
+        return !options->tokens_given;
+    case AG_COMMAND_PLAN:
+    case AG_COMMAND_SHOW:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* One that is not needed is opened all the same where it can be: its memory counts. */
 static ag_status_t open_tokenizer(ag_session_t *session)
 {
     ag_status_t status = ag_tokenizer_open(session->model->files, &session->tokenizer);
+    bool is_odd = status == AG_ERR_IO || status == AG_ERR_FORMAT || status == AG_ERR_UNSUPPORTED;
 
-    return status == AG_ERR_IO && session->options->command == AG_COMMAND_TRAIN &&
-                   session->options->tokens_given
-               ? AG_OK
-               : status;
+    return is_odd && !deals_with_text(session->options) ? AG_OK : status;
 }
 
 ag_status_t ag_session_open(ag_session_t *session)

@@ -17,8 +17,8 @@ ag_status_t ag_session_read_plan(const ag_session_t *session, const char *path, 
     ag_json_t *json;
     ag_status_t status = ag_json_read(path, &json);
 
-    if (status != AG_OK) {
-        return status;
+    if (status != AG_OK) { /* a file that is no plan is a wrong argument, whatever is wrong in it */
+        return status == AG_ERR_FORMAT ? AG_ERR_INVALID : status;
     }
     status = ag_plan_from_json(json, path, &plan);
     ag_json_destroy(json);

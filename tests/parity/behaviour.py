@@ -553,6 +553,28 @@ def plans():
         bad_plans(json.loads(printed), path)
 
 
+def without_tokenizer():
+    """Ids are computed with, and plans made, where a model has no tokenizer, or one that is not understood."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ids.npy")
+        np.save(path, np.arange(1, 9, dtype=np.int32))
+        whole = run(["eval", "--model", TINY, "--tokens", path, "--json"] + EXACT).stdout
+        for name, tokenizer in (("none", None), ("odd", '{"model": {"type": "Odd"}}')):
+            model = os.path.join(folder, name)
+            os.mkdir(model)
+            for file in ("config.json", "model.safetensors"):
+                os.symlink(os.path.join(TINY, file), os.path.join(model, file))
+            if tokenizer is not None:
+                with open(os.path.join(model, "tokenizer.json"), "w") as file:
+                    file.write(tokenizer)
+            found = run(["eval", "--model", model, "--tokens", path, "--json"] + EXACT).stdout
+            expect(json.loads(found)["nll"] == json.loads(whole)["nll"], found)
+            run(["plan", "--model", model] + EXACT)
+            run(["show", "--model", model] + EXACT)
+            run(["train", "--model", model, "--tokens", path, "--seq-length", "4", "--dry-run"])
+            one_line(["eval", "--model", model, "--text", __file__], 1, ["tokenizer"])
+
+
 def bad_plans(good, path):
     """What is no plan for this model and these ranks is one line with the file and what to do."""
     ask = ["generate", "--model", TINY, "--prompt", "a", "--max-tokens", "1", "--plan", path]
@@ -583,7 +605,7 @@ def bad_plans(good, path):
     refused(lambda p: p.update(context_tokens=4096), ["4096", "128", "make the plan anew"])
     with open(path, "w") as file:
         file.write('{"argosy_plan": 1,\n "model": }')
-    one_line(ask, 1, [path, "line 2", "mend it there"], 2)
+    one_line(ask, 2, [path, "line 2", "mend it there"], 2)
     one_line(ask[:-1] + [path + ".missing"], 1, [path + ".missing"], 2)
     with open(path, "w") as file:
         json.dump(good, file)
@@ -682,4 +704,4 @@ def inputs():
 
 
 main({f.__name__: f for f in (bits, memory, forms, bench, trace, overlap, prompts, chat, context, windows, errors,
-                              inputs, plans, unused, first_checked, own_cores)})
+                              inputs, plans, unused, without_tokenizer, first_checked, own_cores)})
