@@ -137,7 +137,10 @@ typedef struct ag_checkpoint ag_checkpoint_t;
  */
 ag_status_t ag_checkpoint_open(const char *dir, uint64_t step, ag_checkpoint_t **checkpoint_p);
 
-/** The same on all ranks together: rank 0 chooses, and all have its manifest or its error. */
+/**
+ * The same on all ranks together: rank 0 chooses, and all have its manifest or its error. By
+ * AG_STEP_LAST a checkpoint of which no rank has one of the files is passed over, too.
+ */
 ag_status_t ag_checkpoint_open_together(ag_net_t *net, const ag_idle_t *idle, const char *dir,
                                         uint64_t step, ag_checkpoint_t **checkpoint_p);
 

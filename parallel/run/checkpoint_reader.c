@@ -162,12 +162,21 @@ static ag_status_t open_step(const char *dir, uint64_t step, ag_checkpoint_t **c
     return AG_OK;
 }
 
-static ag_status_t open_last(const char *dir, ag_checkpoint_t **checkpoint_p)
+/* @param below  the last of the steps before this one; UINT64_MAX: of all. */
+static ag_status_t open_last(const char *dir, uint64_t below, ag_checkpoint_t **checkpoint_p)
 {
     ag_array_t steps = AG_ARRAY(uint64_t);
     ag_status_t status = ag_steps_complete(dir, &steps);
 
-    if (status == AG_OK && steps.n_items == 0) {
+    while (steps.n_items > 0 && AG_ITEMS(&steps, uint64_t)[steps.n_items - 1] >= below) {
+        steps.n_items--;
+    }
+    if (status == AG_OK && steps.n_items == 0 && below < UINT64_MAX) {
+        status = ag_fail(AG_ERR_IO,
+                         "%s/step-%llu lacks a file, and there is no complete checkpoint before "
+                         "it: on several hosts all must share the checkpoints' folder",
+                         dir, (unsigned long long)below);
+    } else if (status == AG_OK && steps.n_items == 0) {
         status = ag_fail(AG_ERR_IO, "there is no complete checkpoint in %s", dir);
     }
     for (size_t i = steps.n_items; i-- > 0;) {
@@ -183,7 +192,8 @@ static ag_status_t open_last(const char *dir, ag_checkpoint_t **checkpoint_p)
 
 ag_status_t ag_checkpoint_open(const char *dir, uint64_t step, ag_checkpoint_t **checkpoint_p)
 {
-    return step == AG_STEP_LAST ? open_last(dir, checkpoint_p) : open_step(dir, step, checkpoint_p);
+    return step == AG_STEP_LAST ? open_last(dir, UINT64_MAX, checkpoint_p)
+                                : open_step(dir, step, checkpoint_p);
 }
 
 /* What rank 0 tells the others first. */
@@ -206,8 +216,9 @@ static ag_status_t spread(ag_net_t *net, const ag_idle_t *idle, found_t *found, 
     return status == AG_OK ? ag_agree_broadcast(net, idle, 0, *text_p, found->n_bytes) : status;
 }
 
-ag_status_t ag_checkpoint_open_together(ag_net_t *net, const ag_idle_t *idle, const char *dir,
-                                        uint64_t step, ag_checkpoint_t **checkpoint_p)
+/* Rank 0's choice on all ranks. @param below  as open_last()'s. */
+static ag_status_t open_chosen(ag_net_t *net, const ag_idle_t *idle, const char *dir, uint64_t step,
+                               uint64_t below, ag_checkpoint_t **checkpoint_p)
 {
     ag_checkpoint_t *checkpoint = NULL;
     found_t found = {0};
@@ -215,7 +226,8 @@ ag_status_t ag_checkpoint_open_together(ag_net_t *net, const ag_idle_t *idle, co
     ag_status_t status = AG_OK;
 
     if (net->rank == 0) {
-        status = ag_checkpoint_open(dir, step, &checkpoint);
+        status = step == AG_STEP_LAST ? open_last(dir, below, &checkpoint)
+                                      : open_step(dir, step, &checkpoint);
         if (status == AG_OK) {
             found.step = checkpoint->manifest.step;
             status = ag_manifest_text(&checkpoint->manifest, &text);
@@ -236,6 +248,69 @@ ag_status_t ag_checkpoint_open_together(ag_net_t *net, const ag_idle_t *idle, co
     }
     *checkpoint_p = checkpoint;
     return AG_OK;
+}
+
+/* The first of its files that no rank has, where each looks on its own host; NULL: none. */
+static ag_status_t find_missing(ag_net_t *net, const ag_idle_t *idle,
+                                const ag_checkpoint_t *checkpoint, const char **missing_p)
+{
+    const ag_stored_file_t *files = checkpoint->manifest.files.items;
+    size_t n = checkpoint->manifest.files.n_items, n_bytes = n / 8 + 1;
+    uint8_t *seen = calloc((size_t)net->n_ranks, n_bytes);
+    ag_status_t status =
+        ag_agree(net, idle,
+                 seen == NULL ? ag_fail_nomem("looking for a checkpoint's files", n) : AG_OK, NULL);
+
+    *missing_p = NULL;
+    for (size_t i = 0; i < n && status == AG_OK; i++) {
+        char path[AG_PATH_BYTES + AG_RANK_FILE_BYTES];
+
+        snprintf(path, sizeof(path), "%s/%s", checkpoint->folder, files[i].name);
+        seen[(size_t)net->rank * n_bytes + i / 8] |=
+            (uint8_t)(access(path, F_OK) == 0 ? 1u << i % 8 : 0);
+    }
+    status = status == AG_OK ? ag_agree_gather(net, idle, seen, n_bytes) : status;
+    for (size_t i = 0; i < n && status == AG_OK && *missing_p == NULL; i++) {
+        bool found = false;
+
+        for (int r = 0; r < net->n_ranks; r++) {
+            found |= seen[(size_t)r * n_bytes + i / 8] >> i % 8 & 1;
+        }
+        *missing_p = found ? NULL : files[i].name;
+    }
+    free(seen);
+    return status;
+}
+
+ag_status_t ag_checkpoint_open_together(ag_net_t *net, const ag_idle_t *idle, const char *dir,
+                                        uint64_t step, ag_checkpoint_t **checkpoint_p)
+{
+    uint64_t below = UINT64_MAX;
+
+    for (;;) {
+        ag_checkpoint_t *checkpoint = NULL;
+        const char *missing;
+        ag_status_t status = open_chosen(net, idle, dir, step, below, &checkpoint);
+
+        if (status != AG_OK) {
+            return status;
+        }
+        status = find_missing(net, idle, checkpoint, &missing);
+        if (status != AG_OK) {
+            ag_checkpoint_close(checkpoint);
+            return status;
+        }
+        if (missing == NULL || step != AG_STEP_LAST) {
+            *checkpoint_p = checkpoint;
+            return AG_OK;
+        }
+        if (net->rank == 0) {
+            ag_log(AG_LOG_WARNING, "%s/%s is missing; trying the checkpoint before it",
+                   checkpoint->folder, missing);
+        }
+        below = checkpoint->manifest.step;
+        ag_checkpoint_close(checkpoint);
+    }
 }
 
 void ag_checkpoint_close(ag_checkpoint_t *checkpoint)

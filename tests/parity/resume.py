@@ -134,7 +134,7 @@ def full_disk():
 
 
 def damaged():
-    """Cut off: the one before it is taken; flipped, missing, of another model, newer: one line each."""
+    """Cut off or without a file: the one before it is taken; flipped, of another model, newer: one line each."""
     with tempfile.TemporaryDirectory() as folder:
         first, out = os.path.join(folder, "first"), os.path.join(folder, "out")
         resume = TRAIN + ["--output", out, "--train-steps", "5", "--resume"]
@@ -151,8 +151,21 @@ def damaged():
             file.write(bytes([byte ^ 4]))
         for ranks, layout in ((1, []), LAYOUTS[2]):
             one_line(resume + layout, 1, ["step-4/rank-1.bin is damaged in bytes", "(tensor "], ranks)
+        beside = os.path.join(folder, "beside")
+        for ranks in (1, 2):  # without a file, the one before it is taken
+            shutil.copytree(out, beside)
+            os.unlink(os.path.join(beside, "checkpoints", "step-4", "rank-1.bin"))
+            text = train(beside, 5, ranks, ["--resume"] + (["--tp", "2"] if ranks > 1 else [])).stderr.decode()
+            expect(text.count("step-4/rank-1.bin is missing; trying the checkpoint before it") == 1 and
+                   f"going on from {beside}/checkpoints/step-2" in text, text)
+            shutil.rmtree(beside)
+        shutil.copytree(out, beside)
+        shutil.rmtree(os.path.join(beside, "checkpoints", "step-2"))
+        os.unlink(os.path.join(beside, "checkpoints", "step-4", "rank-1.bin"))
+        done = run(TRAIN + ["--output", beside, "--train-steps", "5", "--resume"], check=False)
+        expect(done.returncode == 1 and b"step-4 lacks a file, and there is no complete checkpoint before it: on several "
+               b"hosts all must share the checkpoints' folder" in done.stderr, done.stderr.decode())
         os.unlink(data)
-        one_line(resume, 1, ["step-4/rank-1.bin is missing", "all must share the checkpoints' folder"])
         with open(manifest, "r+b") as file:
             text = file.read()
             file.seek(0)
