@@ -490,6 +490,7 @@ ag_status_t ag_options_parse(int argc, char **argv, ag_options_t *options)
     options->max_tokens_given = is_given(&parser, "--max-tokens");
     options->type_given = is_given(&parser, "--type");
     options->tokens_given = is_given(&parser, "--tokens");
+    options->seed_given = is_given(&parser, "--seed");
     if (options->command == AG_COMMAND_TRAIN || options->trains) {
         fill_training(is_given(&parser, "--compute"), options);
     }

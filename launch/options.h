@@ -64,7 +64,7 @@ typedef struct ag_options {
     uint32_t prompt_tokens, gen_tokens; /* 512, 128 */
     uint32_t window, threads;
     uint32_t rank;
-    bool rank_given, max_tokens_given, type_given, tokens_given;
+    bool rank_given, max_tokens_given, type_given, tokens_given, seed_given;
     ag_sampling_t sampling;
     ag_chat_opts_t chat_opts; /* the date: none, unless --date says one */
     const char *stops[AG_MAX_STOPS];

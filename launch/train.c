@@ -114,6 +114,19 @@ static ag_status_t load_checkpoint(ag_training_t *training, ag_checkpoint_t *che
     return status;
 }
 
+/* Data that the seed puts in order must have had the same: ag_dataset_check() has seen to it. */
+static void tell_seed(const ag_training_t *training)
+{
+    const ag_options_t *options = training->session->options;
+
+    if (options->seed_given && !ag_dataset_is_shuffled(training->data)) {
+        ag_log(AG_LOG_INFO,
+               "--seed %llu changes nothing: ids are learned in the order of their files, and "
+               "weights are the checkpoint's",
+               (unsigned long long)options->train.seed);
+    }
+}
+
 static ag_status_t resume(ag_training_t *training)
 {
     ag_session_t *session = training->session;
@@ -133,6 +146,7 @@ static ag_status_t resume(ag_training_t *training)
     status = load_checkpoint(training, checkpoint);
     if (status == AG_OK && is_root(training)) {
         ag_log(AG_LOG_INFO, "going on from %s", ag_checkpoint_folder(checkpoint));
+        tell_seed(training);
     }
     ag_checkpoint_close(checkpoint);
     return status;
@@ -434,6 +448,9 @@ ag_status_t ag_command_train(ag_session_t *session)
     ag_saver_destroy(training.saver);
     ag_catalog_destroy(training.catalog);
     ag_train_output_close(&training.output);
+    if (status != AG_OK) {
+        ag_train_output_forget(&training.output);
+    }
     ag_dataset_close(training.data);
     ag_dataset_close(training.eval_data);
     return status;

@@ -10,6 +10,7 @@
 typedef struct ag_train_output {
     const char *dir;
     char checkpoints[4200]; /* the folder */
+    bool made;              /* dir was not there before */
     FILE *metrics;          /* metrics.jsonl; NULL: not begun */
     FILE *evals;            /* eval.jsonl; NULL: there is nothing to evaluate */
 } ag_train_output_t;
@@ -58,6 +59,9 @@ ag_status_t ag_train_output_step(ag_train_output_t *output, const ag_train_step_
 ag_status_t ag_train_output_eval(ag_train_output_t *output, uint64_t step, double loss,
                                  uint64_t n_targets);
 ag_status_t ag_train_output_close(ag_train_output_t *output);
+
+/** After a failure: a folder that was made for it and that is still empty goes. */
+void ag_train_output_forget(const ag_train_output_t *output);
 
 /** All ranks, after the run: OUT/report.html. @return AG_OK, AG_ERR_IO, AG_ERR_NOMEM, AG_ERR_PEER.
  */

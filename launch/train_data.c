@@ -22,25 +22,31 @@ static ag_status_t cache_dir(char *path, size_t n_bytes)
     return AG_OK;
 }
 
+static const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* What a reader of the figures should know of the data. */
 static void tell(const char *what, const ag_dataset_counts_t *counts, uint32_t seq_length)
 {
-    ag_log(AG_LOG_INFO, "%s: %llu documents, %llu tokens, %llu rows of %u%s", what,
-           (unsigned long long)counts->documents, (unsigned long long)counts->tokens,
-           (unsigned long long)counts->rows, seq_length,
+    ag_log(AG_LOG_INFO, "%s: %llu document%s, %llu token%s, %llu row%s of %u%s", what,
+           (unsigned long long)counts->documents, plural(counts->documents),
+           (unsigned long long)counts->tokens, plural(counts->tokens),
+           (unsigned long long)counts->rows, plural(counts->rows), seq_length,
            counts->from_cache ? " (tokenized before)" : "");
     if (counts->cut > 0) {
-        ag_log(AG_LOG_WARNING,
-               "%llu samples are longer than --seq-length %u and lose %llu tokens at their end",
-               (unsigned long long)counts->cut, seq_length, (unsigned long long)counts->cut_tokens);
+        ag_log(AG_LOG_WARNING, "longer than --seq-length %u: %llu sample%s, cut by %llu token%s",
+               seq_length, (unsigned long long)counts->cut, plural(counts->cut),
+               (unsigned long long)counts->cut_tokens, plural(counts->cut_tokens));
     }
     if (counts->without_target > 0) {
-        ag_log(AG_LOG_WARNING, "%llu documents have nothing to learn and are left out",
-               (unsigned long long)counts->without_target);
+        ag_log(AG_LOG_WARNING, "left out, with nothing to learn in it: %llu document%s",
+               (unsigned long long)counts->without_target, plural(counts->without_target));
     }
     if (counts->replaced > 0) {
-        ag_log(AG_LOG_WARNING, "%llu places are no UTF-8 and are read as U+FFFD",
-               (unsigned long long)counts->replaced);
+        ag_log(AG_LOG_WARNING, "no UTF-8, and read as U+FFFD: %llu place%s",
+               (unsigned long long)counts->replaced, plural(counts->replaced));
     }
 }
 
@@ -65,6 +71,8 @@ static ag_status_t open_files(const ag_training_t *training, const ag_paths_t *p
                              .seed = session->options->train.seed,
                              .order = order,
                              .train_on_prompt = session->options->train.train_on_prompt,
+                             .are_ids = session->options->tokens_given &&
+                                        paths == &session->options->train.data,
                              .cache_dir = dir,
                              .team = team,
                              .cancel = &cancel},

@@ -29,11 +29,12 @@ static bool is_there(const ag_train_output_t *output, const char *name)
     return path_of(output, name, path, sizeof(path)) == AG_OK && stat(path, &info) == 0;
 }
 
-static ag_status_t check_folder(const ag_options_t *options, const ag_train_output_t *output)
+static ag_status_t check_folder(const ag_options_t *options, ag_train_output_t *output)
 {
     struct stat own, model;
 
-    if (mkdir(output->dir, 0777) != 0 && errno != EEXIST) {
+    output->made = mkdir(output->dir, 0777) == 0;
+    if (!output->made && errno != EEXIST) {
         return ag_fail(AG_ERR_IO, "making the folder %s: %s", output->dir, strerror(errno));
     }
     if (stat(output->dir, &own) != 0) {
@@ -188,6 +189,14 @@ ag_status_t ag_train_output_eval(ag_train_output_t *output, uint64_t step, doubl
     ag_json_set(json, "loss", ag_json_new_real(loss));
     ag_json_set(json, "tokens", ag_json_new_integer((int64_t)n_targets));
     return write_line(output, output->evals, evals_name, json, false);
+}
+
+void ag_train_output_forget(const ag_train_output_t *output)
+{
+    if (output->made) {
+        rmdir(output->checkpoints); /* both stay where there is something in them */
+        rmdir(output->dir);
+    }
 }
 
 ag_status_t ag_train_output_close(ag_train_output_t *output)

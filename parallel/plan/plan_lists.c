@@ -82,7 +82,8 @@ ag_status_t ag_plan_parse_numbers(const char *option, const char *text, uint32_t
     size_t n = lists.numbers.n_items;
 
     if (status == AG_OK && n > most) {
-        status = ag_fail(AG_ERR_INVALID, "%s \"%s\" has more than %u numbers", option, text, most);
+        status = ag_fail(AG_ERR_INVALID, "%s \"%s\" has more than %u number%s", option, text, most,
+                         most == 1 ? "" : "s");
     }
     if (status == AG_OK) {
         memcpy(numbers, lists.numbers.items, n * sizeof(*numbers));

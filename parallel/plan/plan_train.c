@@ -47,11 +47,17 @@ static ag_status_t count_micro_batches(const ag_plan_opts_t *opts, uint32_t size
         *n_p = n_replicas;
         return AG_OK;
     }
-    if (opts->global_batch_size % size != 0 || n > AG_MAX_MICRO_BATCHES) {
+    if (opts->global_batch_size % size != 0) {
         return ag_fail(AG_ERR_INVALID,
-                       "--global-batch-size %u is no multiple of --micro-batch-size %u, or more "
-                       "than %d times as much: give sizes that divide",
-                       opts->global_batch_size, size, AG_MAX_MICRO_BATCHES);
+                       "--global-batch-size %u is no multiple of --micro-batch-size %u: give sizes "
+                       "that divide",
+                       opts->global_batch_size, size);
+    }
+    if (n > AG_MAX_MICRO_BATCHES) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--global-batch-size %u is %u micro-batches of %u, of which there are at "
+                       "most %d: give a larger --micro-batch-size",
+                       opts->global_batch_size, n, size, AG_MAX_MICRO_BATCHES);
     }
     *n_p = n;
     return AG_OK;

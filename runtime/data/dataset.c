@@ -55,6 +55,12 @@ static ag_status_t check_opts(const ag_dataset_opts_t *opts, bool *are_ids_p)
     if (status != AG_OK || *are_ids_p) {
         return status;
     }
+    if (opts->are_ids) {
+        return ag_fail(AG_ERR_INVALID,
+                       "--tokens %s: that is no .npy file of ids: texts and JSON lines are for "
+                       "--data",
+                       opts->paths[0]);
+    }
     if (opts->tokenizer == NULL) {
         return ag_fail(AG_ERR_INVALID, "%s is text, and the model has no tokenizer: give token ids",
                        opts->paths[0]);
@@ -178,6 +184,11 @@ void ag_dataset_close(ag_dataset_t *dataset)
 ag_dataset_counts_t ag_dataset_counts(const ag_dataset_t *dataset)
 {
     return dataset->counts;
+}
+
+bool ag_dataset_is_shuffled(const ag_dataset_t *dataset)
+{
+    return dataset->shuffled;
 }
 
 uint64_t ag_dataset_bytes(const ag_dataset_t *dataset)

@@ -28,6 +28,7 @@ typedef struct ag_dataset_opts {
     uint64_t seed;       /* of the order */
     ag_data_order_t order;
     bool train_on_prompt;      /* a loss on every token, not on the answers alone */
+    bool are_ids;              /* text is refused */
     const char *cache_dir;     /* where what was tokenized is kept, made if need be; .npy files need
                                   none */
     ag_team_t *team;           /* tokenizes and checks, while opening; NULL = the caller alone */
@@ -64,6 +65,9 @@ typedef struct ag_dataset_counts {
 } ag_dataset_counts_t;
 
 ag_dataset_counts_t ag_dataset_counts(const ag_dataset_t *dataset);
+
+/** Do rows come in an order that the seed chose? */
+bool ag_dataset_is_shuffled(const ag_dataset_t *dataset);
 
 /** Memory that the index takes: for the ledger. */
 uint64_t ag_dataset_bytes(const ag_dataset_t *dataset);

@@ -24,8 +24,9 @@ ag_status_t ag_dataset_check(const ag_dataset_t *dataset, ag_data_position_t pos
 {
     if (position.fingerprint != dataset->fingerprint) {
         return ag_fail(AG_ERR_INVALID,
-                       "the position is one in other data, or with another tokenizer, sequence "
-                       "length, seed or order: give the same, or begin anew");
+                       "the checkpoint's place is one in other data, or with another tokenizer, "
+                       "chat template, --seq-length, --seed or order: give the same, for training "
+                       "goes on in that order, or begin anew");
     }
     if (position.row >= dataset->counts.rows) {
         return ag_fail(AG_ERR_INVALID, "row %llu of %llu: the position is damaged",

@@ -273,7 +273,12 @@ def errors():
         told(["--tokens", path + ".npy", "--output", out], 2, ["100000", "vocabulary"])
         ids = ["--tokens", STREAM, "--output", out]
         told(["--tokens", STREAM], 2, ["--output"])
-        told(ids + ["--micro-batch-size", "2", "--global-batch-size", "3"], 2, ["--global-batch-size", "3"])
+        expect(not os.path.exists(out), "what fails before it begins leaves no folder")
+        told(ids + ["--micro-batch-size", "2", "--global-batch-size", "3"], 2, ["--global-batch-size 3 is no multiple of"])
+        told(ids + ["--global-batch-size", "70000"], 2, ["is 70000 micro-batches of 1, of which there are at most"])
+        with open(path + ".jsonl", "w") as file:
+            file.write('{"text": "a b c"}\n')
+        told(["--tokens", path + ".jsonl", "--output", out], 2, [".npy file of ids", "--data"])
         told(ids + ["--schedule", "zigzag"], 2, ["zigzag", "1f1b"])
         told(ids + ["--pp", "9"], 2, ["9"])
         one_line(["plan", "--train", "--model", TINY, "--seq-length", "100000"], 2, ["--seq-length 100000", "context"])
@@ -298,6 +303,8 @@ def errors():
         shutil.rmtree(out, ignore_errors=True)
         run(options(out, 2))
         told(ids, 2, ["--resume"])
+        said = run(options(out, 2) + ["--resume", "--seed", "5"]).stderr.decode()
+        expect("--seed 5 changes nothing" in said and ": 1 document, " in said, said)
         told(["--tokens", STREAM, "--output", path + ".npy"], 2, ["no folder"])
         told(["--tokens", STREAM, "--output", TINY], 2, ["model's folder"])
         told(["--tokens", STREAM, "--output", os.path.join(folder, "no", "such")], 1, ["no/such"])
