@@ -60,8 +60,8 @@ ag_gemm_kind_t ag_linear_arithmetic(const ag_linear_t *linear, bool exact)
     if (exact || linear->dtype == AG_F32 || linear->dtype == AG_F16) {
         return AG_GEMM_F32;
     }
-    return linear->dtype != AG_BF16 && linear->packing == AG_PACKING_R16 ? AG_GEMM_INT8
-                                                                         : AG_GEMM_BF16;
+    return linear->packing == AG_PACKING_R16 && ag_r16_is_int8(linear->dtype) ? AG_GEMM_INT8
+                                                                              : AG_GEMM_BF16;
 }
 
 size_t ag_linear_scratch_bytes(const ag_linear_t *linear)

@@ -230,7 +230,45 @@ static void unpack_f16(const uint8_t *blocks, uint64_t n_cols, uint32_t row, flo
     }
 }
 
-/* Prepared columns of x are 32 int8, a scale, and something for every scale of the weight there. */
+enum { F8_COLS = 128, F8_BYTES = (sizeof(float) + F8_COLS) * AG_R16_ROWS };
+
+/* A block with a NaN gets a scale of NaN: kernels need not look for one. */
+static void pack_f8_e4m3_128(const uint8_t *src, uint64_t n_cols, uint32_t row, uint8_t *blocks)
+{
+    for (uint64_t b = 0; b < n_cols / F8_COLS; b++, blocks += F8_BYTES) {
+        uint8_t *scale = blocks + sizeof(float) * row;
+        uint8_t *quants = blocks + sizeof(float) * AG_R16_ROWS + row;
+        bool has_nan = false;
+
+        memcpy(scale, src, sizeof(float));
+        src += sizeof(float);
+        for (uint32_t i = 0; i < F8_COLS; i++, src++) {
+            quants[i * AG_R16_ROWS] = *src;
+            has_nan = has_nan || (*src & 127) == 127;
+        }
+        if (has_nan) {
+            memcpy(scale, &(float){__builtin_nanf("")}, sizeof(float));
+        }
+    }
+}
+
+static void unpack_f8_e4m3_128(const uint8_t *blocks, uint64_t n_cols, uint32_t row, float *dst)
+{
+    uint8_t block[sizeof(float) + F8_COLS];
+
+    for (uint64_t b = 0; b < n_cols / F8_COLS; b++, blocks += F8_BYTES, dst += F8_COLS) {
+        const uint8_t *quants = blocks + sizeof(float) * AG_R16_ROWS + row;
+
+        memcpy(block, blocks + sizeof(float) * row, sizeof(float));
+        for (uint32_t i = 0; i < F8_COLS; i++) {
+            block[sizeof(float) + i] = quants[i * AG_R16_ROWS];
+        }
+        ag_dtype_info(AG_F8_E4M3_128)->unpack(block, dst, 1);
+    }
+}
+
+/* Prepared columns of x are 32 int8, a scale, and something for every scale of the weight there;
+ * or two bf16, or a float. */
 const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
     [AG_Q8_0] = {32, 2, PAIR_SCALES, Q8_QUANTS, 32, 40, pack_q8_0, unpack_q8_0},
     [AG_Q4_0] = {32, 2, PAIR_SCALES, AG_R16_FOURS, 32, 40, pack_q4_0, unpack_q4_0},
@@ -250,6 +288,8 @@ const ag_r16_type_t ag_r16_types[AG_N_DTYPES] = {
                  ag_r16_unpack_q3_k},
     [AG_IQ4_XS] = {32, 8, AG_R16_8_SMALL, AG_R16_FOURS, 32, 40, ag_r16_pack_iq4_xs,
                    ag_r16_unpack_iq4_xs},
+    [AG_F8_E4M3_128] = {F8_COLS, 1, sizeof(float) * AG_R16_ROWS, F8_COLS *AG_R16_ROWS, 2, 4,
+                        pack_f8_e4m3_128, unpack_f8_e4m3_128},
     [AG_BF16] = {2, 1, 0, AG_R16_VECTOR, 2, 4, pack_bf16, unpack_bf16},
     [AG_F16] = {1, 1, 0, AG_R16_HALVES, 1, 4, pack_f16, unpack_f16},
 };

@@ -22,6 +22,7 @@
  *     3 bits      then 1 vector, as of 5 bits
  *     bf16        a vector for two columns: lane r holds both of row r
  *     f16         half a vector for a column
+ *     f8_e4m3_128 of 128 columns 16 float32 scales, then 16 bytes for a column
  */
 #pragma once
 
@@ -50,6 +51,12 @@ static inline uint64_t ag_r16_x_bytes(ag_dtype_t dtype, uint64_t cols)
     const ag_r16_type_t *type = &ag_r16_types[dtype];
 
     return (cols + type->x_cols - 1) / type->x_cols * type->x_bytes;
+}
+
+/** Whether x is rounded to int8. */
+static inline bool ag_r16_is_int8(ag_dtype_t dtype)
+{
+    return ag_r16_types[dtype].x_cols == 32;
 }
 
 /* packing.h says what these do. */

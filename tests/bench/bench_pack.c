@@ -4,12 +4,14 @@
  *     bench_pack PATH/libggml-base.so
  *
  * of normal values, of values with heavy tails, and of such where rows differ in size. Each line:
- * the root of the mean square error over that of the values, ours and theirs, and MB/s of float32.
+ * the root of the mean square error over that of the values, ours and theirs, how many blocks have
+ * other bits (none, of types of blocks of 32), and MB/s of float32.
  */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "runtime/base/philox.h"
@@ -54,6 +56,18 @@ static double error_of(ag_dtype_t dtype, const float *values, const void *packed
     return sqrt(error / square);
 }
 
+static size_t n_other_blocks(const ag_dtype_info_t *info, const unsigned char *ours,
+                             const unsigned char *theirs)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < (size_t)ROWS * COLS / info->block_elements; i++) {
+        n += memcmp(ours + i * info->block_bytes, theirs + i * info->block_bytes,
+                    info->block_bytes) != 0;
+    }
+    return n;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const kinds[] = {"normal", "tails", "sizes"};
@@ -62,6 +76,7 @@ int main(int argc, char **argv)
         library != NULL ? (quantize_fn_t)dlsym(library, "ggml_quantize_chunk") : NULL;
     float *values = malloc(sizeof(float) * ROWS * COLS);
     unsigned char *packed = malloc(sizeof(float) * ROWS * COLS);
+    unsigned char *by_ggml = malloc(sizeof(float) * ROWS * COLS);
 
     if (quantize == NULL) {
         fprintf(stderr, "bench_pack PATH/libggml-base.so: %s\n",
@@ -82,13 +97,16 @@ int main(int argc, char **argv)
             our_s = now() - begin;
             ours = error_of((ag_dtype_t)t, values, packed);
             begin = now();
-            quantize(info->ggml_type, values, packed, 0, ROWS, COLS, NULL);
+            quantize(info->ggml_type, values, by_ggml, 0, ROWS, COLS, NULL);
             their_s = now() - begin;
-            theirs = error_of((ag_dtype_t)t, values, packed);
-            printf("%-8s %-6s error %.6f, ggml %.6f (%.4f of it); %6.0f MB/s, ggml %6.0f\n",
-                   kinds[kind], info->name, ours, theirs, ours / theirs, mb / our_s, mb / their_s);
+            theirs = error_of((ag_dtype_t)t, values, by_ggml);
+            printf("%-8s %-6s error %.6f, ggml %.6f (%.4f of it); %zu blocks differ; %6.0f MB/s, "
+                   "ggml %6.0f\n",
+                   kinds[kind], info->name, ours, theirs, ours / theirs,
+                   n_other_blocks(info, packed, by_ggml), mb / our_s, mb / their_s);
         }
     }
+    free(by_ggml);
     free(packed);
     free(values);
     dlclose(library);

@@ -15,7 +15,7 @@ extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q4_k), AG_ISA_FN(ag_r16_q6_k);
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q5_k), AG_ISA_FN(ag_r16_q2_k);
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_q3_k), AG_ISA_FN(ag_r16_mxfp4);
 extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_iq4_nl), AG_ISA_FN(ag_r16_iq4_xs);
-extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16), AG_ISA_FN(ag_r16_f16);
+extern const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16), AG_ISA_FN(ag_r16_f16), AG_ISA_FN(ag_r16_f8);
 
 void AG_ISA_FN(ag_attend)(const ag_attend_t *args);
 void AG_ISA_FN(ag_glu_silu)(const float *gate, const float *up, uint64_t n, float *y);

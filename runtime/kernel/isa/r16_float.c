@@ -1,11 +1,12 @@
 /*
- * LINEAR over 16-bit floats, 16 rows of the weight side by side.
+ * LINEAR over floats of 16 bits or 8, 16 rows of the weight side by side.
  *
  *     bf16: x is rounded to bf16 too; a lane's two columns are multiplied and summed at once
+ *     f8:   the same, for it fits into bf16; sums of 128 columns are multiplied by their scale
  *     f16:  x stays float32
  *
  * A prepared row of x stands beside the other rows of its tile: column after column (f16), or pair
- * after pair of columns (bf16), 4 bytes for each row.
+ * after pair of columns (bf16, f8), 4 bytes for each row.
  */
 #include "runtime/kernel/isa/r16_run.h"
 
@@ -79,8 +80,45 @@ AG_INLINE void tile_f16(const ag_r16_tile_t *tile, const int n_rows, const int n
     }
 }
 
+enum {
+    F8_COLS = 128,
+    F8_SCALES = 4 * AG_GROUP_ROWS,
+    F8_BYTES = F8_SCALES + F8_COLS * AG_GROUP_ROWS
+};
+
+AG_INLINE void tile_f8(const ag_r16_tile_t *tile, const int n_rows, const int n_groups)
+{
+    for (int part = 0; part < AG_VEC_PARTS; part++) {
+        const uint8_t *x = tile->x;
+        ag_vec_f_t sums[1][AG_TILE_ROWS] = {{{0}}};
+
+        for (uint64_t b = 0; b < tile->k / F8_COLS; b++) {
+            const uint8_t *block = tile->weight + b * F8_BYTES;
+            const uint8_t *weight = block + F8_SCALES + part * AG_VEC_LANES;
+            ag_vec_f_t scale = 256.0f * ag_vec_load_f(block + 4 * part * AG_VEC_LANES);
+            ag_vec_f_t dots[AG_TILE_ROWS] = {{0}};
+
+            for (uint64_t i = 0; i < F8_COLS / 2; i++, x += 4 * n_rows) {
+                ag_vec_b_t w = ag_vec_load_f8_pairs(weight + 2 * i * AG_GROUP_ROWS);
+
+                if (i % 2 == 0) {
+                    call_ahead(tile, 0, part, b * F8_BYTES + 2 * i * AG_GROUP_ROWS, AG_R16_VECTOR);
+                }
+                for (int r = 0; r < n_rows; r++) {
+                    dots[r] = ag_vec_dot2_bf16(dots[r], w, ag_vec_splat_bytes(x + 4 * r));
+                }
+            }
+            for (int r = 0; r < n_rows; r++) {
+                sums[0][r] = ag_vec_fma(dots[r], scale, sums[0][r]);
+            }
+        }
+        store_sums(tile, n_rows, n_groups, part, sums);
+    }
+}
+
 AG_R16_TILE_FN(tile_of_bf16, tile_bf16, AG_TILE_GROUPS)
 AG_R16_TILE_FN(tile_of_f16, tile_f16, AG_TILE_GROUPS)
+AG_R16_TILE_FN(tile_of_f8, tile_f8, 1)
 
 static void bf16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 {
@@ -108,6 +146,11 @@ static void bf16_run(const ag_r16_run_t *run)
     ag_r16_run_tiles(run, AG_BF16, AG_TILE_GROUPS, tile_of_bf16);
 }
 
+static void f8_run(const ag_r16_run_t *run)
+{
+    ag_r16_run_tiles(run, AG_F8_E4M3_128, 1, tile_of_f8);
+}
+
 static void f16_prepare(const float *x, uint64_t n_rows, uint64_t k, void *dst)
 {
     float *floats = dst;
@@ -130,3 +173,4 @@ static void f16_run(const ag_r16_run_t *run)
 
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_bf16) = {bf16_prepare, bf16_run};
 const ag_r16_kernel_t AG_ISA_FN(ag_r16_f16) = {f16_prepare, f16_run};
+const ag_r16_kernel_t AG_ISA_FN(ag_r16_f8) = {bf16_prepare, f8_run};

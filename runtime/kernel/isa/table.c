@@ -40,6 +40,7 @@ const ag_isa_t AG_ISA_FN(ag_isa) = {
             [AG_MXFP4] = &AG_ISA_FN(ag_r16_mxfp4),
             [AG_BF16] = &AG_ISA_FN(ag_r16_bf16),
             [AG_F16] = &AG_ISA_FN(ag_r16_f16),
+            [AG_F8_E4M3_128] = &AG_ISA_FN(ag_r16_f8),
         },
     .attend = AG_ISA_FN(ag_attend),
     .glu =

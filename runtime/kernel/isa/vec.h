@@ -315,6 +315,48 @@ AG_INLINE ag_vec_f_t ag_vec_load_f16(const void *halves)
 #endif
 }
 
+/**
+ * 8-bit floats E4M3 of two columns, 16 bytes apart, as pairs of bfloat16, which hold them: each is
+ * 2^-8 of its value, for as a half its bits have another exponent. No NaN is known here.
+ */
+AG_INLINE ag_vec_b_t ag_vec_load_f8_pairs(const uint8_t *bytes)
+{
+#if defined(__AVX512F__)
+    const __m512i keep = _mm512_set1_epi16((int16_t)0xbfff); /* not the sign's copy */
+    __m512i high = _mm512_slli_epi16(
+        _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)bytes)), 8);
+    __m512i halves = _mm512_and_si512(_mm512_srai_epi16(high, 1), keep);
+    ag_vec_u_t first = (ag_vec_u_t)_mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    ag_vec_u_t second = (ag_vec_u_t)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+#elif defined(__AVX2__)
+    const __m128i keep = _mm_set1_epi16((int16_t)0xbfff);
+    __m128i high[2];
+
+    for (int c = 0; c < 2; c++) {
+        __m128i words =
+            _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(bytes + 16 * c)));
+
+        high[c] = _mm_and_si128(_mm_srai_epi16(_mm_slli_epi16(words, 8), 1), keep);
+    }
+    ag_vec_u_t first = (ag_vec_u_t)_mm256_cvtph_ps(high[0]);
+    ag_vec_u_t second = (ag_vec_u_t)_mm256_cvtph_ps(high[1]);
+#else
+    ag_vec_u_t first, second;
+    uint16_t halves[2][AG_VEC_LANES];
+
+    for (int c = 0; c < 2; c++) {
+        for (int i = 0; i < AG_VEC_LANES; i++) {
+            uint8_t bits = bytes[16 * c + i];
+
+            halves[c][i] = (uint16_t)((bits & 128) << 8 | (bits & 127) << 7);
+        }
+    }
+    first = (ag_vec_u_t)ag_vec_load_f16(halves[0]);
+    second = (ag_vec_u_t)ag_vec_load_f16(halves[1]);
+#endif
+    return (ag_vec_b_t)(first >> 16 | (second & 0xffff0000u));
+}
+
 /** Rounded to AG_VEC_LANES bfloat16, to even between two; no NaN becomes a number. AVX-512 makes
  * zeros of numbers below 2^-126. */
 AG_INLINE void ag_vec_store_bf16(uint16_t *halves, ag_vec_f_t v)

@@ -1,6 +1,7 @@
 /* Weights packed in groups of 16 rows: what they unpack to, and LINEAR over them by every
  * instruction set that this machine has. */
 #include "kernel_call.h"
+#include "runtime/kernel/r16_priv.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -73,7 +74,7 @@ Test(r16, whole_groups_take_at_most_7_percent_more_than_the_file)
         ag_dtype_t dtype = (ag_dtype_t)t;
 
         /* of the others unpack_gemm takes care */
-        if (dtype != AG_F32 && dtype != AG_F8_E4M3 && dtype != AG_F8_E4M3_128) {
+        if (dtype != AG_F32 && dtype != AG_F8_E4M3) {
             cr_expect_eq(ag_packing_choose(dtype, 768), AG_PACKING_R16);
             cr_expect_leq((double)ag_packing_bytes(AG_PACKING_R16, dtype, 64, 768),
                           1.07 * (double)ag_dtype_bytes(dtype, 64 * 768), "%s",
@@ -108,8 +109,8 @@ static void round_x(ag_dtype_t dtype, const float *x, uint64_t n, float *rounded
     for (uint64_t i = 0; i < n; i++) {
         float largest = 0;
 
-        if (ag_dtype_info(dtype)->block_elements == 1) {
-            rounded[i] = dtype == AG_BF16 ? ag_bf16_to_f32(ag_f32_to_bf16(x[i])) : x[i];
+        if (!ag_r16_is_int8(dtype)) {
+            rounded[i] = dtype != AG_F16 ? ag_bf16_to_f32(ag_f32_to_bf16(x[i])) : x[i];
             continue;
         }
         for (uint64_t j = i / 32 * 32; j < i / 32 * 32 + 32; j++) {
@@ -129,7 +130,7 @@ static void round_x(ag_dtype_t dtype, const float *x, uint64_t n, float *rounded
 static void expect_sums(const linear_case_t *c, const float *weights, const float *rounded,
                         const float *y, const char *what)
 {
-    bool blocks = ag_dtype_info(c->linear.dtype)->block_elements > 1;
+    bool blocks = ag_r16_is_int8(c->linear.dtype);
     uint64_t n = c->linear.n, k = c->linear.k;
     double roundings = blocks ? (double)k / 32 + 8 : (double)k + 4;
 
@@ -316,6 +317,43 @@ Test(r16, iq4_xs_weights)
 Test(r16, mxfp4_weights)
 {
     check_type(AG_MXFP4);
+}
+Test(r16, f8_e4m3_128_weights)
+{
+    check_type(AG_F8_E4M3_128);
+}
+Test(r16, an_8_bit_float_that_is_no_number_gives_none)
+{
+    enum { N = 18, K = 256 };
+    unsigned char *rows = random_weights(AG_F8_E4M3_128, 5, N * K), *packed;
+    float *x = random_floats(6, K, 1);
+    linear_case_t c = {
+        .linear = {.dtype = AG_F8_E4M3_128, .packing = AG_PACKING_R16, .n = N, .k = K},
+        .n_rows = 1,
+        .x = x};
+
+    rows[ag_dtype_bytes(AG_F8_E4M3_128, 3 * K) + 140] = 0xff;
+    packed = pack(AG_F8_E4M3_128, rows, N, K);
+    c.linear.weight = packed;
+    for (int i = 0; i < N_ISAS; i++) {
+        const ag_isa_t *isa;
+
+        if (isa_at(i, &isa) && isa != NULL) {
+            kernel_call_t call = {.fn = run_r16,
+                                  .arg = &c,
+                                  .isa = isa,
+                                  .scratch_bytes = ag_linear_r16.scratch_bytes(&c.linear)};
+            float *y = kernel_call(&call, N, ag_isa_name(isa));
+
+            for (int j = 0; j < N; j++) {
+                cr_expect_eq(isnan(y[j]) != 0, j == 3, "%s: y[%d]", ag_isa_name(isa), j);
+            }
+            free(y);
+        }
+    }
+    free(rows);
+    free(packed);
+    free(x);
 }
 Test(r16, bf16_weights)
 {
