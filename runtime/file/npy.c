@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/file/input_priv.h"
+#include "runtime/file/names_priv.h"
 #include "runtime/file/npy_priv.h"
 
 enum {
@@ -63,7 +64,8 @@ static bool accept_string(ag_npy_cursor_t *cursor, char *text, size_t n_text)
         return false;
     }
     n_bytes = (size_t)(quote - begin);
-    if (n_bytes >= n_text || memchr(begin, '\\', n_bytes) != NULL) {
+    if (n_bytes >= n_text || memchr(begin, '\\', n_bytes) != NULL ||
+        !ag_name_usable(begin, n_bytes)) { /* it may get into an error */
         return false;
     }
     memcpy(text, begin, n_bytes);

@@ -69,9 +69,7 @@ static void use_files(const char *path, size_t n_bytes)
     size_t n_tensors;
 
     if (ag_model_files_open(path, &files) != AG_OK) {
-        for (const char *at = ag_error(); *at != '\0'; at++) {
-            expect((unsigned char)*at >= ' ');
-        }
+        expect_one_line();
         return;
     }
     tensors = ag_model_files_tensors(files, &n_tensors);

@@ -52,6 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
         }
         __asm__ volatile("" : : "r"(sum)); /* keeps the reads */
         ag_gguf_close(gguf);
+    } else {
+        expect_one_line();
     }
     close(fd);
     return 0;

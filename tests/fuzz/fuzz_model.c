@@ -32,13 +32,6 @@ static const char *write_config(const uint8_t *bytes, size_t n_bytes)
     return config_path;
 }
 
-static void expect_one_line(void)
-{
-    for (const char *at = ag_error(); *at != '\0'; at++) {
-        expect((unsigned char)*at >= ' ');
-    }
-}
-
 static void use_weights(const ag_model_t *model)
 {
     ag_array_t weights = AG_ARRAY(ag_weight_t);

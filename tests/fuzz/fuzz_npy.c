@@ -16,7 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
     uint32_t n_dims;
     size_t n_ids;
 
-    if (ag_npy_read_ids(path, &ids, &n_ids) == AG_OK && n_ids > n_bytes / sizeof(*ids)) {
+    if (ag_npy_read_ids(path, &ids, &n_ids) != AG_OK) {
+        expect_one_line();
+    } else if (n_ids > n_bytes / sizeof(uint16_t)) {
         abort();
     }
     if (ag_npy_read_f32(path, &data, &n_dims, dims) == AG_OK) {

@@ -9,14 +9,6 @@
 
 #include "parallel/plan/mesh.h"
 
-/* Errors are one line. */
-static void expect_one_line(void)
-{
-    for (const char *at = ag_error(); *at != '\0'; at++) {
-        expect((unsigned char)*at >= ' ');
-    }
-}
-
 static char *text_of(const ag_plan_t *plan)
 {
     ag_json_t *json = ag_plan_to_json(plan);

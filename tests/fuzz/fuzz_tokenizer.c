@@ -43,14 +43,6 @@ static void make_folder(void)
     atexit(remove_folder);
 }
 
-/* Errors are one line. */
-static void expect_one_line(void)
-{
-    for (const char *at = ag_error(); *at != '\0'; at++) {
-        expect((unsigned char)*at >= ' ');
-    }
-}
-
 static void stream_all(const char *bytes, size_t n_bytes, size_t part, ag_array_t *text)
 {
     static const char *const stops[] = {"stop", "</s>", "aab"};

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "runtime/base/status.h"
+
 int memory_file(const uint8_t *bytes, size_t n_bytes, char path[MEMORY_PATH_BYTES])
 {
     int fd = memfd_create("argosy-fuzz", MFD_CLOEXEC);
@@ -35,5 +37,12 @@ void expect(bool held)
 {
     if (!held) {
         abort();
+    }
+}
+
+void expect_one_line(void)
+{
+    for (const char *at = ag_error(); *at != '\0'; at++) {
+        expect((unsigned char)*at >= ' ');
     }
 }

@@ -17,5 +17,8 @@ void write_file(const char *folder, const char *name, const void *bytes, size_t 
 /** Abort, which the fuzzer takes for a finding, where this is not so. */
 void expect(bool held);
 
+/** Abort where the last error is not a line of text. */
+void expect_one_line(void);
+
 /* What libFuzzer calls; declared by nobody else. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes);

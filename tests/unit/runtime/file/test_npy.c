@@ -201,12 +201,17 @@ Test(npy, what_is_no_array_of_ids_is_refused)
         "{'descr': '<i4' 'fortran_order': False, 'shape': (3,)}",
         "{'descr': '<i4', 'fortran_order': False, 'shape': (3,)",
         "{'descr': '<i4', 'fortran_order': False, 'shape': (3,)} x",
+        "{'descr': '<\x02i4', 'fortran_order': False, 'shape': (3,), }",
+        "{'descr': '<\xffi4', 'fortran_order': False, 'shape': (3,), }",
         "{'descr",
         "",
     };
 
     for (size_t i = 0; i < sizeof(dicts) / sizeof(*dicts); i++) {
         cr_expect_eq(try_ids(1, dicts[i], 12), AG_ERR_FORMAT, "%s", dicts[i]);
+        for (const char *at = ag_error(); *at != '\0'; at++) {
+            cr_expect((unsigned char)*at >= ' ' && (unsigned char)*at < 0x7f, "%s", dicts[i]);
+        }
     }
     cr_expect_eq(try_ids(1, "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }", 13),
                  AG_ERR_FORMAT);
