@@ -43,7 +43,9 @@ static words_t *words_of(const answers_t *all, const ag_answer_t *answer)
 
 static bool is_end(void *arg, int32_t id)
 {
-    return ag_tokenizer_is_end(((answers_t *)arg)->session->tokenizer, id);
+    const answers_t *all = arg;
+
+    return id == all->prompts->answer_end || ag_tokenizer_is_end(all->session->tokenizer, id);
 }
 
 /* What is new at the end of a text, where it is that text's turn, unless all comes as JSON. */

@@ -5,8 +5,9 @@
 
 /* Prompts: ids, ready to run. */
 typedef struct ag_prompts {
-    ag_array_t ids;  /* int32_t: all prompts', one after the other */
-    ag_array_t ends; /* size_t: where each one's end */
+    ag_array_t ids;     /* int32_t: all prompts', one after the other */
+    ag_array_t ends;    /* size_t: where each one's end */
+    int32_t answer_end; /* a token that ends an answer, beside the tokenizer's; -1: none */
 } ag_prompts_t;
 
 /**

@@ -180,12 +180,15 @@ ag_status_t ag_prompts_gather(ag_session_t *session, ag_prompts_t *prompts)
     gathering_t g = {.session = session, .prompts = prompts};
     ag_status_t status = AG_OK;
 
+    prompts->answer_end = -1;
+
     if (session->options->tokens != NULL) {
         return add_ids(session, prompts);
     }
     ag_chat_text_init(&g.turn);
     if (session->options->chat) {
         status = open_chat(&g);
+        prompts->answer_end = status == AG_OK ? ag_chat_end(g.chat) : -1;
     }
     if (status == AG_OK) {
         status = add_texts(&g);

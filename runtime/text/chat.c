@@ -165,6 +165,22 @@ const char *ag_chat_name(const ag_chat_t *chat)
     return chat->style->name;
 }
 
+int32_t ag_chat_end(const ag_chat_t *chat)
+{
+    const ag_chat_style_t *style = chat->style;
+    const char *mark = style->last_end != NULL ? style->last_end : style->assistant.end;
+    uint32_t id;
+
+    mark += strspn(mark, " ");
+    if (strcmp(mark, "{eos}") == 0) {
+        return chat->tokenizer->named_eos;
+    }
+    id = ag_text_id(chat->tokenizer, mark, strlen(mark));
+    return id != AG_NO_ID && (ag_piece_at(chat->tokenizer, id)->flags & AG_PIECE_SPECIAL)
+               ? (int32_t)id
+               : -1;
+}
+
 uint64_t ag_chat_opts_fingerprint(const ag_chat_opts_t *opts)
 {
     const char *name = opts->name != NULL ? opts->name : "";

@@ -49,6 +49,9 @@ void ag_chat_close(ag_chat_t *chat); /* NULL is allowed */
 /** As its users name it. */
 const char *ag_chat_name(const ag_chat_t *chat);
 
+/** The special token that ends an answer; -1: no such token does. */
+int32_t ag_chat_end(const ag_chat_t *chat);
+
 /** Of the options alone: renderings that differ by them have different ones. */
 uint64_t ag_chat_opts_fingerprint(const ag_chat_opts_t *opts);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/text/chat.h"
 #include "runtime/text/export.h"
 #include "runtime/text/export_priv.h"
 #include "runtime/text/gguf_tokens_priv.h"
@@ -325,24 +326,42 @@ void ag_tokenizer_to_config(const ag_model_files_t *files, ag_json_t *config)
     }
 }
 
-/* What ends an answer: the end of a text, and that of a turn. */
-static ag_json_t *make_generation(const ag_model_files_t *files)
+static void add_end(ag_json_t *ends, int64_t id)
 {
-    const ag_gguf_t *gguf = ag_model_files_gguf(files);
-    int64_t eos = id_at(gguf, "tokenizer.ggml.eos_token_id");
-    int64_t eot = id_at(gguf, "tokenizer.ggml.eot_token_id");
+    bool known = id < 0;
+
+    for (size_t i = 0; i < ag_json_size(ends); i++) {
+        known |= ag_json_integer(ag_json_at(ends, i), -1) == id;
+    }
+    if (!known) {
+        ag_json_append(ends, ag_json_new_integer(id));
+    }
+}
+
+/* What ends an answer: what the file says, and what the chat template puts behind one. */
+static ag_json_t *make_generation(const ag_model_files_t *files, const ag_tokenizer_t *tokenizer)
+{
+    static const char *const keys[AG_GGUF_N_ENDS] = AG_GGUF_ENDS;
     ag_json_t *json = ag_json_new_object(), *ends = ag_json_new_array();
+    ag_chat_t *chat;
 
     ag_tokenizer_to_config(files, json);
-    if (eot >= 0 && eot != eos) {
-        if (eos >= 0) {
-            ag_json_append(ends, ag_json_new_integer(eos));
-        }
-        ag_json_append(ends, ag_json_new_integer(eot));
-        ag_json_set(json, "eos_token_id", ends);
-    } else {
-        ag_json_destroy(ends);
+    for (int i = 0; i < AG_GGUF_N_ENDS; i++) {
+        add_end(ends, id_at(ag_model_files_gguf(files), keys[i]));
     }
+    if (ag_chat_open(tokenizer, NULL, &chat) == AG_OK) {
+        add_end(ends, ag_chat_end(chat));
+        ag_chat_close(chat);
+    }
+    if (ag_json_size(ends) > 1) {
+        ag_json_set(json, "eos_token_id", ends);
+        return json;
+    }
+    if (ag_json_size(ends) == 1) {
+        ag_json_set(json, "eos_token_id",
+                    ag_json_new_integer(ag_json_integer(ag_json_at(ends, 0), -1)));
+    }
+    ag_json_destroy(ends);
     return json;
 }
 
@@ -394,7 +413,8 @@ static ag_status_t write_gguf_tokenizer(const ag_model_files_t *files, ag_folder
         status = ag_folder_add_json(folder, "tokenizer_config.json", make_config(&tokens));
     }
     if (status == AG_OK) {
-        status = ag_folder_add_json(folder, "generation_config.json", make_generation(files));
+        status =
+            ag_folder_add_json(folder, "generation_config.json", make_generation(files, tokenizer));
     }
     ag_tokenizer_close(tokenizer);
     return status;

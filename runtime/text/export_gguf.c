@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/text/chat.h"
 #include "runtime/text/export.h"
 #include "runtime/text/export_priv.h"
 #include "runtime/text/gguf_tokens_priv.h"
@@ -251,20 +252,71 @@ static void put_id(const folder_t *folder, const char *key, int64_t id)
     }
 }
 
+/* Tokens that end an answer. */
+typedef struct ends {
+    int64_t ids[AG_GGUF_N_ENDS];
+    size_t n, n_more; /* listed here; beyond those that have a place */
+} ends_t;
+
+static void add_end(const folder_t *folder, int64_t id, ends_t *ends)
+{
+    bool known = id < 0 || id >= folder->n_vocab;
+
+    for (size_t i = 0; i < ends->n; i++) {
+        known |= ends->ids[i] == id;
+    }
+    if (!known && ends->n < AG_GGUF_N_ENDS) {
+        ends->ids[ends->n++] = id;
+    } else if (!known) {
+        ends->n_more++;
+    }
+}
+
+/* One id or a list. */
+static void add_ends(const folder_t *folder, const ag_json_t *ids, ends_t *ends)
+{
+    bool is_list = ag_json_kind(ids) == AG_JSON_ARRAY;
+
+    for (size_t i = 0; i < (is_list ? ag_json_size(ids) : 1); i++) {
+        add_end(folder, ag_json_integer(is_list ? ag_json_at(ids, i) : ids, -1), ends);
+    }
+}
+
+/* What ends a text, what the chat template puts behind an answer, and what the configs name. */
+static void put_ends(const folder_t *folder, int64_t eos)
+{
+    static const char *const keys[AG_GGUF_N_ENDS] = AG_GGUF_ENDS;
+    ends_t ends = {.n = 0};
+    ag_chat_t *chat;
+
+    add_end(folder, eos, &ends);
+    if (ag_chat_open(folder->tokenizer, NULL, &chat) == AG_OK) {
+        add_end(folder, ag_chat_end(chat), &ends);
+        ag_chat_close(chat);
+    }
+    add_ends(folder, ag_json_get(ag_model_files_generation_config(folder->files), "eos_token_id"),
+             &ends);
+    add_ends(folder, ag_json_get(ag_model_files_config(folder->files), "eos_token_id"), &ends);
+    for (size_t i = 0; i < ends.n; i++) {
+        put_id(folder, keys[i], ends.ids[i]);
+    }
+    if (ends.n_more > 0) {
+        ag_log(AG_LOG_WARNING,
+               "generation_config.json has more tokens that end an answer than the %d for which "
+               "GGUF files have places: %zu more",
+               AG_GGUF_N_ENDS, ends.n_more);
+    }
+}
+
 static void put_special(const folder_t *folder)
 {
-    const ag_json_t *config = ag_model_files_config(folder->files);
-    const ag_json_t *generation = ag_model_files_generation_config(folder->files);
     int32_t before = ag_tokenizer_bos(folder->tokenizer);
     int32_t after = ag_tokenizer_after(folder->tokenizer);
-    int64_t eos = after >= 0 ? after : special_id(folder, "eos_token", "eos_token_id"), eot;
+    int64_t eos = after >= 0 ? after : special_id(folder, "eos_token", "eos_token_id");
 
     put_id(folder, "tokenizer.ggml.bos_token_id",
            before >= 0 ? before : special_id(folder, "bos_token", "bos_token_id"));
-    put_id(folder, "tokenizer.ggml.eos_token_id", eos);
-    eot = id_but(ag_json_get(generation, "eos_token_id"), eos);
-    eot = eot >= 0 ? eot : id_but(ag_json_get(config, "eos_token_id"), eos);
-    put_id(folder, "tokenizer.ggml.eot_token_id", eot);
+    put_ends(folder, eos);
     put_id(folder, "tokenizer.ggml.unknown_token_id",
            folder->tokenizer->unknown != AG_NO_ID
                ? (int64_t)folder->tokenizer->unknown

@@ -206,13 +206,12 @@ static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenize
 static ag_status_t read_special(const ag_gguf_t *gguf, bool adds_bos, bool adds_after,
                                 ag_tokenizer_t *tokenizer)
 {
-    static const char *const ends[] = {"tokenizer.ggml.eos_token_id",
-                                       "tokenizer.ggml.eot_token_id"};
+    static const char *const ends[AG_GGUF_N_ENDS] = AG_GGUF_ENDS;
     const ag_gguf_value_t *chat = ag_gguf_get(gguf, "tokenizer.chat_template");
 
     tokenizer->named_bos = get_id(gguf, "tokenizer.ggml.bos_token_id", tokenizer);
     tokenizer->eos = tokenizer->named_eos = get_id(gguf, ends[0], tokenizer);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < AG_GGUF_N_ENDS; i++) {
         ag_build_end(tokenizer, get_id(gguf, ends[i], tokenizer));
     }
     if (get_bool(gguf, "tokenizer.ggml.add_bos_token", adds_bos)) {

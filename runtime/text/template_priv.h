@@ -6,8 +6,9 @@
 /* In forms to compare with. */
 #define AG_FORM_TEXT "\x01" /* any text within a literal; it is told */
 #define AG_FORM_ANY "\x02"  /* the same, but nobody asks what it is */
-#define AG_FORM_DEAD "\x03" /* tags that close what they open, up to the else or end around them   \
-                             */
+#define AG_FORM_DEAD                                                                               \
+    "\x03" /* tags that close what they open, up to the else or end around them                    \
+            */
 
 enum { AG_FORM_MOST_TEXTS = 2 }; /* of AG_FORM_TEXT in a form */
 

@@ -423,6 +423,26 @@ Test(chat, so_are_those_that_it_writes_otherwise_where_text_is_normalized)
     made_close(&made);
 }
 
+Test(chat, an_answer_ends_in_a_token_of_the_template)
+{
+    static const struct {
+        const char *name;
+        int32_t end;
+    } cases[] = {{"llama2", 1}, {"mistral-v3", 1}, {"chatml", -1}, {"gpt-oss", -1}, {"gemma", -1}};
+    made_t made;
+
+    open_model(&made, NULL);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ag_chat_t *chat;
+
+        cr_assert_eq(ag_chat_open(made.tokenizer, &(ag_chat_opts_t){.name = cases[i].name}, &chat),
+                     AG_OK);
+        cr_expect_eq(ag_chat_end(chat), cases[i].end, "%s: %d", cases[i].name, ag_chat_end(chat));
+        ag_chat_close(chat);
+    }
+    made_close(&made);
+}
+
 Test(chat, another_template_is_refused)
 {
     static const char *const templates[] = {

@@ -93,6 +93,57 @@ Test(export, a_gguf_files_tokenizer_becomes_a_folders_and_that_a_gguf_files)
     made_close(&copy);
 }
 
+/* A folder with ChatML and this generation_config.json; its tokens end in <a>, <b>, .. <e>. */
+static void open_chat_folder(made_t *made, const char *generation)
+{
+    static const char chatml[] =
+        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
+        "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+    folder_begin(made);
+    folder_write(made, "tokenizer.json",
+                 "{'model':{'vocab':{'a':0},'merges':[]},'pre_tokenizer':{'type':'ByteLevel',"
+                 "'add_prefix_space':false,'use_regex':true},'added_tokens':["
+                 "{'id':1,'content':'<a>','special':true},{'id':2,'content':'<b>','special':true},"
+                 "{'id':3,'content':'<c>','special':true},"
+                 "{'id':4,'content':'<|im_end|>','special':true}]}");
+    folder_write(made, "tokenizer_config.json", "{'eos_token':'<b>'}");
+    folder_write(made, "generation_config.json", generation);
+    file_write(made, "chat_template.jinja", chatml, strlen(chatml));
+    cr_assert_eq(folder_open(made), AG_OK, "%s", ag_error());
+}
+
+Test(export, every_token_that_ends_an_answer_is_kept_the_chat_templates_too)
+{
+    made_t folder, gguf, again;
+    ag_json_t *json;
+    const ag_json_t *ends;
+    char path[64];
+
+    open_chat_folder(&folder, "{'eos_token_id':[1,2]}");
+    open_as_gguf(&folder, 5, &gguf);
+    for (int32_t id = 0; id < 5; id++) {
+        cr_expect_eq(ag_tokenizer_is_end(gguf.tokenizer, id), id == 1 || id == 2 || id == 4, "%d",
+                     id);
+    }
+    cr_expect_eq(ag_tokenizer_eos(gguf.tokenizer), 2);
+    open_as_folder(&gguf, &again);
+    snprintf(path, sizeof(path), "%s/generation_config.json", again.folder);
+    cr_assert_eq(ag_json_read(path, &json), AG_OK, "%s", ag_error());
+    ends = ag_json_get(json, "eos_token_id");
+    cr_assert_eq(ag_json_size(ends), 3);
+    cr_expect_eq(ag_json_integer(ag_json_at(ends, 0), -1), 2);
+    cr_expect_eq(ag_json_integer(ag_json_at(ends, 1), -1), 4);
+    cr_expect_eq(ag_json_integer(ag_json_at(ends, 2), -1), 1);
+    cr_expect_str_eq(ag_tokenizer_chat_template(again.tokenizer),
+                     ag_tokenizer_chat_template(folder.tokenizer));
+    ag_json_destroy(json);
+    made_close(&folder);
+    made_close(&gguf);
+    made_close(&again);
+}
+
 Test(export, a_folders_tokenizer_is_copied_as_it_is)
 {
     made_t folder, copy;
