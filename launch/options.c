@@ -235,6 +235,10 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     case AG_OPTION_DATE:
         return parse_date(value, field) ? AG_OK
                                         : fail_value(option, value, "a date such as 2026-01-31");
+    case AG_OPTION_EFFORT:
+        *(const char **)field = value;
+        return store_name(option, value, (const char *const[]){"low", "medium", "high"}, 3,
+                          &(uint32_t){0});
     case AG_OPTION_FORM:
         *(const char **)field = value;
         return strcmp(value, "hf") == 0 || strcmp(value, "gguf") == 0

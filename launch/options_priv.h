@@ -31,6 +31,7 @@ typedef enum ag_option_kind {
     AG_OPTION_FORM,      /* const char *: hf or gguf */
     AG_OPTION_THINKING,  /* ag_chat_thinking_t: on or off */
     AG_OPTION_DATE,      /* ag_date_t */
+    AG_OPTION_EFFORT,    /* const char *: low, medium or high */
     AG_OPTION_DTYPE,     /* ag_dtype_t by its name */
     AG_N_OPTION_KINDS,
 } ag_option_kind_t;

@@ -122,6 +122,11 @@ static ag_status_t find_style(ag_chat_t *chat, const ag_chat_opts_t *opts)
         status = ag_fail(AG_ERR_INVALID, "the chat template %s does not switch thinking",
                          chat->style->name);
     }
+    if (status == AG_OK && opts->effort != NULL &&
+        (chat->style->begin == NULL || strstr(chat->style->begin, "{effort}") == NULL)) {
+        status = ag_fail(AG_ERR_INVALID, "the chat template %s does not say how much to reason",
+                         chat->style->name);
+    }
     return status;
 }
 
@@ -184,7 +189,11 @@ int32_t ag_chat_end(const ag_chat_t *chat)
 uint64_t ag_chat_opts_fingerprint(const ag_chat_opts_t *opts)
 {
     const char *name = opts->name != NULL ? opts->name : "";
+    const char *effort = opts->effort != NULL ? opts->effort : "";
     const unsigned words[] = {opts->thinking, opts->date.year, opts->date.month, opts->date.day};
 
-    return ag_hash_bytes(ag_hash_bytes(AG_HASH_SEED, words, sizeof(words)), name, strlen(name));
+    uint64_t hash = ag_hash_bytes(AG_HASH_SEED, words, sizeof(words));
+
+    hash = ag_hash_bytes(hash, name, strlen(name) + 1);
+    return ag_hash_bytes(hash, effort, strlen(effort));
 }

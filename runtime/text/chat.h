@@ -23,6 +23,7 @@ typedef struct ag_date {
 typedef struct ag_chat_opts {
     const char *name; /* one of ag_chat_names(); NULL: what the model's template is */
     ag_chat_thinking_t thinking;
+    const char *effort; /* of reasoning: "low", "medium", "high"; NULL: the template's own */
     ag_date_t date; /* that some templates tell the model; none: 26 July 2024, as Llama 3's have it
                        for those who know no date */
 } ag_chat_opts_t;

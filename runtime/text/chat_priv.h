@@ -9,6 +9,7 @@
  * Marks are the template's own text. In them stand for others:
  *   {bos} {eos}      the tokenizer's tokens of this name, nothing where it has none
  *   {day} {date}     the date as 26 Jul 2024 and as 2024-07-26
+ *   {effort}         how much the model reasons
  *   {text0} {text1}  what the model's template says at AG_FORM_TEXT
  */
 typedef struct ag_chat_marks {

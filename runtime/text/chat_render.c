@@ -87,6 +87,10 @@ static void put_named(rendering_t *r, const char *name, size_t n)
         put_date(r, true);
     } else if (n == 4 && memcmp(name, "date", n) == 0) {
         put_date(r, false);
+    } else if (n == 6) {
+        const char *effort = r->chat->opts.effort != NULL ? r->chat->opts.effort : "medium";
+
+        put(r, effort, strlen(effort));
     } else {
         const ag_array_t *text = &r->chat->texts[name[n - 1] - '0'];
 

@@ -224,7 +224,7 @@ const ag_chat_style_t ag_chat_styles[AG_N_CHAT_STYLES] = {
                          .sign = "<|channel|>",
                          .begin = "<|start|>system<|message|>You are ChatGPT, a large language "
                                   "model trained by OpenAI.\nKnowledge cutoff: 2024-06\nCurrent "
-                                  "date: {date}\n\nReasoning: medium\n\n# Valid channels: "
+                                  "date: {date}\n\nReasoning: {effort}\n\n# Valid channels: "
                                   "analysis, commentary, final. Channel must be included for every "
                                   "message.<|end|>",
                          .system = {"<|start|>developer<|message|># Instructions\n\n",

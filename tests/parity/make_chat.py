@@ -690,6 +690,8 @@ def cases_of(source, how, n, rng):
         if "enable_thinking" in source and rng.random() < .6:
             case["thinking"] = rng.random() < .5
             more["enable_thinking"] = case["thinking"]
+        if "reasoning_effort" in source and rng.random() < .6:
+            case["effort"] = more["reasoning_effort"] = rng.choice(["low", "medium", "high"])
         try:
             cases.append(dict(case, rendered=render(template, case["messages"], case["prompt"], **more)))
         except TemplateError:

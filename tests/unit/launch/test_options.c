@@ -150,6 +150,10 @@ Test(options, dates_are_days_and_thinking_is_on_or_off)
     expect_error("generate --model m --prompt p --chat --date 2026-13-01", "--date", "2026-01-31");
     expect_error("generate --model m --prompt p --chat --date 2026-04-31", "--date", "2026-01-31");
     expect_error("generate --model m --prompt p --chat --date 26-04-01", "--date", "2026-01-31");
+    cr_assert_eq(parse("generate --model m --prompt p --chat --reasoning-effort low", &o), AG_OK);
+    cr_expect_str_eq(o.chat_opts.effort, "low");
+    expect_error("generate --model m --prompt p --chat --reasoning-effort max",
+                 "--reasoning-effort", "low, medium or high");
     expect_error("generate --model m --prompt p --chat --thinking yes", "--thinking", "on or off");
     expect_error("generate --model m --prompt p --thinking on", "--thinking", "needs --chat");
 }

@@ -183,7 +183,9 @@ static void check_template(const ag_json_t *listed, ag_date_t date, size_t *n_ch
     open_model(&made, ag_json_string(ag_json_get(listed, "template"), NULL));
     for (size_t i = 0; i < ag_json_size(cases); i++) {
         const ag_json_t *expected = ag_json_at(cases, i);
-        ag_chat_opts_t opts = {.thinking = thinking_of(expected), .date = date};
+        ag_chat_opts_t opts = {.thinking = thinking_of(expected),
+                               .effort = ag_json_string(ag_json_get(expected, "effort"), NULL),
+                               .date = date};
         ag_chat_t *chat;
 
         cr_assert_eq(ag_chat_open(made.tokenizer, &opts, &chat), AG_OK, "%s: %s", title,
@@ -297,6 +299,9 @@ Test(chat, thinking_is_switched_where_there_is_a_switch)
     cr_expect_eq(render_by(CHATML, &(ag_chat_opts_t){.thinking = AG_THINKING_ON}, hello, 1, &text),
                  AG_ERR_INVALID);
     cr_expect_not_null(strstr(ag_error(), "chatml does not switch thinking"), "%s", ag_error());
+    cr_expect_eq(render_by(CHATML, &(ag_chat_opts_t){.effort = "low"}, hello, 1, &text),
+                 AG_ERR_INVALID);
+    cr_expect_not_null(strstr(ag_error(), "chatml does not say how much"), "%s", ag_error());
 }
 
 Test(chat, an_order_of_roles_that_a_template_refuses_is_refused)
