@@ -136,12 +136,12 @@ static void put_content(rendering_t *r, bytes_t content)
 /* Bytes of what Python's str.strip() drops at one end: white space and four controls; 0: none. */
 static size_t space_at(const char *text, size_t n_bytes, bool at_end)
 {
-    const unsigned char *end = (const unsigned char *)text + (at_end ? n_bytes - 1 : 0);
+    unsigned char edge = n_bytes == 0 ? 0 : (unsigned char)text[at_end ? n_bytes - 1 : 0];
 
     if (n_bytes == 0) {
         return 0;
     }
-    return *end >= 28 && *end <= 31 ? 1
+    return edge >= 28 && edge <= 31 ? 1
            : at_end                 ? ag_unicode_space_before(text, 0, n_bytes)
                                     : ag_unicode_space_at(text, n_bytes);
 }
