@@ -151,8 +151,7 @@ Test(read_folder, pre_tokenizers_that_are_not_known_are_refused)
         "{'type':'Whitespace'}",
         "{'type':'Sequence'}",
         "{'type':'Sequence','pretokenizers':[{'type':'ByteLevel'},{'type':'Digits'}]}",
-        "{'type':'Sequence','pretokenizers':[{'type':'ByteLevel','use_regex':false},"
-        "{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}]}",
+        "{'type':'Sequence','pretokenizers':[{'type':'ByteLevel'},{'type':'ByteLevel'}]}",
         "{'type':'Metaspace'}",
         "{'type':'Metaspace','replacement':'_','prepend_scheme':'last'}",
         "{'type':'Punctuation','behavior':'Odd'}",
