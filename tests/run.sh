@@ -28,8 +28,9 @@ build clang debug all -DCMAKE_C_COMPILER=clang-14
 build sanitize sanitize all
 build release release argosy # its tests run whole models only
 get_smollm2
+get_gemma3
 make_venv numpy==2.4.6 gguf==0.19.0 safetensors==0.8.0 tokenizers==0.23.3
-export ARGOSY_SMOLLM2=$PWD/$SMOLLM2
+export ARGOSY_SMOLLM2=$PWD/$SMOLLM2 ARGOSY_GEMMA3=$PWD/$GEMMA3
 export OMPI_MCA_rmaps_base_oversubscribe=1 # some tests have more ranks than the machine has cores
 allow_mpi_as_root
 unlabelled=$(ctest --test-dir build/clang --show-only --label-exclude '^(sanitize|clang|release)$')

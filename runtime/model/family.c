@@ -5,9 +5,22 @@
 
 #include "runtime/model/family_priv.h"
 
-extern const ag_family_t ag_family_deepseek_v2, ag_family_deepseek_v3, ag_family_gpt_oss,
-    ag_family_llama, ag_family_mistral, ag_family_mixtral, ag_family_olmo2, ag_family_olmoe,
-    ag_family_qwen2, ag_family_qwen2_moe, ag_family_qwen3, ag_family_qwen3_moe;
+/* clang-format off */
+extern const ag_family_t
+    ag_family_deepseek_v2,
+    ag_family_deepseek_v3,
+    ag_family_gemma2,
+    ag_family_gemma3,
+    ag_family_gpt_oss,
+    ag_family_llama,
+    ag_family_mistral,
+    ag_family_mixtral,
+    ag_family_olmo2,
+    ag_family_olmoe,
+    ag_family_qwen2,
+    ag_family_qwen2_moe,
+    ag_family_qwen3,
+    ag_family_qwen3_moe;
 
 /* The first that its marks fit is taken. */
 const ag_family_t *const ag_families[] = {
@@ -17,6 +30,8 @@ const ag_family_t *const ag_families[] = {
     &ag_family_mixtral,
     &ag_family_mistral,
     &ag_family_llama,
+    &ag_family_gemma2,
+    &ag_family_gemma3,
     &ag_family_olmo2,
     &ag_family_olmoe,
     &ag_family_qwen2,
@@ -25,6 +40,7 @@ const ag_family_t *const ag_families[] = {
     &ag_family_qwen3_moe,
     NULL,
 };
+/* clang-format on */
 
 const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf)
 {

@@ -91,10 +91,11 @@ typedef struct ag_settings {
     uint32_t n_experts, n_experts_used, window_tokens;
     uint32_t first_window_layer;
     uint32_t window_period; /* of so many layers, the last has no window */
+    uint32_t query_scalar;  /* scores are divided by its square root */
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
     uint32_t n_shared_experts, n_dense, expert_gating, kv_rank, q_rank, nope_dim;
     double log_multiplier; /* of yarn in GGUF files */
-    double norm_eps, query_scalar, score_cap, logit_cap;
+    double norm_eps, score_cap, logit_cap;
     ag_rope_spec_t rope;
     double window_rope_base; /* of layers with a window, where theirs is another */
     double expert_scale;     /* 0: 1 */

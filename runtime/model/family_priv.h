@@ -62,6 +62,20 @@ ag_status_t ag_family_latent(const ag_model_files_t *files, const ag_family_t *f
                              const ag_settings_t *settings, ag_spec_t *spec);
 ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settings_t *settings);
 
+/**
+ * The settings of AG_CAPPED_KEYS to the spec: norms before and behind, the scale of embeddings and
+ * of scores, caps, biases, the activation. The first kind of layers alone is filled.
+ * @param n_layers_of_wide  by which GGUF files tell the model whose scores are scaled by its width.
+ * @return AG_OK, AG_ERR_FORMAT, AG_ERR_UNSUPPORTED.
+ */
+ag_status_t ag_family_adjust_capped(const ag_model_files_t *files, const ag_family_t *family,
+                                    const ag_settings_t *settings, uint32_t n_layers_of_wide,
+                                    ag_spec_t *spec);
+
+/** The reverse. @return AG_OK; AG_ERR_UNSUPPORTED: such files cannot say what the spec has. */
+ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t n_layers_of_wide,
+                                     ag_settings_t *settings);
+
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */
@@ -245,4 +259,29 @@ ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settin
          "blk.%u.attn_kv_a_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                        \
         {AG_ROLE_KV_B, "model.layers.%u.self_attn.kv_b_proj.weight", "blk.%u.attn_kv_b.weight",    \
          AG_TRANSFORM_NONE, AG_STACK_NONE}
+
+/* Layers with a window in turn, and what is capped. */
+#define AG_CAPPED_KEYS                                                                             \
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",                     \
+     "attention.sliding_window"},                                                                  \
+    {AG_SETTING_FIELD(window_period), AG_SETTING_U32, false,                                       \
+     "sliding_window_pattern|_sliding_window_pattern", NULL},                                      \
+    {AG_SETTING_FIELD(query_scalar), AG_SETTING_U32, false, "query_pre_attn_scalar", NULL},        \
+    {AG_SETTING_FIELD(score_cap), AG_SETTING_REAL, false, "attn_logit_softcapping",                \
+     "attn_logit_softcapping"},                                                                    \
+    {AG_SETTING_FIELD(logit_cap), AG_SETTING_REAL, false, "final_logit_softcapping",               \
+     "final_logit_softcapping"},                                                                   \
+    {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL}
+
+/* Norms before attention and the feed-forward part, and behind them. */
+#define AG_NORMS_AROUND_NAMES(transform)                                                           \
+    {AG_ROLE_FINAL_NORM, "model.norm.weight", "output_norm.weight", transform, AG_STACK_NONE},     \
+    {AG_ROLE_ATTN_NORM, "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight",       \
+     transform, AG_STACK_NONE},                                                                    \
+    {AG_ROLE_ATTN_POST_NORM, "model.layers.%u.post_attention_layernorm.weight",                    \
+     "blk.%u.post_attention_norm.weight", transform, AG_STACK_NONE},                               \
+    {AG_ROLE_FFN_NORM, "model.layers.%u.pre_feedforward_layernorm.weight",                         \
+     "blk.%u.ffn_norm.weight", transform, AG_STACK_NONE},                                          \
+    {AG_ROLE_FFN_POST_NORM, "model.layers.%u.post_feedforward_layernorm.weight",                   \
+     "blk.%u.post_ffw_norm.weight", transform, AG_STACK_NONE}
 /* clang-format on */

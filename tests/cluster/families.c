@@ -32,6 +32,22 @@
     {"model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm", AXIS_HIDDEN, AXIS_NONE,        \
      ALWAYS, false, "weight"}
 
+#define NORMS_AROUND                                                                               \
+    {"model.layers.%u.input_layernorm", "blk.%u.attn_norm", AXIS_HIDDEN, AXIS_NONE, ALWAYS, false, \
+     "weight"},                                                                                    \
+    {"model.layers.%u.post_attention_layernorm", "blk.%u.post_attention_norm", AXIS_HIDDEN,        \
+     AXIS_NONE, ALWAYS, false, "weight"},                                                          \
+    {"model.layers.%u.pre_feedforward_layernorm", "blk.%u.ffn_norm", AXIS_HIDDEN, AXIS_NONE,       \
+     ALWAYS, false, "weight"},                                                                     \
+    {"model.layers.%u.post_feedforward_layernorm", "blk.%u.post_ffw_norm", AXIS_HIDDEN, AXIS_NONE, \
+     ALWAYS, false, "weight"}
+
+#define HEAD_NORMS                                                                                 \
+    {"model.layers.%u.self_attn.q_norm", "blk.%u.attn_q_norm", AXIS_HEAD, AXIS_NONE, ALWAYS,       \
+     false, "weight"},                                                                             \
+    {"model.layers.%u.self_attn.k_norm", "blk.%u.attn_k_norm", AXIS_HEAD, AXIS_NONE, ALWAYS,       \
+     false, "weight"}
+
 #define GLU                                                                                        \
     {"model.layers.%u.mlp.gate_proj", "blk.%u.ffn_gate", AXIS_FFN, AXIS_HIDDEN, ALWAYS, false,     \
      "weight"},                                                                                    \
@@ -77,16 +93,11 @@ static const tensor_row_t qwen2[] = {
     {0},
 };
 
-static const tensor_row_t qwen3[] = {
-    DECODER,
-    NORMS_BEFORE,
-    GLU,
-    {"model.layers.%u.self_attn.q_norm", "blk.%u.attn_q_norm", AXIS_HEAD, AXIS_NONE, ALWAYS, false,
-     "weight"},
-    {"model.layers.%u.self_attn.k_norm", "blk.%u.attn_k_norm", AXIS_HEAD, AXIS_NONE, ALWAYS, false,
-     "weight"},
-    {0},
-};
+static const tensor_row_t qwen3[] = {DECODER, NORMS_BEFORE, HEAD_NORMS, GLU, {0}};
+
+static const tensor_row_t gemma2[] = {DECODER, NORMS_AROUND, GLU, {0}};
+
+static const tensor_row_t gemma3[] = {DECODER, NORMS_AROUND, HEAD_NORMS, GLU, {0}};
 
 static const tensor_row_t olmo2[] = {
     DECODER,
@@ -110,6 +121,19 @@ const family_t families[] = {
      .has_experts = true,
      .windows = ALL_OR_NONE,
      .tensors = mixtral},
+    {.name = "gemma2",
+     .gguf_arch = "gemma2",
+     .windows = IN_TURN,
+     .period = 2,
+     .has_caps = true,
+     .tensors = gemma2},
+    {.name = "gemma3",
+     .hf_type = "gemma3_text",
+     .gguf_arch = "gemma3",
+     .windows = IN_TURN,
+     .period = 6,
+     .has_caps = true,
+     .tensors = gemma3},
     {.name = "qwen2", .gguf_arch = "qwen2", .biases = BIASES_QKV, .tensors = qwen2},
     {.name = "qwen3", .gguf_arch = "qwen3", .biases = BIASES_ATTENTION, .tensors = qwen3},
     {.name = "olmo2", .gguf_arch = "olmo2", .biases = BIASES_ATTENTION, .tensors = olmo2},

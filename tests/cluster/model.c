@@ -117,6 +117,14 @@ model_t model_draw(dice_t *dice, uint64_t number)
         /* attention within one token has no gradient but rounding */
         model.window = dice_between(dice, 2, dice_one_in(dice, 2) ? 8 : 50);
     }
+    if (model.family->windows == IN_TURN) {
+        model.period = model.is_gguf ? model.family->period : dice_between(dice, 1, 2);
+    }
+    if (model.family->has_caps) {
+        model.score_cap = 0.75f * (float)dice_between(dice, 1, 4);
+        model.logit_cap = 1.5f * (float)dice_between(dice, 1, 4);
+        model.query_scalar = model.is_gguf ? 0 : dice_between(dice, 8, 64);
+    }
     return model;
 }
 
@@ -135,6 +143,10 @@ void model_print(const model_t *model, FILE *file)
     }
     if (model->window > 0) {
         fprintf(file, ", window %u", model->window);
+    }
+    if (model->score_cap > 0) {
+        fprintf(file, ", period %u, scores capped at %g, logits at %g", model->period,
+                (double)model->score_cap, (double)model->logit_cap);
     }
     fputc('\n', file);
 }
@@ -414,6 +426,18 @@ static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETT
         settings[n++] =
             (setting_t){"sliding_window", "attention.sliding_window", model->window, false};
     }
+    if (model->period > 0 && !model->is_gguf) {
+        settings[n++] = (setting_t){"sliding_window_pattern", NULL, model->period, false};
+    }
+    if (model->query_scalar > 0) {
+        settings[n++] = (setting_t){"query_pre_attn_scalar", NULL, model->query_scalar, false};
+    }
+    if (model->score_cap > 0) {
+        settings[n++] = (setting_t){"attn_logit_softcapping", "attn_logit_softcapping",
+                                    (double)model->score_cap, true};
+        settings[n++] = (setting_t){"final_logit_softcapping", "final_logit_softcapping",
+                                    (double)model->logit_cap, true};
+    }
     return n;
 }
 
@@ -538,9 +562,9 @@ static ag_status_t write_config(const model_t *model, const char *path)
     put_format(&text,
                "{\"model_type\": \"%s\", \"hidden_act\": \"silu\", \"attention_bias\": %s, "
                "\"mlp_bias\": %s, \"tie_word_embeddings\": %s, \"rope_scaling\": %s",
-               model->family->name, model->o_bias ? "true" : "false",
-               model->ffn_bias ? "true" : "false", model->is_tied ? "true" : "false",
-               scalings[model->rope]);
+               model->family->hf_type != NULL ? model->family->hf_type : model->family->name,
+               model->o_bias ? "true" : "false", model->ffn_bias ? "true" : "false",
+               model->is_tied ? "true" : "false", scalings[model->rope]);
     for (uint32_t i = 0, n = list_settings(model, settings); i < n; i++) {
         put_format(&text, ", \"%s\": %.9g", settings[i].hf, settings[i].value);
     }

