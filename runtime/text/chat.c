@@ -9,6 +9,7 @@
 
 #include "runtime/base/hash.h"
 #include "runtime/base/line.h"
+#include "runtime/base/log.h"
 #include "runtime/text/chat_priv.h"
 #include "runtime/text/tokenizer_priv.h"
 
@@ -109,6 +110,12 @@ static ag_status_t find_style(ag_chat_t *chat, const ag_chat_opts_t *opts)
 
     if (opts->name != NULL) {
         status = find_named(chat, opts->name);
+        if (status == AG_OK && ag_chat_end(chat) < 0) {
+            ag_log(AG_LOG_WARNING,
+                   "the tokenizer has no token that ends an answer of the chat template %s: was "
+                   "the model trained with it?",
+                   opts->name);
+        }
     } else if (template == NULL) {
         status = ag_fail(AG_ERR_UNSUPPORTED,
                          "the model has no chat template: name the one that it was trained with by "

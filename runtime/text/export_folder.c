@@ -7,6 +7,7 @@
 
 #include "runtime/text/chat.h"
 #include "runtime/text/export.h"
+#include "runtime/text/export_chat_priv.h"
 #include "runtime/text/export_priv.h"
 #include "runtime/text/gguf_tokens_priv.h"
 
@@ -296,7 +297,6 @@ enum { N_SPECIALS = sizeof(specials) / sizeof(specials[0]) };
 static ag_json_t *make_config(const tokens_t *tokens)
 {
     ag_json_t *json = ag_json_new_object();
-    const char *chat = ag_tokenizer_chat_template(tokens->tokenizer);
 
     ag_json_set_text(json, "tokenizer_class", "PreTrainedTokenizerFast");
     ag_json_set(json, "clean_up_tokenization_spaces", ag_json_new_bool(false));
@@ -307,9 +307,7 @@ static ag_json_t *make_config(const tokens_t *tokens)
             ag_json_set(json, specials[i].text, token_text(tokens, id));
         }
     }
-    if (chat != NULL) {
-        ag_json_set_text(json, "chat_template", chat);
-    }
+    ag_export_chat_to_config(tokens->gguf, ag_tokenizer_chat_template(tokens->tokenizer), json);
     return json;
 }
 

@@ -8,6 +8,7 @@
 #include "runtime/base/log.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/export.h"
+#include "runtime/text/export_chat_priv.h"
 #include "runtime/text/export_priv.h"
 #include "runtime/text/gguf_tokens_priv.h"
 
@@ -421,7 +422,6 @@ static ag_status_t put_pieces(folder_t *folder)
 
 static ag_status_t put_all(folder_t *folder)
 {
-    const char *chat = ag_tokenizer_chat_template(folder->tokenizer);
     ag_status_t status =
         folder->tokenizer->model == AG_MODEL_BYTES ? put_gpt2(folder) : put_pieces(folder);
 
@@ -429,9 +429,8 @@ static ag_status_t put_all(folder_t *folder)
         return status;
     }
     put_special(folder);
-    if (chat != NULL) {
-        ag_gguf_put_string(folder->metadata, "tokenizer.chat_template", chat, strlen(chat));
-    }
+    ag_export_chat_to_gguf(folder->config, ag_tokenizer_chat_template(folder->tokenizer),
+                           folder->metadata);
     return folder->metadata->status;
 }
 

@@ -144,6 +144,37 @@ Test(export, every_token_that_ends_an_answer_is_kept_the_chat_templates_too)
     made_close(&again);
 }
 
+Test(export, chat_templates_of_other_names_are_kept)
+{
+    made_t folder, gguf, again;
+    ag_json_t *json;
+    const ag_json_t *list;
+    char path[64];
+
+    folder_begin(&folder);
+    folder_write(&folder, "tokenizer.json",
+                 "{'model':{'vocab':{'a':0},'merges':[]},'pre_tokenizer':{'type':'ByteLevel',"
+                 "'add_prefix_space':false,'use_regex':true}}");
+    folder_write(&folder, "tokenizer_config.json",
+                 "{'chat_template':[{'name':'tool use','template':'T'},{'name':'tool_use',"
+                 "'template':'U'},{'name':'default','template':'D'},{'name':'rag'}]}");
+    cr_assert_eq(folder_open(&folder), AG_OK, "%s", ag_error());
+    open_as_gguf(&folder, 1, &gguf);
+    cr_expect_str_eq(ag_tokenizer_chat_template(gguf.tokenizer), "D");
+    open_as_folder(&gguf, &again);
+    cr_expect_str_eq(ag_tokenizer_chat_template(again.tokenizer), "D");
+    snprintf(path, sizeof(path), "%s/tokenizer_config.json", again.folder);
+    cr_assert_eq(ag_json_read(path, &json), AG_OK, "%s", ag_error());
+    list = ag_json_get(json, "chat_template");
+    cr_assert_eq(ag_json_size(list), 2);
+    cr_expect_str_eq(ag_json_string(ag_json_get(ag_json_at(list, 1), "name"), NULL), "tool_use");
+    cr_expect_str_eq(ag_json_string(ag_json_get(ag_json_at(list, 1), "template"), NULL), "T");
+    ag_json_destroy(json);
+    made_close(&folder);
+    made_close(&gguf);
+    made_close(&again);
+}
+
 Test(export, a_folders_tokenizer_is_copied_as_it_is)
 {
     made_t folder, copy;
