@@ -5,7 +5,7 @@ import tempfile
 
 import numpy as np
 
-from harness import (DATA, TINY, expect, expect_close, expect_greedy, generate, logits, main, run,
+from harness import (DATA, TINY, expect, expect_close, expect_greedy, gemma3, generate, logits, main, run,
                      smollm2)
 
 REAL = os.path.join(DATA, "real", "smollm2")
@@ -135,33 +135,39 @@ def real_splits():
 
 
 def tokenizer():
-    with open(os.path.join(DATA, "tokenizer", "smollm2.jsonl"), encoding="utf-8", newline="\n") as file:
+    """Two real ones, from GGUF: byte-level BPE, and SentencePiece's pieces."""
+    compare_tokenizer("smollm2.jsonl", smollm2())
+    compare_tokenizer("gemma3.jsonl", gemma3())
+
+
+def compare_tokenizer(name, model):
+    with open(os.path.join(DATA, "tokenizer", name), encoding="utf-8", newline="\n") as file:
         lines = [json.loads(line) for line in file.read().split("\n") if line]
     texts = [line for line in lines if line["kind"] == "encode"]
     stdin = "".join(json.dumps(line["text"]) + "\n" for line in texts).encode()
     for flags, key in (([], "ids"), (["--no-special"], "ids_plain")):
-        done = run(["tokenize", "--model", smollm2(), "--jsonl"] + flags, stdin=stdin)
+        done = run(["tokenize", "--model", model, "--jsonl"] + flags, stdin=stdin)
         got = [json.loads(line) for line in done.stdout.decode().split("\n") if line]
         for line, ids in zip(texts, got, strict=True):
             wanted = line.get(key, line["ids"])
-            expect(ids == wanted, f"case {line['n']} {flags}: {ids}, not {wanted}")
+            expect(ids == wanted, f"{name}, case {line['n']} {flags}: {ids}, not {wanted}")
     stdin = "".join(json.dumps(line["ids"]) + "\n" for line in lines).encode()
     for flags, key in (([], "decoded"), (["--no-special"], "decoded_skip_special")):
-        done = run(["tokenize", "--model", smollm2(), "--jsonl", "--decode"] + flags, stdin=stdin)
+        done = run(["tokenize", "--model", model, "--jsonl", "--decode"] + flags, stdin=stdin)
         got = [json.loads(line) for line in done.stdout.decode("utf-8").split("\n") if line]
         for line, text in zip(lines, got, strict=True):
             if key in line:
-                expect(text == line[key], f"case {line.get('n')} {flags}: {text!r}, not {line[key]!r}")
+                expect(text == line[key], f"{name}, case {line.get('n')} {flags}: {text!r}, not {line[key]!r}")
     for line in lines:
         if "decoded_bytes_hex" in line:
-            done = run(["tokenize", "--model", smollm2(), "--decode", "--text", json.dumps(line["ids"])])
-            expect(done.stdout.hex() == line["decoded_bytes_hex"], f"case {line.get('n')}: bytes")
+            done = run(["tokenize", "--model", model, "--decode", "--text", json.dumps(line["ids"])])
+            expect(done.stdout.hex() == line["decoded_bytes_hex"], f"{name}, case {line.get('n')}: bytes")
         if "bytes_hex" in line:
             with tempfile.NamedTemporaryFile() as file:
                 file.write(bytes.fromhex(line["bytes_hex"]))
                 file.flush()
-                done = run(["tokenize", "--model", smollm2(), "--file", file.name])
-            expect(json.loads(done.stdout) == line["ids"], f"case {line.get('n')}: raw bytes")
+                done = run(["tokenize", "--model", model, "--file", file.name])
+            expect(json.loads(done.stdout) == line["ids"], f"{name}, case {line.get('n')}: raw bytes")
 
 
 def tokenizers():
