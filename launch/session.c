@@ -227,15 +227,16 @@ static ag_status_t open_outputs(ag_session_t *session)
 
 /* Is there text to encode or to show? Ids are computed with, and plans made, without a tokenizer.
  */
-static bool deals_with_text(const ag_options_t *options)
+static bool deals_with_text(const ag_options_t *options, const ag_model_files_t *files)
 {
     switch (options->command) {
     case AG_COMMAND_EVAL:
         return options->text != NULL || options->window > 0; /* a BOS comes before each window */
     case AG_COMMAND_VERIFY:
         return options->tokens == NULL;
-    case AG_COMMAND_TRAIN:
-        return !options->tokens_given;
+    case AG_COMMAND_TRAIN: /* what was learned is written with its tokenizer: a folder's is copied
+                            */
+        return !options->tokens_given || ag_model_files_gguf(files) != NULL;
     case AG_COMMAND_PLAN:
     case AG_COMMAND_SHOW:
         return false;
@@ -250,7 +251,7 @@ static ag_status_t open_tokenizer(ag_session_t *session)
     ag_status_t status = ag_tokenizer_open(session->model->files, &session->tokenizer);
     bool is_odd = status == AG_ERR_IO || status == AG_ERR_FORMAT || status == AG_ERR_UNSUPPORTED;
 
-    return is_odd && !deals_with_text(session->options) ? AG_OK : status;
+    return is_odd && !deals_with_text(session->options, session->model->files) ? AG_OK : status;
 }
 
 ag_status_t ag_session_open(ag_session_t *session)

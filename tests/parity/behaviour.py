@@ -571,7 +571,9 @@ def without_tokenizer():
             expect(json.loads(found)["nll"] == json.loads(whole)["nll"], found)
             run(["plan", "--model", model] + EXACT)
             run(["show", "--model", model] + EXACT)
-            run(["train", "--model", model, "--tokens", path, "--seq-length", "4", "--dry-run"])
+            out = os.path.join(folder, name + "-out")
+            run(["train", "--model", model, "--tokens", path, "--seq-length", "4", "--train-steps", "1", "--output", out])
+            expect(os.path.exists(os.path.join(out, "tokenizer.json")) == (tokenizer is not None), f"{os.listdir(out)}")
             one_line(["eval", "--model", model, "--text", __file__], 1, ["tokenizer"])
 
 
