@@ -10,14 +10,11 @@
 #include "parallel/run/job_priv.h"
 
 typedef struct exchange_task {
-    ag_staged_t staged;
-    const ag_op_t *op;
-    ag_group_t *group;
+    ag_staged_group_t of;
     uint64_t offsets[AG_MAX_MOVED]; /* of the buffers in it */
     uint64_t sizes[AG_MAX_MOVED];   /* of these, in bytes */
     uint64_t most_received;         /* rows that the second has room for */
     unsigned char *hosts[AG_MAX_MOVED];
-    ag_collective_request_t *request;
     ag_transfer_shape_t shape;
     ag_collective_memory_t memory;
     bool may_go_by_host;
@@ -27,14 +24,14 @@ typedef struct exchange_task {
 
 static unsigned char *memory_of(const exchange_task_t *task, const ag_run_t *run, int buffer)
 {
-    return ag_job_slot(task->staged.job, run->slot) + task->offsets[buffer];
+    return ag_job_slot(task->of.staged.job, run->slot) + task->offsets[buffer];
 }
 
 /* The host's, of all that there are. */
 static void take_places(exchange_task_t *task, const ag_run_t *run)
 {
-    for (int i = 0; i < task->op->n_uses; i++) {
-        task->hosts[i] = ag_staged_place(&task->staged, memory_of(task, run, i), task->sizes[i]);
+    for (int i = 0; i < task->of.op->n_uses; i++) {
+        task->hosts[i] = ag_staged_place(&task->of.staged, memory_of(task, run, i), task->sizes[i]);
     }
 }
 
@@ -53,34 +50,26 @@ static uint64_t sum_of_counts(const uint64_t *counts, uint32_t n)
     return sum;
 }
 
-static ag_status_t test(void *arg)
-{
-    return ag_group_test(((exchange_task_t *)arg)->request);
-}
-
 static ag_status_t post(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    ag_status_t status;
 
     (void)run;
-    task->memory.staging = ag_job_staging(task->staged.job, task->op->stream);
     task->shape.algorithm = ag_transfer_choose(&task->shape);
-    status = ag_group_post(task->group, &task->shape, &task->memory, &task->request);
-    return status == AG_OK ? test(arg) : status;
+    return ag_staged_group_post(&task->of, &task->shape, task->memory);
 }
 
 static ag_status_t take_share(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_step_t *step = ag_run_step(run, task->op);
-    uint64_t unit = task->op->unit_bytes, begin, end;
-    uint32_t mine = my_shard(task->staged.job)->stage_index;
+    const ag_step_t *step = ag_run_step(run, task->of.op);
+    uint64_t unit = task->of.op->unit_bytes, begin, end;
+    uint32_t mine = my_shard(task->of.staged.job)->stage_index;
 
-    task->shape = ag_group_shape(task->group);
+    task->shape = ag_group_shape(task->of.group);
     task->shape.collective = AG_ALL_GATHER;
-    task->shape.element_bytes = task->op->unit_bytes;
-    task->shape.n = step->counts[task->op->counter];
+    task->shape.element_bytes = task->of.op->unit_bytes;
+    task->shape.n = step->counts[task->of.op->counter];
     task->shape.counts = task->counts;
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         ag_places_rows(&(ag_places_t){.part = r, .n_parts = task->n_ranks}, task->shape.n, &begin,
@@ -91,7 +80,7 @@ static ag_status_t take_share(void *arg, const ag_run_t *run)
     task->memory = (ag_collective_memory_t){.buffer = task->hosts[0]};
     ag_places_rows(&(ag_places_t){.part = mine, .n_parts = task->n_ranks}, task->shape.n, &begin,
                    &end);
-    return ag_staged_out(&task->staged, task->hosts[0] + begin * unit,
+    return ag_staged_out(&task->of.staged, task->hosts[0] + begin * unit,
                          memory_of(task, run, 0) + begin * unit, (end - begin) * unit);
 }
 
@@ -99,12 +88,12 @@ static ag_status_t bring_all(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
 
-    return ag_staged_in(&task->staged, memory_of(task, run, 0), task->hosts[0],
-                        task->shape.n * task->op->unit_bytes);
+    return ag_staged_in(&task->of.staged, memory_of(task, run, 0), task->hosts[0],
+                        task->shape.n * task->of.op->unit_bytes);
 }
 
 static const ag_task_stage_t gather_stages[] = {
-    {.begin = take_share}, {post, test}, {.begin = bring_all}, {0}};
+    {.begin = take_share}, {post, ag_staged_group_test}, {.begin = bring_all}, {0}};
 
 /* What an ALL_TO_ALL sends, and what it has received. */
 static ag_status_t take_sent(exchange_task_t *task, const ag_run_t *run)
@@ -113,7 +102,7 @@ static ag_status_t take_sent(exchange_task_t *task, const ag_run_t *run)
     task->shape.send_counts = task->counts;
     task->shape.recv_counts = task->counts + task->n_ranks;
     task->memory = (ag_collective_memory_t){.buffer = task->hosts[1], .input = task->hosts[0]};
-    return ag_staged_out(&task->staged, task->hosts[0], memory_of(task, run, 0),
+    return ag_staged_out(&task->of.staged, task->hosts[0], memory_of(task, run, 0),
                          sum_of_counts(task->shape.send_counts, task->n_ranks) *
                              task->shape.element_bytes);
 }
@@ -122,7 +111,7 @@ static ag_status_t bring_received(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
 
-    return ag_staged_in(&task->staged, memory_of(task, run, 1), task->hosts[1],
+    return ag_staged_in(&task->of.staged, memory_of(task, run, 1), task->hosts[1],
                         sum_of_counts(task->shape.recv_counts, task->n_ranks) *
                             task->shape.element_bytes);
 }
@@ -131,9 +120,9 @@ static ag_status_t bring_received(void *arg, const ag_run_t *run)
 static ag_status_t take_numbers(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_expert_shard_t *experts = &my_shard(task->staged.job)->experts;
+    const ag_expert_shard_t *experts = &my_shard(task->of.staged.job)->experts;
 
-    task->shape = ag_group_shape(task->group);
+    task->shape = ag_group_shape(task->of.group);
     task->shape.element_bytes = sizeof(uint32_t);
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         task->counts[r] = experts->n_held_of[r];
@@ -144,13 +133,13 @@ static ag_status_t take_numbers(void *arg, const ag_run_t *run)
 }
 
 static const ag_task_stage_t numbers_stages[] = {
-    {.begin = take_numbers}, {post, test}, {.begin = bring_received}, {0}};
+    {.begin = take_numbers}, {post, ag_staged_group_test}, {.begin = bring_received}, {0}};
 
 /* The numbers of all ranks, in a slot: (ranks, places). */
 static uint32_t *all_numbers(const exchange_task_t *task, const ag_run_t *run)
 {
-    return task->staged.job->staging.numbers +
-           (uint64_t)run->slot * task->n_ranks * my_shard(task->staged.job)->experts.n_places;
+    return task->of.staged.job->staging.numbers +
+           (uint64_t)run->slot * task->n_ranks * my_shard(task->of.staged.job)->experts.n_places;
 }
 
 static ag_status_t take_own_numbers(void *arg, const ag_run_t *run)
@@ -158,13 +147,13 @@ static ag_status_t take_own_numbers(void *arg, const ag_run_t *run)
     exchange_task_t *task = arg;
 
     take_places(task, run);
-    return ag_staged_out(&task->staged, task->hosts[0], memory_of(task, run, 0), task->sizes[0]);
+    return ag_staged_out(&task->of.staged, task->hosts[0], memory_of(task, run, 0), task->sizes[0]);
 }
 
 static ag_status_t enter_numbers(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_shard_t *shard = my_shard(task->staged.job);
+    const ag_shard_t *shard = my_shard(task->of.staged.job);
     uint32_t n_places = shard->experts.n_places, *all = all_numbers(task, run);
 
     memcpy(all + (uint64_t)shard->experts.index * n_places, task->hosts[0],
@@ -172,7 +161,7 @@ static ag_status_t enter_numbers(void *arg, const ag_run_t *run)
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         task->counts[r] = n_places;
     }
-    task->shape = ag_group_shape(task->group);
+    task->shape = ag_group_shape(task->of.group);
     task->shape.collective = AG_ALL_GATHER;
     task->shape.element_bytes = sizeof(*all);
     task->shape.n = (uint64_t)task->n_ranks * n_places;
@@ -195,7 +184,7 @@ static uint32_t place_of(const ag_expert_shard_t *experts, uint32_t rank)
 static ag_status_t bring_own_numbers(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_shard_t *shard = my_shard(task->staged.job);
+    const ag_shard_t *shard = my_shard(task->of.staged.job);
     const ag_expert_shard_t *experts = &shard->experts;
     const uint32_t *mine = all_numbers(task, run) + place_of(experts, experts->index);
     size_t bytes = experts->n_held * sizeof(*mine);
@@ -203,13 +192,13 @@ static ag_status_t bring_own_numbers(void *arg, const ag_run_t *run)
     for (uint32_t r = 0; r < task->n_ranks; r++) {
         memcpy(task->hosts[1] + r * bytes, mine + (uint64_t)r * experts->n_places, bytes);
     }
-    return ag_staged_in(&task->staged, memory_of(task, run, 1), task->hosts[1],
+    return ag_staged_in(&task->of.staged, memory_of(task, run, 1), task->hosts[1],
                         task->n_ranks * bytes);
 }
 
 static const ag_task_stage_t all_numbers_stages[] = {{.begin = take_own_numbers},
                                                      {.begin = enter_numbers},
-                                                     {post, test},
+                                                     {post, ag_staged_group_test},
                                                      {.begin = bring_own_numbers},
                                                      {0}};
 
@@ -230,17 +219,18 @@ static ag_status_t look_at_numbers(void *arg, const ag_run_t *run)
     ag_status_t status;
 
     take_places(task, run);
-    status = ag_staged_out(&task->staged, task->hosts[2], memory_of(task, run, 2), task->sizes[2]);
-    return status == AG_OK ? ag_staged_out(&task->staged, task->hosts[3], memory_of(task, run, 3),
-                                           task->sizes[3])
+    status =
+        ag_staged_out(&task->of.staged, task->hosts[2], memory_of(task, run, 2), task->sizes[2]);
+    return status == AG_OK ? ag_staged_out(&task->of.staged, task->hosts[3],
+                                           memory_of(task, run, 3), task->sizes[3])
                            : status;
 }
 
 /* Rows from each rank for each, there or back. */
 static const uint64_t *all_counts(const exchange_task_t *task, const ag_run_t *run, bool back)
 {
-    const ag_expert_shard_t *experts = &my_shard(task->staged.job)->experts;
-    uint64_t *counts = task->staged.job->staging.all_counts, n = task->n_ranks;
+    const ag_expert_shard_t *experts = &my_shard(task->of.staged.job)->experts;
+    uint64_t *counts = task->of.staged.job->staging.all_counts, n = task->n_ranks;
     const uint32_t *numbers = all_numbers(task, run);
 
     for (uint32_t from = 0; from < n; from++) {
@@ -256,8 +246,8 @@ static const uint64_t *all_counts(const exchange_task_t *task, const ag_run_t *r
 static ag_status_t take_rows(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_expert_shard_t *experts = &my_shard(task->staged.job)->experts;
-    bool back = task->op->counter == AG_SIZE_RECEIVED;
+    const ag_expert_shard_t *experts = &my_shard(task->of.staged.job)->experts;
+    bool back = task->of.op->counter == AG_SIZE_RECEIVED;
     const uint32_t *there = (const uint32_t *)(const void *)task->hosts[back ? 3 : 2];
     const uint32_t *here = (const uint32_t *)(const void *)task->hosts[back ? 2 : 3];
     uint64_t *sent = task->counts, *received = task->counts + task->n_ranks;
@@ -274,14 +264,17 @@ static ag_status_t take_rows(void *arg, const ag_run_t *run)
         return ag_fail(AG_ERR_PEER, "%llu rows come for this rank's experts, %llu can be had",
                        (unsigned long long)n_received, (unsigned long long)task->most_received);
     }
-    task->shape = ag_group_shape(task->group);
-    task->shape.element_bytes = task->op->unit_bytes;
+    task->shape = ag_group_shape(task->of.group);
+    task->shape.element_bytes = task->of.op->unit_bytes;
     task->shape.all_counts = task->may_go_by_host ? all_counts(task, run, back) : NULL;
     return take_sent(task, run);
 }
 
-static const ag_task_stage_t rows_stages[] = {
-    {.begin = look_at_numbers}, {.begin = take_rows}, {post, test}, {.begin = bring_received}, {0}};
+static const ag_task_stage_t rows_stages[] = {{.begin = look_at_numbers},
+                                              {.begin = take_rows},
+                                              {post, ag_staged_group_test},
+                                              {.begin = bring_received},
+                                              {0}};
 
 static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                              uint32_t op, const ag_task_stage_t *stages)
@@ -295,9 +288,6 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
     if (task == NULL) {
         return ag_fail_nomem("binding a program", bytes);
     }
-    task->staged = (ag_staged_t){.job = job, .stream = o->stream, .stages = stages};
-    task->op = o;
-    task->group = job->groups[o->subject];
     task->n_ranks = n_ranks;
     task->may_go_by_host = ag_programs_may_go_by_host(job->opts.programs, o->subject);
     for (uint32_t i = 0; i < o->n_uses; i++) {
@@ -310,7 +300,7 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
                 program->bounds[AG_ITEMS(&rank->buffers, ag_buffer_t)[buffer].counter];
         }
     }
-    ag_staged_bind(bound, op, o, ag_op_infos[o->kind].name, o->subject, task);
+    ag_staged_group_bind(job, program, bound, op, stages, ag_op_infos[o->kind].name, &task->of);
     return AG_OK;
 }
 

@@ -74,6 +74,33 @@ void ag_staged_bind(ag_bound_t *bound, uint32_t at, const ag_op_t *op, const cha
                                    .arg = task};
 }
 
+void ag_staged_group_bind(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                          uint32_t at, const ag_task_stage_t *stages, const char *name,
+                          ag_staged_group_t *task)
+{
+    const ag_op_t *op = &ag_rank_ops(&program->ranks[job->rank])[at];
+
+    task->staged = (ag_staged_t){.job = job, .stream = op->stream, .stages = stages};
+    task->op = op;
+    task->group = job->groups[op->subject];
+    ag_staged_bind(bound, at, op, name, op->subject, task);
+}
+
+ag_status_t ag_staged_group_test(void *task)
+{
+    return ag_group_test(((ag_staged_group_t *)task)->request);
+}
+
+ag_status_t ag_staged_group_post(ag_staged_group_t *task, const ag_transfer_shape_t *shape,
+                                 ag_collective_memory_t memory)
+{
+    ag_status_t status;
+
+    memory.staging = ag_job_staging(task->staged.job, task->op->stream);
+    status = ag_group_post(task->group, shape, &memory, &task->request);
+    return status == AG_OK ? ag_staged_group_test(task) : status;
+}
+
 unsigned char *ag_staged_place(ag_staged_t *staged, unsigned char *device, uint64_t bytes)
 {
     unsigned char *place = staged->job->staging.places[staged->stream] + staged->n_taken;

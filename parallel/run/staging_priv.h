@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "comm/group.h"
 #include "parallel/program/program.h"
 #include "runtime/device/device.h"
 #include "runtime/kernel/step.h"
@@ -31,6 +32,14 @@ typedef struct ag_staged {
     uint64_t n_taken; /* bytes of the stream's place */
 } ag_staged_t;
 
+/* A task whose stages post a collective begins with this. */
+typedef struct ag_staged_group {
+    ag_staged_t staged;
+    const ag_op_t *op;
+    ag_group_t *group;
+    ag_collective_request_t *request;
+} ag_staged_group_t;
+
 /**
  * Make a task of an operation; it is the bound program's from here on.
  * @param task  begins with an ag_staged_t.
@@ -38,6 +47,16 @@ typedef struct ag_staged {
  */
 void ag_staged_bind(struct ag_bound *bound, uint32_t at, const ag_op_t *op, const char *name,
                     uint32_t detail, void *task);
+
+/** The same of one that posts a collective, whose first fields are filled here. */
+void ag_staged_group_bind(struct ag_job *job, const ag_program_t *program, struct ag_bound *bound,
+                          uint32_t at, const ag_task_stage_t *stages, const char *name,
+                          ag_staged_group_t *task);
+
+/** In a stage: post it; its test is the stage's. @param memory  but for what it stages in. */
+ag_status_t ag_staged_group_post(ag_staged_group_t *task, const ag_transfer_shape_t *shape,
+                                 ag_collective_memory_t memory);
+ag_status_t ag_staged_group_test(void *task);
 
 /** Where the host has what stands, or is to stand, in the device's memory, until the task is
  * complete: there, if it may; else in the stream's place, which holds all buffers that an operation
