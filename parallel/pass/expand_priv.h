@@ -123,6 +123,7 @@ typedef struct ag_train_rank {
     ag_train_chunk_t *chunks; /* (n_chunks) */
     ag_array_t buckets;       /* ag_train_bucket_t */
     uint32_t n_input_names;
+    uint32_t stream[2]; /* of the residual stream, in turn, where ag_train_passes() */
     /* of the part that is being written: */
     uint32_t partial;           /* what it makes, or adds */
     bool pending;               /* p holds what has yet to be added */
@@ -146,6 +147,12 @@ typedef struct ag_train {
 ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, bool evaluates,
                           ag_train_t *train_p);
 void ag_train_fini(ag_train_t *train);
+
+/** Does the residual stream pass through two buffers, of which parts keep rounded copies? */
+static inline bool ag_train_passes(const ag_train_t *train)
+{
+    return ag_plan_rounds(train->build->plan) && !train->again;
+}
 
 /** A slot that no micro-batch has, with an input for it. */
 ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk,

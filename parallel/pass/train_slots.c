@@ -19,7 +19,7 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_t
 {
     uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
     uint32_t number = (uint32_t)chunk->slots.n_items;
-    bool again = train->again;
+    bool again = train->again, passes = ag_train_passes(train);
     ag_status_t status = AG_OK;
     char name[24];
 
@@ -46,7 +46,9 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_t
             snprintf(name, sizeof(name), "%u.%u", layer, number);
             status = ag_train_add_experts(train, rank, name, &slot->experts[i / 2]);
         }
-        if (status == AG_OK && i > 0 && (i % 2 == 0 || !again)) {
+        if (passes) { /* gradients read copies that parts keep */
+            slot->x[i] = train->ranks[rank].stream[i % 2];
+        } else if (status == AG_OK && i > 0 && (i % 2 == 0 || !again)) {
             snprintf(name, sizeof(name), "x%u%c.", layer, "af"[i % 2]);
             status = ag_train_add_row_buffer(train, rank, name, number, &slot->x[i]);
         }
@@ -180,4 +182,6 @@ void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts)
     opts->find_grad = find_grad;
     opts->arg = keeper;
     opts->rounds = ag_plan_rounds(keeper->train->build->plan);
+    opts->passing = keeper->rank->stream;
+    opts->n_passing = ag_train_passes(keeper->train) ? 2 : 0;
 }

@@ -161,7 +161,8 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
     ag_train_rank_t *of = &train->ranks[rank];
     uint64_t row = spec->hidden * sizeof(float);
-    bool last = is_last(train, rank), again = train->again, norms = false;
+    bool last = is_last(train, rank), again = train->again, passes = ag_train_passes(train);
+    bool norms = false;
 
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
         norms |= spec->layer_kinds[i].norms_after;
@@ -187,6 +188,8 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
         {"statistics", AG_LOSS_STATISTICS * shard->n_stage_ranks * sizeof(float), AG_SIZE_OUTPUTS,
          last, &of->statistics},
         {"dhead", row, AG_SIZE_OUTPUTS, last, &of->dhead},
+        {"xa", row, AG_SIZE_TOKENS, passes, &of->stream[0]},
+        {"xf", row, AG_SIZE_TOKENS, passes, &of->stream[1]},
         {"xf", row, AG_SIZE_TOKENS, again, &of->x_again},
         {"ka", 0, AG_SIZE_ONE, again, &of->kept_again[0]},
         {"kf", 0, AG_SIZE_ONE, again, &of->kept_again[1]},

@@ -86,6 +86,40 @@ bool ag_bad_number_is_before(const ag_bad_number_t *a, const ag_bad_number_t *b)
     return a->is_backward ? a->order > b->order : a->order < b->order;
 }
 
+/* Values to note the first of which some are no numbers. */
+static void look_at(ag_job_t *job, const char *name, const void *values, bool rounded, uint64_t n)
+{
+    ag_bad_number_t bad = {.is_there = true};
+
+    if ((find_forward(job, name, &bad) || find_backward(job, name, &bad)) &&
+        ag_bad_number_is_before(&bad, &job->bad) && is_bad(values, rounded, n)) {
+        job->bad = bad;
+    }
+}
+
+/* Of the residual stream, where it passes through one buffer after the other, what is kept. */
+static void look_at_kept(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *op,
+                         const ag_step_t *step)
+{
+    const ag_rank_program_t *rank = &bound->program->ranks[job->rank];
+    const ag_graph_t *graph = AG_ITEMS(&rank->segments, ag_segment_t)[op->subject].inside;
+
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+        const ag_value_t *kept;
+        char name[24];
+
+        if (node->kind == AG_NODE_ROUND) {
+            kept = &AG_ITEMS(&graph->values, ag_value_t)[node->out];
+            snprintf(name, sizeof(name), "x%s", /* as a buffer of what the part reads */
+                     AG_ITEMS(&rank->buffers, ag_buffer_t)[kept->buffer].name + 1);
+            look_at(job, name,
+                    ag_job_slot(job, 0) + bound->offsets[kept->buffer] + kept->begin_bytes, true,
+                    step->counts[kept->counter] * kept->width);
+        }
+    }
+}
+
 void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *op,
                          const ag_step_t *step)
 {
@@ -98,16 +132,13 @@ void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *
                          ? buffer->bytes
                          : step->counts[buffer->counter] * buffer->unit_bytes;
         bool rounded = ag_plan_rounds(job->opts.build->plan) && strcmp(buffer->name, "logits") == 0;
-        ag_bad_number_t bad = {.is_there = true};
 
-        if ((use->mode & AG_USE_WRITE) != 0 &&
-            (find_forward(job, buffer->name, &bad) || find_backward(job, buffer->name, &bad)) &&
-            ag_bad_number_is_before(&bad, &job->bad) &&
-            is_bad(ag_job_slot(job, 0) + bound->offsets[use->buffer], rounded,
-                   n / ag_element_bytes(rounded))) {
-            job->bad = bad;
+        if ((use->mode & AG_USE_WRITE) != 0) {
+            look_at(job, buffer->name, ag_job_slot(job, 0) + bound->offsets[use->buffer], rounded,
+                    n / ag_element_bytes(rounded));
         }
     }
+    look_at_kept(job, bound, op, step);
 }
 
 const ag_bad_number_t *ag_job_bad_number(const ag_job_t *job)

@@ -107,12 +107,55 @@ static int32_t make_again(ag_backward_t *backward, int32_t value)
     return backward->copies[value];
 }
 
+static bool is_passing(const ag_backward_t *backward, int32_t buffer)
+{
+    for (uint32_t i = 0; i < backward->opts->n_passing; i++) {
+        if ((int32_t)backward->opts->passing[i] == buffer) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The forward graph makes a copy of a value at its end. @return the copy, in that graph. */
+static int32_t keep_rounded(ag_backward_t *backward, int32_t value)
+{
+    const ag_value_t of = *ag_graph_get(backward->forward, value);
+    ag_node_t round = {
+        .kind = AG_NODE_ROUND, .in = {value}, .weight = AG_NO_PARAM, .bias = AG_NO_PARAM};
+    uint64_t begin_bytes;
+    int32_t buffer;
+
+    backward->status = backward->opts->keep(
+        backward->opts->arg, of.counter, of.width * ag_element_bytes(true), &buffer, &begin_bytes);
+    if (backward->status != AG_OK) {
+        return AG_NO_VALUE;
+    }
+    round.out = made(
+        backward, ag_graph_value_at(backward->forward, of.counter, of.width, buffer, begin_bytes));
+    if (backward->status == AG_OK) {
+        ag_graph_round(backward->forward, round.out);
+        backward->status = ag_graph_add(backward->forward, &round, backward->opts->params);
+    }
+    return round.out;
+}
+
 int32_t ag_backward_read(ag_backward_t *backward, int32_t value)
 {
     ag_value_t *of = &AG_ITEMS(&backward->forward->values, ag_value_t)[value];
     int32_t buffer;
 
     if (backward->copies[value] != AG_NO_VALUE || backward->status != AG_OK) {
+        return backward->copies[value];
+    }
+    if (is_passing(backward, of->buffer)) {
+        if (backward->rounded[value] == AG_NO_VALUE) {
+            backward->rounded[value] = keep_rounded(backward, value);
+        }
+        if (backward->status == AG_OK) {
+            backward->copies[value] =
+                in_buffer(backward, ag_graph_get(backward->forward, backward->rounded[value]));
+        }
         return backward->copies[value];
     }
     if (of->buffer == AG_INTERNAL && is_cheap(backward->forward, value)) {
@@ -258,6 +301,9 @@ static void look_at_forward(ag_backward_t *backward)
     const ag_graph_t *forward = backward->forward;
 
     backward->cut_at = AG_NO_VALUE;
+    for (size_t v = 0; v < backward->n_values; v++) {
+        backward->rounded[v] = AG_NO_VALUE;
+    }
     for (size_t v = 0; v < forward->values.n_items; v++) {
         const ag_backward_grad_t *said = said_of(backward, (int32_t)v);
 
@@ -278,7 +324,7 @@ static void look_at_forward(ag_backward_t *backward)
 static void begin_graph(ag_backward_t *backward, ag_graph_t *graph)
 {
     backward->graph = graph;
-    for (size_t v = 0; v < backward->forward->values.n_items; v++) {
+    for (size_t v = 0; v < backward->n_values; v++) {
         backward->copies[v] = backward->grads[v] = AG_NO_VALUE;
     }
 }
@@ -309,14 +355,16 @@ ag_status_t ag_graph_backward(ag_graph_t *forward, const ag_backward_opts_t *opt
     size_t n = forward->values.n_items;
     ag_backward_t backward = {.forward = forward,
                               .opts = opts,
+                              .n_values = n,
                               .copies = malloc((n + 1) * sizeof(int32_t)),
+                              .rounded = malloc((n + 1) * sizeof(int32_t)),
                               .grads = malloc((n + 1) * sizeof(int32_t)),
                               .has_grad = calloc(n + 1, sizeof(bool)),
                               .is_inner = calloc(n + 1, sizeof(bool)),
                               .status = AG_OK};
 
-    if (backward.copies == NULL || backward.grads == NULL || backward.has_grad == NULL ||
-        backward.is_inner == NULL) {
+    if (backward.copies == NULL || backward.rounded == NULL || backward.grads == NULL ||
+        backward.has_grad == NULL || backward.is_inner == NULL) {
         fail_nomem(&backward);
     } else {
         look_at_forward(&backward);
@@ -324,6 +372,7 @@ ag_status_t ag_graph_backward(ag_graph_t *forward, const ag_backward_opts_t *opt
         go_back(&backward, second);
     }
     free(backward.copies);
+    free(backward.rounded);
     free(backward.grads);
     free(backward.has_grad);
     free(backward.is_inner);

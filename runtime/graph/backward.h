@@ -28,7 +28,11 @@ typedef struct ag_backward_opts {
     /** Where a weight's gradient is, which is added to; buffer AG_INTERNAL: nobody wants it. */
     void (*find_grad)(void *arg, int32_t param, int32_t *buffer_p, uint64_t *begin_bytes_p);
     void *arg;
-    bool rounds;        /* what is kept may be rounded: training that is not exact */
+    bool rounds; /* what is kept may be rounded: training that is not exact */
+    /* Buffers that others write over before the gradients are taken: of what rules read of them
+     * rounded copies are kept. */
+    const uint32_t *passing;
+    uint32_t n_passing;
     int32_t cut_buffer; /* of the gradient of what the first norm makes; AG_INTERNAL: none */
 } ag_backward_opts_t;
 

@@ -9,7 +9,9 @@ struct ag_backward {
     ag_graph_t *forward;
     const ag_backward_opts_t *opts;
     ag_graph_t *graph; /* that is being written */
+    size_t n_values;   /* of forward, before copies were added to it */
     int32_t *copies;   /* (values) in graph; AG_NO_VALUE: not there yet */
+    int32_t *rounded;  /* (values) in forward: what is kept of passing ones; AG_NO_VALUE: nothing */
     int32_t *grads;    /* (values) their gradients' */
     bool *has_grad;    /* (values) something stands there */
     bool *is_inner;    /* (values) the segment makes it for itself */

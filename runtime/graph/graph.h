@@ -40,6 +40,7 @@ typedef enum ag_node_kind {
     AG_NODE_LOSS_STATISTICS,
     AG_NODE_LOSS,
     AG_NODE_ADD_LOSSES,
+    AG_NODE_ROUND,       /* a copy to be kept */
     AG_NODE_LINEAR_GRAD, /* <operator>_GRAD: of its input, _WEIGHT_GRAD: of its weight */
     AG_NODE_LINEAR_WEIGHT_GRAD,
     AG_NODE_NORM_GRAD,

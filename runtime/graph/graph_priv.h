@@ -121,13 +121,13 @@ ag_node_infer_fn_t ag_rope_infer, ag_self_attention_infer, ag_self_attention_gra
     ag_linear_grad_infer, ag_linear_weight_grad_infer, ag_norm_grad_infer,
     ag_norm_weight_grad_infer, ag_glu_grad_infer, ag_embed_weight_grad_infer, ag_select_grad_infer,
     ag_zero_infer, ag_sum_squares_infer, ag_totals_infer, ag_adamw_infer, ag_publish_infer,
-    ag_adopt_infer;
-ag_node_run_fn_t ag_self_attention_run, ag_self_attention_grad_run, ag_sinks_grad_run,
+    ag_adopt_infer, ag_round_infer;
+ag_node_run_fn_t ag_round_run, ag_self_attention_run, ag_self_attention_grad_run, ag_sinks_grad_run,
     ag_loss_statistics_run, ag_loss_run, ag_add_losses_run, ag_linear_grad_run,
     ag_linear_weight_grad_run, ag_norm_grad_run, ag_norm_weight_grad_run, ag_rope_grad_run,
     ag_glu_grad_run, ag_embed_weight_grad_run, ag_select_grad_run, ag_zero_run, ag_sum_squares_run,
     ag_totals_run, ag_adamw_run, ag_publish_run, ag_adopt_run;
-ag_node_scratch_fn_t ag_self_attention_scratch, ag_train_linear_scratch;
+ag_node_scratch_fn_t ag_norm_scratch, ag_self_attention_scratch, ag_train_linear_scratch;
 
 /* nodes_rows.c's. */
 ag_node_infer_fn_t ag_gate_rows_infer, ag_gate_rows_grad_infer, ag_head_columns_infer;

@@ -108,7 +108,7 @@ static void norm_run(const ag_graph_run_t *run, const ag_node_t *node,
     };
     const ag_worker_t alone = {.n_threads = 1};
     ag_kernel_context_t own = *context;
-    const float *x = ag_run_data(run, context, node->in[0]);
+    ag_elements_t x = ag_run_elements(run, context, node->in[0]);
     ag_elements_t y = ag_run_elements(run, context, node->out);
 
     if (ag_graph_get(run->graph, node->out)->is_own) {
@@ -436,8 +436,9 @@ static void columns_run(const ag_graph_run_t *run, const ag_node_t *node,
 const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_EMBED] = {"EMBED", 0, true, AG_BY_ROWS, AG_BY_ROWS, embed_infer, embed_run,
                        ag_embed_cost, NULL, .backward = ag_embed_backward},
-    [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL, NULL,
-                      .backward = ag_norm_backward, .is_cheap = true, .rounded_out = 1},
+    [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL,
+                      ag_norm_scratch, .backward = ag_norm_backward, .is_cheap = true,
+                      .rounded_in = 1, .rounded_out = 1},
     [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL,
                          .backward = NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
@@ -499,6 +500,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                  .rounded_in = 1},
     [AG_NODE_LOSS] = {"LOSS", 2, true, AG_BY_ANY, AG_BY_ANY, ag_loss_infer, ag_loss_run, NULL, NULL,
                       .n_more = 1, .rounded_in = 1, .rounded_out = 1},
+    [AG_NODE_ROUND] = {"ROUND", 1, true, AG_BY_ANY, AG_BY_ANY, ag_round_infer, ag_round_run, NULL,
+                       NULL, .rounded_out = 1},
     [AG_NODE_ADD_LOSSES] = {"ADD_LOSSES", 1, true, AG_BY_ANY, AG_BY_ANY, ag_add_losses_infer,
                             ag_add_losses_run, NULL, NULL, .backward = NULL},
     [AG_NODE_LINEAR_GRAD] = {"LINEAR_GRAD", 1, true, AG_BY_ANY, AG_BY_ANY, ag_linear_grad_infer,
@@ -509,10 +512,10 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                     ag_linear_weight_grad_cost, ag_train_linear_scratch,
                                     .n_more = 1, .rounded_in = 3},
     [AG_NODE_NORM_GRAD] = {"NORM_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_norm_grad_infer,
-                           ag_norm_grad_run, NULL, NULL, .n_more = 1},
+                           ag_norm_grad_run, NULL, ag_norm_scratch, .n_more = 1, .rounded_in = 2},
     [AG_NODE_NORM_WEIGHT_GRAD] = {"NORM_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
                                   ag_norm_weight_grad_infer, ag_norm_weight_grad_run, NULL, NULL,
-                                  .n_more = 1},
+                                  .n_more = 1, .rounded_in = 2},
     [AG_NODE_ROPE_GRAD] = {"ROPE_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_rope_infer,
                            ag_rope_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_SELF_ATTENTION_GRAD] = {"SELF_ATTENTION_GRAD", 6, true, AG_BY_ANY, AG_BY_ANY,

@@ -276,6 +276,38 @@ uint64_t ag_train_linear_scratch(const ag_graph_t *graph, const ag_node_t *node,
     return ag_train_linear_scratch_bytes();
 }
 
+/* ROUND: (rows, width) -> the same, rounded */
+
+bool ag_round_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
+                    uint32_t *width_p)
+{
+    (void)params;
+    *width_p = width_of(graph, node->in[0]);
+    return counter_of(graph, node->in[0]) == counter_of(graph, node->out) &&
+           ag_graph_get(graph, node->out)->rounded;
+}
+
+void ag_round_run(const ag_graph_run_t *run, const ag_node_t *node,
+                  const ag_kernel_context_t *context)
+{
+    ag_kernel_round(context, ag_run_data(run, context, node->in[0]),
+                    ag_run_rows(run, node->in[0]) * width_of(run->graph, node->in[0]),
+                    ag_run_elements(run, context, node->out));
+}
+
+/* Scratch of norms: a row. */
+uint64_t ag_norm_scratch(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params)
+{
+    bool is_rounded = false;
+
+    (void)params;
+    for (int i = 0; i < AG_NODE_MAX_IN; i++) {
+        is_rounded |= node->in[i] != AG_NO_VALUE && ag_graph_get(graph, node->in[i])->rounded;
+    }
+    return is_rounded ? ag_norm_scratch_bytes(width_of(graph, node->in[0])) : 0;
+}
+
 /* NORM_GRAD: dy, x -> dx, and (rows, statistics) */
 
 static ag_norm_t norm_of(const ag_graph_run_t *run, const ag_node_t *node)
@@ -306,7 +338,7 @@ void ag_norm_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_norm_t norm = norm_of(run, node);
 
     ag_kernel_norm_grad(context, &norm, ag_run_data(run, context, node->in[0]),
-                        ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+                        ag_run_elements(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
                         node->adds, ag_run_data(run, context, node->out),
                         more_data(run, node, context, 0));
 }
@@ -335,7 +367,7 @@ void ag_norm_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_norm_t norm = norm_of(run, node);
 
     ag_kernel_norm_weight_grad(context, &norm, ag_run_data(run, context, node->in[0]),
-                               ag_run_data(run, context, node->in[1]),
+                               ag_run_elements(run, context, node->in[1]),
                                ag_run_data(run, context, node->in[2]),
                                ag_run_rows(run, node->in[0]), ag_run_data(run, context, node->out),
                                more_data(run, node, context, 0));

@@ -355,6 +355,18 @@ void ag_kernel_add(const ag_kernel_context_t *context, const float *a, const flo
     }
 }
 
+void ag_kernel_round(const ag_kernel_context_t *context, const float *x, uint64_t n,
+                     ag_elements_t y)
+{
+    uint64_t begin, end;
+
+    ag_worker_share(context->worker, n, AG_SPAN, &begin, &end);
+    for (; begin < end; begin += AG_SPAN) {
+        ag_span_put(context->isa, y, begin, end - begin < AG_SPAN ? end - begin : AG_SPAN,
+                    x + begin);
+    }
+}
+
 void ag_kernel_select_rows(const ag_kernel_context_t *context, const float *x, uint64_t width,
                            float *y)
 {

@@ -157,7 +157,7 @@ void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed
 typedef enum ag_norm_kind { AG_NORM_RMS, AG_NORM_LAYER } ag_norm_kind_t;
 
 /* Over each row of x (n_rows, width), or over each group of a row's columns, (n_rows, n_groups,
- * width), by the same weights; y may be x. */
+ * width), by the same weights; y may be x. Scratch where x is rounded: ag_norm_scratch_bytes(). */
 typedef struct ag_norm {
     ag_norm_kind_t kind;
     uint64_t width;
@@ -166,7 +166,8 @@ typedef struct ag_norm {
     const float *weight; /* (width) */
     const float *bias;   /* (width) or NULL */
 } ag_norm_t;
-void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
+size_t ag_norm_scratch_bytes(uint64_t width);
+void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, ag_elements_t x,
                     uint64_t n_rows, ag_elements_t y);
 
 /* The angles of a step's positions: Su et al. 2021. */

@@ -52,7 +52,25 @@ static float variance(const ag_kernel_context_t *context, const ag_norm_t *norm,
                : mean_square(row, norm->width, mean);
 }
 
-void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *x,
+size_t ag_norm_scratch_bytes(uint64_t width)
+{
+    return width * sizeof(float);
+}
+
+/* A row as floats: where it is, or in scratch. */
+static const float *row_of(const ag_kernel_context_t *context, ag_elements_t x, uint64_t i,
+                           uint64_t width)
+{
+    float *room = context->scratch;
+
+    for (uint64_t at = 0; x.rounded && at < width; at += AG_SPAN) {
+        ag_span_floats(context->isa, x, i * width + at, width - at < AG_SPAN ? width - at : AG_SPAN,
+                       room + at);
+    }
+    return x.rounded ? room : (const float *)x.data + i * width;
+}
+
+void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, ag_elements_t x,
                     uint64_t n_rows, ag_elements_t y)
 {
     float room[AG_SPAN];
@@ -60,7 +78,7 @@ void ag_kernel_norm(const ag_kernel_context_t *context, const ag_norm_t *norm, c
 
     share_rows(context, norm, n_rows, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
-        const float *row = x + i * norm->width;
+        const float *row = row_of(context, x, i, norm->width);
         float mean = norm->kind == AG_NORM_LAYER ? mean_of(row, norm->width) : 0.0f;
         float scale = 1.0f / sqrtf(variance(context, norm, row, mean) + norm->eps);
 
@@ -119,32 +137,34 @@ static void row_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, 
 }
 
 void ag_kernel_norm_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *dy,
-                         const float *x, uint64_t n_rows, bool add, float *dx, float *statistics)
+                         ag_elements_t x, uint64_t n_rows, bool add, float *dx, float *statistics)
 {
     uint64_t begin, end;
 
     share_rows(context, norm, n_rows, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
-        row_grad(context, norm, dy + i * norm->width, x + i * norm->width, add,
+        row_grad(context, norm, dy + i * norm->width, row_of(context, x, i, norm->width), add,
                  dx + i * norm->width, statistics + i * AG_NORM_STATISTICS);
     }
 }
 
 /* A line of memory of each row. */
-static void add_column_grads(const ag_norm_t *norm, const float *dy, const float *x,
-                             const float *statistics, uint64_t n_rows, uint64_t n_columns,
-                             float *dweight, float *dbias)
+static void add_column_grads(const ag_isa_t *isa, const ag_norm_t *norm, const float *dy,
+                             ag_elements_t x, const float *statistics, uint64_t n_rows,
+                             uint64_t n_columns, float *dweight, float *dbias)
 {
     double products[AG_LANES] = {0}, sums[AG_LANES] = {0};
+    float room[AG_SPAN];
 
     for (uint64_t i = 0; i < n_rows; i++) {
         float mean = statistics[i * AG_NORM_STATISTICS];
         float scale = statistics[i * AG_NORM_STATISTICS + 1];
+        const float *row = ag_span_floats(isa, x, i * norm->width, n_columns, room);
 
         for (uint64_t j = 0; j < n_columns; j++) {
             float g = dy[i * norm->width + j];
 
-            products[j] += (double)(g * ((x[i * norm->width + j] - mean) * scale));
+            products[j] += (double)(g * ((row[j] - mean) * scale));
             sums[j] += (double)g;
         }
     }
@@ -157,15 +177,15 @@ static void add_column_grads(const ag_norm_t *norm, const float *dy, const float
 }
 
 void ag_kernel_norm_weight_grad(const ag_kernel_context_t *context, const ag_norm_t *norm,
-                                const float *dy, const float *x, const float *statistics,
+                                const float *dy, ag_elements_t x, const float *statistics,
                                 uint64_t n_rows, float *dweight, float *dbias)
 {
     uint64_t n_groups = norm->n_groups > 0 ? norm->n_groups : 1, begin, end;
 
     ag_worker_share(context->worker, norm->width, AG_LANES, &begin, &end);
     for (; begin < end; begin += AG_LANES) {
-        add_column_grads(norm, dy + begin, x + begin, statistics, n_rows * n_groups,
-                         end - begin < AG_LANES ? end - begin : AG_LANES, dweight + begin,
-                         dbias != NULL ? dbias + begin : NULL);
+        add_column_grads(context->isa, norm, dy + begin, ag_elements_at(x, begin), statistics,
+                         n_rows * n_groups, end - begin < AG_LANES ? end - begin : AG_LANES,
+                         dweight + begin, dbias != NULL ? dbias + begin : NULL);
     }
 }

@@ -52,7 +52,8 @@ void ag_kernel_group_weight_grad(const ag_kernel_context_t *context, const ag_gr
                                  const ag_linear_t *linear, const ag_group_weights_t *dweights,
                                  const float *dy, const float *x, bool exact);
 
-/* Norms. The second kernel reads what the first wrote: a barrier stands between them. */
+/* Norms. The second kernel reads what the first wrote: a barrier stands between them. Scratch of
+ * both: ag_norm_scratch_bytes(). */
 
 enum { AG_NORM_STATISTICS = 2 }; /* of a row: mean (0 for RMS), 1 / deviation */
 
@@ -62,12 +63,16 @@ enum { AG_NORM_STATISTICS = 2 }; /* of a row: mean (0 for RMS), 1 / deviation */
  * @param statistics  out: (n_rows, n_groups, AG_NORM_STATISTICS)
  */
 void ag_kernel_norm_grad(const ag_kernel_context_t *context, const ag_norm_t *norm, const float *dy,
-                         const float *x, uint64_t n_rows, bool add, float *dx, float *statistics);
+                         ag_elements_t x, uint64_t n_rows, bool add, float *dx, float *statistics);
 
 /** dweight (width) += , dbias (width) +=; dbias NULL: there is none. */
 void ag_kernel_norm_weight_grad(const ag_kernel_context_t *context, const ag_norm_t *norm,
-                                const float *dy, const float *x, const float *statistics,
+                                const float *dy, ag_elements_t x, const float *statistics,
                                 uint64_t n_rows, float *dweight, float *dbias);
+
+/** y (n) = x (n), rounded. */
+void ag_kernel_round(const ag_kernel_context_t *context, const float *x, uint64_t n,
+                     ag_elements_t y);
 
 /** The gradient through ag_kernel_rope(): in place, dx of what was rotated from dy. */
 void ag_kernel_rope_grad(const ag_kernel_context_t *context, const ag_rope_t *rope,

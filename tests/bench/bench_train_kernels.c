@@ -280,7 +280,8 @@ static void run_glu_grad(void *arg, const ag_worker_t *worker)
 
 static ag_norm_t norm_of(bench_t *bench)
 {
-    return (ag_norm_t){AG_NORM_RMS, HIDDEN, 1e-5f, part(bench, 4), NULL};
+    return (ag_norm_t){
+        .kind = AG_NORM_RMS, .width = HIDDEN, .eps = 1e-5f, .weight = part(bench, 4)};
 }
 
 static void run_norm_grad(void *arg, const ag_worker_t *worker)
@@ -289,8 +290,8 @@ static void run_norm_grad(void *arg, const ag_worker_t *worker)
     ag_kernel_context_t context = context_of(bench, worker);
     ag_norm_t norm = norm_of(bench);
 
-    ag_kernel_norm_grad(&context, &norm, part(bench, 0), part(bench, 1), bench->n_rows, true,
-                        part(bench, 2), part(bench, 3));
+    ag_kernel_norm_grad(&context, &norm, part(bench, 0), ag_floats(part(bench, 1)), bench->n_rows,
+                        true, part(bench, 2), part(bench, 3));
 }
 
 static void run_norm_weight_grad(void *arg, const ag_worker_t *worker)
@@ -299,8 +300,8 @@ static void run_norm_weight_grad(void *arg, const ag_worker_t *worker)
     ag_kernel_context_t context = context_of(bench, worker);
     ag_norm_t norm = norm_of(bench);
 
-    ag_kernel_norm_weight_grad(&context, &norm, part(bench, 0), part(bench, 1), part(bench, 3),
-                               bench->n_rows, part(bench, 2), NULL);
+    ag_kernel_norm_weight_grad(&context, &norm, part(bench, 0), ag_floats(part(bench, 1)),
+                               part(bench, 3), bench->n_rows, part(bench, 2), NULL);
 }
 
 static void run_loss(void *arg, const ag_worker_t *worker)

@@ -38,16 +38,52 @@ static uint64_t size_of(const rounded_case_t *c)
     return c->n_rows * c->width;
 }
 
+static ag_norm_t norm_of(const rounded_case_t *c)
+{
+    return (ag_norm_t){.kind = c->exact ? AG_NORM_LAYER : AG_NORM_RMS,
+                       .width = c->width,
+                       .eps = 1e-5f,
+                       .weight = c->vector,
+                       .bias = c->exact ? c->vector : NULL};
+}
+
 static void run_norm(const ag_kernel_context_t *context, const void *arg, float *y)
 {
     const rounded_case_t *c = arg;
-    ag_norm_t norm = {.kind = c->exact ? AG_NORM_LAYER : AG_NORM_RMS,
-                      .width = c->width,
-                      .eps = 1e-5f,
-                      .weight = c->vector,
-                      .bias = c->exact ? c->vector : NULL};
+    ag_norm_t norm = norm_of(c);
 
-    ag_kernel_norm(context, &norm, c->floats[0], c->n_rows, out(c, y, 0));
+    ag_kernel_norm(context, &norm, in(c, 0), c->n_rows, out(c, y, 0));
+}
+
+/* dx, then statistics. */
+static void run_norm_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const rounded_case_t *c = arg;
+    ag_norm_t norm = norm_of(c);
+
+    ag_kernel_norm_grad(context, &norm, c->floats[1], in(c, 0), c->n_rows, false, y,
+                        y + size_of(c));
+}
+
+/* dweight and dbias, against statistics that are others'. */
+static void run_norm_weight_grad(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const rounded_case_t *c = arg;
+    ag_norm_t norm = norm_of(c);
+
+    ag_kernel_norm_weight_grad(context, &norm, c->floats[1], in(c, 0), c->floats[4], c->n_rows, y,
+                               y + c->width);
+}
+
+static void run_round(const ag_kernel_context_t *context, const void *arg, float *y)
+{
+    const rounded_case_t *c = arg;
+
+    if (c->rounded) {
+        ag_kernel_round(context, c->floats[0], size_of(c), out(c, y, 0));
+    } else if (context->worker->thread == 0) {
+        memcpy(y, c->floats[0], size_of(c) * sizeof(float));
+    }
 }
 
 static void run_glu(const ag_kernel_context_t *context, const void *arg, float *y)
@@ -195,6 +231,14 @@ static uint64_t with_rows(const rounded_case_t *c)
 {
     return size_of(c) + c->n_rows * HEADS;
 }
+static uint64_t with_statistics(const rounded_case_t *c)
+{
+    return size_of(c) + c->n_rows * AG_NORM_STATISTICS;
+}
+static uint64_t of_columns(const rounded_case_t *c)
+{
+    return 2 * c->width;
+}
 static uint64_t of_statistics(const rounded_case_t *c)
 {
     return c->n_rows * AG_LOSS_STATISTICS;
@@ -206,6 +250,9 @@ static uint64_t with_losses(const rounded_case_t *c)
 
 static const kernel_t kernels[] = {
     {"norm", run_norm, size_of, size_of, false, 1},
+    {"norm_grad", run_norm_grad, none, with_statistics, false, 1},
+    {"norm_weight_grad", run_norm_weight_grad, none, of_columns, false, 1},
+    {"round", run_round, size_of, size_of, false, 1},
     {"glu", run_glu, size_of, size_of, false, 1},
     {"glu_grad", run_glu_grad, two, two, false, 2},
     {"rope", run_rope, size_of, size_of, true, 1},
@@ -236,14 +283,15 @@ static void check_kernel(const kernel_t *kernel, rounded_case_t *c, ag_gemm_cach
         .counts = {[AG_COUNT_ONE] = 1, [AG_COUNT_TOKENS] = c->n_rows, [AG_COUNT_SEQUENCES] = 2},
         .row_begin = row_begin};
     ag_self_attention_t attention = attention_of(c);
-    size_t scratch[] = {ag_train_linear_scratch_bytes(),
-                        ag_self_attention_scratch_bytes(&attention)};
+    size_t scratch_bytes = ag_train_linear_scratch_bytes();
     uint64_t n = kernel->n_y(c);
+    size_t of_attention = ag_self_attention_scratch_bytes(&attention);
     float *begin = take(n * sizeof(float)), *y[2];
     kernel_call_t call = {.fn = kernel->fn,
                           .arg = c,
                           .step = &step,
-                          .scratch_bytes = scratch[0] > scratch[1] ? scratch[0] : scratch[1],
+                          .scratch_bytes =
+                              scratch_bytes > of_attention ? scratch_bytes : of_attention,
                           .gemm = gemm,
                           .isa = isa,
                           .y_at_first = begin};

@@ -94,7 +94,7 @@ static void run_norm(const ag_kernel_context_t *context, const void *arg, float 
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm(context, &c->norm, c->x != NULL ? c->x : y,
+    ag_kernel_norm(context, &c->norm, ag_floats(c->x != NULL ? c->x : y),
                    c->n_rows / (c->norm.n_groups > 0 ? c->norm.n_groups : 1), ag_floats(y));
 }
 

@@ -59,7 +59,7 @@ static void run_norm_grad(const ag_kernel_context_t *context, const void *arg, f
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm_grad(context, &c->norm, c->dy, c->x, rows_of(c), c->add, y,
+    ag_kernel_norm_grad(context, &c->norm, c->dy, ag_floats(c->x), rows_of(c), c->add, y,
                         y + c->n_rows * c->norm.width);
 }
 
@@ -68,8 +68,8 @@ static void run_norm_weight_grad(const ag_kernel_context_t *context, const void 
 {
     const norm_case_t *c = arg;
 
-    ag_kernel_norm_weight_grad(context, &c->norm, c->dy, c->x, c->statistics, rows_of(c), y,
-                               c->norm.bias != NULL ? y + c->norm.width : NULL);
+    ag_kernel_norm_weight_grad(context, &c->norm, c->dy, ag_floats(c->x), c->statistics, rows_of(c),
+                               y, c->norm.bias != NULL ? y + c->norm.width : NULL);
 }
 
 static void check_norm(ag_norm_kind_t kind, uint64_t n_rows, uint64_t width, bool add,
