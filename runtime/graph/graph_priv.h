@@ -77,6 +77,17 @@ static inline uint32_t ag_graph_width(const ag_graph_t *graph, int32_t value)
     return ag_graph_get(graph, value)->width;
 }
 
+static inline ag_counter_t ag_graph_counter(const ag_graph_t *graph, int32_t value)
+{
+    return ag_graph_get(graph, value)->counter;
+}
+
+static inline bool ag_graph_has_shape(const ag_graph_t *graph, int32_t value, ag_counter_t counter,
+                                      uint64_t width)
+{
+    return ag_graph_counter(graph, value) == counter && ag_graph_width(graph, value) == width;
+}
+
 /* What a node touches: its inputs, then its outputs; AG_NO_VALUE where there is none. */
 enum { AG_NODE_MAX_TOUCHED = AG_NODE_MAX_IN + 1 + AG_NODE_MAX_MORE };
 

@@ -1,11 +1,6 @@
 /* The operators of a feed-forward part of several experts: shape, work. */
 #include "runtime/graph/graph_priv.h"
 
-static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
-{
-    return ag_graph_get(graph, value)->counter;
-}
-
 /* ROUTE: scores (rows, experts) -> (rows, route); its bias (experts) is for the choice alone */
 
 bool ag_route_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
@@ -17,7 +12,7 @@ bool ag_route_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_gra
     return ag_graph_width(graph, node->in[0]) == route->n_experts && route->n_used > 0 &&
            (node->bias == AG_NO_PARAM || params[node->bias].cols == route->n_experts) &&
            route->n_used <= route->n_experts &&
-           counter_of(graph, node->in[0]) == counter_of(graph, node->out);
+           ag_graph_counter(graph, node->in[0]) == ag_graph_counter(graph, node->out);
 }
 
 void ag_route_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -46,7 +41,7 @@ bool ag_count_rows_infer(const ag_graph_t *graph, const ag_node_t *node,
     (void)params;
     *width_p = places->n_places;
     return ag_graph_width(graph, node->in[0]) == ag_route_width(places->n_used) &&
-           counter_of(graph, node->out) == AG_COUNT_ONE;
+           ag_graph_counter(graph, node->out) == AG_COUNT_ONE;
 }
 
 static void note_gaps(float *routes, uint64_t n_rows, uint32_t n_used, float *least)
@@ -80,8 +75,8 @@ bool ag_permute_infer(const ag_graph_t *graph, const ag_node_t *node,
     (void)params;
     *width_p = ag_graph_width(graph, node->in[0]);
     return ag_graph_width(graph, node->in[1]) == ag_route_width(node->attr.places.n_used) &&
-           counter_of(graph, node->in[0]) == counter_of(graph, node->in[1]) &&
-           counter_of(graph, node->out) == AG_COUNT_SENT;
+           ag_graph_counter(graph, node->in[0]) == ag_graph_counter(graph, node->in[1]) &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_SENT;
 }
 
 void ag_permute_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -100,8 +95,8 @@ bool ag_combine_infer(const ag_graph_t *graph, const ag_node_t *node,
     (void)params;
     *width_p = ag_graph_width(graph, node->in[0]);
     return ag_graph_width(graph, node->in[1]) == ag_route_width(node->attr.places.n_used) &&
-           counter_of(graph, node->in[0]) == AG_COUNT_SENT &&
-           counter_of(graph, node->in[1]) == counter_of(graph, node->out);
+           ag_graph_counter(graph, node->in[0]) == AG_COUNT_SENT &&
+           ag_graph_counter(graph, node->in[1]) == ag_graph_counter(graph, node->out);
 }
 
 void ag_combine_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -125,7 +120,7 @@ uint64_t ag_places_scratch(const ag_graph_t *graph, const ag_node_t *node,
 
 bool ag_node_counts_fit(const ag_graph_t *graph, const ag_node_t *node)
 {
-    return counter_of(graph, node->in[1]) == AG_COUNT_ONE &&
+    return ag_graph_counter(graph, node->in[1]) == AG_COUNT_ONE &&
            ag_graph_width(graph, node->in[1]) ==
                (uint64_t)node->attr.groups.n_groups * node->attr.groups.n_sources;
 }
@@ -133,7 +128,7 @@ bool ag_node_counts_fit(const ag_graph_t *graph, const ag_node_t *node)
 static bool counts_fit(const ag_graph_t *graph, const ag_node_t *node)
 {
     return ag_node_counts_fit(graph, node) &&
-           counter_of(graph, node->in[0]) == counter_of(graph, node->out);
+           ag_graph_counter(graph, node->in[0]) == ag_graph_counter(graph, node->out);
 }
 
 ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,

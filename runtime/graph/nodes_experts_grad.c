@@ -4,29 +4,19 @@
 
 #include "runtime/graph/graph_priv.h"
 
-static bool has_shape(const ag_graph_t *graph, int32_t value, ag_counter_t counter, uint64_t width)
-{
-    return ag_graph_get(graph, value)->counter == counter && ag_graph_width(graph, value) == width;
-}
-
-static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
-{
-    return ag_graph_get(graph, value)->counter;
-}
-
 /* ROUTE_GRAD: dweights (rows, used), scores (rows, experts), routes -> dscores */
 
 bool ag_route_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                          const ag_graph_param_t *params, uint32_t *width_p)
 {
     const ag_route_t *route = &node->attr.route.of;
-    ag_counter_t counter = counter_of(graph, node->out);
+    ag_counter_t counter = ag_graph_counter(graph, node->out);
 
     (void)params;
     *width_p = route->n_experts;
-    return has_shape(graph, node->in[0], counter, route->n_used) &&
-           has_shape(graph, node->in[1], counter, route->n_experts) &&
-           has_shape(graph, node->in[2], counter, ag_route_width(route->n_used));
+    return ag_graph_has_shape(graph, node->in[0], counter, route->n_used) &&
+           ag_graph_has_shape(graph, node->in[1], counter, route->n_experts) &&
+           ag_graph_has_shape(graph, node->in[2], counter, ag_route_width(route->n_used));
 }
 
 void ag_route_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -45,9 +35,9 @@ bool ag_permute_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     (void)params;
     *width_p = ag_graph_width(graph, node->in[0]);
-    return counter_of(graph, node->in[0]) == AG_COUNT_SENT &&
-           has_shape(graph, node->in[1], counter_of(graph, node->out),
-                     ag_route_width(node->attr.places.n_used));
+    return ag_graph_counter(graph, node->in[0]) == AG_COUNT_SENT &&
+           ag_graph_has_shape(graph, node->in[1], ag_graph_counter(graph, node->out),
+                              ag_route_width(node->attr.places.n_used));
 }
 
 void ag_permute_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -66,14 +56,14 @@ bool ag_combine_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                            const ag_graph_param_t *params, uint32_t *width_p)
 {
     uint32_t n_used = node->attr.places.n_used;
-    ag_counter_t counter = counter_of(graph, node->in[0]);
+    ag_counter_t counter = ag_graph_counter(graph, node->in[0]);
 
     (void)params;
     *width_p = ag_graph_width(graph, node->in[0]);
-    return has_shape(graph, node->in[1], AG_COUNT_SENT, *width_p) &&
-           has_shape(graph, node->in[2], counter, ag_route_width(n_used)) &&
-           counter_of(graph, node->out) == AG_COUNT_SENT && node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->more[0], counter, n_used);
+    return ag_graph_has_shape(graph, node->in[1], AG_COUNT_SENT, *width_p) &&
+           ag_graph_has_shape(graph, node->in[2], counter, ag_route_width(n_used)) &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_SENT && node->more[0] != AG_NO_VALUE &&
+           ag_graph_has_shape(graph, node->more[0], counter, n_used);
 }
 
 void ag_combine_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -95,7 +85,7 @@ bool ag_grouped_linear_grad_infer(const ag_graph_t *graph, const ag_node_t *node
 
     *width_p = (uint32_t)first->cols;
     return ag_node_counts_fit(graph, node) &&
-           has_shape(graph, node->in[0], counter_of(graph, node->out), first->rows);
+           ag_graph_has_shape(graph, node->in[0], ag_graph_counter(graph, node->out), first->rows);
 }
 
 void ag_grouped_linear_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -126,11 +116,13 @@ bool ag_grouped_linear_weight_grad_infer(const ag_graph_t *graph, const ag_node_
         (uint32_t)((n_groups - 1) * node->attr.groups.grad_stride + first->rows * first->cols);
     return n_groups > 0 && ag_node_counts_fit(graph, node) &&
            (node->more[0] == AG_NO_VALUE ||
-            has_shape(graph, node->more[0], AG_COUNT_ONE,
-                      (n_groups - 1) * node->attr.groups.bias_grad_stride + first->rows)) &&
-           has_shape(graph, node->in[0], counter_of(graph, node->in[2]), first->rows) &&
+            ag_graph_has_shape(graph, node->more[0], AG_COUNT_ONE,
+                               (n_groups - 1) * node->attr.groups.bias_grad_stride +
+                                   first->rows)) &&
+           ag_graph_has_shape(graph, node->in[0], ag_graph_counter(graph, node->in[2]),
+                              first->rows) &&
            ag_graph_width(graph, node->in[2]) == first->cols &&
-           counter_of(graph, node->out) == AG_COUNT_ONE;
+           ag_graph_counter(graph, node->out) == AG_COUNT_ONE;
 }
 
 /* The groups' pointers stand behind what the products take. */
@@ -190,12 +182,12 @@ bool ag_router_statistics_infer(const ag_graph_t *graph, const ag_node_t *node,
                                 const ag_graph_param_t *params, uint32_t *width_p)
 {
     const ag_route_t *route = &node->attr.route.of;
-    ag_counter_t counter = counter_of(graph, node->out);
+    ag_counter_t counter = ag_graph_counter(graph, node->out);
 
     (void)params;
     *width_p = ag_router_statistics(route->n_experts);
-    return has_shape(graph, node->in[0], counter, route->n_experts) &&
-           has_shape(graph, node->in[1], counter, ag_route_width(route->n_used));
+    return ag_graph_has_shape(graph, node->in[0], counter, route->n_experts) &&
+           ag_graph_has_shape(graph, node->in[1], counter, ag_route_width(route->n_used));
 }
 
 void ag_router_statistics_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -213,12 +205,12 @@ bool ag_router_loss_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                                const ag_graph_param_t *params, uint32_t *width_p)
 {
     uint32_t n_experts = node->attr.route.of.n_experts;
-    ag_counter_t counter = counter_of(graph, node->out);
+    ag_counter_t counter = ag_graph_counter(graph, node->out);
 
     (void)params;
     *width_p = n_experts;
-    return node->adds && has_shape(graph, node->in[0], counter, n_experts) &&
-           has_shape(graph, node->in[1], counter, ag_router_statistics(n_experts)) &&
+    return node->adds && ag_graph_has_shape(graph, node->in[0], counter, n_experts) &&
+           ag_graph_has_shape(graph, node->in[1], counter, ag_router_statistics(n_experts)) &&
            node->attr.route.part < node->attr.route.n_parts;
 }
 

@@ -1,19 +1,7 @@
 /* The operators of training: shape and work. What they compute is said in runtime/kernel/train.h.
  */
-#include <math.h>
-#include <string.h>
 
 #include "runtime/graph/graph_priv.h"
-
-static ag_counter_t counter_of(const ag_graph_t *graph, int32_t value)
-{
-    return ag_graph_get(graph, value)->counter;
-}
-
-static uint32_t width_of(const ag_graph_t *graph, int32_t value)
-{
-    return ag_graph_width(graph, value);
-}
 
 /* Of a further output; NULL: it is not wanted. */
 static float *more_data(const ag_graph_run_t *run, const ag_node_t *node,
@@ -22,15 +10,10 @@ static float *more_data(const ag_graph_run_t *run, const ag_node_t *node,
     return node->more[i] == AG_NO_VALUE ? NULL : ag_run_data(run, context, node->more[i]);
 }
 
-static bool has_shape(const ag_graph_t *graph, int32_t value, ag_counter_t counter, uint64_t width)
-{
-    return counter_of(graph, value) == counter && width_of(graph, value) == width;
-}
-
 /* A weight's gradient: all of it is one row. */
 static bool is_grad_of(const ag_graph_t *graph, int32_t value, const ag_graph_param_t *param)
 {
-    return has_shape(graph, value, AG_COUNT_ONE, param->rows * param->cols);
+    return ag_graph_has_shape(graph, value, AG_COUNT_ONE, param->rows * param->cols);
 }
 
 /* SELF_ATTENTION: q, k, v -> y of q's shape, and (tokens, heads) */
@@ -40,10 +23,10 @@ static bool is_attention_sound(const ag_graph_t *graph, const ag_self_attention_
 {
     uint64_t kv_width = (uint64_t)attention->n_kv_heads * attention->head_dim;
 
-    return has_shape(graph, q, AG_COUNT_TOKENS,
-                     (uint64_t)attention->n_heads * attention->head_dim) &&
-           has_shape(graph, k, AG_COUNT_TOKENS, kv_width) &&
-           has_shape(graph, v, AG_COUNT_TOKENS, kv_width);
+    return ag_graph_has_shape(graph, q, AG_COUNT_TOKENS,
+                              (uint64_t)attention->n_heads * attention->head_dim) &&
+           ag_graph_has_shape(graph, k, AG_COUNT_TOKENS, kv_width) &&
+           ag_graph_has_shape(graph, v, AG_COUNT_TOKENS, kv_width);
 }
 
 bool ag_self_attention_infer(const ag_graph_t *graph, const ag_node_t *node,
@@ -51,11 +34,11 @@ bool ag_self_attention_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     const ag_self_attention_t *attention = &node->attr.self_attention.args;
 
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return is_attention_sound(graph, attention, node->in[0], node->in[1], node->in[2]) &&
            (node->weight == AG_NO_PARAM || params[node->weight].cols == attention->n_heads) &&
            node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->more[0], AG_COUNT_TOKENS, attention->n_heads);
+           ag_graph_has_shape(graph, node->more[0], AG_COUNT_TOKENS, attention->n_heads);
 }
 
 static ag_self_attention_t attention_of(const ag_graph_run_t *run, const ag_node_t *node)
@@ -96,13 +79,15 @@ bool ag_self_attention_grad_infer(const ag_graph_t *graph, const ag_node_t *node
     const ag_self_attention_t *attention = &node->attr.self_attention.args;
 
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return node->more[0] != AG_NO_VALUE && node->more[1] != AG_NO_VALUE &&
            is_attention_sound(graph, attention, node->in[2], node->in[3], node->in[4]) &&
            is_attention_sound(graph, attention, node->out, node->more[0], node->more[1]) &&
-           has_shape(graph, node->in[0], AG_COUNT_TOKENS, width_of(graph, node->in[2])) &&
-           has_shape(graph, node->in[1], AG_COUNT_TOKENS, width_of(graph, node->in[2])) &&
-           has_shape(graph, node->in[5], AG_COUNT_TOKENS, attention->n_heads);
+           ag_graph_has_shape(graph, node->in[0], AG_COUNT_TOKENS,
+                              ag_graph_width(graph, node->in[2])) &&
+           ag_graph_has_shape(graph, node->in[1], AG_COUNT_TOKENS,
+                              ag_graph_width(graph, node->in[2])) &&
+           ag_graph_has_shape(graph, node->in[5], AG_COUNT_TOKENS, attention->n_heads);
 }
 
 void ag_self_attention_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -132,9 +117,9 @@ bool ag_sinks_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
     *width_p = attention->n_heads;
     return params[node->weight].cols == attention->n_heads &&
            is_grad_of(graph, node->out, &params[node->weight]) &&
-           has_shape(graph, node->in[0], AG_COUNT_TOKENS, width) &&
-           has_shape(graph, node->in[1], AG_COUNT_TOKENS, width) &&
-           has_shape(graph, node->in[2], AG_COUNT_TOKENS, attention->n_heads);
+           ag_graph_has_shape(graph, node->in[0], AG_COUNT_TOKENS, width) &&
+           ag_graph_has_shape(graph, node->in[1], AG_COUNT_TOKENS, width) &&
+           ag_graph_has_shape(graph, node->in[2], AG_COUNT_TOKENS, attention->n_heads);
 }
 
 void ag_sinks_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -162,8 +147,9 @@ bool ag_loss_statistics_infer(const ag_graph_t *graph, const ag_node_t *node,
 
     (void)params;
     *width_p = (uint32_t)statistics_width(loss);
-    return has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, loss->vocab_end - loss->vocab_begin) &&
-           counter_of(graph, node->out) == AG_COUNT_OUTPUTS && loss->part < loss->n_parts;
+    return ag_graph_has_shape(graph, node->in[0], AG_COUNT_OUTPUTS,
+                              loss->vocab_end - loss->vocab_begin) &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_OUTPUTS && loss->part < loss->n_parts;
 }
 
 void ag_loss_statistics_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -182,11 +168,12 @@ bool ag_loss_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_grap
     const ag_loss_t *loss = &node->attr.loss;
 
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return node->out == node->in[0] && node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, loss->vocab_end - loss->vocab_begin) &&
-           has_shape(graph, node->in[1], AG_COUNT_OUTPUTS, statistics_width(loss)) &&
-           has_shape(graph, node->more[0], AG_COUNT_OUTPUTS, 1);
+           ag_graph_has_shape(graph, node->in[0], AG_COUNT_OUTPUTS,
+                              loss->vocab_end - loss->vocab_begin) &&
+           ag_graph_has_shape(graph, node->in[1], AG_COUNT_OUTPUTS, statistics_width(loss)) &&
+           ag_graph_has_shape(graph, node->more[0], AG_COUNT_OUTPUTS, 1);
 }
 
 void ag_loss_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -204,8 +191,8 @@ bool ag_add_losses_infer(const ag_graph_t *graph, const ag_node_t *node,
 {
     (void)params;
     *width_p = sizeof(double) / sizeof(float);
-    return has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, 1) &&
-           counter_of(graph, node->out) == AG_COUNT_ONE;
+    return ag_graph_has_shape(graph, node->in[0], AG_COUNT_OUTPUTS, 1) &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_ONE;
 }
 
 void ag_add_losses_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -226,8 +213,8 @@ bool ag_linear_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                           const ag_graph_param_t *params, uint32_t *width_p)
 {
     *width_p = (uint32_t)params[node->weight].cols;
-    return width_of(graph, node->in[0]) == params[node->weight].rows &&
-           counter_of(graph, node->in[0]) == counter_of(graph, node->out);
+    return ag_graph_width(graph, node->in[0]) == params[node->weight].rows &&
+           ag_graph_counter(graph, node->in[0]) == ag_graph_counter(graph, node->out);
 }
 
 void ag_linear_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -248,12 +235,12 @@ bool ag_linear_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
     const ag_graph_param_t *weight = &params[node->weight];
 
     *width_p = (uint32_t)(weight->rows * weight->cols);
-    return width_of(graph, node->in[0]) == weight->rows &&
-           width_of(graph, node->in[1]) == weight->cols &&
-           counter_of(graph, node->in[0]) == counter_of(graph, node->in[1]) &&
-           counter_of(graph, node->out) == AG_COUNT_ONE &&
+    return ag_graph_width(graph, node->in[0]) == weight->rows &&
+           ag_graph_width(graph, node->in[1]) == weight->cols &&
+           ag_graph_counter(graph, node->in[0]) == ag_graph_counter(graph, node->in[1]) &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_ONE &&
            (node->more[0] == AG_NO_VALUE ||
-            has_shape(graph, node->more[0], AG_COUNT_ONE, weight->rows));
+            ag_graph_has_shape(graph, node->more[0], AG_COUNT_ONE, weight->rows));
 }
 
 void ag_linear_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -282,8 +269,8 @@ bool ag_round_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_gra
                     uint32_t *width_p)
 {
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
-    return counter_of(graph, node->in[0]) == counter_of(graph, node->out) &&
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return ag_graph_counter(graph, node->in[0]) == ag_graph_counter(graph, node->out) &&
            ag_graph_get(graph, node->out)->rounded;
 }
 
@@ -291,7 +278,7 @@ void ag_round_run(const ag_graph_run_t *run, const ag_node_t *node,
                   const ag_kernel_context_t *context)
 {
     ag_kernel_round(context, ag_run_data(run, context, node->in[0]),
-                    ag_run_rows(run, node->in[0]) * width_of(run->graph, node->in[0]),
+                    ag_run_rows(run, node->in[0]) * ag_graph_width(run->graph, node->in[0]),
                     ag_run_elements(run, context, node->out));
 }
 
@@ -305,7 +292,7 @@ uint64_t ag_norm_scratch(const ag_graph_t *graph, const ag_node_t *node,
     for (int i = 0; i < AG_NODE_MAX_IN; i++) {
         is_rounded |= node->in[i] != AG_NO_VALUE && ag_graph_get(graph, node->in[i])->rounded;
     }
-    return is_rounded ? ag_norm_scratch_bytes(width_of(graph, node->in[0])) : 0;
+    return is_rounded ? ag_norm_scratch_bytes(ag_graph_width(graph, node->in[0])) : 0;
 }
 
 /* NORM_GRAD: dy, x -> dx, and (rows, statistics) */
@@ -322,14 +309,16 @@ static ag_norm_t norm_of(const ag_graph_run_t *run, const ag_node_t *node)
 bool ag_norm_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                         const ag_graph_param_t *params, uint32_t *width_p)
 {
-    ag_counter_t counter = counter_of(graph, node->in[0]);
+    ag_counter_t counter = ag_graph_counter(graph, node->in[0]);
     uint32_t n_groups = ag_node_groups_of_norm(node);
 
-    *width_p = width_of(graph, node->in[0]);
+    *width_p = ag_graph_width(graph, node->in[0]);
     return params[node->weight].cols * n_groups == *width_p &&
-           has_shape(graph, node->in[1], counter, *width_p) && node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->more[0], counter, (uint64_t)n_groups * AG_NORM_STATISTICS) &&
-           counter_of(graph, node->out) == counter;
+           ag_graph_has_shape(graph, node->in[1], counter, *width_p) &&
+           node->more[0] != AG_NO_VALUE &&
+           ag_graph_has_shape(graph, node->more[0], counter,
+                              (uint64_t)n_groups * AG_NORM_STATISTICS) &&
+           ag_graph_counter(graph, node->out) == counter;
 }
 
 void ag_norm_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -349,16 +338,16 @@ bool ag_norm_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                                const ag_graph_param_t *params, uint32_t *width_p)
 {
     const ag_graph_param_t *weight = &params[node->weight];
-    ag_counter_t counter = counter_of(graph, node->in[0]);
+    ag_counter_t counter = ag_graph_counter(graph, node->in[0]);
     uint64_t n_groups = ag_node_groups_of_norm(node);
 
     *width_p = (uint32_t)weight->cols;
-    return has_shape(graph, node->in[0], counter, n_groups * weight->cols) &&
-           has_shape(graph, node->in[1], counter, n_groups * weight->cols) &&
-           has_shape(graph, node->in[2], counter, n_groups * AG_NORM_STATISTICS) &&
-           counter_of(graph, node->out) == AG_COUNT_ONE &&
+    return ag_graph_has_shape(graph, node->in[0], counter, n_groups * weight->cols) &&
+           ag_graph_has_shape(graph, node->in[1], counter, n_groups * weight->cols) &&
+           ag_graph_has_shape(graph, node->in[2], counter, n_groups * AG_NORM_STATISTICS) &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_ONE &&
            (node->more[0] == AG_NO_VALUE ||
-            has_shape(graph, node->more[0], AG_COUNT_ONE, weight->cols));
+            ag_graph_has_shape(graph, node->more[0], AG_COUNT_ONE, weight->cols));
 }
 
 void ag_norm_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -379,7 +368,8 @@ void ag_rope_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                       const ag_kernel_context_t *context)
 {
     ag_kernel_rope_grad(context, &node->attr.rope, ag_run_data(run, context, node->in[1]),
-                        ag_run_elements(run, context, node->out), width_of(run->graph, node->out));
+                        ag_run_elements(run, context, node->out),
+                        ag_graph_width(run->graph, node->out));
 }
 
 /* GLU_GRAD: dy, gate, up -> dgate, dup */
@@ -387,13 +377,14 @@ void ag_rope_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
 bool ag_glu_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                        const ag_graph_param_t *params, uint32_t *width_p)
 {
-    ag_counter_t counter = counter_of(graph, node->in[0]);
+    ag_counter_t counter = ag_graph_counter(graph, node->in[0]);
 
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
-    return has_shape(graph, node->in[1], counter, *width_p) &&
-           has_shape(graph, node->in[2], counter, *width_p) && node->more[0] != AG_NO_VALUE &&
-           has_shape(graph, node->more[0], counter, *width_p);
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return ag_graph_has_shape(graph, node->in[1], counter, *width_p) &&
+           ag_graph_has_shape(graph, node->in[2], counter, *width_p) &&
+           node->more[0] != AG_NO_VALUE &&
+           ag_graph_has_shape(graph, node->more[0], counter, *width_p);
 }
 
 void ag_glu_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -402,7 +393,7 @@ void ag_glu_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_kernel_glu_grad(
         context, &node->attr.glu, ag_run_elements(run, context, node->in[0]),
         ag_run_elements(run, context, node->in[1]), ag_run_elements(run, context, node->in[2]),
-        ag_run_rows(run, node->in[0]), width_of(run->graph, node->in[0]), 0,
+        ag_run_rows(run, node->in[0]), ag_graph_width(run->graph, node->in[0]), 0,
         ag_run_elements(run, context, node->out), ag_run_elements(run, context, node->more[0]));
 }
 
@@ -414,7 +405,7 @@ bool ag_embed_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
     const ag_graph_param_t *table = &params[node->weight];
 
     *width_p = (uint32_t)(table->rows * table->cols);
-    return has_shape(graph, node->in[0], AG_COUNT_TOKENS, table->cols) &&
+    return ag_graph_has_shape(graph, node->in[0], AG_COUNT_TOKENS, table->cols) &&
            is_grad_of(graph, node->out, table);
 }
 
@@ -437,187 +428,15 @@ bool ag_select_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
                           const ag_graph_param_t *params, uint32_t *width_p)
 {
     (void)params;
-    *width_p = width_of(graph, node->in[0]);
-    return counter_of(graph, node->in[0]) == AG_COUNT_OUTPUTS &&
-           counter_of(graph, node->out) == AG_COUNT_TOKENS;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return ag_graph_counter(graph, node->in[0]) == AG_COUNT_OUTPUTS &&
+           ag_graph_counter(graph, node->out) == AG_COUNT_TOKENS;
 }
 
 void ag_select_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                         const ag_kernel_context_t *context)
 {
     ag_kernel_select_rows_grad(context, ag_run_data(run, context, node->in[0]),
-                               width_of(run->graph, node->in[0]),
+                               ag_graph_width(run->graph, node->in[0]),
                                ag_run_data(run, context, node->out));
-}
-
-/* ZERO: nothing but its output */
-
-bool ag_zero_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
-                   uint32_t *width_p)
-{
-    (void)params;
-    *width_p = width_of(graph, node->out);
-    return true;
-}
-
-void ag_zero_run(const ag_graph_run_t *run, const ag_node_t *node,
-                 const ag_kernel_context_t *context)
-{
-    enum { PIECE_FLOATS = 4096 };
-    uint64_t n = ag_run_rows(run, node->out) * width_of(run->graph, node->out), begin, end;
-
-    ag_worker_share(context->worker, n, PIECE_FLOATS, &begin, &end);
-    if (end > begin) {
-        memset(ag_run_data(run, context, node->out) + begin, 0, (end - begin) * sizeof(float));
-    }
-}
-
-/* SUM_SQUARES: (1, n) -> doubles, one for each chunk */
-
-bool ag_sum_squares_infer(const ag_graph_t *graph, const ag_node_t *node,
-                          const ag_graph_param_t *params, uint32_t *width_p)
-{
-    (void)params;
-    *width_p =
-        (uint32_t)(ag_sum_chunks(width_of(graph, node->in[0])) * sizeof(double) / sizeof(float));
-    return counter_of(graph, node->in[0]) == AG_COUNT_ONE &&
-           counter_of(graph, node->out) == AG_COUNT_ONE;
-}
-
-void ag_sum_squares_run(const ag_graph_run_t *run, const ag_node_t *node,
-                        const ag_kernel_context_t *context)
-{
-    ag_kernel_sum_squares(context, ag_run_data(run, context, node->in[0]),
-                          width_of(run->graph, node->in[0]),
-                          (double *)(void *)ag_run_data(run, context, node->out));
-}
-
-/* TOTALS: a sum of losses, sums of squares (doubles) -> both as float, this rank's */
-
-bool ag_totals_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
-                     uint32_t *width_p)
-{
-    (void)params;
-    *width_p = AG_N_TOTALS;
-    return has_shape(graph, node->in[0], AG_COUNT_ONE, sizeof(double) / sizeof(float)) &&
-           counter_of(graph, node->in[1]) == AG_COUNT_ONE &&
-           counter_of(graph, node->out) == AG_COUNT_ONE;
-}
-
-void ag_totals_run(const ag_graph_run_t *run, const ag_node_t *node,
-                   const ag_kernel_context_t *context)
-{
-    const double *loss = (const double *)(const void *)ag_run_data(run, context, node->in[0]);
-    const double *squares = (const double *)(const void *)ag_run_data(run, context, node->in[1]);
-    float *totals = ag_run_data(run, context, node->out);
-
-    if (context->worker->thread == 0) {
-        totals[AG_TOTAL_LOSS] = (float)*loss;
-        totals[AG_TOTAL_SQUARES] = (float)ag_add_sums(squares, width_of(run->graph, node->in[1]) *
-                                                                   sizeof(float) / sizeof(double));
-    }
-}
-
-/* ADAMW: gradient of a run of a weight's elements, totals of all ranks -> the weight and its
- * moments change */
-
-static bool is_run_of(const ag_graph_t *graph, const ag_node_t *node, int32_t value,
-                      const ag_graph_param_t *params)
-{
-    const ag_graph_param_t *param = &params[node->weight];
-
-    return counter_of(graph, value) == AG_COUNT_ONE &&
-           node->attr.first_element + width_of(graph, value) <= param->rows * param->cols;
-}
-
-bool ag_adamw_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
-                    uint32_t *width_p)
-{
-    *width_p = 0;
-    return is_run_of(graph, node, node->in[0], params) &&
-           node->attr.first_element >= params[node->weight].own_begin &&
-           has_shape(graph, node->in[1], AG_COUNT_ONE, AG_N_TOTALS);
-}
-
-/* What gradients are multiplied by, as torch.nn.utils.clip_grad_norm_() does. */
-static float clip_factor(const ag_update_t *update, float squares)
-{
-    double factor = update->clip_norm / (sqrt((double)squares) + 1e-6);
-
-    return update->clip_norm > 0 && factor < 1 ? (float)factor : 1;
-}
-
-/* A step that is frozen, or whose gradients are no numbers, changes nothing. */
-void ag_adamw_run(const ag_graph_run_t *run, const ag_node_t *node,
-                  const ag_kernel_context_t *context)
-{
-    const ag_graph_param_t *param = &run->params[node->weight];
-    const ag_update_t *update = run->step->update;
-    const float *totals = ag_run_data(run, context, node->in[1]);
-    ag_adamw_t adamw = {
-        .lr = update->learning_rate,
-        .beta1 = update->beta1,
-        .beta2 = update->beta2,
-        .eps = update->eps,
-        .weight_decay = param->decays ? update->weight_decay : 0,
-        .correction1 = (float)(1 - pow(update->beta1, (double)update->number)),
-        .correction2 = (float)(1 - pow(update->beta2, (double)update->number)),
-        .gradient_factor = clip_factor(update, totals[AG_TOTAL_SQUARES]),
-        .before_write = run->before_write,
-    };
-
-    if (!update->is_frozen && isfinite(totals[AG_TOTAL_SQUARES]) &&
-        isfinite(totals[AG_TOTAL_LOSS])) {
-        uint64_t first = node->attr.first_element, own = first - param->own_begin;
-
-        ag_kernel_adamw(context, &adamw, width_of(run->graph, node->in[0]),
-                        ag_run_data(run, context, node->in[0]), param->trained + first,
-                        param->moments[0] + own, param->moments[1] + own);
-    }
-}
-
-/* PUBLISH: a run of a weight's elements -> (1, n); ADOPT: back */
-
-bool ag_publish_infer(const ag_graph_t *graph, const ag_node_t *node,
-                      const ag_graph_param_t *params, uint32_t *width_p)
-{
-    *width_p = width_of(graph, node->out);
-    return is_run_of(graph, node, node->out, params);
-}
-
-bool ag_adopt_infer(const ag_graph_t *graph, const ag_node_t *node, const ag_graph_param_t *params,
-                    uint32_t *width_p)
-{
-    *width_p = 0;
-    return is_run_of(graph, node, node->in[0], params);
-}
-
-/* @param before_write  of what is copied to; NULL: nobody is told. */
-static void copy_share(const ag_kernel_context_t *context, const float *from, uint64_t n, float *to,
-                       const ag_before_write_t *before_write)
-{
-    enum { PIECE_FLOATS = 4096 };
-    uint64_t begin, end;
-
-    ag_worker_share(context->worker, n, PIECE_FLOATS, &begin, &end);
-    for (; begin < end; begin += PIECE_FLOATS) {
-        uint64_t span = end - begin < PIECE_FLOATS ? end - begin : PIECE_FLOATS;
-
-        ag_tell_before_write(before_write, to + begin, span);
-        memcpy(to + begin, from + begin, span * sizeof(float));
-    }
-}
-
-void ag_publish_run(const ag_graph_run_t *run, const ag_node_t *node,
-                    const ag_kernel_context_t *context)
-{
-    copy_share(context, run->params[node->weight].trained + node->attr.first_element,
-               width_of(run->graph, node->out), ag_run_data(run, context, node->out), NULL);
-}
-
-void ag_adopt_run(const ag_graph_run_t *run, const ag_node_t *node,
-                  const ag_kernel_context_t *context)
-{
-    copy_share(context, ag_run_data(run, context, node->in[0]), width_of(run->graph, node->in[0]),
-               run->params[node->weight].trained + node->attr.first_element, run->before_write);
 }
