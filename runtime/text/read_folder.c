@@ -435,6 +435,20 @@ static ag_status_t read_config(const ag_model_files_t *files, reading_t *reading
     return status;
 }
 
+/* SentencePiece's own file is not read; who has no other is told of the way out. */
+static ag_status_t check_there(const ag_model_files_t *files, const char *path)
+{
+    char other[4400];
+
+    snprintf(other, sizeof(other), "%s/tokenizer.model", ag_model_files_path(files));
+    return access(path, F_OK) != 0 && access(other, F_OK) == 0
+               ? ag_fail(AG_ERR_UNSUPPORTED,
+                         "%s is missing, and tokenizer.model is not read: AutoTokenizer of "
+                         "transformers writes the one from the other (save_pretrained)",
+                         path)
+               : AG_OK;
+}
+
 ag_status_t ag_tokenizer_read_folder(const ag_model_files_t *files, ag_tokenizer_t *tokenizer)
 {
     reading_t reading = {.tokenizer = tokenizer, .texts = AG_ARRAY(ag_token_text_t)};
@@ -442,7 +456,10 @@ ag_status_t ag_tokenizer_read_folder(const ag_model_files_t *files, ag_tokenizer
     ag_status_t status;
 
     snprintf(reading.path, sizeof(reading.path), "%s/tokenizer.json", ag_model_files_path(files));
-    status = ag_json_read(reading.path, &json);
+    status = check_there(files, reading.path);
+    if (status == AG_OK) {
+        status = ag_json_read(reading.path, &json);
+    }
     if (status != AG_OK) {
         return status;
     }

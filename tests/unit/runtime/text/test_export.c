@@ -291,6 +291,7 @@ Test(export, every_kind_of_folder_becomes_a_gguf_file_and_a_folder_again)
     static const char *const named[] = {"<w>", "<0x41>", NULL}; /* a word of Hugging Face's */
 
     expect_there_and_back("qwen2", "tokenizer.json", plain);
+    expect_there_and_back("deepseek_llm", "tokenizer.json", plain);
     expect_there_and_back("deepseek_v3", "tokenizer.json", plain);
     expect_there_and_back("gpt4o", "tokenizer.json", plain);
     expect_there_and_back("tekken", "tokenizer.json", plain);

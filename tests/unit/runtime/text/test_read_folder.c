@@ -27,6 +27,11 @@ Test(read_folder, a_folder_without_the_file_is_refused)
     cr_expect_eq(folder_open(&made), AG_ERR_IO);
     cr_expect_not_null(strstr(ag_error(), "tokenizer.json"));
     made_close(&made);
+    folder_begin(&made);
+    folder_write(&made, "tokenizer.model", "");
+    cr_expect_eq(folder_open(&made), AG_ERR_UNSUPPORTED);
+    cr_expect_not_null(strstr(ag_error(), "tokenizer.model is not read"));
+    made_close(&made);
 }
 
 Test(read_folder, another_algorithm_is_refused_by_its_name)

@@ -158,7 +158,14 @@ Test(split, an_unknown_pre_tokenizer_lists_the_known)
 
 Test(split, every_known_pre_tokenizer_compiles)
 {
-    static const char *const names[] = {"gpt-2", "llama-bpe", "llama3", "llama-v3", "smollm"};
+    static const char *const names[] = {
+        "gpt-2",       "phi-2",         "mpt",       "olmo",
+        "llama-bpe",   "llama3",        "llama-v3",  "dbrx",
+        "smaug-bpe",   "chatglm-bpe",   "glm4",      "smollm",
+        "starcoder",   "refact",        "codeshell", "exaone",
+        "command-r",   "qwen2",         "stablelm2", "gpt-4o",
+        "llama4",      "deepseek-llm",  "tekken",    "deepseek-r1-qwen",
+        "deepseek-v3", "deepseek-coder"};
     const ag_pre_tokenizer_t *pre;
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
