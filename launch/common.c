@@ -6,6 +6,7 @@
 
 #include "launch/budget.h"
 #include "launch/command.h"
+#include "launch/train.h"
 #include "parallel/program/text.h"
 #include "runtime/base/log.h"
 
@@ -171,7 +172,12 @@ ag_status_t ag_print_plan(ag_session_t *session)
         ag_json_append(ranks, rank);
     }
     ag_json_set(predicted, "memory", ranks);
-    status = ag_plan_hash(session->plan, hash);
+    print_table(session);
+    status =
+        session->plan->train.sequence_tokens > 0 ? ag_train_foretell(session, predicted) : AG_OK;
+    if (status == AG_OK) {
+        status = ag_plan_hash(session->plan, hash);
+    }
     ag_json_set(json, "hash", ag_json_new_string(hash, status == AG_OK ? 16 : 0));
     ag_json_set(json, "predicted", predicted);
     if (status == AG_OK) {
@@ -184,7 +190,6 @@ ag_status_t ag_print_plan(ag_session_t *session)
         status = ag_write_out("\n", 1);
     }
     if (status == AG_OK) {
-        print_table(session);
         status = ag_session_check_budgets(session);
     }
     free(text);

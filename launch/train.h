@@ -96,6 +96,13 @@ double ag_train_program_flops(const ag_training_t *training, uint32_t rank);
  */
 ag_status_t ag_train_time(const ag_training_t *training, ag_rank_time_t *times);
 
+/**
+ * Rank 0, of a plan that trains: operations, the schedule's bubble and bytes on links of a step
+ * whose rows are full; as a table on standard error, and as "step" of what is predicted.
+ * @return AG_OK, AG_ERR_NOMEM.
+ */
+ag_status_t ag_train_foretell(ag_session_t *session, ag_json_t *predicted);
+
 /** The peak of products of all ranks together, in the type computed in. */
 double ag_train_peak(const ag_session_t *session);
 

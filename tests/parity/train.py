@@ -116,6 +116,11 @@ def report():
                          "Operations of a step", "Plan", "Idle in a step", "The schedule's bubble", f"{ranks} rank", "LINEAR_WEIGHT_GRAD"):
                 expect(part in page.text, f"{part!r} is not in it")
             expect(page.counts["polyline"] == 4 and page.counts["rect"] > 20, f"{page.counts}")
+    plan = ["plan", "--train", "--model", TINY, "--seq-length", "32", "--global-batch-size", "4", "--micro-batch-size", "1"]
+    one, two = (json.loads(run(plan + split).stdout)["predicted"]["step"] for split in ([], ["--pp", "2"]))
+    expect(one["bubble"] == 0 and one["links"] == [] and one["flops"] > 0, f"{one}")
+    expect(abs(two["flops"] / one["flops"] - 1) < 1e-9 and 0 < two["bubble"] < 0.5, f"{two}")
+    expect({(link["from"], link["to"]) for link in two["links"]} == {(0, 1), (1, 0)}, f"{two}")
 
 
 def same_bits():
