@@ -150,8 +150,8 @@
 #define DEEPSEEK_NS(more)                                                                          \
     GUARD "{%set ns=namespace(is_first=false,is_tool=false,is_output_first=true,"                  \
           "system_prompt=''" more ")%}" EACH "{%if message.role=='system'%}"
-#define DEEPSEEK_JOINED                                                                            \
-    DEEPSEEK_NS(",is_first_sp=true")                                                               \
+#define DEEPSEEK_JOINED DEEPSEEK_NS(",is_first_sp=true") DEEPSEEK_JOIN
+#define DEEPSEEK_JOIN                                                                              \
     "{%if ns.is_first_sp%}{%set ns.system_prompt=ns.system_prompt+message.content%}"               \
     "{%set ns.is_first_sp=false%}{%else%}"                                                         \
     "{%set ns.system_prompt=ns.system_prompt+'\\n\\n'+message.content%}{%endif%}"
@@ -175,6 +175,25 @@
 #define DEEPSEEK(system, by, says, prompt) DEEPSEEK_EXPANDED(system, by, says, prompt)
 #define DEEPSEEK_EXPANDED(system, call, answer, says, prompt)                                      \
     system DEEPSEEK_TURNS(call, answer, says, prompt)
+/* from V3-0324 and R1-0528 on */
+#define DEEPSEEK_ASKED                                                                             \
+    "{%if message.role=='user'%}{%set ns.is_tool=false%}{%set ns.is_first=false%}"                 \
+    "{%set ns.is_last_user=true%}"
+#define DEEPSEEK_ASKS(set, content, cut, say)                                                      \
+    DEEPSEEK_NS(",is_first_sp=true,is_last_user=false")                                            \
+    DEEPSEEK_JOIN                                                                                  \
+        "{%endif%}{%endfor%}{{bos_token+ns.system_prompt}}" EACH set DEEPSEEK_ASKED                \
+        "{{'<｜User｜>'+" content "+'<｜Assistant｜>'}}{%endif%}" cut DEEPSEEK_CALLS               \
+        "{%set ns.is_last_user=false%}{%if ns.is_tool%}" DEAD "{%else%}" say                       \
+        "{{content+'<｜end▁of▁sentence｜>'}}{%endif%}{%endif%}{%if message.role=='tool'%}" DEAD    \
+        "{%endif%}{%endfor%}{%if ns.is_tool%}" DEAD "{%endif%}"                                    \
+        "{%if add_generation_prompt and not ns.is_last_user and not ns.is_tool%}"                  \
+        "{{'<｜Assistant｜>'}}{%endif%}"
+#define DEEPSEEK_CALLS                                                                             \
+    "{%if message.role=='assistant'and message.tool_calls is defined and "                         \
+    "message.tool_calls is not none%}" DEAD "{%endif%}{%if message.role=='assistant'and"           \
+    "(message.tool_calls is not defined or message.tool_calls is none)%}"
+#define SET_CONTENT "{%set content=message.content%}"
 #define R1_PROMPT "<｜Assistant｜><think>\\n"
 
 #define MACRO(name) "{%macro " name "%}" DEAD "{%endmacro%}"
@@ -329,6 +348,27 @@ const ag_chat_form_t ag_chat_forms[] = {
     {AG_CHAT_DEEPSEEK_R1, DEEPSEEK(DEEPSEEK_JOINED, BY_CONTENT, SAYS_CUT, R1_PROMPT)},
     {AG_CHAT_DEEPSEEK_R1, DEEPSEEK(DEEPSEEK_JOINED, BY_CALLS, SAYS_CUT, R1_PROMPT)},
     {AG_CHAT_DEEPSEEK_R1_DISTILL, DEEPSEEK(DEEPSEEK_LAST, BY_CONTENT, SAYS_CUT, R1_PROMPT)},
+    {AG_CHAT_DEEPSEEK3_0324, DEEPSEEK_ASKS("", "message.content", "", SET_CONTENT)},
+    {AG_CHAT_DEEPSEEK_R1_0528,
+     DEEPSEEK_ASKS(SET_CONTENT, "content",
+                   "{%if message.role=='assistant'%}{%if'</think>'in content%}"
+                   "{%set content=content.split('</think>')[-1]%}{%endif%}{%endif%}",
+                   "")},
+    {AG_CHAT_DEEPSEEK31, GUARD
+     "{%if not thinking is defined%}{%set thinking=false%}{%endif%}"
+     "{%set ns=namespace(is_first=false,is_tool=false,system_prompt='',is_first_sp=true,"
+     "is_last_user=false)%}" EACH "{%if message.role=='system'%}" DEEPSEEK_JOIN
+     "{%endif%}{%endfor%}{{bos_token+ns.system_prompt}}" EACH DEEPSEEK_ASKED
+     "{{'<｜User｜>'+message.content}}{%endif%}" DEEPSEEK_CALLS
+     "{%if ns.is_last_user%}{{'<｜Assistant｜>'}}"
+     "{%if message.prefix is defined and message.prefix and thinking%}" DEAD
+     "{%else%}{{'</think>'}}{%endif%}{%endif%}{%set ns.is_last_user=false%}{%if ns.is_tool%}" DEAD
+     "{%else%}" SET_CONTENT "{%if'</think>'in content%}"
+     "{%set content=content.split('</think>',1)[1]%}{%endif%}"
+     "{{content+'<｜end▁of▁sentence｜>'}}{%endif%}{%endif%}{%if message.role=='tool'%}" DEAD
+     "{%endif%}{%endfor%}{%if add_generation_prompt and ns.is_last_user and not ns.is_tool%}"
+     "{{'<｜Assistant｜>'}}{%if not thinking%}{{'</think>'}}{%else%}{{'<think>'}}{%endif%}"
+     "{%endif%}"},
     {AG_CHAT_GPT_OSS,
      MACRO("render_typescript_type(param_spec,required_params,is_nullable=false)")
          MACRO("render_tool_namespace(namespace_name,tools)") MACRO(

@@ -33,6 +33,7 @@ typedef enum ag_chat_system {
 typedef enum ag_chat_thoughts {
     AG_THOUGHTS_SHOWN,
     AG_THOUGHTS_CUT,         /* none */
+    AG_THOUGHTS_CUT_ONCE,    /* none, but for what a second </think> ends */
     AG_THOUGHTS_LAST,        /* those of the last message */
     AG_THOUGHTS_SINCE_ASKED, /* those since the last user turn, and that there are none in the last
                                 message (Qwen3) */
@@ -46,6 +47,10 @@ enum {
     AG_CHAT_TRIMS_TURN = 8,      /* of a user turn with what was put into it */
     AG_CHAT_ALTERNATES = 16,     /* user and assistant take turns, the user begins */
     AG_CHAT_SYSTEM_IF_SAID = 32, /* an empty system turn is left out */
+    AG_CHAT_ASKS = 128,          /* a user turn has the beginning of an answer at its end, so that
+                                    it comes last only where there is none */
+    AG_CHAT_HEADS_REPLIES = 256, /* the beginning of an answer, and of its turn, comes behind a user
+                                    turn only */
     AG_CHAT_ALWAYS_PROMPTS = 64, /* the beginning of an answer comes last, asked for or not */
 };
 
@@ -101,6 +106,9 @@ typedef enum ag_chat_style_id {
     AG_CHAT_DEEPSEEK_R1,
     AG_CHAT_DEEPSEEK_R1_OLD,
     AG_CHAT_DEEPSEEK_R1_DISTILL,
+    AG_CHAT_DEEPSEEK3_0324,
+    AG_CHAT_DEEPSEEK_R1_0528,
+    AG_CHAT_DEEPSEEK31,
     AG_CHAT_GPT_OSS,
     AG_CHAT_ZEPHYR,
     AG_N_CHAT_STYLES,

@@ -22,6 +22,7 @@ typedef struct rendering {
     size_t n;
     size_t asked; /* the last user turn (Qwen3: that is no tool's response); n - 1: there is none */
     bool prompt;
+    bool asked_last; /* the last turn was the user's */
     ag_chat_text_t *out;
     ag_status_t status;
 } rendering_t;
@@ -290,11 +291,13 @@ static bytes_t put_thoughts(rendering_t *r, size_t i, bytes_t content)
 
 static bytes_t show_thoughts(rendering_t *r, size_t i, bytes_t content)
 {
-    const char *end = find(content, end_of_thoughts, true);
+    bool last = r->style->thoughts != AG_THOUGHTS_CUT_ONCE;
+    const char *end = find(content, end_of_thoughts, last);
     bytes_t rest = end != NULL ? after(content, end, strlen(end_of_thoughts)) : content;
 
     switch (r->style->thoughts) {
     case AG_THOUGHTS_CUT:
+    case AG_THOUGHTS_CUT_ONCE:
         return rest;
     case AG_THOUGHTS_LAST:
         return i + 1 == r->n ? content : without_lines(rest, true, false);
@@ -342,7 +345,9 @@ static void put_answer(rendering_t *r, size_t i)
     bool is_last = i + 1 == r->n && !r->prompt && style->last_end != NULL;
     ag_text_span_t span;
 
-    put_mark(r, style->assistant.before);
+    if (r->asked_last || !(style->flags & AG_CHAT_HEADS_REPLIES)) {
+        put_mark(r, style->assistant.before);
+    }
     content = r->out->text.n_items;
     put_content(r, show_thoughts(r, i, trimmed_if(r, AG_CHAT_TRIMS_ANSWER, &r->messages[i])));
     if (r->status != AG_OK) {
@@ -399,13 +404,19 @@ static void put_dialogue(rendering_t *r)
     for (size_t i = 0; i < r->n; i++) {
         if (is(&r->messages[i], "user")) {
             put_user(r, i, takes_system(r, i) ? &r->messages[0] : NULL);
+            r->asked_last = true;
         } else if (is(&r->messages[i], "assistant")) {
             put_answer(r, i);
+            r->asked_last = false;
         } else if (turns) {
             put_system(r, i);
         }
     }
-    put_mark(r, prompts ? prompt_of(r) : style->close);
+    if (!prompts) {
+        put_mark(r, style->close);
+    } else if (!(style->flags & (r->asked_last ? AG_CHAT_ASKS : AG_CHAT_HEADS_REPLIES))) {
+        put_mark(r, prompt_of(r));
+    }
 }
 
 static ag_status_t check_role(const rendering_t *r, size_t i)

@@ -31,6 +31,10 @@
 #define DEEPSEEK3_TURNS                                                                            \
     .user = {"<｜User｜>", "", ""}, .assistant = {"<｜Assistant｜>", "<｜end▁of▁sentence｜>", ""}
 
+#define DEEPSEEK3_ASKS                                                                             \
+    .user = {"<｜User｜>", "<｜Assistant｜>", ""}, .assistant = {"", "<｜end▁of▁sentence｜>", ""}, \
+    .prompt = "<｜Assistant｜>"
+
 #define TEKKEN_TURNS                                                                               \
     .no_system = "[SYSTEM_PROMPT]{text0}{date}{text1}[/SYSTEM_PROMPT]",                            \
     .system = {"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", ""}, .user = {"[INST]", "[/INST]", ""},      \
@@ -220,6 +224,32 @@ const ag_chat_style_t ag_chat_styles[AG_N_CHAT_STYLES] = {
                                      .prompt = "<｜Assistant｜><think>\n",
                                      .system_goes = AG_SYSTEM_LAST_SAID,
                                      .thoughts = AG_THOUGHTS_CUT},
+    [AG_CHAT_DEEPSEEK3_0324] = {.name = "deepseek3-0324",
+                                .sign = "ns.is_last_user",
+                                .begin = "{bos}",
+                                .system = {"", "", "\n\n"},
+                                DEEPSEEK3_ASKS,
+                                .system_goes = AG_SYSTEM_JOINED,
+                                .flags = AG_CHAT_ASKS},
+    [AG_CHAT_DEEPSEEK_R1_0528] = {.name = "deepseek-r1-0528",
+                                  .begin = "{bos}",
+                                  .system = {"", "", "\n\n"},
+                                  DEEPSEEK3_ASKS,
+                                  .system_goes = AG_SYSTEM_JOINED,
+                                  .thoughts = AG_THOUGHTS_CUT,
+                                  .flags = AG_CHAT_ASKS},
+    [AG_CHAT_DEEPSEEK31] = {.name = "deepseek3.1",
+                            .sign = "not thinking is defined",
+                            .begin = "{bos}",
+                            .system = {"", "", "\n\n"},
+                            .user = {"<｜User｜>", "", ""},
+                            .assistant = {"<｜Assistant｜></think>", "<｜end▁of▁sentence｜>", ""},
+                            .prompt = "<｜Assistant｜></think>",
+                            .prompt_off = "<｜Assistant｜></think>",
+                            .prompt_on = "<｜Assistant｜><think>",
+                            .system_goes = AG_SYSTEM_JOINED,
+                            .thoughts = AG_THOUGHTS_CUT_ONCE,
+                            .flags = AG_CHAT_HEADS_REPLIES},
     [AG_CHAT_GPT_OSS] = {.name = "gpt-oss",
                          .sign = "<|channel|>",
                          .begin = "<|start|>system<|message|>You are ChatGPT, a large language "

@@ -67,12 +67,33 @@ static void use_chat(const ag_tokenizer_t *tokenizer, const char *name, const ch
     ag_chat_close(chat);
 }
 
+/* Without a token. */
+static ag_tokenizer_t make_tokenizer(void)
+{
+    ag_tokenizer_t tokenizer = {.pieces = AG_ARRAY(ag_piece_t),
+                                .bytes = AG_ARRAY(char),
+                                .added = AG_ARRAY(ag_added_t),
+                                .merges = AG_ARRAY(ag_merge_t),
+                                .scores = AG_ARRAY(double),
+                                .early = AG_TRIE,
+                                .late = AG_TRIE,
+                                .trie = AG_TRIE,
+                                .named_bos = -1,
+                                .named_eos = -1};
+
+    expect(ag_build_words(&tokenizer, 0) == AG_OK);
+    return tokenizer;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
 {
+    static ag_tokenizer_t tokenizer;
     char *template = malloc(n_bytes + 1);
-    ag_tokenizer_t tokenizer = {.named_bos = -1, .named_eos = -1};
 
     expect(template != NULL);
+    if (tokenizer.words == NULL) {
+        tokenizer = make_tokenizer();
+    }
     memcpy(template, bytes, n_bytes);
     template[n_bytes] = '\0';
     tokenizer.chat_template = template;

@@ -469,6 +469,37 @@ def deepseek(system, by, says, think):
             "{% if add_generation_prompt and not ns.is_tool %}{{'<｜Assistant｜>" + think + "'}}{% endif %}")
 
 
+IS_CALLS = ("{%- if message['role'] == 'assistant' and message['tool_calls'] is defined and message['tool_calls'] is not none %}"
+            "{{'<｜tool▁calls▁begin｜>'}}{%- endif %}{%- if message['role'] == 'assistant' and (message['tool_calls'] is not "
+            "defined or message['tool_calls'] is none)%}")
+ASKED = ("{%- if message['role'] == 'user' %}{%- set ns.is_tool = false -%}{%- set ns.is_first = false -%}"
+         "{%- set ns.is_last_user = true -%}")
+
+
+def deepseek_asks(set_content, content, cut, says):
+    return (GUARD + "{% set ns = namespace(is_first=false, is_tool=false, is_output_first=true, system_prompt='', is_first_sp=true, "
+            "is_last_user=false) %}{%- for message in messages %}{%- if message['role'] == 'system' %}" + JOINED +
+            "{%- endif %}{%- endfor %}{{ bos_token }}{{ ns.system_prompt }}{%- for message in messages %}" + set_content + ASKED +
+            "{{'<｜User｜>' + " + content + " + '<｜Assistant｜>'}}{%- endif %}" + cut + IS_CALLS + "{%- set ns.is_last_user = "
+            "false -%}{%- if ns.is_tool %}{{'<｜tool▁outputs▁end｜>'}}{%- set ns.is_tool = false -%}{%- else %}" + says +
+            "{{content + '<｜end▁of▁sentence｜>'}}{%- endif %}{%- endif %}{%- if message['role'] == 'tool' %}{%- set ns.is_tool = "
+            "true -%}{%- endif %}{%- endfor -%}{% if ns.is_tool %}{{'<｜tool▁outputs▁end｜>'}}{% endif %}"
+            "{% if add_generation_prompt and not ns.is_last_user and not ns.is_tool %}{{'<｜Assistant｜>'}}{% endif %}")
+
+
+SET_CONTENT = "{% set content = message['content'] %}"
+DEEPSEEK31 = (
+    GUARD + "{% if not thinking is defined %}{% set thinking = false %}{% endif %}{% set ns = namespace(is_first=false, "
+    "is_tool=false, system_prompt='', is_first_sp=true, is_last_user=false) %}{%- for message in messages %}"
+    "{%- if message['role'] == 'system' %}" + JOINED + "{%- endif %}{%- endfor %}{{ bos_token }}{{ ns.system_prompt }}"
+    "{%- for message in messages %}" + ASKED + "{{'<｜User｜>' + message['content']}}{%- endif %}" + IS_CALLS +
+    "{%- if ns.is_last_user %}{{'<｜Assistant｜>'}}{%- if message['prefix'] is defined and message['prefix'] and thinking %}"
+    "{{'<think>'}}  {%- else %}{{'</think>'}}{%- endif %}{%- endif %}{%- set ns.is_last_user = false -%}{%- if ns.is_tool %}"
+    "{{message['content'] + '<｜end▁of▁sentence｜>'}}{%- set ns.is_tool = false -%}{%- else %}"
+    "{%- set content = message['content'] -%}{%- if '</think>' in content %}{%- set content = content.split('</think>', 1)[1] -%}"
+    "{%- endif %}{{content + '<｜end▁of▁sentence｜>'}}{%- endif %}{%- endif %}{%- if message['role'] == 'tool' %}"
+    "{%- set ns.is_tool = true -%}{%- endif %}{%- endfor -%}{%- if add_generation_prompt and ns.is_last_user and not ns.is_tool %}"
+    "{{'<｜Assistant｜>'}}{%- if not thinking %}{{'</think>'}}{%- else %}{{'<think>'}}{%- endif %}{% endif %}")
 GPT_OSS = """{%- macro render_typescript_type(param_spec, required_params, is_nullable=false) -%}
     {%- if param_spec.type == "array" -%}{{- "[]" }}{%- endif -%}
 {%- endmacro -%}
@@ -620,6 +651,11 @@ TEMPLATES = [
     ("deepseek-r1", deepseek(JOINED, BY_CALLS, SAYS_CUT, "<think>\\n"), "<｜end▁of▁sentence｜>", "t"),
     ("deepseek-r1-distill", deepseek("{%- set ns.system_prompt = message['content'] -%}", BY_CONTENT, SAYS_CUT, "<think>\\n"),
      "<｜end▁of▁sentence｜>", "t"),
+    ("deepseek3-0324", deepseek_asks("", "message['content']", "", SET_CONTENT), "<｜end▁of▁sentence｜>", ""),
+    ("deepseek-r1-0528", deepseek_asks(SET_CONTENT, "content", "{%- if message['role'] == 'assistant' %}{% if '</think>' in content %}"
+                                       "{% set content = content.split('</think>')[-1] %}{% endif %}{% endif %}", ""),
+     "<｜end▁of▁sentence｜>", "t"),
+    ("deepseek3.1", DEEPSEEK31, "<｜end▁of▁sentence｜>", "t"),
     ("gpt-oss", GPT_OSS, "<|end|>", "s"),
     ("zephyr", ZEPHYR, EOS, ""),
 ]
@@ -687,9 +723,9 @@ def cases_of(source, how, n, rng):
     while len(cases) < n:
         case = {"messages": dialogue(rng, how), "prompt": rng.random() < .5}
         more = {}
-        if "enable_thinking" in source and rng.random() < .6:
-            case["thinking"] = rng.random() < .5
-            more["enable_thinking"] = case["thinking"]
+        for switch in ("enable_thinking is", "not thinking is"):
+            if switch in source and rng.random() < .6:
+                case["thinking"] = more[switch.split()[-2]] = rng.random() < .5
         if "reasoning_effort" in source and rng.random() < .6:
             case["effort"] = more["reasoning_effort"] = rng.choice(["low", "medium", "high"])
         try:
