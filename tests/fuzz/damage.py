@@ -7,6 +7,7 @@ COUNT files of each format, the same for the same seeds. What is demanded: exit 
 one line that begins with "argosy: "; no crash, no report of a sanitizer, an end within minutes. What fails is kept.
 """
 import argparse
+import glob
 import json
 import os
 import random
@@ -127,8 +128,15 @@ def gguf(rng, where):
     return use(os.path.join(where, "m.gguf"), rng, where)
 
 
+def folders(*names):
+    """The folders of whole models among the references."""
+    return [os.path.dirname(path) for name in names
+            for path in sorted(glob.glob(os.path.join(DATA, name, "*", "model*.safetensors")))]
+
+
 def safetensors(rng, where):
-    source = rng.choice([TINY, os.path.join(DATA, "variants", "sharded"), os.path.join(DATA, "f8")])
+    source = rng.choice([TINY, TINY, os.path.join(DATA, "variants", "sharded"), os.path.join(DATA, "f8"),
+                         rng.choice(folders("families", "experts"))])
     names = [name for name in sorted(os.listdir(source)) if ".safetensors" in name]
     name = rng.choice(names)
     lend(where, source, name)
@@ -138,12 +146,8 @@ def safetensors(rng, where):
 
 
 def config(rng, where):
-    source = rng.choice([TINY, os.path.join(DATA, "tiny", "mixtral")] +
-                        [os.path.join(DATA, "variants", name) for name in ("bias", "head_dim", "rope_llama3", "rope_yarn")])
+    source = rng.choice(folders("tiny", "variants", "families", "experts"))
     lend(where, source, "config.json")
-    if not os.path.exists(os.path.join(where, "model.safetensors")):
-        os.symlink(os.path.join(DATA, "variants", "rope_default", "model.safetensors"),
-                   os.path.join(where, "model.safetensors"))
     put(damage_json(read(source, "config.json"), rng), where, "config.json")
     return use(where, rng, where)
 
@@ -151,7 +155,9 @@ def config(rng, where):
 def tokenizer(rng, where):
     lend(where, TINY, "tokenizer.json")
     spare = ("model",) if rng.random() < 0.7 else ()
-    put(damage_json(read(TINY, "tokenizer.json"), rng, spare), where, "tokenizer.json")
+    source = rng.choice([os.path.join(TINY, "tokenizer.json")] +
+                        sorted(glob.glob(os.path.join(DATA, "tokenizer", "*", "tokenizer.json"))))
+    put(damage_json(read(source), rng, spare), where, "tokenizer.json")
     if rng.random() < 0.3:
         template = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
         settings = json.dumps({"chat_template": template, "eos_token": "</s>", "bos_token": {"content": "<s>"}})
@@ -228,10 +234,11 @@ def wrong_with(done):
     return None
 
 
-def run_case(name, seed, keep):
+def run_case(name, seed, keep, cache):
+    """@param cache  a folder, where the machine's limits are kept from the first case on"""
     rng = random.Random(f"{name} {seed}")
     environment = dict(os.environ, ASAN_OPTIONS="max_allocation_size_mb=1500:detect_leaks=1",
-                       UBSAN_OPTIONS="print_stacktrace=1")
+                       UBSAN_OPTIONS="print_stacktrace=1", XDG_CACHE_HOME=cache)
     with tempfile.TemporaryDirectory() as where:
         line = [os.environ["ARGOSY"]] + FORMATS[name](rng, where)
         try:
@@ -254,13 +261,14 @@ def main():
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep")
     options = parser.parse_args()
-    n_failed = 0
+    n_failed, seeds, cache = 0, range(options.first, options.first + options.count), tempfile.mkdtemp()
     for name in options.formats or FORMATS:
-        results = [run_case(name, seed, options.keep) for seed in range(options.first, options.first + options.count)]
+        results = [run_case(name, seed, options.keep, cache) for seed in seeds]
         n_bad = sum(not right for right, _ in results)
         n_failed += n_bad
         print(f"{name}: {len(results)} files, {sum(code == 0 for _, code in results)} run as ever, {n_bad} failed",
               flush=True)
+    shutil.rmtree(cache)
     if checkpoint.base is not None:
         shutil.rmtree(checkpoint.base)
     return 1 if n_failed > 0 else 0
