@@ -192,6 +192,24 @@ const ag_safetensors_left_out_t *ag_model_shard_left_out(const ag_model_shard_t 
     return NULL;
 }
 
+static ag_status_t fail_missing(const ag_model_files_t *files, const char *name)
+{
+    size_t n_method = 0;
+    const char *method =
+        ag_json_string(ag_json_path(files->config, "quantization_config.quant_method"), &n_method);
+
+    if (method != NULL && ag_name_usable(method, n_method)) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: tensor '%s' is missing: config.json says that weights are quantized by "
+                       "%s; 8-bit floats with scales and mxfp4 are what is read of such",
+                       files->path, name, method);
+    }
+    return ag_fail(AG_ERR_FORMAT,
+                   "%s: tensor '%s' is missing: the model is incomplete (get it again), or it is "
+                   "of an architecture that is not known here",
+                   files->path, name);
+}
+
 ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *name,
                                    const ag_model_tensor_t **tensor_p)
 {
@@ -209,11 +227,7 @@ ag_status_t ag_model_files_require(const ag_model_files_t *files, const char *na
         left_out = ag_model_shard_left_out(&shards[i], name);
     }
     if (left_out == NULL) {
-        return ag_fail(
-            AG_ERR_FORMAT,
-            "%s: tensor '%s' is missing: the model is incomplete (get it again), or it is "
-            "of an architecture that is not known here",
-            files->path, name);
+        return fail_missing(files, name);
     }
     status = ag_dtype_from_safetensors(left_out->type, name, &dtype);
     return ag_fail_context(status, "%s", files->path);

@@ -117,12 +117,19 @@ static ag_status_t attach(ag_model_files_t *files, ag_model_tensor_t *weight)
 
 ag_status_t ag_scaled_attach(ag_model_files_t *files)
 {
+    bool is_quantized = ag_json_get(files->config, "quantization_config") != NULL;
     ag_status_t status = AG_OK;
 
     for (size_t i = 0; i < files->tensors.n_items && status == AG_OK; i++) {
         ag_model_tensor_t *tensor = &AG_ITEMS(&files->tensors, ag_model_tensor_t)[i];
 
         status = tensor->dtype == AG_F8_E4M3 ? attach(files, tensor) : AG_OK;
+        if (status == AG_OK && tensor->dtype == AG_F8_E4M3 && is_quantized) {
+            status = ag_fail(AG_ERR_FORMAT,
+                             "%s: tensor '%s' has no scales beside it (%s%s), though config.json "
+                             "says that it is quantized: get the files again",
+                             files->path, tensor->name, tensor->name, suffixes[0]);
+        }
     }
     return status;
 }

@@ -293,3 +293,23 @@ Test(model_forms, four_bit_floats_whose_scales_do_not_fit_are_refused)
     }
     scratch_close(&scratch);
 }
+
+Test(model_forms, weights_that_are_quantized_in_ways_that_are_not_read_are_told)
+{
+    static const char config[] = "{\"quantization_config\":{\"quant_method\":\"gptq\"}}";
+    const ag_model_tensor_t *tensor;
+    ag_model_files_t *files = NULL;
+    scratch_t scratch;
+
+    scratch_open(&scratch);
+    write_folder(&scratch, "{" F8("w", "2", "128", "0", "256") "}", 256);
+    scratch_write(&scratch, "config.json", config, sizeof(config) - 1);
+    expect_refused(&scratch, ".", "no scales beside it");
+    write_folder(&scratch, "{}", 0);
+    scratch_write(&scratch, "config.json", config, sizeof(config) - 1);
+    cr_assert_eq(ag_model_files_open(scratch.path, &files), AG_OK, "%s", ag_error());
+    cr_expect_eq(ag_model_files_require(files, "q.weight", &tensor), AG_ERR_UNSUPPORTED);
+    cr_expect(error_says("'q.weight'", "gptq", NULL), "%s", ag_error());
+    ag_model_files_close(files);
+    scratch_close(&scratch);
+}
