@@ -28,8 +28,8 @@ static void complete_yarn(ag_layer_spec_t *layer)
 static ag_status_t complete_heads(const ag_model_files_t *files, const ag_settings_t *settings,
                                   ag_layer_spec_t *layer)
 {
-    layer->head_dim =
-        settings->nope_dim > 0 ? settings->nope_dim + settings->rotary : settings->head_dim;
+    layer->head_dim = ag_model_files_gguf(files) != NULL ? settings->head_dim
+                                                         : settings->nope_dim + settings->rotary;
     layer->n_kv_heads = layer->n_heads;
     layer->kv_rank = settings->kv_rank;
     layer->q_rank = settings->q_rank;

@@ -210,7 +210,7 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
     {AG_SETTING_FIELD(n_kv_heads), AG_SETTING_U32, false, "num_key_value_heads",                   \
      "attention.head_count_kv"},                                                                   \
     {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, NULL, "attention.key_length"},             \
-    {AG_SETTING_FIELD(nope_dim), AG_SETTING_U32, true, "qk_nope_head_dim", NULL},                  \
+    {AG_SETTING_FIELD(nope_dim), AG_SETTING_U32, false, "qk_nope_head_dim", NULL},                 \
     {AG_SETTING_FIELD(rotary), AG_SETTING_U32, true, "qk_rope_head_dim", "rope.dimension_count"},  \
     {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, true, "v_head_dim", "attention.value_length"},   \
     {AG_SETTING_FIELD(q_rank), AG_SETTING_U32, false, "q_lora_rank", "attention.q_lora_rank"},     \

@@ -137,6 +137,39 @@ const family_t families[] = {
     {.name = "qwen2", .gguf_arch = "qwen2", .biases = BIASES_QKV, .tensors = qwen2},
     {.name = "qwen3", .gguf_arch = "qwen3", .biases = BIASES_ATTENTION, .tensors = qwen3},
     {.name = "olmo2", .gguf_arch = "olmo2", .biases = BIASES_ATTENTION, .tensors = olmo2},
+    {.name = "qwen2_moe",
+     .gguf_arch = "qwen2moe",
+     .has_experts = true,
+     .experts = EXPERTS_SHARED,
+     .biases = BIASES_QKV,
+     .tensors = tensors_qwen2_moe},
+    {.name = "qwen3_moe",
+     .gguf_arch = "qwen3moe",
+     .has_experts = true,
+     .experts = EXPERTS_NORMED,
+     .tensors = tensors_qwen3_moe},
+    {.name = "olmoe",
+     .gguf_arch = "olmoe",
+     .has_experts = true,
+     .experts = EXPERTS_PARTS,
+     .tensors = tensors_olmoe},
+    {.name = "gpt_oss",
+     .gguf_arch = "gpt-oss",
+     .has_experts = true,
+     .experts = EXPERTS_ALWAYS_NORMED,
+     .biases = BIASES_QKV,
+     .windows = ALL_LAYERS,
+     .tensors = tensors_gpt_oss},
+    {.name = "deepseek_v2",
+     .gguf_arch = "deepseek2",
+     .has_experts = true,
+     .experts = EXPERTS_V2,
+     .tensors = tensors_deepseek_v2},
+    {.name = "deepseek_v3",
+     .gguf_arch = "deepseek2",
+     .has_experts = true,
+     .experts = EXPERTS_V3,
+     .tensors = tensors_deepseek_v3},
     {0},
 };
 
@@ -148,4 +181,40 @@ bool family_is_known(const family_t *family)
         }
     }
     return false;
+}
+
+uint64_t model_length(const model_t *model, axis_t axis)
+{
+    switch (axis) {
+    case AXIS_HIDDEN:
+        return model->hidden;
+    case AXIS_HEAD:
+        return model->head_dim;
+    case AXIS_Q:
+        return (uint64_t)model->n_heads * model->head_dim;
+    case AXIS_KV:
+        return (uint64_t)model->n_kv_heads * model->head_dim;
+    case AXIS_FFN:
+        return model->ffn;
+    case AXIS_VOCAB:
+        return model->vocab;
+    case AXIS_EXPERTS:
+        return model->n_experts;
+    case AXIS_HEADS:
+        return model->n_heads;
+    case AXIS_SHARED:
+        return model->shared;
+    case AXIS_Q_RANK:
+        return model->q_rank;
+    case AXIS_KV_RANK:
+        return model->kv_rank;
+    case AXIS_KV_A:
+        return model->kv_rank + model->rotary;
+    case AXIS_KV_B:
+        return (uint64_t)model->n_heads * (model->head_dim - model->rotary + model->value_dim);
+    case AXIS_VALUES:
+        return (uint64_t)model->n_heads * model->value_dim;
+    default:
+        return 1;
+    }
 }

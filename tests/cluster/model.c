@@ -109,8 +109,7 @@ model_t model_draw(dice_t *dice, uint64_t number)
         model.rope = AG_ROPE_DEFAULT;
     }
     if (model.family->has_experts) {
-        model.n_experts = dice_between(dice, 2, 8);
-        model.n_experts_used = dice_between(dice, 1, model.n_experts < 3 ? model.n_experts : 3);
+        experts_draw(dice, &model);
     }
     if (model.family->windows != NO_LAYERS &&
         (model.family->windows != ALL_OR_NONE || dice_one_in(dice, 2))) {
@@ -279,28 +278,6 @@ typedef struct writer {
     uint64_t state;
 } writer_t;
 
-static uint64_t length_of(const model_t *model, axis_t axis)
-{
-    switch (axis) {
-    case AXIS_HIDDEN:
-        return model->hidden;
-    case AXIS_HEAD:
-        return model->head_dim;
-    case AXIS_Q:
-        return (uint64_t)model->n_heads * model->head_dim;
-    case AXIS_KV:
-        return (uint64_t)model->n_kv_heads * model->head_dim;
-    case AXIS_FFN:
-        return model->ffn;
-    case AXIS_VOCAB:
-        return model->vocab;
-    case AXIS_EXPERTS:
-        return model->n_experts;
-    default:
-        return 1;
-    }
-}
-
 static bool has_tensor(const model_t *model, const tensor_row_t *row)
 {
     const bool present[N_PRESENCES] = {
@@ -309,6 +286,8 @@ static bool has_tensor(const model_t *model, const tensor_row_t *row)
         [IF_QKV_BIAS] = model->qkv_bias,
         [IF_O_BIAS] = model->o_bias,
         [IF_FFN_BIAS] = model->ffn_bias,
+        [IF_Q_RANK] = model->q_rank > 0,
+        [IF_NO_Q_RANK] = model->q_rank == 0,
     };
 
     return present[row->presence];
@@ -322,20 +301,22 @@ static ag_dtype_t type_of(writer_t *writer, const tensor_row_t *row)
     if (row->cols == AXIS_NONE || row->rows == AXIS_EXPERTS) { /* a router, too */
         return model->is_gguf ? AG_F32 : model->type;
     }
-    return length_of(model, row->cols) % ag_dtype_info(type)->block_elements == 0 ? type : AG_F16;
+    return model_length(model, row->cols) % ag_dtype_info(type)->block_elements == 0 ? type
+                                                                                     : AG_F16;
 }
 
 static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer, uint32_t expert)
 {
     const model_t *model = writer->model;
-    uint64_t rows = length_of(model, row->rows), cols = length_of(model, row->cols);
-    bool is_vector = row->cols == AXIS_NONE, is_bias = strcmp(row->ending, "bias") == 0;
+    uint64_t rows = model_length(model, row->rows), cols = model_length(model, row->cols);
+    bool is_vector = row->cols == AXIS_NONE, is_bias = strncmp(row->ending, "bias", 4) == 0;
     part_t part = {.type = type_of(writer, row), .n_dims = is_vector ? 1 : 2, .dims = {rows, cols}};
     size_t padding = (GGUF_ALIGNMENT - writer->data.n_items % GGUF_ALIGNMENT) % GGUF_ALIGNMENT;
+    const char *bar = strchr(row->ending, '|'), *other = bar != NULL ? bar + 1 : row->ending;
     int n_chars;
 
     if (row->is_stack && model->is_gguf) {
-        part.n_dims = 3;
+        part.n_dims++;
         part.dims[0] = model->n_experts;
         part.dims[1] = rows;
         part.dims[2] = cols;
@@ -346,7 +327,9 @@ static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer
     n_chars = snprintf(part.name, sizeof(part.name), model->is_gguf ? row->gguf : row->hf, layer,
                        expert); /* our own tables' patterns: two %u at most */
 #pragma GCC diagnostic pop
-    snprintf(part.name + n_chars, sizeof(part.name) - (size_t)n_chars, ".%s", row->ending);
+    snprintf(part.name + n_chars, sizeof(part.name) - (size_t)n_chars, ".%.*s",
+             (int)(model->is_gguf ? strcspn(row->ending, "|") : strlen(other)),
+             model->is_gguf ? row->ending : other);
     put(&writer->data, NULL, model->is_gguf ? padding : 0);
     part.begin = writer->data.n_items;
     if (is_vector) {
@@ -388,14 +371,7 @@ static ag_status_t write_file(const char *path, const ag_array_t *head, const ag
     return fclose(file) == 0 && written ? AG_OK : ag_fail(AG_ERR_IO, "writing %s", path);
 }
 
-/* What a GGUF file says of a model, and config.json by other names. */
-typedef struct setting {
-    const char *hf, *gguf; /* gguf: after the architecture */
-    double value;
-    bool is_real;
-} setting_t;
-
-enum { MOST_SETTINGS = 24 };
+enum { MOST_SETTINGS = 48 };
 
 static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETTINGS])
 {
@@ -411,16 +387,11 @@ static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETT
         {"rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, true},
         {"rope_theta", "rope.freq_base", 10000, true},
     };
-    const setting_t experts[] = {
-        {"num_local_experts", "expert_count", model->n_experts, false},
-        {"num_experts_per_tok", "expert_used_count", model->n_experts_used, false},
-    };
     uint32_t n = sizeof(common) / sizeof(common[0]);
 
     memcpy(settings, common, sizeof(common));
     if (model->n_experts > 0) {
-        memcpy(settings + n, experts, sizeof(experts));
-        n += 2;
+        n += experts_settings(model, settings + n);
     }
     if (model->window > 0) {
         settings[n++] =

@@ -30,6 +30,14 @@ typedef enum axis {
     AXIS_FFN,
     AXIS_VOCAB,
     AXIS_EXPERTS,
+    AXIS_ONE,
+    AXIS_HEADS,  /* query heads */
+    AXIS_SHARED, /* the shared expert's width */
+    AXIS_Q_RANK, /* of latent vectors */
+    AXIS_KV_RANK,
+    AXIS_KV_A, /* that, and what of keys rotates */
+    AXIS_KV_B, /* heads times what is made for each */
+    AXIS_VALUES,
 } axis_t;
 
 /* When a model has a tensor. */
@@ -39,6 +47,8 @@ typedef enum presence {
     IF_QKV_BIAS,
     IF_O_BIAS,
     IF_FFN_BIAS,
+    IF_Q_RANK,
+    IF_NO_Q_RANK,
     N_PRESENCES,
 } presence_t;
 
@@ -46,8 +56,8 @@ typedef struct tensor_row {
     const char *hf, *gguf; /* without ".weight"; %u is the layer, a second one the expert */
     axis_t rows, cols;     /* cols: AXIS_NONE: a vector */
     presence_t presence;
-    bool is_stack; /* in GGUF files, all experts' in one tensor */
-    const char *ending;
+    bool is_stack;      /* in GGUF files, all experts' in one tensor */
+    const char *ending; /* "of GGUF files|of folders", or of both */
 } tensor_row_t;
 
 /* Which layers have a window. */
@@ -66,11 +76,23 @@ typedef enum biases {
     BIASES_ANY,       /* and of the feed-forward part, or none */
 } biases_t;
 
+/* What a family's experts and their router are. */
+typedef enum experts {
+    EXPERTS_NONE,
+    EXPERTS_ALWAYS_NORMED,
+    EXPERTS_NORMED, /* in GGUF files always */
+    EXPERTS_PARTS,  /* there never */
+    EXPERTS_SHARED, /* as before, with a shared one */
+    EXPERTS_V2,     /* shared ones, groups, latent keys and values */
+    EXPERTS_V3,     /* and sigmoids with a preference */
+} experts_t;
+
 /* A family of models: what its files hold. */
 typedef struct family {
     const char *name; /* as runtime/model has it */
     const char *gguf_arch;
     bool has_experts;
+    experts_t experts;
     biases_t biases;
     windows_t windows;
     uint32_t period;             /* of GGUF files */
@@ -89,7 +111,9 @@ typedef struct model {
     const family_t *family;
     bool is_gguf;
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
-    uint32_t n_experts, n_experts_used;
+    uint32_t n_experts, n_experts_used, shared, n_groups, n_groups_used, n_dense;
+    uint32_t q_rank, kv_rank, rotary, value_dim; /* of latent keys and values; else 0 */
+    bool sums_to_1;
     uint32_t window, period; /* 0: none */
     uint32_t query_scalar;   /* 0: as the family has it */
     float score_cap, logit_cap;
@@ -102,6 +126,9 @@ typedef struct model {
 /** @param number  of the case: families and types take turns by it. */
 model_t model_draw(dice_t *dice, uint64_t number);
 
+/** How long its tensors are along an axis (families.c). */
+uint64_t model_length(const model_t *model, axis_t axis);
+
 /** One line. */
 void model_print(const model_t *model, FILE *file);
 
@@ -111,3 +138,21 @@ void model_print(const model_t *model, FILE *file);
  * @param path    out: what to open.
  */
 ag_status_t model_write(const model_t *model, const char *folder, char path[256]);
+
+/* families_experts.c: */
+
+/* What a GGUF file says of a model, and config.json by other names. */
+typedef struct setting {
+    const char *hf, *gguf; /* gguf: after the architecture */
+    double value;
+    bool is_real;
+} setting_t;
+
+extern const tensor_row_t tensors_qwen2_moe[], tensors_qwen3_moe[], tensors_olmoe[],
+    tensors_gpt_oss[], tensors_deepseek_v2[], tensors_deepseek_v3[];
+
+/** What a model with experts has besides. */
+void experts_draw(dice_t *dice, model_t *model);
+
+/** Its settings. @return how many were written. */
+uint32_t experts_settings(const model_t *model, setting_t *settings);

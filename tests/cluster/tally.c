@@ -78,6 +78,13 @@ static const char *const musts[] = {
     "norms before",
     "norms after",
     "norm of each head",
+    "shared expert",
+    "shared expert with a gate",
+    "experts in groups",
+    "router of sigmoids",
+    "experts with biases and limits",
+    "latent keys and values",
+    "layers with experts and without",
     "norm of all heads",
     "compute f32",
     "compute auto",
@@ -224,6 +231,21 @@ uint32_t tally_print(const tally_t *tally, uint64_t least, FILE *file)
     return n_short;
 }
 
+static void tally_kinds_of_experts(tally_t *tally, const ag_spec_t *spec)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, spec->n_layers - 1);
+
+    add_if(tally, kind->shared_width > 0, "shared expert");
+    add_if(tally, kind->shared_is_gated, "shared expert with a gate");
+    add_if(tally, kind->route.n_groups > 1, "experts in groups");
+    add_if(tally, kind->route.n_experts > 0 && kind->route.score == AG_SCORE_SIGMOID,
+           "router of sigmoids");
+    add_if(tally, kind->router_bias && kind->ffn_limit > 0, "experts with biases and limits");
+    add_if(tally, kind->kv_rank > 0, "latent keys and values");
+    add_if(tally, kind->route.n_experts > 0 && ag_spec_layer(spec, 0)->route.n_experts == 0,
+           "layers with experts and without");
+}
+
 static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_t *model)
 {
     static const char *const ropes[] = {
@@ -246,6 +268,7 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
     add_if(tally, kind->norms_after, "norms after");
     add_if(tally, kind->qk_norm == AG_QK_NORM_HEADS, "norm of each head");
     add_if(tally, kind->qk_norm == AG_QK_NORM_WHOLE, "norm of all heads");
+    tally_kinds_of_experts(tally, model->spec);
     add_if(tally, c->model.window > 0, "window");
     add_if(tally, c->model.window > AG_KV_BLOCK_TOKENS, "window of several blocks");
     add_if(tally,
