@@ -6,10 +6,10 @@
  */
 #define _GNU_SOURCE /* MAP_NORESERVE */
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "parallel/run/checkpoint_priv.h"
 
@@ -166,6 +166,16 @@ void ag_copies_begin(ag_copies_t *copies)
 
 /* ---- who would overwrite ---- */
 
+/* Until another thread has copied a block, which takes microseconds. That may be the writer, which
+ * goes on where a core is left to it: who only yields the core to others may have it back at once.
+ */
+static void rest(void)
+{
+    enum { REST_NS = 10000 };
+
+    nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+}
+
 static void tell_change(ag_copies_t *copies)
 {
     pthread_mutex_lock(&copies->mutex);
@@ -222,8 +232,8 @@ static bool claim(ag_copies_t *copies, atomic_uchar *take, uint64_t bytes)
         if (is == AG_TAKE_COPIED || is == AG_TAKE_DONE) {
             return false;
         }
-        if (is == AG_TAKE_BUSY) { /* for microseconds */
-            sched_yield();
+        if (is == AG_TAKE_BUSY) {
+            rest();
         } else if (!take_room(copies, bytes)) {
             wait_for_room(copies, take, bytes);
         } else if (atomic_compare_exchange_strong(take, &is, AG_TAKE_BUSY)) {
@@ -331,7 +341,7 @@ void ag_copies_take(ag_copies_t *copies, size_t number, unsigned char *bytes)
             settle(copies, take, AG_TAKE_DONE);
         }
         while (atomic_load_explicit(take, memory_order_acquire) == AG_TAKE_BUSY) {
-            sched_yield();
+            rest();
         }
     }
     take_copied(copies, piece, bytes);
