@@ -20,30 +20,33 @@ struct ag_normalizer {
     ag_normal_step_t steps[AG_MOST_NORMAL_STEPS]; /* the same, for others to look at */
 };
 
-/* A step makes of a text another, or leaves it: then nothing is appended to `out`. */
+/* A step makes of a text another, or leaves it: then nothing is appended to `out`. `codes` is room
+ * for those that need it. */
 typedef ag_status_t (*step_fn_t)(const own_step_t *own, const char *text, size_t n_bytes,
-                                 bool *changed_p, ag_array_t *out);
+                                 bool *changed_p, ag_array_t *codes, ag_array_t *out);
 
 static ag_status_t form(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                        ag_array_t *out)
+                        ag_array_t *codes, ag_array_t *out)
 {
     ag_unicode_form_t to = (ag_unicode_form_t)own->step.kind;
 
     *changed_p = !ag_unicode_is_formed(to, text, n_bytes);
-    return *changed_p ? ag_unicode_form(to, text, n_bytes, out) : AG_OK;
+    return *changed_p ? ag_unicode_form(to, text, n_bytes, codes, out) : AG_OK;
 }
 
 static ag_status_t lower(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                         ag_array_t *out)
+                         ag_array_t *codes, ag_array_t *out)
 {
     (void)own;
+    (void)codes;
     *changed_p = true;
     return ag_unicode_lower(text, n_bytes, out);
 }
 
 static ag_status_t strip(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                         ag_array_t *out)
+                         ag_array_t *codes, ag_array_t *out)
 {
+    (void)codes;
     size_t begin = 0, end = n_bytes, n;
 
     while (own->step.left && (n = ag_unicode_space_at(text + begin, end - begin)) > 0) {
@@ -57,8 +60,9 @@ static ag_status_t strip(const own_step_t *own, const char *text, size_t n_bytes
 }
 
 static ag_status_t replace(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                           ag_array_t *out)
+                           ag_array_t *codes, ag_array_t *out)
 {
+    (void)codes;
     size_t done = 0, at = 0, found[2];
     ag_regex_search_t *search;
     bool more = true, is_first = true;
@@ -90,8 +94,9 @@ static ag_status_t replace(const own_step_t *own, const char *text, size_t n_byt
 }
 
 static ag_status_t prepend(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                           ag_array_t *out)
+                           ag_array_t *codes, ag_array_t *out)
 {
+    (void)codes;
     ag_status_t status = ag_array_append(out, own->step.content, own->step.n_content);
 
     *changed_p = true;
@@ -99,8 +104,9 @@ static ag_status_t prepend(const own_step_t *own, const char *text, size_t n_byt
 }
 
 static ag_status_t map(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                       ag_array_t *out)
+                       ag_array_t *codes, ag_array_t *out)
 {
+    (void)codes;
     *changed_p = true;
     return own->step.kind == AG_NORMAL_CHARSMAP
                ? ag_charsmap_apply(own->step.content, own->step.n_content, text, n_bytes, out)
@@ -235,6 +241,13 @@ void ag_normalized_fini(ag_normalized_t *normalized)
 {
     ag_array_fini(&normalized->rooms[0]);
     ag_array_fini(&normalized->rooms[1]);
+    ag_array_fini(&normalized->codes);
+}
+
+uint64_t ag_normalized_bytes(const ag_normalized_t *normalized)
+{
+    return normalized->rooms[0].capacity + normalized->rooms[1].capacity +
+           normalized->codes.capacity * sizeof(int32_t);
 }
 
 ag_status_t ag_normalize(const ag_normalizer_t *normalizer, const char *text, size_t n_bytes,
@@ -254,8 +267,8 @@ ag_status_t ag_normalize(const ag_normalizer_t *normalizer, const char *text, si
             continue;
         }
         out->n_items = 0;
-        status =
-            step_fns[own->step.kind](own, normalized->text, normalized->n_bytes, &changed, out);
+        status = step_fns[own->step.kind](own, normalized->text, normalized->n_bytes, &changed,
+                                          &normalized->codes, out);
         if (status != AG_OK) {
             return status;
         }

@@ -47,10 +47,13 @@ typedef struct ag_normalized {
     const char *text; /* the text itself, or one of rooms */
     size_t n_bytes;
     ag_array_t rooms[2]; /* char */
+    ag_array_t codes;    /* int32_t */
 } ag_normalized_t;
 
-#define AG_NORMALIZED ((ag_normalized_t){.rooms = {AG_ARRAY(char), AG_ARRAY(char)}})
+#define AG_NORMALIZED                                                                              \
+    ((ag_normalized_t){.rooms = {AG_ARRAY(char), AG_ARRAY(char)}, .codes = AG_ARRAY(int32_t)})
 void ag_normalized_fini(ag_normalized_t *normalized);
+uint64_t ag_normalized_bytes(const ag_normalized_t *normalized);
 
 /**
  * @param normalizer  NULL: the text stays as it is.

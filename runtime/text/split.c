@@ -172,6 +172,21 @@ size_t ag_splitter_bytes(const ag_splitter_t *splitter)
     return n_bytes;
 }
 
+uint64_t ag_splitter_room_bytes(const ag_splitter_t *splitter, size_t n_bytes)
+{
+    uint64_t most = 0, now = n_bytes;
+
+    for (size_t i = 0; i < splitter->n_steps; i++) {
+        size_t n = strlen(splitter->rules[i].pattern);
+
+        if (splitter->rules[i].kind != AG_RULE_CUT) { /* the whole may be one word, or one space */
+            now = splitter->rules[i].kind == AG_RULE_METASPACE ? now * n + n : now + n;
+            most += 2 * now; /* arrays double */
+        }
+    }
+    return most;
+}
+
 const ag_split_rule_t *ag_splitter_rules(const ag_splitter_t *splitter, size_t *n_p)
 {
     *n_p = splitter->n_steps;

@@ -49,6 +49,9 @@ void ag_splitter_destroy(ag_splitter_t *splitter);
 size_t ag_splitter_bytes(const ag_splitter_t *splitter);
 const ag_split_rule_t *ag_splitter_rules(const ag_splitter_t *splitter, size_t *n_p);
 
+/** Bytes that cutting a text takes, at the most. */
+uint64_t ag_splitter_room_bytes(const ag_splitter_t *splitter, size_t n_bytes);
+
 /** Of its rules. */
 uint64_t ag_splitter_fingerprint(const ag_splitter_t *splitter);
 

@@ -222,10 +222,10 @@ static ag_status_t encode_between(void *arg, const char *text, size_t n_bytes)
                : status;
 }
 
-static uint64_t encoding_bytes(const encoding_t *encoding)
+static uint64_t encoding_bytes(const encoding_t *encoding, size_t n_bytes)
 {
-    return ag_encoder_bytes(&encoding->encoder) + encoding->normalized.rooms[0].capacity +
-           encoding->normalized.rooms[1].capacity;
+    return ag_encoder_bytes(&encoding->encoder) + ag_normalized_bytes(&encoding->normalized) +
+           ag_splitter_room_bytes(encoding->tokenizer->splitter, n_bytes);
 }
 
 static ag_status_t encode_text(const ag_tokenizer_t *tokenizer, const char *text, size_t n_bytes,
@@ -254,7 +254,7 @@ static ag_status_t encode_text(const ag_tokenizer_t *tokenizer, const char *text
         status = ag_added_cut(tokenizer, &tokenizer->early, text, n_bytes, flags, literals,
                               encode_between, &encoding, ids);
     }
-    used = encoding_bytes(&encoding) + (repaired != NULL ? n_bytes : 0);
+    used = encoding_bytes(&encoding, n_bytes) + (repaired != NULL ? n_bytes : 0);
     if (most_bytes_p != NULL && used > *most_bytes_p) {
         *most_bytes_p = used;
     }

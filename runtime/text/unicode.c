@@ -9,8 +9,8 @@ enum { MOST_DECOMPOSED = 32 }; /* of one character: U+FDFA is 18 */
 /* Code points of a text on its way to a form. */
 typedef struct forming {
     utf8proc_option_t options;
-    ag_array_t codes; /* utf8proc_int32_t */
-    size_t starter;   /* from here on what came last are marks, but for the first */
+    ag_array_t *codes; /* utf8proc_int32_t */
+    size_t starter;    /* from here on what came last are marks, but for the first */
 } forming_t;
 
 typedef struct mark {
@@ -42,8 +42,8 @@ static int compare_marks(const void *a, const void *b)
 /* Marks behind a starter are put in order of their classes, those of one class as they came. */
 static ag_status_t order_marks(forming_t *forming)
 {
-    utf8proc_int32_t *codes = AG_ITEMS(&forming->codes, utf8proc_int32_t) + forming->starter;
-    size_t n = forming->codes.n_items - forming->starter;
+    utf8proc_int32_t *codes = AG_ITEMS(forming->codes, utf8proc_int32_t) + forming->starter;
+    size_t n = forming->codes->n_items - forming->starter;
     bool ordered = true;
     mark_t few[32], *marks = n <= 32 ? few : malloc(n * sizeof(*marks));
 
@@ -79,13 +79,13 @@ static ag_status_t add_code(forming_t *forming, utf8proc_int32_t code)
     }
     for (utf8proc_ssize_t i = 0; i < n && status == AG_OK; i++) {
         if (utf8proc_get_property(codes[i])->combining_class == 0) {
-            if (forming->codes.n_items - forming->starter > 1) {
+            if (forming->codes->n_items - forming->starter > 1) {
                 status = order_marks(forming);
             }
-            forming->starter = forming->codes.n_items;
+            forming->starter = forming->codes->n_items;
         }
         if (status == AG_OK) {
-            status = ag_array_append(&forming->codes, &codes[i], 1);
+            status = ag_array_append(forming->codes, &codes[i], 1);
         }
     }
     return status;
@@ -107,7 +107,7 @@ static ag_status_t append_code(ag_array_t *text, utf8proc_int32_t code)
 }
 
 ag_status_t ag_unicode_form(ag_unicode_form_t form, const char *text, size_t n_bytes,
-                            ag_array_t *formed)
+                            ag_array_t *codes, ag_array_t *formed)
 {
     static const int options[] = {[AG_UNICODE_NFC] = UTF8PROC_DECOMPOSE,
                                   [AG_UNICODE_NFD] = UTF8PROC_DECOMPOSE,
@@ -115,28 +115,28 @@ ag_status_t ag_unicode_form(ag_unicode_form_t form, const char *text, size_t n_b
                                   [AG_UNICODE_NFKD] = UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
     bool composes = form == AG_UNICODE_NFC || form == AG_UNICODE_NFKC;
     forming_t forming = {.options = (utf8proc_option_t)(options[form] | UTF8PROC_STABLE),
-                         .codes = AG_ARRAY(utf8proc_int32_t)};
+                         .codes = codes};
     ag_status_t status = AG_OK;
     utf8proc_int32_t code;
     size_t n;
 
+    codes->n_items = 0;
     for (size_t at = 0; at < n_bytes && status == AG_OK;) {
         at += (size_t)next_code(text + at, n_bytes - at, &code);
         status = add_code(&forming, code);
     }
-    if (status == AG_OK && forming.codes.n_items - forming.starter > 1) {
+    if (status == AG_OK && codes->n_items - forming.starter > 1) {
         status = order_marks(&forming);
     }
-    n = forming.codes.n_items;
+    n = codes->n_items;
     if (status == AG_OK && composes && n > 0) {
         n = (size_t)utf8proc_normalize_utf32(
-            forming.codes.items, (utf8proc_ssize_t)n,
+            codes->items, (utf8proc_ssize_t)n,
             (utf8proc_option_t)(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
     }
     for (size_t i = 0; i < n && status == AG_OK; i++) {
-        status = append_code(formed, AG_ITEMS(&forming.codes, utf8proc_int32_t)[i]);
+        status = append_code(formed, AG_ITEMS(codes, utf8proc_int32_t)[i]);
     }
-    ag_array_fini(&forming.codes);
     return status;
 }
 

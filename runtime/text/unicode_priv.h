@@ -16,9 +16,12 @@ typedef enum ag_unicode_form {
 /** True where the form of this text is itself, as is seen at a glance; false says nothing. */
 bool ag_unicode_is_formed(ag_unicode_form_t form, const char *text, size_t n_bytes);
 
-/** Append the form of valid UTF-8 (Unicode Standard Annex 15). n log n in runs of marks. */
+/**
+ * Append the form of valid UTF-8 (Unicode Standard Annex 15). n log n in runs of marks.
+ * @param codes  int32_t: room for its code points, kept from text to text.
+ */
 ag_status_t ag_unicode_form(ag_unicode_form_t form, const char *text, size_t n_bytes,
-                            ag_array_t *formed);
+                            ag_array_t *codes, ag_array_t *formed);
 
 /** Append valid UTF-8 in lower case, character by character. */
 ag_status_t ag_unicode_lower(const char *text, size_t n_bytes, ag_array_t *lower);
