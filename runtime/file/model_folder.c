@@ -149,14 +149,22 @@ static ag_status_t open_indexed(ag_model_files_t *files, const ag_json_t *index)
     return status;
 }
 
+static bool ends_in(const char *name, const char *ending)
+{
+    size_t n_name = strlen(name), n_ending = strlen(ending);
+
+    return n_name > n_ending && strcmp(name + n_name - n_ending, ending) == 0;
+}
+
 static int is_weights(const struct dirent *entry)
 {
-    static const char ending[] = ".safetensors";
-    size_t n_name = strlen(entry->d_name);
-    size_t n_ending = sizeof(ending) - 1;
+    return strncmp(entry->d_name, "model", strlen("model")) == 0 &&
+           ends_in(entry->d_name, ".safetensors");
+}
 
-    return strncmp(entry->d_name, "model", strlen("model")) == 0 && n_name > n_ending &&
-           strcmp(entry->d_name + n_name - n_ending, ending) == 0;
+static int is_gguf(const struct dirent *entry)
+{
+    return ends_in(entry->d_name, ".gguf") && ag_name_usable(entry->d_name, strlen(entry->d_name));
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)
@@ -195,6 +203,25 @@ static ag_status_t open_listed(ag_model_files_t *files)
     return status;
 }
 
+/* Folders of GGUF files are many: which one is meant is the user's to say. */
+static ag_status_t fail_no_config(const ag_model_files_t *files)
+{
+    struct dirent **entries;
+    int n_entries = scandir(files->path, &entries, is_gguf, by_name);
+    ag_status_t status =
+        n_entries > 0 ? ag_fail(AG_ERR_IO, "%s has no config.json, but %s: name the file itself",
+                                files->path, entries[0]->d_name)
+                      : ag_fail(AG_ERR_IO, "%s has no config.json: " AG_A_MODEL_IS, files->path);
+
+    for (int i = 0; i < n_entries; i++) {
+        free(entries[i]);
+    }
+    if (n_entries >= 0) {
+        free(entries);
+    }
+    return status;
+}
+
 ag_status_t ag_model_files_open_folder(ag_model_files_t *files)
 {
     ag_json_t *index = NULL;
@@ -203,7 +230,7 @@ ag_status_t ag_model_files_open_folder(ag_model_files_t *files)
     ag_status_t status = ag_model_files_read_json(files, "config.json", &files->config);
 
     if (status == AG_OK && files->config == NULL) {
-        status = ag_fail(AG_ERR_IO, "%s has no config.json: " AG_A_MODEL_IS, files->path);
+        status = fail_no_config(files);
     }
     if (status == AG_OK) {
         status =

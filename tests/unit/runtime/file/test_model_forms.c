@@ -86,6 +86,17 @@ Test(model_forms, any_part_of_a_split_gguf_opens_all_of_them)
     scratch_close(&scratch);
 }
 
+Test(model_forms, of_a_folder_of_gguf_files_one_is_to_be_named)
+{
+    scratch_t scratch;
+
+    scratch_open(&scratch);
+    expect_refused(&scratch, ".", "a model is a GGUF file, or");
+    write_three(&scratch);
+    expect_refused(&scratch, ".", "but m-00001-of-00003.gguf");
+    scratch_close(&scratch);
+}
+
 Test(model_forms, parts_that_do_not_belong_together_are_refused)
 {
     scratch_t scratch;
