@@ -186,6 +186,27 @@ static bool parse_date(const char *value, ag_date_t *date)
            date->day <= days[date->month - 1];
 }
 
+/* Words of which there are few, and dates. */
+static ag_status_t store_word(const ag_option_t *option, const char *value, void *field)
+{
+    static const char *const efforts[] = {"low", "medium", "high"}, *const forms[] = {"hf", "gguf"};
+    uint32_t number;
+
+    switch (option->kind) {
+    case AG_OPTION_THINKING:
+        return store_thinking(option, value, field);
+    case AG_OPTION_DATE:
+        return parse_date(value, field) ? AG_OK
+                                        : fail_value(option, value, "a date such as 2026-01-31");
+    case AG_OPTION_EFFORT:
+        *(const char **)field = value;
+        return store_name(option, value, efforts, 3, &number);
+    default:
+        *(const char **)field = value;
+        return store_name(option, value, forms, 2, &number);
+    }
+}
+
 static ag_status_t store_value(const ag_option_t *option, const char *value, ag_options_t *options)
 {
     void *field = (char *)options + option->offset;
@@ -231,19 +252,10 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
         options->computes_bf16 = strcmp(value, "bf16") == 0;
         return store_choice(option, value, field);
     case AG_OPTION_THINKING:
-        return store_thinking(option, value, field);
     case AG_OPTION_DATE:
-        return parse_date(value, field) ? AG_OK
-                                        : fail_value(option, value, "a date such as 2026-01-31");
     case AG_OPTION_EFFORT:
-        *(const char **)field = value;
-        return store_name(option, value, (const char *const[]){"low", "medium", "high"}, 3,
-                          &(uint32_t){0});
     case AG_OPTION_FORM:
-        *(const char **)field = value;
-        return strcmp(value, "hf") == 0 || strcmp(value, "gguf") == 0
-                   ? AG_OK
-                   : fail_value(option, value, "hf or gguf");
+        return store_word(option, value, field);
     case AG_OPTION_DTYPE:
         return ag_dtype_to_write(value, field) == AG_OK
                    ? AG_OK
