@@ -30,6 +30,13 @@ static ag_status_t complete_heads(const ag_model_files_t *files, const ag_settin
 {
     layer->head_dim = ag_model_files_gguf(files) != NULL ? settings->head_dim
                                                          : settings->nope_dim + settings->rotary;
+    if (ag_model_files_find(files, "blk.0.attn_k_b.weight") != NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "%s: it has keys and values made of latent vectors by two tensors a layer "
+                       "(attn_k_b, attn_v_b), which is not read; files with attn_kv_b are, and "
+                       "Hugging Face folders",
+                       ag_model_files_path(files));
+    }
     layer->n_kv_heads = layer->n_heads;
     layer->kv_rank = settings->kv_rank;
     layer->q_rank = settings->q_rank;

@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 
 import convert
-from harness import DATA, TINY, expect_close, logits, main, run
+from harness import DATA, TINY, expect_close, logits, main, one_line, run
 from train import expect_gradients, options
 
 EXPERTS = os.path.join(DATA, "experts")
@@ -63,6 +63,23 @@ def fuse(tensors):
     return fused
 
 
+LATENT_SETTINGS = {
+    "attention.key_length": lambda config: config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
+    "attention.value_length": "v_head_dim", "rope.dimension_count": "qk_rope_head_dim",
+    "attention.kv_lora_rank": "kv_lora_rank", "leading_dense_block_count": "first_k_dense_replace",
+    "expert_shared_count": "n_shared_experts", "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_weights_scale": "routed_scaling_factor", "rope.scaling.type": lambda config: "yarn",
+    "rope.scaling.factor": lambda config: config["rope_parameters"]["factor"],
+    "rope.scaling.original_context_length": lambda config: config["rope_parameters"]["original_max_position_embeddings"],
+    "rope.scaling.yarn_log_multiplier": lambda config: 0.1 * config["rope_parameters"]["mscale_all_dim"],
+}
+LATENT_NAMES = {
+    "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "self_attn.kv_b_proj": "attn_kv_b", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+}
 # In GGUF files: the architecture, further settings, further names.
 GGUF = {
     "qwen2_moe": ("qwen2moe", {"expert_feed_forward_length": "moe_intermediate_size",
@@ -73,6 +90,11 @@ GGUF = {
                                "attention.key_length": "head_dim", "attention.value_length": "head_dim"},
                   {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}),
     "olmoe": ("olmoe", {}, {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}),
+    "deepseek_v2": ("deepseek2", LATENT_SETTINGS, LATENT_NAMES),
+    "deepseek_v3": ("deepseek2", dict(LATENT_SETTINGS, **{
+        "attention.q_lora_rank": "q_lora_rank", "expert_group_count": "n_group",
+        "expert_group_used_count": "topk_group", "expert_weights_norm": lambda config: int(config["norm_topk_prob"]),
+        "expert_gating_func": lambda config: 2}), LATENT_NAMES),
 }
 SETTINGS = {"block_count": "num_hidden_layers", "embedding_length": "hidden_size", "vocab_size": "vocab_size",
             "context_length": "max_position_embeddings", "attention.head_count": "num_attention_heads",
@@ -87,7 +109,7 @@ def to_gguf(config, tensors, path, family, kind):
     metadata = {"general.architecture": arch, f"{arch}.rope.freq_base": float(config["rope_parameters"]["rope_theta"]),
                 f"{arch}.expert_count": n_experts(config)}
     for theirs, ours in dict(SETTINGS, **settings).items():
-        metadata[f"{arch}.{theirs}"] = config[ours]
+        metadata[f"{arch}.{theirs}"] = ours(config) if callable(ours) else config[ours]
     metadata.update({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": ["a b"],
                      "tokenizer.ggml.tokens": [f"<{i}>" for i in range(config["vocab_size"])],
                      "tokenizer.ggml.token_type": [1] * config["vocab_size"]})
@@ -98,6 +120,9 @@ def to_gguf(config, tensors, path, family, kind):
             if part == "mlp.experts.gate_up_proj":
                 gate, up = np.split(values, 2, axis=1)
                 out[f"blk.{layer}.ffn_gate_exps.weight"], out[f"blk.{layer}.ffn_up_exps.weight"] = gate, up
+                continue
+            if part == "mlp.gate.e_score_correction_bias":
+                out[f"blk.{layer}.exp_probs_b.bias"] = values
                 continue
             stem, ending = (part + ".weight").rsplit(".", 1) if part == "mlp.experts.down_proj" else part.rsplit(".", 1)
             stem = "ffn_down_exps" if stem == "mlp.experts.down_proj" else names[stem]
@@ -158,5 +183,31 @@ def family(name):
         trained(name, model, folder)
 
 
+def bad_files():
+    """Settings that make no sense, or say what is not known, are one line each."""
+    cases = [("qwen2_moe", {"num_experts": 0, "num_local_experts": 0}, ["0 experts"]),
+             ("qwen2_moe", {"decoder_sparse_step": 0}, ["decoder_sparse_step"]),
+             ("qwen2_moe", {"decoder_sparse_step": 9}, ["none of its layers"]),
+             ("qwen2_moe", {"shared_expert_intermediate_size": 35}, ["shared_expert", "(36, 48)"]),
+             ("olmoe", {"clip_qkv": 3.0}, ["clip_qkv"]),
+             ("gpt_oss", {"swiglu_alpha": 2.0}, ["swiglu_alpha"]),
+             ("gpt_oss", {"layer_types": ["full_attention"]}, ["layer_types"]),
+             ("deepseek_v2", {"norm_topk_prob": True}, ["normalised"]),
+             ("deepseek_v2", {"topk_method": "noaux_tc"}, ["noaux_tc"]),
+             ("deepseek_v2", {"kv_lora_rank": 0}, ["values of 12"]),
+             ("deepseek_v2", {"v_head_dim": 17}, ["values of 17"]),
+             ("deepseek_v2", {"first_k_dense_replace": 3}, ["no layer with experts"]),
+             ("deepseek_v3", {"n_group": 3}, ["3"]), ("deepseek_v3", {"topk_group": 0}, ["0 of 4 groups"]),
+             ("deepseek_v3", {"num_experts_per_tok": 5}, ["5 of 8 experts", "2 of 4 groups"]),
+             ("deepseek_v3", {"routed_scaling_factor": -1.0}, ["-1"])]
+    for name, change, words in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            lend(name, folder)
+            os.remove(os.path.join(folder, "config.json"))
+            with open(os.path.join(folder, "config.json"), "w") as file:
+                json.dump(dict(config_of(name), **change), file)
+            one_line(["generate", "--model", folder, "--prompt", "a"], 1, words)
+
+
 NAMES = sorted(os.listdir(EXPERTS))
-main({name: lambda name=name: family(name) for name in NAMES})
+main(dict({name: lambda name=name: family(name) for name in NAMES}, bad_files=bad_files))
