@@ -1,0 +1,142 @@
+/* Settings of layers that differ: which have a window, and what goes with it. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/model/model.h"
+
+static const char sizes[] =
+    "\"num_hidden_layers\": 4, \"hidden_size\": 36, \"vocab_size\": 20, \"intermediate_size\": 8, "
+    "\"max_position_embeddings\": 64, \"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
+    "\"head_dim\": 8, \"rms_norm_eps\": 1e-6";
+
+static void write_file(const char *path, const void *bytes, size_t n)
+{
+    FILE *file = fopen(path, "wb");
+
+    cr_assert_not_null(file);
+    cr_assert_eq(fwrite(bytes, 1, n, file), n);
+    fclose(file);
+}
+
+/* A spec of a folder without weights. @param more  settings of its config.json beside the sizes. */
+static ag_status_t load(const char *more, ag_spec_t **spec_p)
+{
+    static const char no_weights[] = "\2\0\0\0\0\0\0\0{}";
+    char folder[] = "/tmp/argosy-layers-XXXXXX", path[64], weights[64], text[1024];
+    const ag_family_t *family;
+    ag_model_files_t *files;
+    ag_status_t status;
+    int n;
+
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/config.json", folder);
+    snprintf(weights, sizeof(weights), "%s/model.safetensors", folder);
+    n = snprintf(text, sizeof(text), "{%s, %s}", sizes, more);
+    write_file(path, text, (size_t)n);
+    write_file(weights, no_weights, sizeof(no_weights) - 1);
+    cr_assert_eq(ag_model_files_open(folder, &files), AG_OK, "%s", ag_error());
+    status = ag_spec_load(files, spec_p, &family);
+    ag_model_files_close(files);
+    unlink(path);
+    unlink(weights);
+    rmdir(folder);
+    return status;
+}
+
+/* Each layer's window, as a letter for none and for one. */
+static void expect_windows(const char *more, uint32_t window, const char *wanted)
+{
+    ag_spec_t *spec;
+
+    cr_assert_eq(load(more, &spec), AG_OK, "%s: %s", more, ag_error());
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_expect_eq(ag_spec_layer(spec, i)->window_tokens, wanted[i] == 'w' ? window : 0,
+                     "%s: layer %u has a window of %u", more, i,
+                     ag_spec_layer(spec, i)->window_tokens);
+    }
+    ag_spec_destroy(spec);
+}
+
+Test(layer_types, windows_stand_where_the_settings_say_or_the_family_knows)
+{
+    expect_windows("\"model_type\": \"mistral\", \"sliding_window\": 5", 5, "wwww");
+    expect_windows("\"model_type\": \"mistral\", \"sliding_window\": null", 0, "----");
+    expect_windows("\"model_type\": \"mistral\"", 4096, "wwww");
+    expect_windows("\"model_type\": \"gemma2\", \"sliding_window\": 5", 5, "w-w-");
+    expect_windows("\"model_type\": \"gemma2\"", 4096, "w-w-");
+    expect_windows("\"model_type\": \"gemma3_text\", \"sliding_window\": 7", 7, "wwww");
+    expect_windows("\"model_type\": \"gemma3_text\", \"sliding_window\": 7, "
+                   "\"sliding_window_pattern\": 3",
+                   7, "ww-w");
+    expect_windows("\"model_type\": \"gemma3_text\", \"sliding_window\": 7, "
+                   "\"sliding_window_pattern\": 3, \"layer_types\": [\"full_attention\", "
+                   "\"sliding_attention\", \"full_attention\", \"full_attention\"]",
+                   7, "-w--");
+}
+
+Test(layer_types, layers_with_a_window_have_a_rope_of_their_own_in_both_spellings)
+{
+    static const char *const spellings[] = {
+        "\"model_type\": \"gemma3_text\", \"sliding_window\": 7, \"sliding_window_pattern\": 2, "
+        "\"rope_theta\": 5000, \"rope_local_base_freq\": 300, \"rope_scaling\": {\"rope_type\": "
+        "\"linear\", \"factor\": 4}, \"query_pre_attn_scalar\": 25",
+        "\"model_type\": \"gemma3_text\", \"sliding_window\": 7, \"sliding_window_pattern\": 2, "
+        "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 4, "
+        "\"rope_theta\": 5000}, \"sliding_attention\": {\"rope_type\": \"default\", "
+        "\"rope_theta\": 300}}, \"query_pre_attn_scalar\": 25",
+    };
+
+    for (int i = 0; i < 2; i++) {
+        const ag_layer_spec_t *windowed, *other;
+        ag_spec_t *spec;
+
+        cr_assert_eq(load(spellings[i], &spec), AG_OK, "%s", ag_error());
+        windowed = ag_spec_layer(spec, 0);
+        other = ag_spec_layer(spec, 1);
+        cr_expect_eq(windowed->rope.kind, AG_ROPE_DEFAULT);
+        cr_expect_float_eq(windowed->inverse_freq[1], pow(300, -0.25), 1e-6);
+        cr_expect_eq(other->rope.kind, AG_ROPE_LINEAR);
+        cr_expect_float_eq(other->inverse_freq[1], pow(5000, -0.25) / 4, 1e-6);
+        cr_expect_eq(other->attention_scale, 0.2f);
+        cr_expect_eq(windowed->attention_scale, 0.2f);
+        cr_expect_eq(spec->embed_scale, 6.0f);
+        cr_expect(spec->tied);
+        ag_spec_destroy(spec);
+    }
+}
+
+Test(layer_types, what_makes_no_sense_is_told)
+{
+    static const struct {
+        const char *more;
+        ag_status_t status;
+        const char *word;
+    } cases[] = {
+        {"\"model_type\": \"gemma3_text\", \"layer_types\": [\"full_attention\"]", AG_ERR_FORMAT,
+         "layer_types names 1 layers, the model has 4"},
+        {"\"model_type\": \"gemma2\", \"layer_types\": [\"full_attention\", 3, \"full_attention\", "
+         "\"full_attention\"]",
+         AG_ERR_UNSUPPORTED, "layer 1"},
+        {"\"model_type\": \"gemma2\", \"layer_types\": [\"full_attention\", \"full_attention\", "
+         "\"chunked_attention\", \"full_attention\"]",
+         AG_ERR_UNSUPPORTED, "\"chunked_attention\""},
+        {"\"model_type\": \"gemma3_text\", \"rope_parameters\": {\"full_attention\": {}, "
+         "\"sliding_attention\": {\"rope_type\": \"yarn\"}}",
+         AG_ERR_UNSUPPORTED, "\"yarn\""},
+        {"\"model_type\": \"gemma3_text\", \"use_bidirectional_attention\": true",
+         AG_ERR_UNSUPPORTED, "attention to what follows"},
+        {"\"model_type\": \"gemma2\", \"attn_logit_softcapping\": -2", AG_ERR_FORMAT, "-2"},
+        {"\"model_type\": \"mistral\", \"sliding_window\": 1.5", AG_ERR_FORMAT, "sliding_window"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ag_spec_t *spec;
+
+        cr_expect_eq(load(cases[i].more, &spec), cases[i].status, "%s", cases[i].more);
+        cr_expect_not_null(strstr(ag_error(), cases[i].word), "%s: %s", cases[i].more, ag_error());
+    }
+}
