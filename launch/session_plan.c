@@ -96,7 +96,8 @@ static ag_status_t make_plan(ag_session_t *session, uint32_t context_tokens, boo
     ag_status_t status;
 
     if (has_windows) {
-        model.context_tokens += context_tokens == model.context_tokens + 1;
+        model.context_tokens +=
+            session->model->spec->n_positions == 0 && context_tokens == model.context_tokens + 1;
         opts.context_tokens += opts.context_tokens > 0 && context_tokens == opts.context_tokens + 1;
     }
     if (opts.sequence_tokens > model.context_tokens) {

@@ -14,6 +14,8 @@ static double meetings(const ag_spec_t *spec, const ag_weight_t *weight, double 
     switch (weight->role) {
     case AG_ROLE_EMBED: /* looked up, and the head where that is tied */
         return spec->tied ? n_targets : 0;
+    case AG_ROLE_POSITIONS:
+        return 0;
     case AG_ROLE_HEAD:
         return n_targets;
     case AG_ROLE_EXPERT_GATE:

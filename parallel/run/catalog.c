@@ -146,21 +146,18 @@ static ag_status_t add_holdings(ag_catalog_t *catalog, const ag_catalog_tensor_t
 static ag_status_t add_tensor(ag_catalog_t *catalog, const ag_weight_t *weight)
 {
     const ag_model_t *model = catalog->build->model;
-    const ag_name_row_t *row = ag_family_row(model->family, weight->role, false);
     ag_catalog_tensor_t tensor = {
         .weight = *weight, .rows = weight->rows > 0 ? weight->rows : 1, .cols = weight->cols};
     entry_t entry = {.first = catalog->holdings.n_items};
     ag_place_in_file_t place;
     ag_status_t status = ag_weight_find(model, weight, &place);
 
-    if (status == AG_OK && row == NULL) {
-        status = ag_fail(AG_ERR_UNSUPPORTED, "%s has no name in Hugging Face folders for role %d",
-                         model->family->name, (int)weight->role);
+    if (status == AG_OK) {
+        status = ag_weight_name(model, weight, tensor.name);
     }
     if (status != AG_OK) {
         return status;
     }
-    ag_family_name(row->hf, weight->layer, weight->expert, tensor.name);
     status = add_holdings(catalog, &tensor, &place, false);
     entry.own = catalog->holdings.n_items;
     if (status == AG_OK) {
@@ -528,4 +525,18 @@ static ag_status_t read_rows(void *arg, const ag_weight_t *weight, uint64_t begi
 ag_weight_source_t ag_catalog_source(ag_catalog_t *catalog)
 {
     return (ag_weight_source_t){.arg = catalog, .read = read_rows};
+}
+
+static ag_status_t read_gradients(void *arg, const ag_weight_t *weight, uint64_t begin, uint64_t n,
+                                  void *rows)
+{
+    ag_catalog_t *catalog = arg;
+
+    return ag_catalog_read(catalog, AG_STATE_GRADIENT, find_tensor(catalog, weight), begin, n,
+                           rows);
+}
+
+ag_weight_source_t ag_catalog_gradients(ag_catalog_t *catalog)
+{
+    return (ag_weight_source_t){.arg = catalog, .read = read_gradients};
 }

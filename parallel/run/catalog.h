@@ -38,7 +38,7 @@ ag_status_t ag_catalog_foretell(ag_build_t *build);
 
 ag_job_t *ag_catalog_job(const ag_catalog_t *catalog);
 
-/** In the order of ag_weights_list(). */
+/** In the order of ag_weights_list(); names are each weight's own (ag_weight_name()). */
 const ag_catalog_tensor_t *ag_catalog_tensors(const ag_catalog_t *catalog, size_t *n_p);
 
 /** What this rank holds of weights and both moments, in memory: for a saver, or to be filled from a
@@ -66,6 +66,9 @@ ag_status_t ag_catalog_serve(ag_catalog_t *catalog);
 
 /** Rank 0: the weights as they are now, for an export. @return borrows the catalog. */
 ag_weight_source_t ag_catalog_source(ag_catalog_t *catalog);
+
+/** The same, gradients of the last step. */
+ag_weight_source_t ag_catalog_gradients(ag_catalog_t *catalog);
 
 /**
  * All ranks: the gradients of the last step as a safetensors file, on rank 0.

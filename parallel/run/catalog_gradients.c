@@ -1,70 +1,19 @@
 /* The gradients of a step as a safetensors file. */
-#include <stdlib.h>
-
 #include "parallel/run/catalog.h"
 #include "parallel/run/job_priv.h"
-#include "runtime/file/tensor_writer.h"
-
-enum { BLOCK_FLOATS = 1 << 20 };
-
-static ag_status_t declare(const ag_catalog_t *catalog, ag_tensor_writer_t *writer)
-{
-    size_t n;
-    const ag_catalog_tensor_t *tensors = ag_catalog_tensors(catalog, &n);
-    ag_status_t status = AG_OK;
-
-    for (size_t i = 0; i < n && status == AG_OK; i++) {
-        uint64_t dims[2] = {tensors[i].rows, tensors[i].cols};
-        bool vector = tensors[i].weight.rows == 0;
-
-        status = ag_tensor_writer_add(writer, tensors[i].name, AG_F32, vector ? 1 : 2,
-                                      vector ? dims + 1 : dims);
-    }
-    return status;
-}
-
-static ag_status_t write_tensor(ag_catalog_t *catalog, size_t number,
-                                const ag_catalog_tensor_t *tensor, ag_tensor_writer_t *writer)
-{
-    uint64_t most = BLOCK_FLOATS / tensor->cols > 0 ? BLOCK_FLOATS / tensor->cols : 1;
-    float *rows;
-    ag_status_t status = AG_OK;
-
-    most = most < tensor->rows ? most : tensor->rows;
-    rows = malloc(most * tensor->cols * sizeof(*rows) + 1);
-    if (rows == NULL) {
-        return ag_fail_nomem(tensor->name, most * tensor->cols * sizeof(*rows));
-    }
-    for (uint64_t begin = 0; begin < tensor->rows && status == AG_OK; begin += most) {
-        uint64_t n = tensor->rows - begin < most ? tensor->rows - begin : most;
-
-        status = ag_catalog_read(catalog, AG_STATE_GRADIENT, number, begin, n, rows);
-        if (status == AG_OK) {
-            status = ag_tensor_writer_write(writer, rows, n * tensor->cols * sizeof(*rows));
-        }
-    }
-    free(rows);
-    return status;
-}
 
 static ag_status_t write_file(ag_catalog_t *catalog, ag_aside_t *aside)
 {
-    size_t n;
-    const ag_catalog_tensor_t *tensors = ag_catalog_tensors(catalog, &n);
-    ag_tensor_writer_t *writer;
-    ag_status_t status = ag_tensor_writer_create(aside, NULL, &writer);
+    ag_weight_source_t source = ag_catalog_gradients(catalog);
+    ag_export_t *export;
+    ag_status_t status =
+        ag_export_create(ag_catalog_job(catalog)->opts.build->model, &source,
+                         &(ag_export_opts_t){.dtype = AG_F32, .are_gradients = true}, &export);
 
-    if (status != AG_OK) {
-        return status;
-    }
-    status = declare(catalog, writer);
-    for (size_t i = 0; i < n && status == AG_OK; i++) {
-        status = write_tensor(catalog, i, &tensors[i], writer);
-    }
     if (status == AG_OK) {
-        status = ag_tensor_writer_end(writer);
+        status = ag_export_to_safetensors(export, aside);
+        ag_export_destroy(export);
     }
-    ag_tensor_writer_destroy(writer);
     return status;
 }
 

@@ -24,6 +24,7 @@ typedef enum ag_node_kind {
     AG_NODE_ATTENTION_PARTS, /* made by compiling, with the next: ATTENTION of few rows */
     AG_NODE_ATTENTION_MERGE,
     AG_NODE_GLU,
+    AG_NODE_ACT,
     AG_NODE_GATE_ROWS,
     AG_NODE_ADD,
     AG_NODE_SOFTCAP,
@@ -49,6 +50,7 @@ typedef enum ag_node_kind {
     AG_NODE_SELF_ATTENTION_GRAD,
     AG_NODE_SINKS_GRAD, /* of SELF_ATTENTION's weight */
     AG_NODE_GLU_GRAD,
+    AG_NODE_ACT_GRAD,
     AG_NODE_GATE_ROWS_GRAD,
     AG_NODE_EMBED_WEIGHT_GRAD,
     AG_NODE_SELECT_GRAD,
@@ -120,6 +122,7 @@ typedef struct ag_node {
         struct {
             uint64_t vocab_begin;
             float scale;
+            bool by_position; /* rows of the table are positions' */
         } embed;
         struct {
             ag_norm_kind_t kind;

@@ -130,14 +130,14 @@ ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,
 ag_node_infer_fn_t ag_rope_infer, ag_self_attention_infer, ag_self_attention_grad_infer,
     ag_sinks_grad_infer, ag_loss_statistics_infer, ag_loss_infer, ag_add_losses_infer,
     ag_linear_grad_infer, ag_linear_weight_grad_infer, ag_norm_grad_infer,
-    ag_norm_weight_grad_infer, ag_glu_grad_infer, ag_embed_weight_grad_infer, ag_select_grad_infer,
-    ag_zero_infer, ag_sum_squares_infer, ag_totals_infer, ag_adamw_infer, ag_publish_infer,
-    ag_adopt_infer, ag_round_infer;
+    ag_norm_weight_grad_infer, ag_glu_grad_infer, ag_act_grad_infer, ag_embed_weight_grad_infer,
+    ag_select_grad_infer, ag_zero_infer, ag_sum_squares_infer, ag_totals_infer, ag_adamw_infer,
+    ag_publish_infer, ag_adopt_infer, ag_round_infer;
 ag_node_run_fn_t ag_round_run, ag_self_attention_run, ag_self_attention_grad_run, ag_sinks_grad_run,
     ag_loss_statistics_run, ag_loss_run, ag_add_losses_run, ag_linear_grad_run,
     ag_linear_weight_grad_run, ag_norm_grad_run, ag_norm_weight_grad_run, ag_rope_grad_run,
-    ag_glu_grad_run, ag_embed_weight_grad_run, ag_select_grad_run, ag_zero_run, ag_sum_squares_run,
-    ag_totals_run, ag_adamw_run, ag_publish_run, ag_adopt_run;
+    ag_glu_grad_run, ag_act_grad_run, ag_embed_weight_grad_run, ag_select_grad_run, ag_zero_run,
+    ag_sum_squares_run, ag_totals_run, ag_adamw_run, ag_publish_run, ag_adopt_run;
 ag_node_scratch_fn_t ag_norm_scratch, ag_self_attention_scratch, ag_train_linear_scratch;
 
 /* nodes_rows.c's. */
@@ -146,9 +146,10 @@ ag_node_run_fn_t ag_gate_rows_run, ag_gate_rows_grad_run, ag_head_columns_run;
 
 /* rules.c's. */
 ag_node_backward_fn_t ag_linear_backward, ag_norm_backward, ag_add_backward, ag_rope_backward,
-    ag_self_attention_backward, ag_glu_backward, ag_gate_rows_backward, ag_head_columns_backward,
-    ag_embed_backward, ag_select_backward, ag_columns_backward, ag_grouped_linear_backward,
-    ag_regroup_backward, ag_permute_backward, ag_combine_backward, ag_route_backward;
+    ag_self_attention_backward, ag_glu_backward, ag_gate_rows_backward, ag_act_backward,
+    ag_head_columns_backward, ag_embed_backward, ag_select_backward, ag_columns_backward,
+    ag_grouped_linear_backward, ag_regroup_backward, ag_permute_backward, ag_combine_backward,
+    ag_route_backward;
 
 /* nodes_experts.c's part of the table. */
 ag_node_infer_fn_t ag_route_infer, ag_count_rows_infer, ag_permute_infer, ag_regroup_infer,

@@ -52,7 +52,7 @@ static const float *vector_of(const ag_graph_run_t *run, int32_t param)
     return param == AG_NO_PARAM ? NULL : run->params[param].data;
 }
 
-/* EMBED: tokens of the step -> (tokens, hidden) */
+/* EMBED: tokens of the step, or their positions -> (tokens, hidden) */
 
 static bool embed_infer(const ag_graph_t *graph, const ag_node_t *node,
                         const ag_graph_param_t *params, uint32_t *width_p)
@@ -74,6 +74,7 @@ static void embed_run(const ag_graph_run_t *run, const ag_node_t *node,
         .width = table->cols,
         .scale = node->attr.embed.scale,
         .table = table->data,
+        .by_position = node->attr.embed.by_position,
     };
 
     ag_kernel_embed(context, &embed, ag_run_data(run, context, node->out));
@@ -362,6 +363,24 @@ static void glu_run(const ag_graph_run_t *run, const ag_node_t *node,
                   ag_run_elements(run, context, node->out));
 }
 
+/* ACT: act(x) */
+
+static bool act_infer(const ag_graph_t *graph, const ag_node_t *node,
+                      const ag_graph_param_t *params, uint32_t *width_p)
+{
+    (void)params;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return same_rows(graph, node);
+}
+
+static void act_run(const ag_graph_run_t *run, const ag_node_t *node,
+                    const ag_kernel_context_t *context)
+{
+    ag_kernel_act(context, node->attr.glu.act, ag_run_data(run, context, node->in[0]),
+                  ag_run_rows(run, node->in[0]), ag_graph_width(run->graph, node->in[0]),
+                  node->grain, ag_run_data(run, context, node->out));
+}
+
 /* ADD: a + b */
 
 static void add_run(const ag_graph_run_t *run, const ag_node_t *node,
@@ -463,6 +482,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
                      NULL, .backward = ag_glu_backward, .is_cheap = true, .rounded_in = 3,
                      .rounded_out = 1},
+    [AG_NODE_ACT] = {"ACT", 1, true, AG_BY_COLUMNS, AG_BY_COLUMNS, act_infer, act_run, NULL, NULL,
+                     .backward = ag_act_backward, .is_cheap = true},
     [AG_NODE_GATE_ROWS] = {"GATE_ROWS", 2, true, AG_BY_ROWS, AG_BY_ROWS, ag_gate_rows_infer,
                            ag_gate_rows_run, NULL, NULL, .backward = ag_gate_rows_backward,
                            .is_cheap = true},
@@ -524,6 +545,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                      .n_more = 2, .rounded_in = 31},
     [AG_NODE_SINKS_GRAD] = {"SINKS_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_sinks_grad_infer,
                             ag_sinks_grad_run, NULL, NULL, .rounded_in = 3},
+    [AG_NODE_ACT_GRAD] = {"ACT_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_act_grad_infer,
+                          ag_act_grad_run, NULL, NULL, .backward = NULL},
     [AG_NODE_GLU_GRAD] = {"GLU_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_glu_grad_infer,
                           ag_glu_grad_run, NULL, NULL, .n_more = 1, .rounded_in = 7,
                           .rounded_out = 3},

@@ -397,6 +397,28 @@ void ag_glu_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
         ag_run_elements(run, context, node->out), ag_run_elements(run, context, node->more[0]));
 }
 
+/* ACT_GRAD: dy, x -> dx */
+
+bool ag_act_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
+                       const ag_graph_param_t *params, uint32_t *width_p)
+{
+    ag_counter_t counter = ag_graph_counter(graph, node->in[0]);
+
+    (void)params;
+    *width_p = ag_graph_width(graph, node->in[0]);
+    return ag_graph_has_shape(graph, node->in[1], counter, *width_p) &&
+           ag_graph_counter(graph, node->out) == counter;
+}
+
+void ag_act_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
+                     const ag_kernel_context_t *context)
+{
+    ag_kernel_act_grad(context, node->attr.glu.act, ag_run_data(run, context, node->in[0]),
+                       ag_run_data(run, context, node->in[1]), ag_run_rows(run, node->in[0]),
+                       ag_graph_width(run->graph, node->in[0]), 0,
+                       ag_run_data(run, context, node->out));
+}
+
 /* EMBED_WEIGHT_GRAD: dy (tokens, width) -> added to dtable */
 
 bool ag_embed_weight_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
@@ -416,7 +438,8 @@ void ag_embed_weight_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
     ag_embed_t embed = {.vocab_begin = node->attr.embed.vocab_begin,
                         .vocab_end = node->attr.embed.vocab_begin + table->rows,
                         .width = table->cols,
-                        .scale = node->attr.embed.scale};
+                        .scale = node->attr.embed.scale,
+                        .by_position = node->attr.embed.by_position};
 
     ag_kernel_embed_grad(context, &embed, ag_run_data(run, context, node->in[0]),
                          ag_run_data(run, context, node->out));

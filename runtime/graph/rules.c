@@ -147,6 +147,18 @@ void ag_glu_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_backward_settle(backward, node->in[1], grad.more[0]);
 }
 
+/* y = act(x) */
+void ag_act_backward(ag_backward_t *backward, const ag_node_t *node)
+{
+    ag_node_t grad = ag_backward_node(node, AG_NODE_ACT_GRAD);
+
+    grad.in[0] = ag_backward_grad(backward, node->out);
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.out = ag_backward_fresh(backward, node->in[0]);
+    ag_backward_add(backward, &grad);
+    ag_backward_settle(backward, node->in[0], grad.out);
+}
+
 /* y = sigmoid(g) * x */
 void ag_gate_rows_backward(ag_backward_t *backward, const ag_node_t *node)
 {

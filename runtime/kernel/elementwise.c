@@ -6,13 +6,20 @@
 #include "runtime/kernel/spans_priv.h"
 #include "runtime/kernel/train.h"
 
+static uint64_t id_of(const ag_kernel_context_t *context, const ag_embed_t *embed, uint64_t row)
+{
+    const ag_step_t *step = context->step;
+
+    return (uint64_t)(embed->by_position ? step->positions[row] : step->tokens[row]);
+}
+
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y)
 {
     uint64_t begin, end;
 
     ag_worker_share(context->worker, context->step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
-        uint64_t id = (uint64_t)context->step->tokens[i];
+        uint64_t id = id_of(context, embed, i);
         float *row = y + i * embed->width;
 
         if (id < embed->vocab_begin || id >= embed->vocab_end) {
@@ -34,7 +41,7 @@ void ag_kernel_embed_grad(const ag_kernel_context_t *context, const ag_embed_t *
 
     ag_worker_share(context->worker, embed->width, AG_LANES, &begin, &end);
     for (uint64_t i = 0; i < context->step->counts[AG_COUNT_TOKENS]; i++) {
-        uint64_t id = (uint64_t)context->step->tokens[i];
+        uint64_t id = id_of(context, embed, i);
 
         if (id >= embed->vocab_begin && id < embed->vocab_end) {
             float *row = dtable + (id - embed->vocab_begin) * embed->width;

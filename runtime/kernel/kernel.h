@@ -151,6 +151,7 @@ typedef struct ag_embed {
     uint64_t width;
     float scale;       /* multiplies every row; 1 for most models */
     const void *table; /* (vocab_end - vocab_begin, width) */
+    bool by_position;  /* ids are the tokens' positions */
 } ag_embed_t;
 void ag_kernel_embed(const ag_kernel_context_t *context, const ag_embed_t *embed, float *y);
 

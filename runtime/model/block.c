@@ -146,10 +146,27 @@ void ag_emit_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t weight, 
                                     .bias = bias});
 }
 
+/* AG_N_ROLES: it has none. */
+static ag_role_t bias_of_norm(ag_role_t norm)
+{
+    switch (norm) {
+    case AG_ROLE_ATTN_NORM:
+        return AG_ROLE_ATTN_NORM_BIAS;
+    case AG_ROLE_FFN_NORM:
+        return AG_ROLE_FFN_NORM_BIAS;
+    case AG_ROLE_FINAL_NORM:
+        return AG_ROLE_FINAL_NORM_BIAS;
+    default:
+        return AG_N_ROLES;
+    }
+}
+
 void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_groups,
                   uint32_t width, int32_t x, int32_t y)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
+    ag_role_t bias = bias_of_norm(role);
+    bool has_bias = spec->norm_bias && bias != AG_N_ROLES;
 
     ag_emit_node(
         emit,
@@ -159,7 +176,7 @@ void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_gr
             .in = {x, AG_NO_VALUE},
             .out = y,
             .weight = ag_emit_vector_param(emit, true, role, layer, width, 0, width),
-            .bias = AG_NO_PARAM,
+            .bias = ag_emit_vector_param(emit, has_bias, bias, layer, width, 0, width),
             .attr.norm = {.kind = spec->norm_kind, .eps = spec->norm_eps, .n_groups = n_groups}});
 }
 
@@ -192,6 +209,31 @@ void ag_emit_partial_to_x(ag_emit_t *emit, ag_role_t post_norm, uint32_t layer)
                                     .bias = AG_NO_PARAM});
 }
 
+/* x += rows of the positions */
+static void add_positions(ag_emit_t *emit)
+{
+    const ag_spec_t *spec = ag_emit_spec(emit);
+    int32_t x = ag_emit_x(emit), rows = ag_emit_internal(emit, spec->hidden);
+
+    ag_emit_node(emit,
+                 &(ag_node_t){.kind = AG_NODE_EMBED,
+                              .in = {AG_NO_VALUE, AG_NO_VALUE},
+                              .out = rows,
+                              .weight = ag_emit_param(emit, AG_ROLE_POSITIONS, 0,
+                                                      &(ag_slice_t){.rows = spec->n_positions,
+                                                                    .cols = spec->hidden,
+                                                                    .row_end = spec->n_positions,
+                                                                    .col_end = spec->hidden,
+                                                                    .is_looked_up = true}),
+                              .bias = AG_NO_PARAM,
+                              .attr.embed = {.scale = 1, .by_position = true}});
+    ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ADD,
+                                    .in = {x, rows},
+                                    .out = x,
+                                    .weight = AG_NO_PARAM,
+                                    .bias = AG_NO_PARAM});
+}
+
 ag_status_t ag_block_embed(const ag_block_t *block, ag_graph_t *graph)
 {
     ag_emit_t emit = ag_emit_begin(block, graph);
@@ -212,6 +254,10 @@ ag_status_t ag_block_embed(const ag_block_t *block, ag_graph_t *graph)
                                      .bias = AG_NO_PARAM,
                                      .attr.embed = {.vocab_begin = shard->vocab_begin,
                                                     .scale = spec->embed_scale}});
+    if (spec->n_positions > 0 &&
+        shard->stage_index == 0) { /* of a sum over the ranks one adds them */
+        add_positions(&emit);
+    }
     return emit.status;
 }
 
@@ -396,9 +442,11 @@ static int32_t add_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
                          kind->n_kv_heads, held->kv_begin, held->kv_end);
     v = add_heads(emit, AG_ROLE_V, AG_ROLE_V_BIAS, kind->v_bias, layer, x, kind->n_kv_heads,
                   held->kv_begin, held->kv_end);
-    angles = ag_emit_angles(emit, kind);
-    add_rope(emit, layer, q, angles, n_heads);
-    add_rope(emit, layer, k, angles, n_kv_heads);
+    if (kind->rope.rotary > 0) {
+        angles = ag_emit_angles(emit, kind);
+        add_rope(emit, layer, q, angles, n_heads);
+        add_rope(emit, layer, k, angles, n_kv_heads);
+    }
     ag_emit_attention(emit, layer, q, k, v, y);
     return y;
 }
@@ -461,6 +509,21 @@ int32_t ag_emit_glu(ag_emit_t *emit, uint32_t layer, ag_counter_t counter, uint3
     return product;
 }
 
+static int32_t add_act(ag_emit_t *emit, uint32_t layer, int32_t x, uint32_t width)
+{
+    int32_t y = emit->block->trains ? ag_emit_internal(emit, width) : x;
+
+    ag_emit_node(emit,
+                 &(ag_node_t){.kind = AG_NODE_ACT,
+                              .layer = layer,
+                              .in = {x, AG_NO_VALUE},
+                              .out = y,
+                              .weight = AG_NO_PARAM,
+                              .bias = AG_NO_PARAM,
+                              .attr.glu.act = ag_spec_layer(ag_emit_spec(emit), layer)->ffn_act});
+    return y;
+}
+
 ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, bool add_partial,
                          ag_graph_t *graph)
 {
@@ -477,9 +540,15 @@ ag_status_t ag_block_ffn(const ag_block_t *block, uint32_t layer, bool add_parti
         ag_emit_partial_to_x(&emit, AG_ROLE_ATTN_POST_NORM, layer);
     }
     normed = ag_emit_input(&emit, AG_ROLE_FFN_NORM, layer);
-    gate = add_ffn_columns(&emit, AG_ROLE_GATE, AG_ROLE_GATE_BIAS, layer, normed);
-    up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
-    product = ag_emit_glu(&emit, layer, AG_COUNT_TOKENS, held->ffn_end - held->ffn_begin, gate, up);
+    if (kind->ffn_is_gated) {
+        gate = add_ffn_columns(&emit, AG_ROLE_GATE, AG_ROLE_GATE_BIAS, layer, normed);
+        up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
+        product =
+            ag_emit_glu(&emit, layer, AG_COUNT_TOKENS, held->ffn_end - held->ffn_begin, gate, up);
+    } else {
+        up = add_ffn_columns(&emit, AG_ROLE_UP, AG_ROLE_UP_BIAS, layer, normed);
+        product = add_act(&emit, layer, up, held->ffn_end - held->ffn_begin);
+    }
     weight = ag_emit_cols_param(&emit, AG_ROLE_DOWN, layer, spec->hidden, kind->ffn_width,
                                 held->ffn_begin, held->ffn_end);
     bias = ag_emit_vector_param(&emit, kind->ffn_bias && block->shard->index == 0,

@@ -1,8 +1,10 @@
 #include "runtime/model/export.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/model/export_priv.h"
+#include "runtime/model/transform.h"
 
 static ag_dtype_t source_dtype(const ag_weight_source_t *source, const ag_weight_t *weight)
 {
@@ -66,6 +68,28 @@ static void shape_tensor(ag_export_tensor_t *tensor)
         tensor->dims[tensor->n_dims++] = weight->rows;
     }
     tensor->dims[tensor->n_dims++] = weight->cols;
+    for (uint32_t i = 0; i < tensor->n_others; i++) {
+        tensor->dims[0] +=
+            tensor->others[i].rows > 0 ? tensor->others[i].rows : tensor->others[i].cols;
+    }
+    if (tensor->transform == AG_TRANSFORM_TRANSPOSE) {
+        tensor->dims[1] = tensor->dims[0];
+        tensor->dims[0] = weight->cols;
+    }
+}
+
+/* A weight that shares its tensor with one before it goes behind that. @return it is one */
+static bool join_tensor(ag_export_t *export, const char *name, const ag_weight_t *weight)
+{
+    for (size_t i = export->tensors.n_items; i > 0; i--) {
+        ag_export_tensor_t *tensor = &AG_ITEMS(&export->tensors, ag_export_tensor_t)[i - 1];
+
+        if (strcmp(tensor->name, name) == 0 && tensor->n_others < AG_EXPORT_FUSED) {
+            tensor->others[tensor->n_others++] = *weight;
+            return true;
+        }
+    }
+    return false;
 }
 
 static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
@@ -89,6 +113,13 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     ag_family_name(export->opts.gguf ? row->gguf : row->hf, weight->layer, weight->expert,
                    tensor.name);
     tensor.transform = ag_family_transform(row, export->opts.gguf);
+    if (export->opts.are_gradients && ag_transform_offset(tensor.transform) != 0) {
+        tensor.transform = AG_TRANSFORM_NONE;
+    }
+    if (ag_weight_form(export->model->spec, weight, row->stack, tensor.transform).is_fused &&
+        join_tensor(export, tensor.name, weight)) {
+        return AG_OK;
+    }
     return ag_array_append(&export->tensors, &tensor, 1);
 }
 

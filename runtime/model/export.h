@@ -31,6 +31,7 @@ typedef struct ag_export_opts {
     bool gguf;        /* else a Hugging Face folder */
     bool keeps_types; /* each weight in the source's type, where such files have it; else float32 */
     ag_dtype_t dtype; /* otherwise; GGUF files have vectors and routers in float32 all the same */
+    bool are_gradients;        /* the source's: they do not change with what is added to a weight */
     uint64_t shard_bytes;      /* of a folder's files, but for a larger tensor; 0: 5 GB */
     ag_team_t *team;           /* packs rows; NULL: the caller alone. The bytes are the same */
     const ag_cancel_t *cancel; /* looked at between blocks of rows; may be NULL */
@@ -81,6 +82,9 @@ ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
  *         what the source returns.
  */
 ag_status_t ag_export_to_folder(ag_export_t *export, ag_folder_t *folder);
+
+/** The weights as one safetensors file, neither sealed nor completed. @return the same. */
+ag_status_t ag_export_to_safetensors(ag_export_t *export, ag_aside_t *aside);
 
 /** The weights behind the metadata; the file is neither sealed nor completed. @return the same. */
 ag_status_t ag_export_to_gguf(ag_export_t *export, const ag_gguf_metadata_t *metadata,

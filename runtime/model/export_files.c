@@ -8,8 +8,9 @@
 
 static const uint64_t usual_shard_bytes = 5000000000; /* as transformers cuts them */
 
-ag_status_t ag_export_to_gguf(ag_export_t *export, const ag_gguf_metadata_t *metadata,
-                              ag_aside_t *aside)
+/* @param metadata  NULL: a safetensors file */
+static ag_status_t write_all(ag_export_t *export, const ag_gguf_metadata_t *metadata,
+                             ag_aside_t *aside)
 {
     ag_tensor_writer_t *writer;
     ag_status_t status = ag_tensor_writer_create(aside, metadata, &writer);
@@ -19,6 +20,17 @@ ag_status_t ag_export_to_gguf(ag_export_t *export, const ag_gguf_metadata_t *met
         ag_tensor_writer_destroy(writer);
     }
     return status;
+}
+
+ag_status_t ag_export_to_gguf(ag_export_t *export, const ag_gguf_metadata_t *metadata,
+                              ag_aside_t *aside)
+{
+    return write_all(export, metadata, aside);
+}
+
+ag_status_t ag_export_to_safetensors(ag_export_t *export, ag_aside_t *aside)
+{
+    return write_all(export, NULL, aside);
 }
 
 /* Where the shard ends that begins with a tensor: before it would be too large, but not empty. */

@@ -4,7 +4,10 @@
 #include "runtime/file/tensor_writer.h"
 #include "runtime/model/export.h"
 
-/* A tensor of the files that are written: one weight, or one of every expert. */
+enum { AG_EXPORT_FUSED = 2 };
+
+/* A tensor of the files that are written: one weight, or one of every expert, or those of several
+ * roles. */
 typedef struct ag_export_tensor {
     char name[AG_TENSOR_NAME_BYTES];
     ag_dtype_t dtype;
@@ -14,6 +17,8 @@ typedef struct ag_export_tensor {
     uint32_t head_dim;
     uint32_t n_experts; /* whose weights stand one after the other; 0: it is one weight */
     ag_weight_t weight; /* of the first */
+    ag_weight_t others[AG_EXPORT_FUSED]; /* (n_others) of other roles, behind it */
+    uint32_t n_others;
 } ag_export_tensor_t;
 
 struct ag_export {

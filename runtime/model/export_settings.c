@@ -195,7 +195,9 @@ static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
             set_all(json, row->hf, has_several_ropes(&settings), row->kind, value);
         }
     }
-    set_rope(json, &settings);
+    if (settings.rope.rotary > 0) {
+        set_rope(json, &settings);
+    }
     set_layer_types(json, model->spec);
     ag_json_set(json, "initializer_range", ag_json_new_real(0.02));
     return AG_OK;

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/model/export_priv.h"
 #include "runtime/model/transform.h"
@@ -28,6 +29,8 @@ typedef struct stream {
     uint64_t most_rows;      /* of a block */
     unsigned char *rows, *packed;
     float *values;
+    unsigned char *whole; /* a tensor that is written by its columns; else NULL */
+    uint64_t done_rows;   /* of it */
 } stream_t;
 
 /* The first value of some rows that the type cannot hold; NULL: none is. Scales are float16. */
@@ -129,6 +132,10 @@ static ag_status_t write_block(const stream_t *stream, const unsigned char *bloc
     ag_dtype_t dtype = stream->tensor->dtype;
     uint64_t row_bytes = ag_dtype_bytes(dtype, stream->n_cols);
 
+    if (stream->whole != NULL) {
+        memcpy(stream->whole + stream->done_rows * row_bytes, block, n * row_bytes);
+        return AG_OK;
+    }
     if (!ag_transform_moves(stream->tensor->transform)) {
         return ag_tensor_writer_write(stream->writer, block, n * row_bytes);
     }
@@ -151,6 +158,7 @@ static ag_status_t do_block(stream_t *stream, uint64_t begin, uint64_t n)
     }
     if (status == AG_OK) {
         status = write_block(stream, block, n);
+        stream->done_rows += n;
     }
     export->done_bytes += ag_dtype_bytes(stream->tensor->dtype, n * stream->n_cols);
     if (status == AG_OK && export->opts.progress != NULL) {
@@ -231,6 +239,63 @@ static ag_status_t do_weight(stream_t *stream)
     return status;
 }
 
+/* The weights of a tensor, one after the other. */
+static ag_status_t do_weights(stream_t *stream)
+{
+    const ag_export_tensor_t *tensor = stream->tensor;
+    ag_status_t status;
+
+    stream->weight = tensor->weight;
+    status = do_weight(stream);
+    for (uint32_t e = 1; e < tensor->n_experts && status == AG_OK; e++) {
+        stream->weight.expert = e;
+        status = do_weight(stream);
+    }
+    for (uint32_t i = 0; i < tensor->n_others && status == AG_OK; i++) {
+        stream->weight = tensor->others[i];
+        status = do_weight(stream);
+    }
+    return status;
+}
+
+static ag_status_t write_columns(const stream_t *stream)
+{
+    uint64_t n_cols = stream->tensor->dims[0], n_rows = stream->tensor->dims[1];
+    uint64_t element = ag_dtype_bytes(stream->tensor->dtype, 1);
+    unsigned char *line = malloc(n_rows * element + 1);
+    ag_status_t status =
+        line != NULL ? AG_OK : ag_fail_nomem(stream->tensor->name, n_rows * element);
+
+    for (uint64_t c = 0; c < n_cols && status == AG_OK; c++) {
+        for (uint64_t r = 0; r < n_rows; r++) {
+            memcpy(line + r * element, stream->whole + (r * n_cols + c) * element, element);
+        }
+        status = ag_tensor_writer_write(stream->writer, line, n_rows * element);
+    }
+    free(line);
+    return status;
+}
+
+static ag_status_t do_tensor(stream_t *stream)
+{
+    uint64_t n_bytes = ag_export_tensor_bytes(stream->tensor);
+    ag_status_t status;
+
+    if (stream->tensor->transform != AG_TRANSFORM_TRANSPOSE) {
+        return do_weights(stream);
+    }
+    stream->whole = malloc(n_bytes + 1);
+    if (stream->whole == NULL) {
+        return ag_fail_nomem(stream->tensor->name, n_bytes);
+    }
+    status = do_weights(stream);
+    if (status == AG_OK) {
+        status = write_columns(stream);
+    }
+    free(stream->whole);
+    return status;
+}
+
 ag_status_t ag_export_stream(ag_export_t *export, size_t begin, size_t end,
                              ag_tensor_writer_t *writer)
 {
@@ -249,12 +314,7 @@ ag_status_t ag_export_stream(ag_export_t *export, size_t begin, size_t end,
                                             ag_export_tensor_bytes(&tensors[i]));
             continue;
         }
-        stream.weight = tensors[i].weight;
-        status = do_weight(&stream);
-        for (uint32_t e = 1; e < tensors[i].n_experts && status == AG_OK; e++) {
-            stream.weight.expert = e;
-            status = do_weight(&stream);
-        }
+        status = do_tensor(&stream);
     }
     return status == AG_OK ? ag_tensor_writer_end(writer) : status;
 }

@@ -11,12 +11,14 @@ extern const ag_family_t
     ag_family_deepseek_v3,
     ag_family_gemma2,
     ag_family_gemma3,
+    ag_family_gpt2,
     ag_family_gpt_oss,
     ag_family_llama,
     ag_family_mistral,
     ag_family_mixtral,
     ag_family_olmo2,
     ag_family_olmoe,
+    ag_family_phi3,
     ag_family_qwen2,
     ag_family_qwen2_moe,
     ag_family_qwen3,
@@ -26,6 +28,7 @@ extern const ag_family_t
 const ag_family_t *const ag_families[] = {
     &ag_family_deepseek_v3,
     &ag_family_deepseek_v2,
+    &ag_family_gpt2,
     &ag_family_gpt_oss,
     &ag_family_mixtral,
     &ag_family_mistral,
@@ -34,6 +37,7 @@ const ag_family_t *const ag_families[] = {
     &ag_family_gemma3,
     &ag_family_olmo2,
     &ag_family_olmoe,
+    &ag_family_phi3,
     &ag_family_qwen2,
     &ag_family_qwen2_moe,
     &ag_family_qwen3,
@@ -54,7 +58,8 @@ const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bo
 
 ag_transform_t ag_family_transform(const ag_name_row_t *row, bool gguf)
 {
-    bool is_of_gguf = row->transform != AG_TRANSFORM_ADD_1;
+    bool is_of_gguf =
+        row->transform != AG_TRANSFORM_ADD_1 && row->transform != AG_TRANSFORM_TRANSPOSE;
 
     return is_of_gguf == gguf ? row->transform : AG_TRANSFORM_NONE;
 }

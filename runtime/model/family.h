@@ -7,10 +7,13 @@
 /* What a weight does; the name tables give each its names. */
 typedef enum ag_role {
     AG_ROLE_EMBED,
+    AG_ROLE_POSITIONS, /* (positions, hidden), added to the embedding */
     AG_ROLE_HEAD,
     AG_ROLE_FINAL_NORM,
+    AG_ROLE_FINAL_NORM_BIAS,
     AG_ROLE_ROPE_FACTORS,
     AG_ROLE_ATTN_NORM,
+    AG_ROLE_ATTN_NORM_BIAS,
     AG_ROLE_ATTN_POST_NORM, /* of what attention makes */
     AG_ROLE_Q_NORM,
     AG_ROLE_K_NORM,
@@ -30,6 +33,7 @@ typedef enum ag_role {
     AG_ROLE_O_BIAS,
     AG_ROLE_SINKS, /* (query heads) */
     AG_ROLE_FFN_NORM,
+    AG_ROLE_FFN_NORM_BIAS,
     AG_ROLE_FFN_POST_NORM,
     AG_ROLE_GATE,
     AG_ROLE_UP,
@@ -59,14 +63,18 @@ typedef enum ag_transform {
     AG_TRANSFORM_NONE,
     AG_TRANSFORM_UNPERMUTE_ROPE, /* GGUF: rows of each head: (pair, half) -> (half, pair) */
     AG_TRANSFORM_ADD_1,          /* Hugging Face: to each element of a vector */
+    AG_TRANSFORM_TRANSPOSE,      /* Hugging Face: (cols, rows) */
 } ag_transform_t;
 
-/* Which rows of a tensor are a role's, where it holds several experts'. */
+/* Which rows of a tensor are a role's, where it holds several roles' or experts'; elements, where
+ * these are vectors. */
 typedef enum ag_stack {
     AG_STACK_NONE,        /* all */
     AG_STACK_EXPERTS,     /* (experts, rows, cols): those of one expert */
-    AG_STACK_FIRST_HALF,  /* (experts, 2 * rows, cols): the first half of one expert's */
+    AG_STACK_FIRST_HALF,  /* (2 * rows, cols), of experts (experts, 2 * rows, cols): the first half
+                           */
     AG_STACK_SECOND_HALF, /* the second */
+    AG_STACK_QKV,         /* those of q, then k's, then v's */
     AG_STACK_EVEN, /* (experts, 2 * rows, cols): the first of each two rows of one expert's */
     AG_STACK_ODD,  /* the second */
 } ag_stack_t;
@@ -95,6 +103,7 @@ typedef struct ag_settings {
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
     uint32_t n_shared_experts, n_dense, expert_gating, kv_rank, q_rank, nope_dim;
     double log_multiplier; /* of yarn in GGUF files */
+    double rotary_factor;  /* of a head's dimensions, those that rotate; 0: 1 */
     double norm_eps, score_cap, logit_cap;
     ag_rope_spec_t rope;
     double window_rope_base; /* of layers with a window, where theirs is another */

@@ -23,6 +23,9 @@ static void choose_beginning(ag_role_t role, float range, float *mean_p, float *
         *mean_p = 1;
         *deviation_p = 0;
         return;
+    case AG_ROLE_ATTN_NORM_BIAS:
+    case AG_ROLE_FFN_NORM_BIAS:
+    case AG_ROLE_FINAL_NORM_BIAS:
     case AG_ROLE_Q_BIAS:
     case AG_ROLE_K_BIAS:
     case AG_ROLE_V_BIAS:
@@ -54,8 +57,7 @@ static ag_status_t make_tensors(ag_model_t *model)
     for (size_t i = 0; i < weights.n_items && status == AG_OK; i++) {
         const ag_weight_t *weight = &AG_ITEMS(&weights, ag_weight_t)[i];
         const ag_name_row_t *row = ag_family_row(model->family, weight->role, false);
-        uint64_t dims[2] = {weight->rows, weight->cols};
-        bool is_vector = weight->rows == 0;
+        ag_weight_form_t form;
         char name[AG_TENSOR_NAME_BYTES];
         float mean, deviation;
 
@@ -67,8 +69,11 @@ static ag_status_t make_tensors(ag_model_t *model)
         ag_family_name(row->hf, weight->layer, weight->expert, name);
         choose_beginning(weight->role, range, &mean, &deviation);
         mean -= ag_transform_offset(ag_family_transform(row, false));
-        status = ag_model_files_make(model->files, name, is_vector ? 1 : 2,
-                                     is_vector ? dims + 1 : dims, mean, deviation, (uint32_t)i);
+        form = ag_weight_form(model->spec, weight, row->stack, ag_family_transform(row, false));
+        if (form.index == 0) { /* else it is part of the first one's tensor */
+            status = ag_model_files_make(model->files, name, form.n_dims, form.dims, mean,
+                                         deviation, (uint32_t)i);
+        }
     }
     ag_array_fini(&weights);
     return status;

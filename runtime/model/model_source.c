@@ -64,6 +64,26 @@ static ag_status_t read_other_vector(const ag_model_t *model, const ag_place_in_
     return status;
 }
 
+/* Rows of a weight that are columns of the file's tensor. */
+static ag_status_t read_transposed(const ag_model_t *model, const ag_place_in_file_t *place,
+                                   uint64_t begin, uint64_t n, uint64_t n_cols, unsigned char *rows)
+{
+    uint64_t element = ag_dtype_bytes(place->tensor->dtype, 1);
+    unsigned char *line = malloc(n * element + 1);
+    ag_status_t status = line != NULL ? AG_OK : ag_fail_nomem(place->tensor->name, n * element);
+
+    for (uint64_t c = 0; c < n_cols && status == AG_OK; c++) {
+        uint64_t at = (c * place->tensor->dims[1] + place->first_row + begin) * element;
+
+        status = ag_model_files_read(model->files, place->tensor, at, n * element, line);
+        for (uint64_t i = 0; i < n && status == AG_OK; i++) {
+            memcpy(rows + (i * n_cols + c) * element, line + i * element, element);
+        }
+    }
+    free(line);
+    return status;
+}
+
 static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_t begin, uint64_t n,
                                    void *rows)
 {
@@ -88,7 +108,11 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
     }
     if (place.transform == AG_TRANSFORM_NONE && row_bytes == file_row_bytes) {
         return ag_model_files_read(model->files, place.tensor,
-                                   (place.first_row + begin) * row_bytes, n * row_bytes, rows);
+                                   (place.first_row + begin) * row_bytes + skip_bytes,
+                                   n * row_bytes, rows);
+    }
+    if (place.transform == AG_TRANSFORM_TRANSPOSE) {
+        return read_transposed(model, &place, begin, n, weight->cols, rows);
     }
     if (place.transform != AG_TRANSFORM_NONE && !ag_transform_moves(place.transform)) {
         return read_other_vector(model, &place, weight->cols, rows);

@@ -90,6 +90,36 @@ static uint64_t rows_of_piece(const part_t *part, uint64_t piece_bytes)
     return piece_bytes / part->row_bytes / part->together * part->together;
 }
 
+/* The same of a tensor whose rows are the slice's columns: a few elements of each. */
+static ag_status_t read_transposed(const load_t *load, const part_t *part, uint64_t row,
+                                   uint64_t n_rows, unsigned char *piece)
+{
+    enum { LINE_BYTES = 4096 };
+    const ag_model_tensor_t *tensor = part->param->tensor;
+    uint64_t element = ag_dtype_bytes(tensor->dtype, 1), most = LINE_BYTES / element;
+    unsigned char line[LINE_BYTES];
+
+    for (uint64_t begin = 0; begin < n_rows; begin += most) {
+        uint64_t n = n_rows - begin < most ? n_rows - begin : most;
+
+        for (uint64_t c = 0; c < part->n_cols; c++) {
+            uint64_t at = (part->param->col_begin + c) * part->file_row_bytes +
+                          (part->first_row + row + begin) * element;
+            ag_status_t status =
+                ag_model_files_read(load->model->files, tensor, at, n * element, line);
+
+            if (status != AG_OK) {
+                return status;
+            }
+            for (uint64_t i = 0; i < n; i++) {
+                memcpy(piece + (begin + i) * part->row_bytes + c * element, line + i * element,
+                       element);
+            }
+        }
+    }
+    return AG_OK;
+}
+
 /* Read n_rows from row `row` of the slice on, densely. */
 static ag_status_t read_rows(const load_t *load, const part_t *part, uint64_t row, uint64_t n_rows,
                              unsigned char *piece)
@@ -99,6 +129,9 @@ static ag_status_t read_rows(const load_t *load, const part_t *part, uint64_t ro
     uint64_t n_bytes = dense ? n_rows * part->row_bytes : part->row_bytes;
     uint64_t at = (part->first_row + row) * part->file_row_bytes + part->skip_bytes;
 
+    if (part->param->transform == AG_TRANSFORM_TRANSPOSE) {
+        return read_transposed(load, part, row, n_rows, piece);
+    }
     for (uint64_t i = 0; i < n_reads; i++) {
         ag_status_t status = ag_model_files_read(load->model->files, part->param->tensor,
                                                  at + i * part->file_row_bytes, n_bytes,

@@ -226,7 +226,10 @@ ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family
         return ag_fail(AG_ERR_FORMAT, "%s: the base of its rope is %g, it must be above zero",
                        ag_model_files_path(files), rope->base);
     }
-    rope->rotary = settings->rotary > 0 ? settings->rotary : settings->head_dim;
+    rope->rotary = settings->rotary > 0 ? settings->rotary
+                   : settings->rotary_factor > 0
+                       ? (uint32_t)(settings->head_dim * settings->rotary_factor)
+                       : settings->head_dim;
     rope->beta_fast = rope->beta_fast > 0 ? rope->beta_fast : 32.0;
     rope->beta_slow = rope->beta_slow > 0 ? rope->beta_slow : 1.0;
     if (rope->original_context_tokens == 0) {
@@ -278,6 +281,7 @@ void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec)
     spec->tied = settings->tied;
     spec->n_layer_kinds = 1;
     spec->layer_kinds[0] = (ag_layer_spec_t){.norms_before = true,
+                                             .ffn_is_gated = true,
                                              .n_heads = settings->n_heads,
                                              .n_kv_heads = settings->n_kv_heads,
                                              .head_dim = settings->head_dim,

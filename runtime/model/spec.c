@@ -29,6 +29,7 @@ static ag_status_t complete_settings(const ag_model_files_t *files, const ag_fam
     const char *path = ag_model_files_path(files);
 
     s->n_kv_heads = s->n_kv_heads > 0 ? s->n_kv_heads : s->n_heads;
+    s->ffn_width = s->ffn_width > 0 || s->hidden > MAX_HIDDEN ? s->ffn_width : 4 * s->hidden;
     s->vocab = s->vocab > 0 ? s->vocab : embedding_rows(files, family);
     if (s->n_heads == 0 || s->n_heads > MAX_HEADS || s->n_heads % s->n_kv_heads != 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: %u query heads over %u key-value heads make no sense",
@@ -202,6 +203,10 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
     HASH(spec->norm_kind);
     HASH(spec->norm_eps);
     HASH(spec->embed_scale);
+    if (spec->norm_bias || spec->n_positions > 0) { /* models without keep the hash that they had */
+        HASH(spec->norm_bias);
+        HASH(spec->n_positions);
+    }
     HASH(spec->tied);
     if (spec->logit_cap > 0) {
         HASH(spec->logit_cap);
@@ -222,6 +227,9 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
         HASH(layer->ffn_width);
         HASH(layer->ffn_act);
         HASH(layer->ffn_bias);
+        if (!layer->ffn_is_gated) { /* models without keep the hash that they had */
+            HASH(layer->ffn_is_gated);
+        }
         if (layer->norms_after || layer->qk_norm != AG_QK_NORM_NONE) {
             HASH(layer->norms_before);
             HASH(layer->norms_after);

@@ -54,8 +54,9 @@ typedef struct ag_layer_spec {
     float *inverse_freq;  /* (rope.rotary / 2), scaling included; the spec's own */
     float rope_magnitude; /* of cos and sin */
     bool q_bias, k_bias, v_bias, o_bias;
-    uint32_t ffn_width;             /* of an expert, where there are several */
-    ag_act_t ffn_act;               /* gated: act(gate) * up */
+    uint32_t ffn_width; /* of an expert, where there are several */
+    bool ffn_is_gated;  /* act(gate) * up; else act(up) */
+    ag_act_t ffn_act;
     float ffn_limit, ffn_up_offset; /* of ag_glu_t */
     bool ffn_bias;                  /* of gate, up and down, also of each expert */
     ag_route_t route;      /* n_experts 0: one feed-forward part, which every token goes through */
@@ -72,9 +73,11 @@ typedef struct ag_spec {
     uint32_t n_layers, hidden, vocab, context_tokens;
     ag_norm_kind_t norm_kind;
     float norm_eps;
+    bool norm_bias; /* of all norms of the residual stream */
     float embed_scale;
-    float logit_cap; /* as scores'; 0: logits stay */
-    bool tied;       /* the head is the embedding table */
+    uint32_t n_positions; /* that have rows of a table, added to the embedding; 0: there is none */
+    float logit_cap;      /* as scores'; 0: logits stay */
+    bool tied;            /* the head is the embedding table */
     uint32_t n_layer_kinds;
     ag_layer_spec_t layer_kinds[AG_MAX_LAYER_KINDS];
     uint8_t *kind_of_layer; /* (n_layers) */

@@ -1,5 +1,8 @@
 #include "runtime/model/weights.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "runtime/model/transform.h"
 
 /* A list that grows until memory runs out. */
@@ -68,8 +71,10 @@ static void add_attention(listing_t *listing, const ag_spec_t *spec, const ag_la
 
 static void add_ffn(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
 {
-    add(listing, AG_ROLE_GATE, kind->ffn_width, spec->hidden);
-    add_vector(listing, kind->ffn_bias, AG_ROLE_GATE_BIAS, kind->ffn_width);
+    if (kind->ffn_is_gated) {
+        add(listing, AG_ROLE_GATE, kind->ffn_width, spec->hidden);
+        add_vector(listing, kind->ffn_bias, AG_ROLE_GATE_BIAS, kind->ffn_width);
+    }
     add(listing, AG_ROLE_UP, kind->ffn_width, spec->hidden);
     add_vector(listing, kind->ffn_bias, AG_ROLE_UP_BIAS, kind->ffn_width);
     add(listing, AG_ROLE_DOWN, spec->hidden, kind->ffn_width);
@@ -108,14 +113,21 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
     listing_t listing = {.weights = weights, .status = AG_OK};
 
     add(&listing, AG_ROLE_EMBED, spec->vocab, spec->hidden);
+    if (spec->n_positions > 0) {
+        add(&listing, AG_ROLE_POSITIONS, spec->n_positions, spec->hidden);
+    }
     for (uint32_t layer = 0; layer < spec->n_layers; layer++) {
         const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
 
         listing.layer = layer;
         add_vector(&listing, kind->norms_before, AG_ROLE_ATTN_NORM, spec->hidden);
+        add_vector(&listing, kind->norms_before && spec->norm_bias, AG_ROLE_ATTN_NORM_BIAS,
+                   spec->hidden);
         (kind->kv_rank > 0 ? add_latents : add_attention)(&listing, spec, kind);
         add_vector(&listing, kind->norms_after, AG_ROLE_ATTN_POST_NORM, spec->hidden);
         add_vector(&listing, kind->norms_before, AG_ROLE_FFN_NORM, spec->hidden);
+        add_vector(&listing, kind->norms_before && spec->norm_bias, AG_ROLE_FFN_NORM_BIAS,
+                   spec->hidden);
         if (kind->route.n_experts > 0) {
             add_experts(&listing, spec, kind);
         } else {
@@ -125,32 +137,81 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
     }
     listing.layer = 0;
     add(&listing, AG_ROLE_FINAL_NORM, 0, spec->hidden);
+    add_vector(&listing, spec->norm_bias, AG_ROLE_FINAL_NORM_BIAS, spec->hidden);
     if (!spec->tied) {
         add(&listing, AG_ROLE_HEAD, spec->vocab, spec->hidden);
     }
     return listing.status;
 }
 
+/* How many of the roles that share a tensor come before one, and how many rows, or elements, they
+ * and all have. */
+static void place_in_fused(const ag_spec_t *spec, ag_stack_t stack, const ag_weight_t *weight,
+                           ag_weight_form_t *form)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, weight->layer);
+    uint64_t q = (uint64_t)kind->n_heads * kind->head_dim;
+    uint64_t kv = (uint64_t)kind->n_kv_heads * kind->head_dim;
+    uint64_t n = weight->rows > 0 ? weight->rows : weight->cols;
+
+    if (stack == AG_STACK_QKV) {
+        form->index = weight->role == AG_ROLE_Q || weight->role == AG_ROLE_Q_BIAS   ? 0
+                      : weight->role == AG_ROLE_K || weight->role == AG_ROLE_K_BIAS ? 1
+                                                                                    : 2;
+        form->first = form->index == 0 ? 0 : form->index == 1 ? q : q + kv;
+        form->n = q + 2 * kv;
+    } else {
+        form->index = stack == AG_STACK_SECOND_HALF;
+        form->first = form->index * n;
+        form->n = 2 * n;
+    }
+}
+
+static bool is_of_expert(ag_role_t role)
+{
+    return role >= AG_ROLE_EXPERT_GATE && role <= AG_ROLE_EXPERT_DOWN_BIAS;
+}
+
+ag_weight_form_t ag_weight_form(const ag_spec_t *spec, const ag_weight_t *weight, ag_stack_t stack,
+                                ag_transform_t transform)
+{
+    bool is_vector = weight->rows == 0, of_experts = is_of_expert(weight->role);
+    ag_weight_form_t form = {.n = is_vector ? weight->cols : weight->rows};
+    uint64_t rows;
+
+    if (stack != AG_STACK_NONE && stack != AG_STACK_EXPERTS) {
+        place_in_fused(spec, stack, weight, &form);
+    }
+    rows = form.n;
+    if (stack != AG_STACK_NONE && of_experts) {
+        form.dims[form.n_dims++] = ag_spec_layer(spec, weight->layer)->route.n_experts;
+    }
+    form.dims[form.n_dims++] = rows;
+    if (!is_vector) {
+        form.dims[form.n_dims++] = weight->cols;
+    }
+    if (transform == AG_TRANSFORM_TRANSPOSE) {
+        form.dims[0] = weight->cols;
+        form.dims[1] = rows;
+    }
+    form.is_fused = form.n != (is_vector ? weight->cols : weight->rows) && !of_experts;
+    return form;
+}
+
 static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t *found,
                                const ag_weight_t *weight)
 {
     const ag_model_tensor_t *tensor = found->tensor;
-    bool stacked = found->stack != AG_STACK_NONE;
-    /* a matrix of one row may stand as a vector */
-    bool vector = weight->rows == 0 || (weight->rows == 1 && tensor->n_dims == 1);
-    uint64_t wanted[3] = {vector ? weight->cols : weight->rows, weight->cols};
-    uint32_t n_wanted = (vector ? 1 : 2) + stacked;
-    bool same = tensor->n_dims == n_wanted;
+    ag_weight_form_t form = ag_weight_form(model->spec, weight, found->stack, found->transform);
+    bool same;
     char have[96], want[96];
 
-    if (stacked) {
-        wanted[0] = ag_spec_layer(model->spec, weight->layer)->route.n_experts;
-        wanted[1] = vector ? weight->cols : weight->rows;
-        wanted[1] *= found->stack == AG_STACK_EXPERTS ? 1 : 2;
-        wanted[2] = weight->cols;
+    if (weight->rows == 1 && found->stack == AG_STACK_NONE && tensor->n_dims == 1) {
+        form = (ag_weight_form_t){.n_dims = 1, .dims = {weight->cols}}; /* a matrix of one row */
     }
-    for (uint32_t i = 0; i < n_wanted && same; i++) {
-        same = tensor->dims[i] == wanted[i];
+    same = tensor->n_dims == form.n_dims;
+    for (uint32_t i = 0; i < form.n_dims && same; i++) {
+        same = tensor->dims[i] == form.dims[i];
     }
     if (same) {
         return AG_OK;
@@ -160,7 +221,7 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t 
                    "model than the weights, or of an architecture that is not known here",
                    ag_model_files_path(model->files), tensor->name,
                    ag_shape_text(tensor->n_dims, tensor->dims, have, sizeof(have)),
-                   ag_shape_text(n_wanted, wanted, want, sizeof(want)));
+                   ag_shape_text(form.n_dims, form.dims, want, sizeof(want)));
 }
 
 /* Rows of an expert's two matrices that take turns are rows of twice the columns. */
@@ -193,6 +254,7 @@ ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
 {
     ag_found_tensor_t found =
         ag_family_find(model->family, model->files, weight->role, weight->layer, weight->expert);
+    ag_weight_form_t form;
     ag_status_t status;
 
     if (found.name[0] == '\0') {
@@ -207,5 +269,35 @@ ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
         return status;
     }
     *place_p = find_place(&found, weight);
+    form = ag_weight_form(model->spec, weight, found.stack, found.transform);
+    if (form.is_fused && weight->rows == 0) {
+        place_p->first_row = 0;
+        place_p->first_col = form.first;
+    } else if (form.is_fused) {
+        place_p->first_row = form.first;
+    }
+    if (found.transform == AG_TRANSFORM_TRANSPOSE) {
+        place_p->row_elements = found.tensor->dims[1];
+    }
+    return AG_OK;
+}
+
+ag_status_t ag_weight_name(const ag_model_t *model, const ag_weight_t *weight,
+                           char name[AG_TENSOR_NAME_BYTES])
+{
+    const ag_name_row_t *row = ag_family_row(model->family, weight->role, false);
+    ag_weight_form_t form;
+    size_t n_chars;
+
+    if (row == NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s has no name in Hugging Face folders for role %d",
+                       model->family->name, (int)weight->role);
+    }
+    ag_family_name(row->hf, weight->layer, weight->expert, name);
+    form = ag_weight_form(model->spec, weight, row->stack, ag_family_transform(row, false));
+    n_chars = strlen(name);
+    if (form.is_fused) {
+        snprintf(name + n_chars, AG_TENSOR_NAME_BYTES - n_chars, "#%u", form.index);
+    }
     return AG_OK;
 }

@@ -17,6 +17,27 @@ typedef struct ag_weight {
  */
 ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights);
 
+/* The form of a tensor that holds a weight, alone or among others. */
+typedef struct ag_weight_form {
+    uint32_t n_dims;
+    uint64_t dims[3];
+    uint64_t n;     /* rows, of vectors elements, of all roles in it */
+    uint64_t first; /* of those, the weight's first; experts' are not counted */
+    bool is_fused;  /* several roles share it */
+    uint32_t index; /* of the weight among theirs */
+} ag_weight_form_t;
+
+ag_weight_form_t ag_weight_form(const ag_spec_t *spec, const ag_weight_t *weight, ag_stack_t stack,
+                                ag_transform_t transform);
+
+/**
+ * A name of the weight's own: its tensor's in Hugging Face folders, with "#" and its number where
+ * several share one.
+ * @return AG_OK; AG_ERR_UNSUPPORTED: such folders have no name for it.
+ */
+ag_status_t ag_weight_name(const ag_model_t *model, const ag_weight_t *weight,
+                           char name[AG_TENSOR_NAME_BYTES]);
+
 /* Where a weight stands in a model's files. */
 typedef struct ag_place_in_file {
     const ag_model_tensor_t *tensor;

@@ -113,6 +113,48 @@ static const tensor_row_t olmo2[] = {
     {0},
 };
 
+/* A matrix of a bias, and one alike of norms. */
+#define BIASED(hf, gguf, rows, cols)                                                               \
+    {hf, gguf, rows, cols, ALWAYS, FORM_TRANSPOSED, "weight"},                                     \
+    {                                                                                              \
+        hf, gguf, rows, AXIS_NONE, ALWAYS, FORM_PLAIN, "bias"                                      \
+    }
+#define BIASED_NORM(hf, gguf)                                                                      \
+    {hf, gguf, AXIS_HIDDEN, AXIS_NONE, ALWAYS, FORM_PLAIN, "weight"},                              \
+    {                                                                                              \
+        hf, gguf, AXIS_HIDDEN, AXIS_NONE, ALWAYS, FORM_PLAIN, "bias"                               \
+    }
+
+static const tensor_row_t gpt2[] = {
+    {"transformer.wte", "token_embd", AXIS_VOCAB, AXIS_HIDDEN, ALWAYS, FORM_PLAIN, "weight"},
+    {"transformer.wpe", "position_embd", AXIS_POSITIONS, AXIS_HIDDEN, ALWAYS, FORM_PLAIN, "weight"},
+    {"lm_head", "output", AXIS_VOCAB, AXIS_HIDDEN, IF_UNTIED, FORM_PLAIN, "weight"},
+    BIASED_NORM("transformer.ln_f", "output_norm"),
+    BIASED_NORM("transformer.h.%u.ln_1", "blk.%u.attn_norm"),
+    BIASED_NORM("transformer.h.%u.ln_2", "blk.%u.ffn_norm"),
+    BIASED("transformer.h.%u.attn.c_attn", "blk.%u.attn_qkv", AXIS_QKV, AXIS_HIDDEN),
+    BIASED("transformer.h.%u.attn.c_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_Q),
+    BIASED("transformer.h.%u.mlp.c_fc", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN),
+    BIASED("transformer.h.%u.mlp.c_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN),
+    {0},
+};
+
+static const tensor_row_t phi3[] = {
+    {"model.embed_tokens", "token_embd", AXIS_VOCAB, AXIS_HIDDEN, ALWAYS, FORM_PLAIN, "weight"},
+    {"lm_head", "output", AXIS_VOCAB, AXIS_HIDDEN, IF_UNTIED, FORM_PLAIN, "weight"},
+    {"model.norm", "output_norm", AXIS_HIDDEN, AXIS_NONE, ALWAYS, FORM_PLAIN, "weight"},
+    NORMS_BEFORE,
+    {"model.layers.%u.self_attn.qkv_proj", "blk.%u.attn_qkv", AXIS_QKV, AXIS_HIDDEN, ALWAYS,
+     FORM_PLAIN, "weight"},
+    {"model.layers.%u.self_attn.o_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_Q, ALWAYS,
+     FORM_PLAIN, "weight"},
+    {"model.layers.%u.mlp.gate_up_proj", "blk.%u.ffn_up", AXIS_FFN_2, AXIS_HIDDEN, ALWAYS,
+     FORM_PLAIN, "weight"},
+    {"model.layers.%u.mlp.down_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN, ALWAYS, FORM_PLAIN,
+     "weight"},
+    {0},
+};
+
 const family_t families[] = {
     {.name = "llama", .gguf_arch = "llama", .biases = BIASES_ANY, .tensors = llama},
     {.name = "mistral", .gguf_arch = "llama", .windows = ALL_LAYERS, .tensors = mistral},
@@ -170,6 +212,12 @@ const family_t families[] = {
      .has_experts = true,
      .experts = EXPERTS_V3,
      .tensors = tensors_deepseek_v3},
+    {.name = "gpt2", .gguf_arch = "gpt2", .has_positions = true, .tensors = gpt2},
+    {.name = "phi3",
+     .gguf_arch = "phi3",
+     .windows = ALL_OR_NONE,
+     .rotates_part = true,
+     .tensors = phi3},
     {0},
 };
 
@@ -194,8 +242,14 @@ uint64_t model_length(const model_t *model, axis_t axis)
         return (uint64_t)model->n_heads * model->head_dim;
     case AXIS_KV:
         return (uint64_t)model->n_kv_heads * model->head_dim;
+    case AXIS_QKV:
+        return (model->n_heads + 2ull * model->n_kv_heads) * model->head_dim;
     case AXIS_FFN:
         return model->ffn;
+    case AXIS_FFN_2:
+        return 2ull * model->ffn;
+    case AXIS_POSITIONS:
+        return model->context;
     case AXIS_VOCAB:
         return model->vocab;
     case AXIS_EXPERTS:

@@ -105,6 +105,15 @@ model_t model_draw(dice_t *dice, uint64_t number)
     model.qkv_bias = model.o_bias || model.family->biases == BIASES_QKV;
     model.ffn_bias = model.family->biases == BIASES_ANY && dice_one_in(dice, 3);
     model.rope = (ag_rope_kind_t)dice_below(dice, 4);
+    model.rotates = model.head_dim;
+    if (model.family->rotates_part && dice_one_in(dice, 2)) {
+        model.rotates = model.head_dim / 4 * 3 / 2 * 2;
+    }
+    if (model.family->has_positions) {
+        model.rope = AG_ROPE_DEFAULT;
+        model.n_heads = model.n_kv_heads = model.hidden % 4 == 0 ? 4 : 2;
+        model.head_dim = model.hidden / model.n_heads;
+    }
     if (model.is_gguf && model.rope == AG_ROPE_LLAMA3) { /* there it is a table of factors */
         model.rope = AG_ROPE_DEFAULT;
     }
@@ -315,12 +324,16 @@ static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer
     const char *bar = strchr(row->ending, '|'), *other = bar != NULL ? bar + 1 : row->ending;
     int n_chars;
 
-    if (row->is_stack && model->is_gguf) {
+    if (row->form == FORM_STACK && model->is_gguf) {
         part.n_dims++;
         part.dims[0] = model->n_experts;
         part.dims[1] = rows;
         part.dims[2] = cols;
         rows *= model->n_experts;
+    }
+    if (row->form == FORM_TRANSPOSED && !model->is_gguf) {
+        part.dims[0] = cols;
+        part.dims[1] = rows;
     }
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -348,7 +361,7 @@ static void add_tensors(writer_t *writer)
 
     for (const tensor_row_t *row = model->family->tensors; row->hf != NULL; row++) {
         bool in_layers = strstr(row->hf, "%u") != NULL;
-        uint32_t n_experts = row->is_stack && !model->is_gguf ? model->n_experts : 1;
+        uint32_t n_experts = row->form == FORM_STACK && !model->is_gguf ? model->n_experts : 1;
 
         for (uint32_t layer = 0; layer < (in_layers ? model->n_layers : 1); layer++) {
             for (uint32_t expert = 0; expert < n_experts && has_tensor(model, row); expert++) {
@@ -386,12 +399,20 @@ static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETT
         {"intermediate_size", "feed_forward_length", model->ffn, false},
         {"rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, true},
         {"rope_theta", "rope.freq_base", 10000, true},
+        {"layer_norm_epsilon", "attention.layer_norm_epsilon", 1e-5, true},
     };
+    const setting_t rotary = {"partial_rotary_factor", "rope.dimension_count",
+                              model->is_gguf ? model->rotates
+                                             : model->rotates / (double)model->head_dim,
+                              !model->is_gguf};
     uint32_t n = sizeof(common) / sizeof(common[0]);
 
     memcpy(settings, common, sizeof(common));
     if (model->n_experts > 0) {
         n += experts_settings(model, settings + n);
+    }
+    if (model->family->rotates_part && model->rotates < model->head_dim) {
+        settings[n++] = rotary;
     }
     if (model->window > 0) {
         settings[n++] =

@@ -27,7 +27,10 @@ typedef enum axis {
     AXIS_HEAD, /* a head's size */
     AXIS_Q,    /* query heads times their size */
     AXIS_KV,   /* key-value heads times their size */
+    AXIS_QKV,  /* of all three */
     AXIS_FFN,
+    AXIS_FFN_2, /* of two of that size */
+    AXIS_POSITIONS,
     AXIS_VOCAB,
     AXIS_EXPERTS,
     AXIS_ONE,
@@ -52,11 +55,18 @@ typedef enum presence {
     N_PRESENCES,
 } presence_t;
 
+/* How a tensor stands in files of one kind. */
+typedef enum form {
+    FORM_PLAIN,
+    FORM_STACK,      /* GGUF: all experts' in one */
+    FORM_TRANSPOSED, /* folders: (cols, rows) */
+} form_t;
+
 typedef struct tensor_row {
     const char *hf, *gguf; /* without ".weight"; %u is the layer, a second one the expert */
     axis_t rows, cols;     /* cols: AXIS_NONE: a vector */
     presence_t presence;
-    bool is_stack;      /* in GGUF files, all experts' in one tensor */
+    form_t form;
     const char *ending; /* "of GGUF files|of folders", or of both */
 } tensor_row_t;
 
@@ -98,6 +108,8 @@ typedef struct family {
     uint32_t period;             /* of GGUF files */
     bool has_caps;               /* of scores and logits, and a scale of scores in folders */
     const char *hf_type;         /* NULL: its name */
+    bool has_positions;          /* of a table; no rope, and heads as wide as the residual stream */
+    bool rotates_part;           /* now and then, of a head */
     const tensor_row_t *tensors; /* ended by one without names */
 } family_t;
 
@@ -114,6 +126,7 @@ typedef struct model {
     uint32_t n_experts, n_experts_used, shared, n_groups, n_groups_used, n_dense;
     uint32_t q_rank, kv_rank, rotary, value_dim; /* of latent keys and values; else 0 */
     bool sums_to_1;
+    uint32_t rotates;        /* dimensions of a head; of latent keys and values that is another's */
     uint32_t window, period; /* 0: none */
     uint32_t query_scalar;   /* 0: as the family has it */
     float score_cap, logit_cap;

@@ -86,6 +86,10 @@ static const char *const musts[] = {
     "latent keys and values",
     "layers with experts and without",
     "norm of all heads",
+    "norms with biases",
+    "positions of a table",
+    "plain feed-forward",
+    "rope of a part",
     "compute f32",
     "compute auto",
     "ranks 1",
@@ -268,6 +272,10 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
     add_if(tally, kind->norms_after, "norms after");
     add_if(tally, kind->qk_norm == AG_QK_NORM_HEADS, "norm of each head");
     add_if(tally, kind->qk_norm == AG_QK_NORM_WHOLE, "norm of all heads");
+    add_if(tally, model->spec->norm_bias, "norms with biases");
+    add_if(tally, model->spec->n_positions > 0, "positions of a table");
+    add_if(tally, !kind->ffn_is_gated, "plain feed-forward");
+    add_if(tally, kind->rope.rotary > 0 && kind->rope.rotary < kind->head_dim, "rope of a part");
     tally_kinds_of_experts(tally, model->spec);
     add_if(tally, c->model.window > 0, "window");
     add_if(tally, c->model.window > AG_KV_BLOCK_TOKENS, "window of several blocks");

@@ -9,6 +9,7 @@ To add a family: a row here, NAME: (its config class in transformers, its sizes)
 NAME may be one of several variants of a family), so that NAME's folder has 100 to 300 KB. Run the script for it, commit
 what it writes; families.py then compares argosy with it, by a line for it in CMakeLists.txt. What stands in a row beside
 a config's own fields:
+    None        as a value: the config is to have none of COMMON's
     weights     {part of a tensor's name: (mean, deviation)}, where random weights of the usual size would not do
     tokens      how many a row of the training stream has, where 32 are too many or too few
     gguf        False: GGUF files of its architecture cannot say what it has
@@ -54,13 +55,24 @@ FAMILIES = {
     "olmo2": ("Olmo2Config", dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=3)),
     "olmo2_mha": ("Olmo2Config", dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=5, num_hidden_layers=3,
                                       rope_parameters={"rope_type": "default", "rope_theta": 500000.0})),
+    "gpt2": ("GPT2Config", dict(num_attention_heads=5, max_position_embeddings=64, intermediate_size=None,
+                                num_key_value_heads=None, tie_word_embeddings=True)),
+    "gpt2_relu": ("GPT2Config", dict(hidden_size=36, num_attention_heads=3, num_hidden_layers=3, n_inner=45, gguf=False,
+                                     max_position_embeddings=64, intermediate_size=None, num_key_value_heads=None,
+                                     activation_function="relu")),
+    "phi3": ("Phi3Config", dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=3, sliding_window=20)),
+    "phi3_partial": ("Phi3Config", dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1,
+                                        tie_word_embeddings=True, num_hidden_layers=3, rope_parameters={
+                                            "rope_type": "default", "rope_theta": 10000.0,
+                                            "partial_rotary_factor": 0.75})),
 }
 OWN = ("weights", "tokens", "gguf")  # of a row, and not of a config
 
 
 def config_of(name):
     kind, sizes = FAMILIES[name]
-    config = getattr(transformers, kind)(**{**COMMON, **{k: v for k, v in sizes.items() if k not in OWN}})
+    sizes = {**COMMON, **{key: value for key, value in sizes.items() if key not in OWN}}
+    config = getattr(transformers, kind)(**{key: value for key, value in sizes.items() if value is not None})
     config.dtype = torch.float32
     return config
 
@@ -158,7 +170,6 @@ def write(name):
     for length in ("7", "33"):
         ids = np.load(os.path.join(DATA, "tiny", f"seq{length}.npy"))
         np.save(os.path.join(folder, f"logits{length}.npy"), logits_of(model, ids)[-KEPT:])
-    model.train()
     with open(os.path.join(folder, "golden.json"), "w") as file:
         golden = train(model, FAMILIES[name][1].get("tokens", 32))
         json.dump({**golden, "gguf": FAMILIES[name][1].get("gguf", True)}, file, indent=1)
