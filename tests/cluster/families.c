@@ -201,6 +201,7 @@ const family_t families[] = {
      .experts = EXPERTS_ALWAYS_NORMED,
      .biases = BIASES_QKV,
      .windows = ALL_LAYERS,
+     .has_sinks = true,
      .tensors = tensors_gpt_oss},
     {.name = "deepseek_v2",
      .gguf_arch = "deepseek2",

@@ -105,8 +105,9 @@ typedef struct family {
     experts_t experts;
     biases_t biases;
     windows_t windows;
-    uint32_t period;             /* of GGUF files */
-    bool has_caps;               /* of scores and logits, and a scale of scores in folders */
+    uint32_t period; /* of GGUF files */
+    bool has_caps;   /* of scores and logits, and a scale of scores in folders */
+    bool has_sinks;
     const char *hf_type;         /* NULL: its name */
     bool has_positions;          /* of a table; no rope, and heads as wide as the residual stream */
     bool rotates_part;           /* now and then, of a head */

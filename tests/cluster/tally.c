@@ -75,6 +75,7 @@ static const char *const musts[] = {
     "window of several blocks",
     "layers with a window and without",
     "capped scores",
+    "sinks",
     "norms before",
     "norms after",
     "norm of each head",
@@ -283,6 +284,7 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
            c->model.window > 0 && c->model.period > 1 && c->model.n_layers >= c->model.period,
            "layers with a window and without");
     add_if(tally, c->model.score_cap > 0, "capped scores");
+    add_if(tally, model->spec->layer_kinds[0].sinks, "sinks");
     for (int type = 0; type < AG_N_DTYPES; type++) {
         for (size_t i = 0; i < n_tensors; i++) {
             if (tensors[i].dtype == (ag_dtype_t)type && tensors[i].n_dims > 1) {

@@ -331,6 +331,7 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
     count(tally, "layers with a window and without",
           c->model.period > 1 && c->model.n_layers >= c->model.period);
     count(tally, "capped scores", c->model.score_cap > 0);
+    count(tally, "sinks", c->model.family->has_sinks);
     count(tally, "one rank alone", c->n_ranks == 1);
 }
 
