@@ -84,7 +84,7 @@ static ag_status_t add_exchange(const ag_build_t *build, const ag_program_group_
 static ag_status_t add_op(const ag_build_t *build, const ag_program_t *program, uint32_t rank,
                           const ag_op_t *op, ag_array_t *links)
 {
-    double unit_bytes = (double)op->unit_bytes / (op->half == AG_HALF_BOTH ? 1 : 2);
+    double unit_bytes = (double)op->unit_bytes / (ag_is_half(op->half) ? 2 : 1);
     const ag_program_group_t *group;
     const ag_program_shares_t *shares = ag_op_shares(program, op);
     uint32_t i = 0, next;
@@ -109,7 +109,7 @@ static ag_status_t add_op(const ag_build_t *build, const ag_program_t *program, 
     if (shares != NULL) {
         unit_bytes =
             (double)shares->floats[op->kind == AG_OP_ALL_GATHER ? i : next] * (double)sizeof(float);
-    } else if (op->kind == AG_OP_ALL_GATHER) {
+    } else if (op->kind == AG_OP_ALL_GATHER || op->kind == AG_OP_REDUCE_SCATTER) {
         unit_bytes /= group->n_ranks;
     }
     return add(links, rank, group->ranks[next], op, op->counter, unit_bytes);

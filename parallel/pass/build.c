@@ -15,6 +15,11 @@ ag_plan_model_t ag_build_plan_model(const ag_model_t *model)
                              .context_tokens = model->spec->context_tokens,
                              .n_experts = ag_spec_experts(model->spec).n};
 
+    for (uint32_t i = 0; i < model->spec->n_layer_kinds; i++) {
+        const ag_layer_spec_t *kind = &model->spec->layer_kinds[i];
+
+        facts.norms_elsewhere |= !kind->norms_before || kind->norms_after;
+    }
     snprintf(facts.spec_hash, sizeof(facts.spec_hash), "%s", model->spec->hash);
     return facts;
 }
@@ -74,9 +79,24 @@ static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, ui
     return status;
 }
 
+/* What of a step's rows is the replica's i-th rank's alone: by its share where ranks do for their
+ * rows what they have whole, else the same of each. */
+static void share_rows(const ag_replica_t *replica, bool by_shares, uint32_t i, ag_shard_t *shard)
+{
+    shard->row_part = shard->n_row_parts = 0;
+    for (uint32_t r = 0; r < replica->n_ranks; r++) {
+        uint32_t n = by_shares ? replica->shares[r] : 1;
+
+        shard->row_part += r < i ? n : 0;
+        shard->row_part_end = r == i ? shard->row_part + n : shard->row_part_end;
+        shard->n_row_parts += n;
+    }
+}
+
 static ag_status_t share_vocabulary(ag_build_t *build, const ag_replica_t *replica,
                                     ag_range_t *ranges)
 {
+    bool by_shares = ag_plan_shares_rows(build->plan, replica);
     ag_model_units_t units;
     ag_status_t status = ag_model_units(build->model, 0, &units);
 
@@ -90,6 +110,7 @@ static ag_status_t share_vocabulary(ag_build_t *build, const ag_replica_t *repli
         shard->n_ranks = replica->tensor_ranks;
         shard->stage_index = i;
         shard->n_stage_ranks = replica->n_ranks;
+        share_rows(replica, by_shares, i, shard);
         shard->vocab_begin = (uint32_t)ranges[i].begin;
         shard->vocab_end = (uint32_t)ranges[i].end;
     }
@@ -277,6 +298,14 @@ ag_status_t ag_build_create(const ag_plan_t *plan, const ag_model_t *model, ag_b
         free(build);
         return ag_fail_nomem("building a job", n_ranks * sizeof(*build->ranks));
     }
+    if (plan->train.sequence_parallel && ag_build_plan_model(model).norms_elsewhere) {
+        ag_build_destroy(build);
+        return ag_fail(
+            AG_ERR_INVALID,
+            "the plan's train.sequence_parallel is for models that have norms before the "
+            "parts of their layers alone, this %s has others: make it false",
+            model->spec->family);
+    }
     build->plan = plan;
     build->model = model;
     build->n_ranks = n_ranks;
@@ -377,8 +406,8 @@ static void find_bounds(const ag_build_t *build, const uint64_t *step_bounds,
     for (uint32_t r = 0; r < build->n_ranks && n_used > 0; r++) {
         const ag_shard_t *shard = &build->ranks[r].shard;
         uint64_t n_held = shard->experts.n_held < n_used ? shard->experts.n_held : n_used;
-        uint64_t tokens = bounds[AG_SIZE_TOKENS], n = shard->n_stage_ranks;
-        uint64_t sent = (tokens + n - 1) / n * n_used;
+        uint64_t tokens = bounds[AG_SIZE_TOKENS];
+        uint64_t sent = ag_shard_most_rows(shard, tokens) * n_used;
         uint64_t received =
             shard->experts.n_ranks > 1 ? tokens * shard->experts.n_replicas * n_held : 0;
 

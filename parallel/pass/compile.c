@@ -7,7 +7,7 @@
 
 enum { UNSEEN = -2, NO_SCRATCH = -1 };
 
-/* Half A is the larger one; what is not halved has all rows. */
+/* Half A is the larger one; what is not halved has all rows, or this rank's. */
 static ag_status_t compile_graph(const ag_program_t *program, const ag_build_t *build,
                                  uint32_t rank, const ag_op_t *op, const ag_graph_t **graph_p)
 {
@@ -16,7 +16,10 @@ static ag_status_t compile_graph(const ag_program_t *program, const ag_build_t *
     uint64_t bounds[AG_N_SIZE_COUNTERS];
 
     memcpy(bounds, program->bounds, sizeof(bounds));
-    bounds[AG_SIZE_TOKENS] = ag_half_rows(op->half, bounds[AG_SIZE_TOKENS]);
+    bounds[AG_SIZE_TOKENS] =
+        op->half == AG_ROWS_SHARE
+            ? ag_shard_most_rows(&build->ranks[rank].shard, bounds[AG_SIZE_TOKENS])
+            : ag_half_rows(op->half, bounds[AG_SIZE_TOKENS]);
     *graph_p = graph;
     graph->trains = build->plan->train.sequence_tokens > 0;
     return ag_graph_compile(graph, bounds, ag_params_held(params),

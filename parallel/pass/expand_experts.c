@@ -103,6 +103,11 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
         {(int32_t)spread->partial, (int32_t)spread->dpartial, true},
         {sent, sent, true},
         {routes, droutes, true}};
+    const ag_backward_grad_t behind_norm[] = {
+        {(int32_t)spread->normed, (int32_t)rank->dn, false},
+        {(int32_t)spread->partial, (int32_t)spread->dpartial, true},
+        {sent, sent, true},
+        {routes, droutes, true}};
     const ag_backward_grad_t of_experts[] = {{work, work, true},
                                              {(int32_t)experts->received, work, false}};
     const ag_backward_grad_t of_combine[] = {
@@ -110,10 +115,13 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
         {(int32_t)experts->returned, sent, false},
         {routes, droutes, false}};
     bool is_route = kind == AG_PART_ROUTE, is_experts = kind == AG_PART_EXPERTS;
-    ag_backward_opts_t opts = {.grads = is_route     ? of_route
+    bool is_cut = is_route && spread->normed != AG_NO_BUFFER;
+    ag_backward_opts_t opts = {.grads = is_cut       ? behind_norm
+                                        : is_route   ? of_route
                                         : is_experts ? of_experts
                                                      : of_combine,
-                               .n_grads = is_route     ? 5
+                               .n_grads = is_cut       ? 4
+                                          : is_route   ? 5
                                           : is_experts ? 2
                                                        : 3,
                                .cut_buffer = AG_INTERNAL};
@@ -129,12 +137,16 @@ static ag_status_t differentiate(const ag_train_spread_t *spread, ag_part_kind_t
         status = ag_train_emit(spread->train, rank->rank, &part, spread->before, spread->x,
                                graphs->forward);
     }
+    if (status == AG_OK && is_cut) {
+        status = ag_train_cut(spread->train, spread->normed, &graphs->forward, NULL);
+    }
     if (status != AG_OK) {
         return status;
     }
-    return is_route ? ag_train_differentiate(spread->train, spread->layer, spread->dx, rank->dn,
-                                             &opts, graphs)
-                    : ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second);
+    return is_route && !is_cut
+               ? ag_train_differentiate(spread->train, spread->layer, spread->dx, rank->dn, &opts,
+                                        graphs)
+               : ag_graph_backward(graphs->forward, &opts, graphs->first, graphs->second);
 }
 
 static ag_status_t add(const ag_train_spread_t *spread, ag_part_kind_t kind, ag_graph_t **graph,
@@ -163,6 +175,9 @@ static ag_status_t forward_part(const ag_train_spread_t *spread, ag_part_kind_t 
         if (status == AG_OK) {
             status = ag_train_emit(spread->train, spread->rank->rank, &part, spread->before,
                                    spread->x, graphs.forward);
+        }
+        if (status == AG_OK && kind == AG_PART_ROUTE && spread->normed != AG_NO_BUFFER) {
+            status = ag_train_cut(spread->train, spread->normed, &graphs.forward, NULL);
         }
     }
     if (status == AG_OK && !combines) {
@@ -202,7 +217,10 @@ ag_status_t ag_train_spread_backward(const ag_train_spread_t *spread)
 {
     const ag_train_rank_t *rank = spread->rank;
     const uint32_t r = AG_USE_READ, w = AG_USE_WRITE;
-    const ag_use_t of_combine[] = {{rank->sent, w}, {spread->experts->n_sent, r}};
+    bool is_cut = spread->normed != AG_NO_BUFFER;
+    /* a rank combines, and so takes gradients of, its own rows */
+    const ag_use_t of_combine[] = {
+        {rank->sent, w}, {spread->experts->n_sent, r}, {spread->dx, r | AG_USE_SHARE}};
     const ag_use_t of_experts[] = {{rank->n_received, r}, {rank->work, r | w}};
     const ag_use_t of_route[] = {{rank->sent, r}};
     const struct {
@@ -210,7 +228,7 @@ ag_status_t ag_train_spread_backward(const ag_train_spread_t *spread)
         uint32_t sum;
         const ag_use_t *uses;
         uint32_t n_uses;
-    } parts[] = {{AG_PART_COMBINE, AG_PART_COMBINE_B, AG_NO_BUFFER, of_combine, 2},
+    } parts[] = {{AG_PART_COMBINE, AG_PART_COMBINE_B, AG_NO_BUFFER, of_combine, is_cut ? 3 : 2},
                  {AG_PART_EXPERTS, AG_PART_EXPERTS_B, AG_NO_BUFFER, of_experts, 2},
                  {AG_PART_ROUTE, AG_PART_ROUTE_B, rank->dn, of_route, 1}};
     ag_status_t status = AG_OK;
@@ -223,7 +241,7 @@ ag_status_t ag_train_spread_backward(const ag_train_spread_t *spread)
             status = add(spread, parts[i].back, &graphs.first, parts[i].sum, parts[i].uses,
                          parts[i].n_uses);
         }
-        if (status == AG_OK && parts[i].forward == AG_PART_ROUTE) {
+        if (status == AG_OK && parts[i].forward == AG_PART_ROUTE && !is_cut) {
             status = add(spread, AG_PART_FFN_NORM_B, &graphs.second, AG_NO_BUFFER, NULL, 0);
         }
         ag_train_graphs_fini(spread->train, &graphs);

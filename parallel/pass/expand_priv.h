@@ -110,6 +110,13 @@ typedef struct ag_train_rank {
     uint32_t dn;       /* the gradient of what a part reads */
     uint32_t dpartial; /* of what a part makes; where no norm follows, that is the residual
                           stream's */
+    /* Where ranks share the rows of the residual stream out, what it leaves is packed: a buffer of
+     * one size has this rank's rows. What a part's norm makes of all ranks' rows stands in one of
+     * two buffers, in turn. */
+    bool shares_rows;
+    uint32_t normed[2];
+    uint32_t normed_part[2]; /* of the item under way, whose: AG_NO_BUFFER: nobody's */
+    uint32_t last_normed;
     /* Where layers are computed again, of one at a time: what the feed-forward part reads, what
      * the gradients of each part do, and where norms follow what each makes. */
     uint32_t x_again, kept_again[2], partial_again[2];
@@ -148,10 +155,11 @@ ag_status_t ag_train_init(ag_program_t *program, ag_build_t *build, bool evaluat
                           ag_train_t *train_p);
 void ag_train_fini(ag_train_t *train);
 
-/** Does the residual stream pass through two buffers, of which parts keep rounded copies? */
-static inline bool ag_train_passes(const ag_train_t *train)
+/** Does the residual stream pass through two buffers, of which parts keep rounded copies? Of a
+ * share of its rows all is kept. */
+static inline bool ag_train_passes(const ag_train_t *train, uint32_t rank)
 {
-    return ag_plan_rounds(train->build->plan) && !train->again;
+    return ag_plan_rounds(train->build->plan) && !train->again && !train->ranks[rank].shares_rows;
 }
 
 /** A slot that no micro-batch has, with an input for it. */
@@ -176,6 +184,10 @@ void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts);
 ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
                          ag_graph_t *graph, uint32_t sum);
 
+/** The same of a graph that works on this rank's share of the rows. */
+ag_status_t ag_train_add_rows(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                              ag_graph_t *graph);
+
 /** The same with these uses before all others, which passes find there. */
 ag_status_t ag_train_add_using(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
                                ag_graph_t *graph, uint32_t sum, const ag_use_t *first,
@@ -196,6 +208,10 @@ typedef struct ag_train_graphs {
 
 ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs);
 
+/** Of a rank that has no heads or columns, which has nothing to add to a sum over the ranks but
+ * takes part in it: where nothing in the graph writes dn, it becomes zero. */
+ag_status_t ag_train_begin_at_zero(const ag_train_t *train, uint32_t dn, ag_graph_t *graph);
+
 /** From the forward graph of a layer's part to those of its gradients, which end where the sum of
  * dn over the ranks begins; what is behind is the second's. opts' cut is set. */
 ag_status_t ag_train_differentiate(const ag_train_t *train, uint32_t layer, uint32_t dx,
@@ -212,8 +228,9 @@ typedef struct ag_train_spread {
     uint32_t before, x, dx; /* the residual stream without p and with it, and its gradient */
     uint32_t partial;       /* what the part makes, and the gradient of that */
     uint32_t dpartial;
-    bool pending;  /* p has yet to be added to what it reads */
-    uint32_t kept; /* what gradients of its norm and its router read */
+    bool pending;    /* p has yet to be added to what it reads */
+    uint32_t kept;   /* what gradients of its norm and its router read */
+    uint32_t normed; /* what its norm made, where a segment of its own does; else AG_NO_BUFFER */
 } ag_train_spread_t;
 
 bool ag_train_is_spread(const ag_train_t *train, uint32_t rank, uint32_t layer);
@@ -240,6 +257,10 @@ void ag_train_free_slot(ag_train_slot_t *slot);
 ag_status_t ag_train_add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
                                     uint32_t number, uint32_t *buffer_p);
 
+/** The same of those rows that the rank keeps: its share, or all. */
+ag_status_t ag_train_add_kept_rows(ag_train_t *train, uint32_t rank, const char *prefix,
+                                   uint32_t number, uint32_t *buffer_p);
+
 /* One item of a schedule on one rank. */
 typedef struct ag_train_item {
     ag_train_t *train;
@@ -253,6 +274,35 @@ typedef struct ag_train_item {
  * buffer of the residual stream that one reads. */
 uint32_t ag_train_n_parts(const ag_train_item_t *item);
 uint32_t ag_train_x_of(const ag_train_item_t *item, uint32_t number);
+
+/** What a part is, attention or the feed-forward part of a layer. */
+ag_part_t ag_train_part_of(const ag_train_item_t *item, uint32_t number);
+
+/** Is it the feed-forward part of a layer whose experts several ranks hold? */
+bool ag_train_find_spread(const ag_train_item_t *item, uint32_t number, ag_train_spread_t *spread);
+
+/** Are layers computed again before their gradients? */
+bool ag_train_computes_again(const ag_train_item_t *item);
+
+/** Add a graph, which is taken and left NULL. @param sum  as ag_train_add(). */
+ag_status_t ag_train_add_graph(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t layer,
+                               ag_graph_t **graph, uint32_t sum);
+
+/* The same three where ranks share the rows out (train_rows.c): a part's norm is a segment of its
+ * own, of this rank's rows. */
+
+/** @param again  it was computed before. */
+ag_status_t ag_train_forward_rows(const ag_train_item_t *item, uint32_t number, bool again);
+
+ag_status_t ag_train_backward_rows(const ag_train_item_t *item, uint32_t number);
+
+/** A new item begins: norms of another micro-batch are of no use. */
+void ag_train_forget_norms(ag_train_rank_t *rank);
+
+/** Of a graph with a part of the model that begins with a norm, what is behind it.
+ * @param graph  in, out: the part; what is behind. @param rows  appended to; NULL: not wanted. */
+ag_status_t ag_train_cut(const ag_train_t *train, uint32_t normed, ag_graph_t **graph,
+                         ag_graph_t *rows);
 
 ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number);
 

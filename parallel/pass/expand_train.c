@@ -59,6 +59,7 @@ static ag_status_t forward_item(ag_train_item_t *item)
     if (status != AG_OK) {
         return status;
     }
+    ag_train_forget_norms(item->rank);
     if (!chunk->last) {
         item->slot->output = chunk->out[chunk->n_inputs % 2];
     }
@@ -101,6 +102,7 @@ static ag_status_t backward_item(ag_train_item_t *item)
     ag_train_chunk_t *chunk = item->chunk;
     ag_status_t status;
 
+    ag_train_forget_norms(item->rank);
     item->slot = slot_of(chunk, item->train->micro_batch);
     item->dx = chunk->dx[chunk->n_outputs++ % 2];
     status = chunk->last ? ag_train_head_parts(item)

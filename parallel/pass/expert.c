@@ -7,8 +7,6 @@
  *     experts              experts_b         reads what came, and leaves results
  *     ALL_TO_ALL rows, back
  *     combine              route_b           reads the results of this rank's rows of the step
- *     ALL_GATHER                             all rows to all ranks of the replica, where they are
- *                                            no sums with a shared expert's part of each rank
  *
  * Which buffers these are the segments' uses say. Numbers are exchanged on the way back, too: what
  * an exchange knows of other ranks' is of the last one. Groups over replicas meet on the stream of
@@ -19,12 +17,10 @@
 
 #include "parallel/pass/pass.h"
 
-enum { NONE = UINT32_MAX };
-
 /* The buffers of a rank's exchanges, as its last segments have named them. */
 typedef struct exchange {
-    uint32_t group, replica;       /* groups; the second only where a replica has several ranks */
-    ag_stream_t stream;            /* of the first */
+    uint32_t group;
+    ag_stream_t stream;            /* of it */
     uint32_t sent, n_sent;         /* of the last route */
     uint32_t received, n_received; /* of the experts behind it */
     uint32_t results;
@@ -45,16 +41,6 @@ static uint32_t find_use(const ag_rank_program_t *rank, const ag_op_t *op, uint3
         }
     }
     return 0;
-}
-
-static bool has_shares(const ag_rank_program_t *rank, const ag_op_t *op)
-{
-    bool has = false;
-
-    for (uint32_t i = 0; i < op->n_uses; i++) {
-        has |= (ag_op_uses(rank, op)[i].mode & AG_USE_SHARE) != 0;
-    }
-    return has;
 }
 
 static ag_status_t add_collective(ag_program_t *program, uint32_t rank, uint32_t group,
@@ -133,13 +119,6 @@ static ag_status_t add_segment(ag_program_t *program, uint32_t r, exchange_t *e,
         e->sent = find_use(rank, op, AG_USE_WRITE, AG_SIZE_SENT);
         e->n_sent = find_use(rank, op, 0, AG_SIZE_ONE);
     }
-    if (status == AG_OK && kind == AG_PART_COMBINE && e->replica != NONE && has_shares(rank, op)) {
-        ag_use_t rows = {find_use(rank, op, AG_USE_SHARE, AG_SIZE_TOKENS),
-                         AG_USE_READ | AG_USE_WRITE};
-
-        status = add_collective(program, r, e->replica, AG_STREAM_TENSOR, AG_OP_ALL_GATHER, op,
-                                &rows, 1);
-    }
     return status;
 }
 
@@ -163,8 +142,7 @@ static ag_status_t exchange_rank(ag_program_t *program, uint32_t rank, exchange_
 static ag_status_t exchange_run(ag_program_t *program, const ag_stage_t *stage, uint32_t begin,
                                 uint32_t end, uint32_t *ranks)
 {
-    exchange_t exchange = {.replica = NONE,
-                           .stream = end - begin == 1 ? AG_STREAM_TENSOR : AG_STREAM_GRAD};
+    exchange_t exchange = {.stream = end - begin == 1 ? AG_STREAM_TENSOR : AG_STREAM_GRAD};
     uint32_t n = 0;
     ag_status_t status;
 
@@ -180,9 +158,6 @@ static ag_status_t exchange_run(ag_program_t *program, const ag_stage_t *stage, 
     for (uint32_t i = begin; i < end && status == AG_OK; i++) {
         const ag_replica_t *of = &stage->replicas[i];
 
-        if (of->n_ranks > 1) {
-            status = ag_program_group(program, of->ranks, of->n_ranks, &exchange.replica);
-        }
         for (uint32_t r = 0; r < of->n_ranks && status == AG_OK; r++) {
             status = exchange_rank(program, of->ranks[r], exchange);
         }

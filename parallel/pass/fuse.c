@@ -63,8 +63,8 @@ static ag_status_t fuse_rank(ag_program_t *program, uint32_t rank)
         const ag_op_t *last = ops->n_items > 0 ? &AG_ITEMS(ops, ag_op_t)[ops->n_items - 1] : NULL;
 
         if (last != NULL && last->kind == AG_OP_SEGMENT && op->kind == AG_OP_SEGMENT &&
-            last->stream == op->stream && last->micro_batch == op->micro_batch &&
-            last->chunk == op->chunk) {
+            last->stream == op->stream && last->half == op->half &&
+            last->micro_batch == op->micro_batch && last->chunk == op->chunk) {
             status = join(program, rank, (uint32_t)ops->n_items - 1, op);
         } else {
             status = ag_array_append(ops, op, 1);

@@ -74,31 +74,32 @@ typedef struct sums {
     uint32_t totals;        /* the buffer */
 } sums_t;
 
-/* Has each replica all of a bucket's weights? Else whoever shares them has summed them. */
-static bool is_of_each(const ag_params_t *params, uint32_t buffer)
+/* Buckets hold gradients; whoever shares weights over replicas has summed theirs. */
+static void find_buckets(const ag_rank_program_t *rank, const ag_params_t *params, bool *is_bucket)
 {
-    for (size_t i = 0; i < params->items.n_items; i++) {
-        const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+    const ag_param_t *items = AG_ITEMS(&params->items, ag_param_t);
 
-        if (param->grad_buffer == buffer && param->spans_replicas) {
-            return false;
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        uint32_t buffer = items[i].grad_buffer;
+
+        is_bucket[buffer] = AG_ITEMS(&rank->buffers, ag_buffer_t)[buffer].bytes > 0;
+    }
+    for (size_t i = 0; i < params->items.n_items; i++) {
+        if (items[i].spans_replicas) {
+            is_bucket[items[i].grad_buffer] = false;
         }
     }
-    return true;
 }
 
-/* Buckets are what the optimizer reads, but for the totals. */
+/* Where replicas are to sum them, they begin as this rank's part. */
 static void look_at_buckets(ag_rank_program_t *rank, const ag_params_t *params, sums_t *sums)
 {
-    const ag_op_t *update = find_part(rank, AG_PART_UPDATE), *zero = find_part(rank, AG_PART_ZERO);
+    const ag_op_t *zero = find_part(rank, AG_PART_ZERO);
 
-    for (uint32_t i = 0; i < update->n_uses; i++) {
-        uint32_t buffer = ag_op_uses(rank, update)[i].buffer;
-        ag_use_t *use = find_use(rank, zero, buffer);
-
-        if (use != NULL && is_of_each(params, buffer)) {
-            sums->is_bucket[buffer] = true;
-            use->mode |= sums->replicas != NONE ? AG_USE_PARTIAL : 0;
+    find_buckets(rank, params, sums->is_bucket);
+    for (uint32_t b = 0; b < rank->buffers.n_items && sums->replicas != NONE; b++) {
+        if (sums->is_bucket[b]) {
+            find_use(rank, zero, b)->mode |= AG_USE_PARTIAL;
         }
     }
 }

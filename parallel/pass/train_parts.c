@@ -62,6 +62,26 @@ static ag_status_t add_input_grad(const ag_train_t *train, uint32_t dx, uint32_t
                         NULL);
 }
 
+ag_status_t ag_train_begin_at_zero(const ag_train_t *train, uint32_t dn, ag_graph_t *graph)
+{
+    uint32_t hidden = train->build->model->spec->hidden;
+
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        int32_t out = AG_ITEMS(&graph->nodes, ag_node_t)[i].out;
+
+        if (out != AG_NO_VALUE && AG_ITEMS(&graph->values, ag_value_t)[out].buffer == (int32_t)dn) {
+            return AG_OK;
+        }
+    }
+    return ag_graph_add(
+        graph,
+        &(ag_node_t){.kind = AG_NODE_ZERO,
+                     .out = ag_graph_value(graph, AG_COUNT_TOKENS, hidden, (int32_t)dn),
+                     .weight = AG_NO_PARAM,
+                     .bias = AG_NO_PARAM},
+        NULL);
+}
+
 ag_status_t ag_train_differentiate(const ag_train_t *train, uint32_t layer, uint32_t dx,
                                    uint32_t dn, ag_backward_opts_t *opts, ag_train_graphs_t *graphs)
 {
@@ -70,11 +90,14 @@ ag_status_t ag_train_differentiate(const ag_train_t *train, uint32_t layer, uint
 
     opts->cut_buffer = normed ? (int32_t)dn : AG_INTERNAL;
     status = ag_graph_backward(graphs->forward, opts, graphs->first, graphs->second);
+    if (status == AG_OK && !normed) {
+        status = ag_train_begin_at_zero(train, dn, graphs->first);
+    }
     return status == AG_OK && !normed ? add_input_grad(train, dx, dn, graphs->second) : status;
 }
 
 /* Of a chunk's parts, attention and feed-forward part of each layer in turn. */
-static ag_part_t part_of(const ag_train_item_t *item, uint32_t number)
+ag_part_t ag_train_part_of(const ag_train_item_t *item, uint32_t number)
 {
     return (ag_part_t){number % 2 == 0 ? AG_PART_ATTN : AG_PART_FFN,
                        item->chunk->layers.begin + number / 2};
@@ -83,25 +106,26 @@ static ag_part_t part_of(const ag_train_item_t *item, uint32_t number)
 /* What a part's norm reads: the residual stream, with p added where there is any. */
 uint32_t ag_train_x_of(const ag_train_item_t *item, uint32_t number)
 {
-    return number == 0 ? item->slot->input : item->slot->x[number];
+    return number == 0 && !item->rank->shares_rows ? item->slot->input : item->slot->x[number];
 }
 
 /* Does a part add, first of all, what the one before it made? Else a part between them does. */
 static bool is_pending(const ag_train_item_t *item, uint32_t number)
 {
-    return number > 0 && !ag_train_norms_after(item->train, part_of(item, number - 1).layer) &&
-           !ag_train_norms_after(item->train, part_of(item, number).layer);
+    return number > 0 &&
+           !ag_train_norms_after(item->train, ag_train_part_of(item, number - 1).layer) &&
+           !ag_train_norms_after(item->train, ag_train_part_of(item, number).layer);
 }
 
 static bool is_added_apart(const ag_train_item_t *item, uint32_t number)
 {
     return number + 1 < ag_train_n_parts(item)
                ? !is_pending(item, number + 1)
-               : ag_train_norms_after(item->train, part_of(item, number).layer);
+               : ag_train_norms_after(item->train, ag_train_part_of(item, number).layer);
 }
 
-static ag_status_t add(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t layer,
-                       ag_graph_t **graph, uint32_t sum)
+ag_status_t ag_train_add_graph(const ag_train_item_t *item, ag_part_kind_t kind, uint32_t layer,
+                               ag_graph_t **graph, uint32_t sum)
 {
     ag_part_t part = {kind, layer};
     ag_graph_t *added = *graph;
@@ -110,7 +134,7 @@ static ag_status_t add(const ag_train_item_t *item, ag_part_kind_t kind, uint32_
     return ag_train_add(item->train, item->rank->rank, &part, added, sum);
 }
 
-static bool computes_again(const ag_train_item_t *item)
+bool ag_train_computes_again(const ag_train_item_t *item)
 {
     return item->train->again;
 }
@@ -120,7 +144,7 @@ static bool computes_again(const ag_train_item_t *item)
 static ag_status_t differentiate(const ag_train_item_t *item, uint32_t number, bool pending,
                                  ag_train_graphs_t *graphs)
 {
-    ag_part_t part = part_of(item, number);
+    ag_part_t part = ag_train_part_of(item, number);
     uint32_t x = ag_train_x_of(item, number), dn = item->rank->dn,
              before = pending ? ag_train_x_of(item, number - 1) : x,
              dpartial =
@@ -146,10 +170,9 @@ static ag_status_t differentiate(const ag_train_item_t *item, uint32_t number, b
                : status;
 }
 
-/* Is it the feed-forward part of a layer whose experts several ranks hold? */
-static bool find_spread(const ag_train_item_t *item, uint32_t number, ag_train_spread_t *spread)
+bool ag_train_find_spread(const ag_train_item_t *item, uint32_t number, ag_train_spread_t *spread)
 {
-    ag_part_t part = part_of(item, number);
+    ag_part_t part = ag_train_part_of(item, number);
 
     if (part.kind != AG_PART_FFN ||
         !ag_train_is_spread(item->train, item->rank->rank, part.layer)) {
@@ -166,7 +189,8 @@ static bool find_spread(const ag_train_item_t *item, uint32_t number, ag_train_s
         .partial = item->slot->partial[number],
         .dpartial = ag_train_norms_after(item->train, part.layer) ? item->rank->dpartial : item->dx,
         .pending = is_pending(item, number),
-        .kept = item->slot->kept[number]};
+        .kept = item->slot->kept[number],
+        .normed = AG_NO_BUFFER};
     return true;
 }
 
@@ -174,7 +198,7 @@ static bool find_spread(const ag_train_item_t *item, uint32_t number, ag_train_s
 static ag_status_t emit_adding(const ag_train_item_t *item, uint32_t number, uint32_t *x_out_p,
                                ag_graph_t *graph)
 {
-    ag_part_t of = part_of(item, number);
+    ag_part_t of = ag_train_part_of(item, number);
     ag_part_t part = {of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD : AG_PART_FFN_ADD, of.layer};
     bool last = number + 1 == ag_train_n_parts(item);
 
@@ -186,7 +210,7 @@ static ag_status_t emit_adding(const ag_train_item_t *item, uint32_t number, uin
 
 static ag_status_t add_apart(const ag_train_item_t *item, uint32_t number)
 {
-    ag_part_t of = part_of(item, number);
+    ag_part_t of = ag_train_part_of(item, number);
     ag_train_graphs_t graphs = {0};
     uint32_t x_out;
     ag_status_t status = ag_expand_graph(&graphs.forward);
@@ -195,8 +219,9 @@ static ag_status_t add_apart(const ag_train_item_t *item, uint32_t number)
         status = emit_adding(item, number, &x_out, graphs.forward);
     }
     if (status == AG_OK) {
-        status = add(item, of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD : AG_PART_FFN_ADD, of.layer,
-                     &graphs.forward, AG_NO_BUFFER);
+        status =
+            ag_train_add_graph(item, of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD : AG_PART_FFN_ADD,
+                               of.layer, &graphs.forward, AG_NO_BUFFER);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status;
@@ -205,7 +230,7 @@ static ag_status_t add_apart(const ag_train_item_t *item, uint32_t number)
 /* Of what was normed and added, from the residual stream's gradient, which it leaves as it is. */
 static ag_status_t backward_add(const ag_train_item_t *item, uint32_t number)
 {
-    ag_part_t of = part_of(item, number);
+    ag_part_t of = ag_train_part_of(item, number);
     ag_backward_grad_t grads[] = {
         {AG_INTERNAL, (int32_t)item->dx, true},
         {(int32_t)ag_train_x_of(item, number), (int32_t)item->dx, false},
@@ -225,8 +250,9 @@ static ag_status_t backward_add(const ag_train_item_t *item, uint32_t number)
         status = ag_graph_backward(graphs.forward, &opts, graphs.first, graphs.second);
     }
     if (status == AG_OK) {
-        status = add(item, of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD_B : AG_PART_FFN_ADD_B,
-                     of.layer, &graphs.first, AG_NO_BUFFER);
+        status = ag_train_add_graph(
+            item, of.kind == AG_PART_ATTN ? AG_PART_ATTN_ADD_B : AG_PART_FFN_ADD_B, of.layer,
+            &graphs.first, AG_NO_BUFFER);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status;
@@ -234,7 +260,7 @@ static ag_status_t backward_add(const ag_train_item_t *item, uint32_t number)
 
 static ag_status_t make_part(const ag_train_item_t *item, uint32_t number)
 {
-    ag_part_t part = part_of(item, number);
+    ag_part_t part = ag_train_part_of(item, number);
     ag_train_spread_t spread;
     bool pending = is_pending(item, number);
     uint32_t x = ag_train_x_of(item, number),
@@ -242,10 +268,13 @@ static ag_status_t make_part(const ag_train_item_t *item, uint32_t number)
     ag_train_graphs_t graphs = {0};
     ag_status_t status;
 
-    if (find_spread(item, number, &spread)) {
-        return ag_train_spread_forward(&spread, !computes_again(item), true);
+    if (item->rank->shares_rows) {
+        return ag_train_forward_rows(item, number, false);
     }
-    if (computes_again(item)) {
+    if (ag_train_find_spread(item, number, &spread)) {
+        return ag_train_spread_forward(&spread, !ag_train_computes_again(item), true);
+    }
+    if (ag_train_computes_again(item)) {
         item->rank->partial = item->slot->partial[number];
         item->rank->pending = pending;
         status = ag_expand_graph(&graphs.forward);
@@ -256,7 +285,8 @@ static ag_status_t make_part(const ag_train_item_t *item, uint32_t number)
         status = differentiate(item, number, pending, &graphs);
     }
     if (status == AG_OK) {
-        status = add(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
+        status =
+            ag_train_add_graph(item, part.kind, part.layer, &graphs.forward, item->rank->partial);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status;
@@ -273,14 +303,17 @@ ag_status_t ag_train_forward_part(const ag_train_item_t *item, uint32_t number)
  * what the feed-forward part makes but a norm behind it. */
 static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
 {
-    ag_part_t part = part_of(item, number);
+    ag_part_t part = ag_train_part_of(item, number);
     bool is_ffn = part.kind == AG_PART_FFN;
     bool is_dropped = is_ffn && !ag_train_norms_after(item->train, part.layer);
     ag_train_graphs_t graphs = {0};
     ag_train_spread_t spread;
     ag_status_t status;
 
-    if (find_spread(item, number, &spread)) {
+    if (item->rank->shares_rows) {
+        return ag_train_forward_rows(item, number, true);
+    }
+    if (ag_train_find_spread(item, number, &spread)) {
         return ag_train_spread_forward(&spread, true, !is_dropped);
     }
     status = differentiate(item, number, is_ffn && is_pending(item, number), &graphs);
@@ -288,8 +321,8 @@ static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
         status = ag_graph_drop(graphs.forward, (int32_t)item->rank->partial);
     }
     if (status == AG_OK) {
-        status = add(item, part.kind, part.layer, &graphs.forward,
-                     is_dropped ? AG_NO_BUFFER : item->rank->partial);
+        status = ag_train_add_graph(item, part.kind, part.layer, &graphs.forward,
+                                    is_dropped ? AG_NO_BUFFER : item->rank->partial);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status == AG_OK && !is_ffn && is_added_apart(item, number) ? add_apart(item, number)
@@ -298,30 +331,33 @@ static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
 
 static ag_status_t backward_part(const ag_train_item_t *item, uint32_t number)
 {
-    ag_part_t part = part_of(item, number);
+    ag_part_t part = ag_train_part_of(item, number);
     bool is_attn = part.kind == AG_PART_ATTN;
-    bool pending = is_pending(item, number) && (!is_attn || !computes_again(item));
+    bool pending = is_pending(item, number) && (!is_attn || !ag_train_computes_again(item));
     ag_train_graphs_t graphs = {0};
     ag_train_spread_t spread;
     ag_status_t status;
 
+    if (item->rank->shares_rows) {
+        return ag_train_backward_rows(item, number);
+    }
     if (ag_train_norms_after(item->train, part.layer)) {
         status = backward_add(item, number);
         if (status != AG_OK) {
             return status;
         }
     }
-    if (find_spread(item, number, &spread)) {
+    if (ag_train_find_spread(item, number, &spread)) {
         return ag_train_spread_backward(&spread);
     }
     status = differentiate(item, number, pending, &graphs);
     if (status == AG_OK) {
-        status = add(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer, &graphs.first,
-                     item->rank->dn);
+        status = ag_train_add_graph(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer,
+                                    &graphs.first, item->rank->dn);
     }
     if (status == AG_OK) {
-        status = add(item, is_attn ? AG_PART_ATTN_NORM_B : AG_PART_FFN_NORM_B, part.layer,
-                     &graphs.second, AG_NO_BUFFER);
+        status = ag_train_add_graph(item, is_attn ? AG_PART_ATTN_NORM_B : AG_PART_FFN_NORM_B,
+                                    part.layer, &graphs.second, AG_NO_BUFFER);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status;
@@ -332,7 +368,7 @@ ag_status_t ag_train_backward_layer(const ag_train_item_t *item, uint32_t number
 {
     ag_status_t status = AG_OK;
 
-    for (uint32_t i = 0; i < 2 && computes_again(item) && status == AG_OK; i++) {
+    for (uint32_t i = 0; i < 2 && ag_train_computes_again(item) && status == AG_OK; i++) {
         status = forward_again(item, number + i);
     }
     for (uint32_t i = 2; i > 0 && status == AG_OK; i--) {
@@ -352,8 +388,13 @@ ag_status_t ag_train_simple_part(const ag_train_item_t *item, ag_part_kind_t kin
     if (status == AG_OK) {
         status = ag_train_emit(item->train, item->rank->rank, &part, x, x_out, graphs.forward);
     }
-    if (status == AG_OK) {
-        status = add(item, kind, 0, &graphs.forward, sum);
+    if (status == AG_OK && kind == AG_PART_ADD && item->rank->shares_rows) {
+        ag_graph_t *graph = graphs.forward;
+
+        graphs.forward = NULL;
+        status = ag_train_add_rows(item->train, item->rank->rank, &part, graph);
+    } else if (status == AG_OK) {
+        status = ag_train_add_graph(item, kind, 0, &graphs.forward, sum);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status;
@@ -379,11 +420,11 @@ static ag_status_t end_backward(const ag_train_item_t *item, ag_part_kind_t kind
         status = ag_graph_backward(graphs.forward, &opts, graphs.first, graphs.second);
     }
     if (status == AG_OK) {
-        status = add(item, is_head ? AG_PART_HEAD_B : AG_PART_EMBED_B, 0, &graphs.first,
-                     is_head ? item->rank->dhead : AG_NO_BUFFER);
+        status = ag_train_add_graph(item, is_head ? AG_PART_HEAD_B : AG_PART_EMBED_B, 0,
+                                    &graphs.first, is_head ? item->rank->dhead : AG_NO_BUFFER);
     }
     if (status == AG_OK && is_head) {
-        status = add(item, AG_PART_HEAD_NORM_B, 0, &graphs.second, AG_NO_BUFFER);
+        status = ag_train_add_graph(item, AG_PART_HEAD_NORM_B, 0, &graphs.second, AG_NO_BUFFER);
     }
     ag_train_graphs_fini(item->train, &graphs);
     return status;

@@ -12,14 +12,14 @@ void ag_train_free_slot(ag_train_slot_t *slot)
     free(slot->experts);
 }
 
-/* The first part of a chunk reads its input itself. What a part keeps has its size when it is first
- * written. */
+/* The first part of a chunk reads its input itself, unless it keeps its share alone. What a part
+ * keeps has its size when it is first written. */
 static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_train_chunk_t *chunk,
                                     ag_train_slot_t *slot)
 {
     uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
     uint32_t number = (uint32_t)chunk->slots.n_items;
-    bool again = train->again, passes = ag_train_passes(train);
+    bool again = train->again, passes = ag_train_passes(train, rank);
     ag_status_t status = AG_OK;
     char name[24];
 
@@ -48,9 +48,10 @@ static ag_status_t add_part_buffers(ag_train_t *train, uint32_t rank, const ag_t
         }
         if (passes) { /* gradients read copies that parts keep */
             slot->x[i] = train->ranks[rank].stream[i % 2];
-        } else if (status == AG_OK && i > 0 && (i % 2 == 0 || !again)) {
+        } else if (status == AG_OK && (i > 0 || train->ranks[rank].shares_rows) &&
+                   (i % 2 == 0 || !again)) {
             snprintf(name, sizeof(name), "x%u%c.", layer, "af"[i % 2]);
-            status = ag_train_add_row_buffer(train, rank, name, number, &slot->x[i]);
+            status = ag_train_add_kept_rows(train, rank, name, number, &slot->x[i]);
         }
     }
     return status == AG_OK && chunk->last
@@ -91,13 +92,15 @@ static bool is_input_taken(const ag_train_chunk_t *of, uint32_t buffer)
     return false;
 }
 
-/* One more than there are slots, in turn: the next comes while the oldest is still in use. */
+/* One more than there are slots, in turn: the next comes while the oldest is still in use. Where
+ * the slots keep their share of it, it is in use until they have that. */
 static ag_status_t find_input(ag_train_t *train, uint32_t rank, ag_train_chunk_t *of,
                               uint32_t *buffer_p)
 {
-    uint32_t *inputs;
+    bool keeps = !train->ranks[rank].shares_rows;
+    uint32_t n = keeps ? of->n_slots + 1 : 2, *inputs;
 
-    while (of->inputs.n_items < of->n_slots + 1) {
+    while (of->inputs.n_items < n) {
         uint32_t buffer;
         ag_status_t status =
             ag_train_add_row_buffer(train, rank, "in", train->ranks[rank].n_input_names++, &buffer);
@@ -110,10 +113,10 @@ static ag_status_t find_input(ag_train_t *train, uint32_t rank, ag_train_chunk_t
         }
     }
     inputs = AG_ITEMS(&of->inputs, uint32_t);
-    while (is_input_taken(of, inputs[of->n_inputs % (of->n_slots + 1)])) {
+    while (keeps && is_input_taken(of, inputs[of->n_inputs % n])) {
         of->n_inputs++;
     }
-    *buffer_p = inputs[of->n_inputs++ % (of->n_slots + 1)];
+    *buffer_p = inputs[of->n_inputs++ % n];
     return AG_OK;
 }
 
@@ -183,5 +186,5 @@ void ag_train_bind(ag_train_keeper_t *keeper, ag_backward_opts_t *opts)
     opts->arg = keeper;
     opts->rounds = ag_plan_rounds(keeper->train->build->plan);
     opts->passing = keeper->rank->stream;
-    opts->n_passing = ag_train_passes(keeper->train) ? 2 : 0;
+    opts->n_passing = ag_train_passes(keeper->train, keeper->rank->rank) ? 2 : 0;
 }

@@ -154,6 +154,14 @@ static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_
                : status;
 }
 
+/* Of the residual stream, what a rank keeps that shares its rows out. */
+static uint64_t kept_bytes(const ag_train_t *train, uint32_t rank)
+{
+    return ag_shard_most_rows(&train->build->ranks[rank].shard,
+                              train->program->bounds[AG_SIZE_TOKENS]) *
+           train->build->model->spec->hidden * sizeof(float);
+}
+
 /* Of one rank, but for its buckets. */
 static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
 {
@@ -161,8 +169,8 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
     ag_train_rank_t *of = &train->ranks[rank];
     uint64_t row = spec->hidden * sizeof(float);
-    bool last = is_last(train, rank), again = train->again, passes = ag_train_passes(train);
-    bool norms = false;
+    bool last = is_last(train, rank), again = train->again, passes = ag_train_passes(train, rank);
+    bool norms = false, shares = of->shares_rows;
 
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
         norms |= spec->layer_kinds[i].norms_after;
@@ -187,10 +195,13 @@ static ag_status_t add_buffers(ag_train_t *train, uint32_t rank)
          AG_SIZE_OUTPUTS, last, &of->logits},
         {"statistics", AG_LOSS_STATISTICS * shard->n_stage_ranks * sizeof(float), AG_SIZE_OUTPUTS,
          last, &of->statistics},
+        {"n0", row, AG_SIZE_TOKENS, shares, &of->normed[0]},
+        {"n1", row, AG_SIZE_TOKENS, shares, &of->normed[1]},
         {"dhead", row, AG_SIZE_OUTPUTS, last, &of->dhead},
         {"xa", row, AG_SIZE_TOKENS, passes, &of->stream[0]},
         {"xf", row, AG_SIZE_TOKENS, passes, &of->stream[1]},
-        {"xf", row, AG_SIZE_TOKENS, again, &of->x_again},
+        {"xf", shares ? kept_bytes(train, rank) : row, shares ? AG_SIZE_ONE : AG_SIZE_TOKENS, again,
+         &of->x_again},
         {"ka", 0, AG_SIZE_ONE, again, &of->kept_again[0]},
         {"kf", 0, AG_SIZE_ONE, again, &of->kept_again[1]},
     };
@@ -213,6 +224,18 @@ ag_status_t ag_train_add_row_buffer(ag_train_t *train, uint32_t rank, const char
     snprintf(name, sizeof(name), "%s%u", prefix, number);
     return add_buffer(train, rank, name, train->build->model->spec->hidden * sizeof(float),
                       AG_SIZE_TOKENS, buffer_p);
+}
+
+ag_status_t ag_train_add_kept_rows(ag_train_t *train, uint32_t rank, const char *prefix,
+                                   uint32_t number, uint32_t *buffer_p)
+{
+    char name[48];
+
+    if (!train->ranks[rank].shares_rows) {
+        return ag_train_add_row_buffer(train, rank, prefix, number, buffer_p);
+    }
+    snprintf(name, sizeof(name), "%s%u", prefix, number);
+    return add_buffer(train, rank, name, kept_bytes(train, rank), AG_SIZE_ONE, buffer_p);
 }
 
 /* What a chunk hands on, and the gradients that come and go; its buckets. */
@@ -238,6 +261,14 @@ static ag_status_t init_chunk(ag_train_t *train, uint32_t rank, uint32_t number)
     return status == AG_OK ? add_buckets(train, rank, of) : status;
 }
 
+static bool shares_rows(const ag_train_t *train, uint32_t rank)
+{
+    const ag_place_t *place = &train->build->ranks[rank].place;
+    const ag_plan_t *plan = train->build->plan;
+
+    return ag_plan_shares_rows(plan, &plan->stages[place->stage].replicas[place->replica]);
+}
+
 static ag_status_t init_rank(ag_train_t *train, uint32_t rank)
 {
     ag_train_rank_t *of = &train->ranks[rank];
@@ -248,6 +279,8 @@ static ag_status_t init_rank(ag_train_t *train, uint32_t rank)
         .rank = rank,
         .buckets = AG_ARRAY(ag_train_bucket_t),
         .experts = {AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER}};
+    of->shares_rows = shares_rows(train, rank);
+    ag_train_forget_norms(of);
     of->chunks = calloc(n, sizeof(*of->chunks));
     if (of->chunks == NULL) {
         return ag_fail_nomem("expanding a program", n * sizeof(*of->chunks));

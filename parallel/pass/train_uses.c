@@ -42,6 +42,67 @@ static ag_status_t note_node(const ag_graph_t *graph, const ag_node_t *node, ag_
     return status;
 }
 
+/* Of this rank's rows: what has all rows is used in these alone; what has but these lies packed;
+ * and gradients of weights are parts of sums over the ranks. */
+static void work_on_share(const ag_train_t *train, uint32_t rank, ag_graph_t *graph,
+                          ag_array_t *uses)
+{
+    const ag_buffer_t *buffers = AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t);
+    ag_param_t *params = AG_ITEMS(&train->build->ranks[rank].params.items, ag_param_t);
+
+    for (size_t i = 0; i < uses->n_items; i++) {
+        ag_use_t *use = &AG_ITEMS(uses, ag_use_t)[i];
+
+        if (buffers[use->buffer].counter == AG_SIZE_TOKENS) {
+            use->mode = (use->mode & ~(uint32_t)AG_USE_ADD) | AG_USE_SHARE;
+        }
+    }
+    for (size_t i = 0; i < graph->values.n_items; i++) {
+        ag_value_t *value = &AG_ITEMS(&graph->values, ag_value_t)[i];
+
+        value->is_packed =
+            value->buffer != AG_INTERNAL && buffers[value->buffer].counter == AG_SIZE_ONE;
+    }
+    for (size_t i = 0; i < graph->nodes.n_items; i++) {
+        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
+        const int32_t of[] = {node->weight, node->bias};
+
+        for (int j = 0; j < 2 && node->adds; j++) {
+            if (of[j] != AG_NO_PARAM) {
+                params[of[j]].grads_are_parts = true;
+            }
+        }
+    }
+}
+
+/* What an operation is whose uses are known. Takes the graph over. */
+static ag_status_t add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                       ag_graph_t *graph, uint32_t half, const ag_array_t *uses)
+{
+    ag_op_t op = {.kind = AG_OP_SEGMENT,
+                  .stream = AG_STREAM_COMPUTE,
+                  .half = (uint8_t)half,
+                  .chunk = train->chunk,
+                  .micro_batch = train->micro_batch,
+                  .peer = -1};
+    ag_status_t status = ag_program_add_segment(train->program, rank, part, graph, &op.subject);
+
+    return status == AG_OK ? ag_program_add_op(train->program, rank, &op, AG_ITEMS(uses, ag_use_t),
+                                               (uint32_t)uses->n_items)
+                           : status;
+}
+
+/* Append the uses of a graph's nodes. */
+static ag_status_t note_nodes(const ag_graph_t *graph, ag_array_t *uses)
+{
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
+        status = note_node(graph, &AG_ITEMS(&graph->nodes, ag_node_t)[i], uses);
+    }
+    return status;
+}
+
 ag_status_t ag_train_add(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
                          ag_graph_t *graph, uint32_t sum)
 {
@@ -53,16 +114,11 @@ ag_status_t ag_train_add_using(const ag_train_t *train, uint32_t rank, const ag_
                                uint32_t n_first)
 {
     const ag_shard_t *shard = &train->build->ranks[rank].shard;
-    ag_op_t op = {.kind = AG_OP_SEGMENT,
-                  .stream = AG_STREAM_COMPUTE,
-                  .chunk = train->chunk,
-                  .micro_batch = train->micro_batch,
-                  .peer = -1};
     ag_array_t uses = AG_ARRAY(ag_use_t);
     ag_status_t status = ag_array_append(&uses, first, n_first);
 
-    for (size_t i = 0; i < graph->nodes.n_items && status == AG_OK; i++) {
-        status = note_node(graph, &AG_ITEMS(&graph->nodes, ag_node_t)[i], &uses);
+    if (status == AG_OK) {
+        status = note_nodes(graph, &uses);
     }
     for (size_t i = 0; i < uses.n_items && shard->n_stage_ranks > 1; i++) {
         ag_use_t *use = &AG_ITEMS(&uses, ag_use_t)[i];
@@ -70,13 +126,25 @@ ag_status_t ag_train_add_using(const ag_train_t *train, uint32_t rank, const ag_
         use->mode |= use->buffer == sum ? AG_USE_PARTIAL : 0;
     }
     if (status == AG_OK) {
-        status = ag_program_add_segment(train->program, rank, part, graph, &op.subject);
+        status = add(train, rank, part, graph, AG_HALF_BOTH, &uses);
     } else {
         train->program->free_inside(graph);
     }
+    ag_array_fini(&uses);
+    return status;
+}
+
+ag_status_t ag_train_add_rows(const ag_train_t *train, uint32_t rank, const ag_part_t *part,
+                              ag_graph_t *graph)
+{
+    ag_array_t uses = AG_ARRAY(ag_use_t);
+    ag_status_t status = note_nodes(graph, &uses);
+
     if (status == AG_OK) {
-        status = ag_program_add_op(train->program, rank, &op, AG_ITEMS(&uses, ag_use_t),
-                                   (uint32_t)uses.n_items);
+        work_on_share(train, rank, graph, &uses);
+        status = add(train, rank, part, graph, AG_ROWS_SHARE, &uses);
+    } else {
+        train->program->free_inside(graph);
     }
     ag_array_fini(&uses);
     return status;

@@ -61,7 +61,9 @@ typedef struct ag_plan_train {
     char schedule[AG_SCHEDULE_CHARS]; /* the name of its generator */
     uint32_t virtual_stages;          /* chunks of layers that a stage has */
     uint32_t zero_stage;              /* 1: replicas share the optimizer's state out */
-    bool recompute; /* a layer's activations are computed again, only its input is kept */
+    bool recompute;         /* a layer's activations are computed again, only its input is kept */
+    bool sequence_parallel; /* ranks of a layer do what stands between its sums for their share of
+                               the rows alone */
 } ag_plan_train_t;
 
 typedef struct ag_plan {
@@ -88,6 +90,7 @@ typedef struct ag_plan_model {
     uint32_t n_layers;
     uint32_t context_tokens; /* the model's own limit */
     uint32_t n_experts;      /* of a layer that has some; 0: none has */
+    bool norms_elsewhere;    /* not before each part of a layer alone: ranks do them of all rows */
 } ag_plan_model_t;
 
 /* Options as the user gave them; NULL or 0 is "not given". */
@@ -115,6 +118,7 @@ typedef struct ag_plan_opts {
     uint32_t virtual_stages;    /* 0 = 1 */
     uint32_t zero_stage;
     bool recompute;
+    bool whole_norms; /* no sequence parallelism */
 } ag_plan_opts_t;
 
 /**
@@ -142,6 +146,9 @@ uint32_t ag_plan_chunks(const ag_plan_t *plan);
 
 /** The layers of a chunk, in model order: chunk c is stage (c mod stages)'s. */
 ag_layers_t ag_plan_layers(const ag_plan_t *plan, uint32_t chunk);
+
+/** Do a replica's ranks share the rows of the residual stream and its norms out? */
+bool ag_plan_shares_rows(const ag_plan_t *plan, const ag_replica_t *replica);
 
 /** Do replicas share the optimizer out? */
 bool ag_plan_shares_update(const ag_plan_t *plan);

@@ -482,7 +482,11 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
     if (status == AG_OK) {
         status = fill_sizes(model, opts, plan);
     }
-    return status == AG_OK && opts->sequence_tokens > 0 ? ag_plan_fill_train(opts, plan) : status;
+    if (status == AG_OK && opts->sequence_tokens > 0) {
+        status = ag_plan_fill_train(opts, plan);
+        plan->train.sequence_parallel &= !model->norms_elsewhere;
+    }
+    return status;
 }
 
 ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opts,

@@ -4,8 +4,8 @@
 #include "parallel/plan/plan_priv.h"
 
 static const char *const train_keys[] = {
-    "sequence_tokens", "micro_batch_size", "schedule", "virtual_stages",
-    "zero_stage",      "recompute",        NULL};
+    "sequence_tokens", "micro_batch_size", "schedule",          "virtual_stages",
+    "zero_stage",      "recompute",        "sequence_parallel", NULL};
 
 /* Micro-batches a replica, as they stand in an option. */
 static ag_status_t read_micro_batches(const ag_plan_opts_t *opts, uint32_t n_replicas,
@@ -111,12 +111,15 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
                        "--micro-batch-size %u of --seq-length %u is more than %d tokens: give less",
                        size, opts->sequence_tokens, AG_MAX_TOKENS);
     }
-    plan->train =
-        (ag_plan_train_t){.sequence_tokens = opts->sequence_tokens,
-                          .micro_batch_size = size,
-                          .virtual_stages = opts->virtual_stages > 0 ? opts->virtual_stages : 1,
-                          .zero_stage = opts->zero_stage,
-                          .recompute = opts->recompute};
+    plan->train = (ag_plan_train_t){
+        .sequence_tokens = opts->sequence_tokens,
+        .micro_batch_size = size,
+        .virtual_stages = opts->virtual_stages > 0 ? opts->virtual_stages : 1,
+        .zero_stage = opts->zero_stage,
+        .recompute = opts->recompute,
+        /* what training that rounds keeps of the rows is half already, and its
+         * norms read copies: shares of them would take as much */
+        .sequence_parallel = !opts->whole_norms && plan->compute == AG_COMPUTE_F32};
     strcpy(plan->train.schedule, schedule);
     plan->context_tokens = opts->sequence_tokens;
     plan->batch_tokens = size * opts->sequence_tokens;
@@ -124,6 +127,11 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
     plan->kv_type = plan->compute == AG_COMPUTE_F32 ? AG_F32 : AG_F16;
     plan->overlap_tokens = 0;
     return deal_out(opts, size, plan);
+}
+
+bool ag_plan_shares_rows(const ag_plan_t *plan, const ag_replica_t *replica)
+{
+    return plan->train.sequence_parallel && replica->n_ranks > 1;
 }
 
 bool ag_plan_shares_update(const ag_plan_t *plan)
@@ -168,6 +176,7 @@ ag_json_t *ag_plan_train_json(const ag_plan_t *plan)
     ag_json_set(json, "virtual_stages", ag_json_new_integer(train->virtual_stages));
     ag_json_set(json, "zero_stage", ag_json_new_integer(train->zero_stage));
     ag_json_set(json, "recompute", ag_json_new_string(recompute, strlen(recompute)));
+    ag_json_set(json, "sequence_parallel", ag_json_new_bool(train->sequence_parallel));
     return json;
 }
 
@@ -196,6 +205,12 @@ static ag_status_t check_replicas(const ag_plan_t *plan, const char *what)
                                "%s: stages[%u].replicas must be as many as stages[0] has, with the "
                                "same micro_batches",
                                what, s);
+            }
+            if (replica->tensor_ranks != replica->n_ranks) {
+                return ag_fail(AG_ERR_INVALID,
+                               "%s: stages[%u].replicas[%u].tensor_ranks is %u: in training its %u "
+                               "ranks share attention out, or are replicas",
+                               what, s, i, replica->tensor_ranks, replica->n_ranks);
             }
             sum += s == 0 ? replica->micro_batches : 0;
         }
@@ -237,10 +252,14 @@ ag_status_t ag_plan_read_train(const ag_json_t *json, const char *what, ag_plan_
                          "times train.micro_batch_size",
                          what);
     }
+    if (status == AG_OK && ag_json_kind(ag_json_get(json, "sequence_parallel")) != AG_JSON_BOOL) {
+        status = ag_fail(AG_ERR_INVALID, "%s: train.sequence_parallel must be true or false", what);
+    }
     THEN(check_replicas(plan, what));
     THEN(ag_plan_check_keys(json, what, "train", train_keys));
     THEN(ag_plan_deal_turns(plan, what));
 #undef THEN
     train->recompute = status == AG_OK && strcmp(recompute, "full") == 0;
+    train->sequence_parallel = ag_json_bool(ag_json_get(json, "sequence_parallel"), true);
     return status;
 }

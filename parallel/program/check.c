@@ -176,7 +176,7 @@ static ag_status_t check_parts(const ag_program_t *program, const ag_plan_t *pla
 typedef enum content { UNWRITTEN, WHOLE, PARTIAL, SHARE } content_t;
 
 /* What is wrong with reading a buffer of this content; NULL: nothing. */
-static const char *fault_of_read(uint8_t kind, uint32_t mode, content_t content,
+static const char *fault_of_read(uint8_t kind, uint32_t mode, bool has_rows, content_t content,
                                  ag_check_stage_t stage)
 {
     if (kind == AG_OP_ALL_REDUCE || kind == AG_OP_REDUCE_SCATTER) {
@@ -185,8 +185,12 @@ static const char *fault_of_read(uint8_t kind, uint32_t mode, content_t content,
     if (kind == AG_OP_ALL_GATHER) {
         return content == SHARE ? NULL : "gathers what are no shares of several ranks";
     }
-    if (mode & AG_USE_SHARE) {
-        return content == SHARE ? NULL : "reads a share of what is not shared out";
+    if (mode & AG_USE_SHARE) { /* a rank may work on its rows of what it has, or will be summed */
+        bool may =
+            content == SHARE ||
+            (has_rows && (content == WHOLE || (content == PARTIAL && stage < AG_CHECK_SUMMED)));
+
+        return may ? NULL : "reads a share of what is not shared out";
     }
     if (content == UNWRITTEN && stage >= AG_CHECK_EXCHANGED) {
         return "reads a buffer that nothing has written";
@@ -194,7 +198,7 @@ static const char *fault_of_read(uint8_t kind, uint32_t mode, content_t content,
     if (content == PARTIAL && stage >= AG_CHECK_SUMMED) {
         return "reads a partial sum that was not summed";
     }
-    return content == SHARE && stage >= AG_CHECK_EXCHANGED
+    return content == SHARE && stage >= AG_CHECK_SUMMED
                ? "reads shares of several ranks that were not gathered"
                : NULL;
 }
@@ -202,9 +206,12 @@ static const char *fault_of_read(uint8_t kind, uint32_t mode, content_t content,
 static ag_status_t check_use(const ag_program_t *program, uint32_t r, uint32_t op,
                              const ag_use_t *use, ag_check_stage_t stage, content_t *content)
 {
-    uint8_t kind = ag_rank_ops(&program->ranks[r])[op].kind;
+    const ag_rank_program_t *rank = &program->ranks[r];
+    bool has_rows = AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer].counter == AG_SIZE_TOKENS;
     const char *fault =
-        use->mode & AG_USE_READ ? fault_of_read(kind, use->mode, *content, stage) : NULL;
+        use->mode & AG_USE_READ
+            ? fault_of_read(ag_rank_ops(rank)[op].kind, use->mode, has_rows, *content, stage)
+            : NULL;
 
     if (use->mode & AG_USE_ADD) { /* which parts of a sum may be, as long as nobody sums them */
         return *content == WHOLE || *content == PARTIAL

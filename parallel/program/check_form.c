@@ -113,28 +113,34 @@ static bool moves_its_buffers(const ag_rank_program_t *rank, const ag_op_t *op)
            (op->n_uses == 1 || exchanges_alike(op, moved));
 }
 
-/* Half of an operation works on rows, and on what is its own. */
+/* Some of its rows are what an operation works on, and what is its own. A rank's share of them is
+ * used as such. */
 static bool is_half_sound(const ag_rank_program_t *rank, const ag_op_t *op)
 {
-    for (uint32_t i = 0; i < op->n_uses && op->half != AG_HALF_BOTH; i++) {
-        uint32_t counter =
-            AG_ITEMS(&rank->buffers, ag_buffer_t)[ag_op_uses(rank, op)[i].buffer].counter;
+    bool is_share = op->half == AG_ROWS_SHARE;
 
-        if (counter != AG_SIZE_TOKENS && (counter != AG_SIZE_ONE || op->kind != AG_OP_SEGMENT)) {
+    for (uint32_t i = 0; i < op->n_uses && op->half != AG_HALF_BOTH; i++) {
+        const ag_use_t *use = &ag_op_uses(rank, op)[i];
+        uint32_t counter = AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer].counter;
+
+        if ((counter != AG_SIZE_TOKENS && (counter != AG_SIZE_ONE || op->kind != AG_OP_SEGMENT)) ||
+            (is_share && counter == AG_SIZE_TOKENS && !(use->mode & AG_USE_SHARE))) {
             return false;
         }
     }
-    return op->half == AG_HALF_BOTH || ag_op_infos[op->kind].has_halves;
+    return op->half == AG_HALF_BOTH ||
+           (is_share ? op->kind == AG_OP_SEGMENT : ag_op_infos[op->kind].has_halves);
 }
 
-/* A buffer of one size, of which each rank of the group has a share, and all of them all of it. */
+/* A buffer of one size, of which each rank of the group has a share, and all of them all of it; or
+ * one of rows. */
 static bool are_shares_sound(const ag_program_t *program, const ag_op_t *op)
 {
     const ag_program_shares_t *shares = ag_op_shares(program, op);
     uint64_t n = 0;
 
     if (shares == NULL) {
-        return op->kind != AG_OP_REDUCE_SCATTER;
+        return op->kind != AG_OP_REDUCE_SCATTER || op->counter == AG_SIZE_TOKENS;
     }
     for (uint32_t i = 0; i < shares->n_ranks; i++) {
         n += shares->floats[i];

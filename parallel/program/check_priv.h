@@ -12,6 +12,17 @@ ag_status_t ag_check_form(const ag_program_t *program, uint32_t rank);
 /** What ranks of several replicas do together each of them does equally often; forms are sound. */
 ag_status_t ag_check_replicas(const ag_program_t *program, const ag_plan_t *plan);
 
+/* What a micro-batch of training goes through in a chunk. */
+typedef struct ag_check_course {
+    const ag_plan_t *plan;
+    uint32_t chunk, stage;
+    bool evaluates; /* forward alone */
+    bool adds;      /* what a part of a layer makes is added by a part of its own */
+} ag_check_course_t;
+
+/** The parts of the model in their order. @param parts  ag_part_t, appended. */
+ag_status_t ag_check_list_parts(const ag_check_course_t *course, ag_array_t *parts);
+
 /** A training program's parts of the model, each micro-batch forward and back. */
 ag_status_t ag_check_train_parts(const ag_program_t *program, const ag_plan_t *plan, uint32_t rank);
 

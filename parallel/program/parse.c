@@ -340,6 +340,8 @@ static void read_what(parser_t *parser, ag_op_t *op)
         op->half = AG_HALF_A;
     } else if (ag_words_take(&parser->words, ".b")) {
         op->half = AG_HALF_B;
+    } else if (ag_words_take(&parser->words, ".s")) {
+        op->half = AG_ROWS_SHARE;
     }
     if (ag_words_take(&parser->words, "c")) {
         op->chunk = (uint16_t)number32(parser, "a chunk", UINT16_MAX);

@@ -10,7 +10,7 @@ enum { R = AG_USE_READ, W = AG_USE_WRITE, S = AG_USE_SHARE };
 #define NAMED(name)                                                                                \
     name,                                                                                          \
     {                                                                                              \
-        name, name ".a", name ".b"                                                                 \
+        name, name ".a", name ".b", name ".s"                                                      \
     }
 
 const ag_op_info_t ag_op_infos[AG_N_OP_KINDS] = {
@@ -32,6 +32,8 @@ const ag_part_info_t ag_part_infos[AG_N_PART_KINDS] = {
     [AG_PART_EMBED] = {NAMED("embed"), false},
     [AG_PART_ATTN] = {NAMED("attn"), true},
     [AG_PART_FFN] = {NAMED("ffn"), true},
+    [AG_PART_ATTN_NORM] = {NAMED("attn_n"), true},
+    [AG_PART_FFN_NORM] = {NAMED("ffn_n"), true},
     [AG_PART_ROUTE] = {NAMED("route"), true},
     [AG_PART_EXPERTS] = {NAMED("experts"), true},
     [AG_PART_COMBINE] = {NAMED("combine"), true},

@@ -13,8 +13,7 @@ typedef enum ag_op_kind {
     AG_OP_RECV,
     AG_OP_ALL_REDUCE,
     AG_OP_REDUCE_SCATTER, /* each rank's share of a sum, to that rank */
-    AG_OP_ALL_GATHER,     /* each rank's rows of the step, the same everywhere, or its share, to all
-                           */
+    AG_OP_ALL_GATHER,     /* each rank's share to all */
     AG_OP_ALL_TO_ALL,     /* numbers of rows for each rank, or those rows */
     AG_N_OP_KINDS,
 } ag_op_kind_t;
@@ -78,10 +77,17 @@ typedef enum ag_half {
     AG_HALF_BOTH,
     AG_HALF_A, /* the first half, and the odd row */
     AG_HALF_B,
+    AG_ROWS_SHARE, /* training: this rank's share of the rows, its alone among the stage's ranks;
+                      buffers of one size hold these rows alone */
     AG_N_HALVES,
 } ag_half_t;
 
-/** How many of n rows these are, and the first of them. */
+static inline bool ag_is_half(uint32_t half)
+{
+    return half == AG_HALF_A || half == AG_HALF_B;
+}
+
+/** How many of n rows the half or both are, and the first of them. */
 static inline uint64_t ag_half_rows(uint32_t half, uint64_t n)
 {
     return half == AG_HALF_BOTH ? n : half == AG_HALF_A ? n - n / 2 : n / 2;
@@ -128,7 +134,8 @@ typedef struct ag_op {
     uint32_t first_dep;  /* in the rank's deps; filled by linking */
     uint32_t n_deps;
     uint16_t n_uses;
-    uint16_t shares; /* REDUCE_SCATTER, ALL_GATHER: the program's, from 1; 0: rows of the step */
+    uint16_t shares; /* REDUCE_SCATTER, ALL_GATHER: the program's, from 1; 0: each rank's rows of
+                        the step */
 } ag_op_t;
 
 _Static_assert(sizeof(ag_op_t) <= 48, "an operation is 48 bytes: a new fact goes to a side table");
@@ -150,6 +157,8 @@ typedef enum ag_part_kind {
     AG_PART_EMBED,
     AG_PART_ATTN,
     AG_PART_FFN,
+    AG_PART_ATTN_NORM, /* training: what comes before these in the ranks' shares of the rows */
+    AG_PART_FFN_NORM,
     AG_PART_ROUTE, /* this and the next two are the feed-forward part of a layer whose experts
                       several ranks hold */
     AG_PART_EXPERTS,
@@ -300,7 +309,7 @@ static inline ag_op_t *ag_rank_ops(const ag_rank_program_t *rank)
 /** Does an operation that uses a buffer use the rows of a half, AG_HALF_A or AG_HALF_B? */
 static inline bool ag_op_meets_half(const ag_op_t *op, const ag_buffer_t *buffer, uint32_t half)
 {
-    return op->half == AG_HALF_BOTH || op->half == half || buffer->counter != AG_SIZE_TOKENS;
+    return !ag_is_half(op->half) || op->half == half || buffer->counter != AG_SIZE_TOKENS;
 }
 
 static inline const ag_use_t *ag_op_uses(const ag_rank_program_t *rank, const ag_op_t *op)

@@ -120,9 +120,10 @@ static void put_what(const ag_program_t *program, const ag_rank_program_t *rank,
         usual_channel = group->channel;
     }
     put(file, &n_chars, " mb%u%s", op->micro_batch,
-        op->half == AG_HALF_A   ? ".a"
-        : op->half == AG_HALF_B ? ".b"
-                                : "");
+        op->half == AG_HALF_A       ? ".a"
+        : op->half == AG_HALF_B     ? ".b"
+        : op->half == AG_ROWS_SHARE ? ".s"
+                                    : "");
     if (op->chunk > 0) {
         put(file, &n_chars, " c%u", op->chunk);
     }

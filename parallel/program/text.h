@@ -14,11 +14,12 @@
  * Each rank has its buffers (what a unit takes, what units are counted in, the bound, its place),
  * then its operations in program order: number, stream, kind and what it is about (parts of the
  * model: "embed attn+ffn L0..29 head"; a peer: "to rank 1"; a group), micro-batch, with ".a" or
- * ".b" where it is the first or the second half of a step's rows, "c1" for a chunk other than 0,
- * "channel 5" for one that is not the usual; what it moves; whom it waits for; the buffers it reads
- * (r), writes (w), leaves as a part of a sum (w+), or its rows of it (w/), adds to (rw&). "-" is
- * none. Lines that begin with # and empty ones say nothing. Left out: a buffer's bound is what its
- * units may take and its place 0, the rank's bytes are 0, the output is rank 0's first buffer.
+ * ".b" where it is the first or the second half of a step's rows, ".s" the rank's share, "c1" for a
+ * chunk other than 0, "channel 5" for one that is not the usual; what it moves; whom it waits for;
+ * the buffers it reads (r), writes (w), leaves as a part of a sum (w+), or its rows of it (w/),
+ * adds to (rw&). "-" is none. Lines that begin with # and empty ones say nothing. Left out: a
+ * buffer's bound is what its units may take and its place 0, the rank's bytes are 0, the output is
+ * rank 0's first buffer.
  */
 #pragma once
 

@@ -120,6 +120,26 @@ static void look_at_kept(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *
     }
 }
 
+/* What an operation has written of a buffer: where it shares the step's rows out, this rank's. Of
+ * the residual stream such rows may be all that is kept. */
+static void find_written(const ag_job_t *job, const ag_buffer_t *buffer, const ag_use_t *use,
+                         const ag_step_t *step, uint64_t *begin_p, uint64_t *end_p)
+{
+    uint64_t row_bytes = job->opts.build->model->spec->hidden * sizeof(float);
+    uint64_t n_rows = step->counts[AG_COUNT_TOKENS], begin, end;
+
+    ag_shard_rows(&job->opts.build->ranks[job->rank].shard, n_rows, &begin, &end);
+    *begin_p = 0;
+    *end_p = buffer->counter == AG_SIZE_ONE ? buffer->bytes
+                                            : step->counts[buffer->counter] * buffer->unit_bytes;
+    if (buffer->counter == AG_SIZE_ONE && buffer->name[0] == 'x') {
+        *end_p = (end - begin) * row_bytes;
+    } else if (buffer->counter == AG_SIZE_TOKENS && (use->mode & AG_USE_SHARE)) {
+        *begin_p = begin * buffer->unit_bytes;
+        *end_p = end * buffer->unit_bytes;
+    }
+}
+
 void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *op,
                          const ag_step_t *step)
 {
@@ -128,14 +148,14 @@ void ag_job_look_for_bad(ag_job_t *job, const ag_bound_t *bound, const ag_op_t *
     for (uint32_t i = 0; i < op->n_uses; i++) {
         const ag_use_t *use = &ag_op_uses(rank, op)[i];
         const ag_buffer_t *buffer = &AG_ITEMS(&rank->buffers, ag_buffer_t)[use->buffer];
-        uint64_t n = buffer->counter == AG_SIZE_ONE
-                         ? buffer->bytes
-                         : step->counts[buffer->counter] * buffer->unit_bytes;
         bool rounded = ag_plan_rounds(job->opts.build->plan) && strcmp(buffer->name, "logits") == 0;
+        const unsigned char *bytes = ag_job_slot(job, 0) + bound->offsets[use->buffer];
+        uint64_t begin, end;
 
+        find_written(job, buffer, use, step, &begin, &end);
         if ((use->mode & AG_USE_WRITE) != 0) {
-            look_at(job, buffer->name, ag_job_slot(job, 0) + bound->offsets[use->buffer], rounded,
-                    n / ag_element_bytes(rounded));
+            look_at(job, buffer->name, bytes + begin, rounded,
+                    (end - begin) / ag_element_bytes(rounded));
         }
     }
     look_at_kept(job, bound, op, step);

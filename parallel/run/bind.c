@@ -7,9 +7,12 @@ typedef ag_status_t (*bind_fn_t)(ag_job_t *job, const ag_program_t *program, ag_
                                  uint32_t op);
 
 static const bind_fn_t bind_fns[AG_N_OP_KINDS] = {
-    [AG_OP_SEGMENT] = ag_bind_segment,       [AG_OP_SEND] = ag_bind_message,
-    [AG_OP_RECV] = ag_bind_message,          [AG_OP_ALL_REDUCE] = ag_bind_all_reduce,
-    [AG_OP_REDUCE_SCATTER] = ag_bind_shares, [AG_OP_ALL_GATHER] = ag_bind_all_gather,
+    [AG_OP_SEGMENT] = ag_bind_segment,
+    [AG_OP_SEND] = ag_bind_message,
+    [AG_OP_RECV] = ag_bind_message,
+    [AG_OP_ALL_REDUCE] = ag_bind_all_reduce,
+    [AG_OP_REDUCE_SCATTER] = ag_bind_shared_rows,
+    [AG_OP_ALL_GATHER] = ag_bind_shared_rows,
     [AG_OP_ALL_TO_ALL] = ag_bind_all_to_all,
 };
 

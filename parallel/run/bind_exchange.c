@@ -1,5 +1,6 @@
 /*
- * ALL_GATHER: each rank's rows of a buffer, which are a part of the step's, to all of a group.
+ * ALL_GATHER: each rank's rows of a buffer, which are its share of the step's, to all of a group;
+ * REDUCE_SCATTER: to each its rows of a sum over the group.
  * ALL_TO_ALL: numbers of rows from each rank to each, and then those rows. Where rows may go by
  * host each rank must know what all others send each other: then all numbers go to all, at the
  * price of the ranks' own.
@@ -11,6 +12,7 @@
 
 typedef struct exchange_task {
     ag_staged_group_t of;
+    const uint32_t *ranks;          /* the group's */
     uint64_t offsets[AG_MAX_MOVED]; /* of the buffers in it */
     uint64_t sizes[AG_MAX_MOVED];   /* of these, in bytes */
     uint64_t most_received;         /* rows that the second has room for */
@@ -55,45 +57,68 @@ static ag_status_t post(void *arg, const ag_run_t *run)
     exchange_task_t *task = arg;
 
     (void)run;
-    task->shape.algorithm = ag_transfer_choose(&task->shape);
+    /* sums in the order of the ranks, wherever a row stands */
+    task->shape.algorithm =
+        task->shape.collective == AG_REDUCE_SCATTER ? AG_DIRECT : ag_transfer_choose(&task->shape);
     return ag_staged_group_post(&task->of, &task->shape, task->memory);
+}
+
+static bool gathers(const exchange_task_t *task)
+{
+    return task->of.op->kind == AG_OP_ALL_GATHER;
+}
+
+/* Who has which rows of the step. */
+static void share_rows(exchange_task_t *task, const ag_run_t *run)
+{
+    const ag_rank_build_t *ranks = task->of.staged.job->opts.build->ranks;
+    uint64_t n_rows = ag_run_step(run, task->of.op)->counts[task->of.op->counter], begin, end;
+
+    task->shape = ag_group_shape(task->of.group);
+    task->shape.collective = gathers(task) ? AG_ALL_GATHER : AG_REDUCE_SCATTER;
+    task->shape.element_bytes = task->of.op->unit_bytes;
+    task->shape.n = n_rows;
+    task->shape.counts = task->counts;
+    for (uint32_t r = 0; r < task->n_ranks; r++) {
+        ag_shard_rows(&ranks[task->ranks[r]].shard, n_rows, &begin, &end);
+        task->counts[r] = end - begin;
+    }
+}
+
+/* Bring what goes, or comes: all rows, or this rank's. */
+static ag_status_t bring(exchange_task_t *task, const ag_run_t *run, bool all, bool out)
+{
+    uint64_t unit = task->of.op->unit_bytes, begin = 0, end = task->shape.n;
+    unsigned char *host, *device;
+
+    if (!all) {
+        ag_shard_rows(my_shard(task->of.staged.job), task->shape.n, &begin, &end);
+    }
+    host = task->hosts[0] + begin * unit;
+    device = memory_of(task, run, 0) + begin * unit;
+    return out ? ag_staged_out(&task->of.staged, host, device, (end - begin) * unit)
+               : ag_staged_in(&task->of.staged, device, host, (end - begin) * unit);
 }
 
 static ag_status_t take_share(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
-    const ag_step_t *step = ag_run_step(run, task->of.op);
-    uint64_t unit = task->of.op->unit_bytes, begin, end;
-    uint32_t mine = my_shard(task->of.staged.job)->stage_index;
 
-    task->shape = ag_group_shape(task->of.group);
-    task->shape.collective = AG_ALL_GATHER;
-    task->shape.element_bytes = task->of.op->unit_bytes;
-    task->shape.n = step->counts[task->of.op->counter];
-    task->shape.counts = task->counts;
-    for (uint32_t r = 0; r < task->n_ranks; r++) {
-        ag_places_rows(&(ag_places_t){.part = r, .n_parts = task->n_ranks}, task->shape.n, &begin,
-                       &end);
-        task->counts[r] = end - begin;
-    }
+    share_rows(task, run);
     take_places(task, run);
     task->memory = (ag_collective_memory_t){.buffer = task->hosts[0]};
-    ag_places_rows(&(ag_places_t){.part = mine, .n_parts = task->n_ranks}, task->shape.n, &begin,
-                   &end);
-    return ag_staged_out(&task->of.staged, task->hosts[0] + begin * unit,
-                         memory_of(task, run, 0) + begin * unit, (end - begin) * unit);
+    return bring(task, run, !gathers(task), true);
 }
 
-static ag_status_t bring_all(void *arg, const ag_run_t *run)
+static ag_status_t bring_share(void *arg, const ag_run_t *run)
 {
     exchange_task_t *task = arg;
 
-    return ag_staged_in(&task->of.staged, memory_of(task, run, 0), task->hosts[0],
-                        task->shape.n * task->of.op->unit_bytes);
+    return bring(task, run, gathers(task), false);
 }
 
-static const ag_task_stage_t gather_stages[] = {
-    {.begin = take_share}, {post, ag_staged_group_test}, {.begin = bring_all}, {0}};
+static const ag_task_stage_t rows_of_all_stages[] = {
+    {.begin = take_share}, {post, ag_staged_group_test}, {.begin = bring_share}, {0}};
 
 /* What an ALL_TO_ALL sends, and what it has received. */
 static ag_status_t take_sent(exchange_task_t *task, const ag_run_t *run)
@@ -281,13 +306,15 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
 {
     const ag_rank_program_t *rank = &program->ranks[job->rank];
     const ag_op_t *o = &ag_rank_ops(rank)[op];
-    uint32_t n_ranks = AG_ITEMS(&program->groups, ag_program_group_t)[o->subject].n_ranks;
+    const ag_program_group_t *group = &AG_ITEMS(&program->groups, ag_program_group_t)[o->subject];
+    uint32_t n_ranks = group->n_ranks;
     size_t bytes = sizeof(exchange_task_t) + 2 * n_ranks * sizeof(uint64_t);
     exchange_task_t *task = calloc(1, bytes);
 
     if (task == NULL) {
         return ag_fail_nomem("binding a program", bytes);
     }
+    task->ranks = group->ranks;
     task->n_ranks = n_ranks;
     task->may_go_by_host = ag_programs_may_go_by_host(job->opts.programs, o->subject);
     for (uint32_t i = 0; i < o->n_uses; i++) {
@@ -304,12 +331,12 @@ static ag_status_t bind_task(ag_job_t *job, const ag_program_t *program, ag_boun
     return AG_OK;
 }
 
-ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
-                               uint32_t op)
+ag_status_t ag_bind_shared_rows(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                                uint32_t op)
 {
     return ag_rank_ops(&program->ranks[job->rank])[op].shares > 0
                ? ag_bind_shares(job, program, bound, op)
-               : bind_task(job, program, bound, op, gather_stages);
+               : bind_task(job, program, bound, op, rows_of_all_stages);
 }
 
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,

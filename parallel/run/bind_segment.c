@@ -25,10 +25,9 @@ static void count_rows(segment_task_t *task)
     const ag_job_t *job = task->staged.job;
     const ag_build_t *build = job->opts.build;
     const ag_shard_t *shard = &build->ranks[job->rank].shard;
-    const ag_places_t mine = {.part = shard->stage_index, .n_parts = shard->n_stage_ranks};
     uint64_t begin, end;
 
-    ag_places_rows(&mine, task->device_step.counts[AG_COUNT_TOKENS], &begin, &end);
+    ag_shard_rows(shard, task->device_step.counts[AG_COUNT_TOKENS], &begin, &end);
     task->run.n_sent = (end - begin) * ag_spec_experts(build->model->spec).n_used;
     if (task->has_received) {
         ag_groups_t received = {.n_groups = shard->experts.n_held,
@@ -39,6 +38,22 @@ static void count_rows(segment_task_t *task)
     }
 }
 
+/* This rank's share of the rows, in which nobody asks for sequences. */
+static const ag_step_t *share_of(segment_task_t *task, const ag_step_t *step)
+{
+    const ag_job_t *job = task->staged.job;
+    uint64_t end;
+
+    ag_shard_rows(&job->opts.build->ranks[job->rank].shard, step->counts[AG_COUNT_TOKENS],
+                  &task->run.first_row, &end);
+    task->half_step = *step;
+    task->half_step.counts[AG_COUNT_TOKENS] = end - task->run.first_row;
+    task->half_step.counts[AG_COUNT_SEQUENCES] = 0;
+    task->half_step.tokens += task->run.first_row;
+    task->half_step.positions += task->run.first_row;
+    return &task->half_step;
+}
+
 /* The rows of a step that an operation works on, as a step. */
 static const ag_step_t *rows_of(segment_task_t *task, const ag_step_t *step)
 {
@@ -46,6 +61,9 @@ static const ag_step_t *rows_of(segment_task_t *task, const ag_step_t *step)
 
     if (task->half == AG_HALF_BOTH) {
         return step;
+    }
+    if (task->half == AG_ROWS_SHARE) {
+        return share_of(task, step);
     }
     task->run.first_row = begin;
     task->half_step =
@@ -74,7 +92,7 @@ static ag_status_t launch(void *arg, const ag_run_t *run)
     const ag_step_t *rows = rows_of(task, ag_run_step(run, task->op));
     ag_status_t status;
 
-    if (task->half != AG_HALF_BOTH && rows->counts[AG_COUNT_TOKENS] == 0) { /* of one row */
+    if (task->half != AG_HALF_BOTH && rows->counts[AG_COUNT_TOKENS] == 0) { /* of a few rows */
         return AG_OK;
     }
     status = ag_staging_take_step(&task->staged, run, task->op, rows, &task->device_step);
@@ -122,7 +140,7 @@ ag_status_t ag_bind_segment(ag_job_t *job, const ag_program_t *program, ag_bound
     const ag_op_t *o = &ag_rank_ops(rank)[op];
     const ag_segment_t *segment = &AG_ITEMS(&rank->segments, ag_segment_t)[o->subject];
     const ag_part_t *part = AG_ITEMS(&segment->parts, ag_part_t);
-    size_t n_ints = o->half == AG_HALF_BOTH ? 0 : program->bounds[AG_SIZE_SEQUENCES] + 1;
+    size_t n_ints = ag_is_half(o->half) ? program->bounds[AG_SIZE_SEQUENCES] + 1 : 0;
     segment_task_t *task = calloc(1, sizeof(*task) + n_ints * sizeof(int32_t));
 
     if (task == NULL) {

@@ -155,9 +155,9 @@ static void share_out(ag_job_t *job, bool staged)
     const ag_programs_t *programs = job->opts.programs;
     unsigned char *at = staging->messages.base;
 
-    at += ag_memory_staged(programs, job->rank);
+    at += ag_memory_staged(job->opts.build, programs, job->rank);
     staging->of_gradients = at;
-    at += ag_memory_staged_gradients(programs, job->rank);
+    at += ag_memory_staged_gradients(job->opts.build, programs, job->rank);
     staging->all_counts = (uint64_t *)(void *)at;
     at += ag_memory_all_counts(programs, job->rank);
     staging->numbers = (uint32_t *)(void *)at;
@@ -264,10 +264,10 @@ ag_status_t ag_staging_take_step(ag_staged_t *staged, const ag_run_t *run, const
     if (ag_device_is_host(job->opts.device)) {
         return AG_OK;
     }
-    step_p->row_begin = op->half == AG_HALF_BOTH ? rows->row_begin : NULL; /* is not the wire's */
+    step_p->row_begin = ag_is_half(op->half) ? NULL : rows->row_begin; /* is not the wire's */
     status = ag_device_wait(job->opts.device, staged->stream, job->staging.posted[slot]);
     ag_wire_move_step(step_p, whole->tokens, ints); /* the first of its arrays */
-    if (status == AG_OK && op->half != AG_HALF_BOTH) {
+    if (status == AG_OK && ag_is_half(op->half)) {
         begins = ints + job->staging.slot_ints - op->half * job->staging.begins_ints;
         status = ag_staged_in(staged, begins, rows->row_begin,
                               (rows->counts[AG_COUNT_SEQUENCES] + 1) * sizeof(*begins));

@@ -94,8 +94,8 @@ ag_status_t ag_bind_message(ag_job_t *job, const ag_program_t *program, ag_bound
                             uint32_t op);
 ag_status_t ag_bind_all_reduce(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                                uint32_t op);
-ag_status_t ag_bind_all_gather(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
-                               uint32_t op);
+ag_status_t ag_bind_shared_rows(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
+                                uint32_t op);
 ag_status_t ag_bind_shares(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,
                            uint32_t op);
 ag_status_t ag_bind_all_to_all(ag_job_t *job, const ag_program_t *program, ag_bound_t *bound,

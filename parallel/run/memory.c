@@ -109,18 +109,34 @@ static uint64_t staged_by_rows(const ag_transfer_shape_t *of_group, uint32_t ind
     return ag_transfer_most_stage_elements(&shape, index) * row_bytes;
 }
 
+/* A rank's program, of which it is asked what its operations need. */
+typedef struct asked {
+    const ag_build_t *build;
+    const ag_programs_t *programs;
+    const ag_program_t *program;
+    uint32_t rank;
+} asked_t;
+
+/* This rank's rows of a sum: the others send it theirs. */
+static uint64_t staged_by_shared_rows(const asked_t *asked, const ag_op_t *op, uint32_t n_ranks)
+{
+    return (n_ranks - 1) * op->unit_bytes *
+           ag_shard_most_rows(&asked->build->ranks[asked->rank].shard,
+                              asked->program->bounds[op->counter]);
+}
+
 /* Bytes that a collective stages at most: an all-reduce by the algorithm that the rows of a
  * sequence choose. All but these move bytes from place to place. */
-static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *program, uint32_t rank,
-                          const ag_op_t *op)
+static uint64_t staged_by(const asked_t *asked, const ag_op_t *op)
 {
+    const ag_program_t *program = asked->program;
     const ag_program_group_t *group = &AG_ITEMS(&program->groups, ag_program_group_t)[op->subject];
     uint64_t n_sequences = ag_program_trains(program) ? 1 : program->bounds[AG_SIZE_SEQUENCES];
     ag_transfer_shape_t shape = {.n_ranks = group->n_ranks,
-                                 .hosts = ag_programs_hosts(programs, op->subject)};
+                                 .hosts = ag_programs_hosts(asked->programs, op->subject)};
     uint32_t index = 0;
 
-    while (group->ranks[index] != rank) {
+    while (group->ranks[index] != asked->rank) {
         index++;
     }
     switch (op->kind) {
@@ -130,8 +146,9 @@ static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *pro
                                  sizeof(float),
                              n_sequences);
     case AG_OP_REDUCE_SCATTER:
-        return staged_by_shares(&shape, index, ag_op_shares(program, op),
-                                op->unit_bytes / sizeof(float));
+        return op->shares == 0 ? staged_by_shared_rows(asked, op, group->n_ranks)
+                               : staged_by_shares(&shape, index, ag_op_shares(program, op),
+                                                  op->unit_bytes / sizeof(float));
     case AG_OP_ALL_TO_ALL:
         return is_of_numbers(op)
                    ? 0
@@ -142,22 +159,20 @@ static uint64_t staged_by(const ag_programs_t *programs, const ag_program_t *pro
 }
 
 /* What collectives of a rank need at most, each by itself. */
-static uint64_t most_of(const ag_programs_t *programs, uint32_t rank,
-                        uint64_t (*bytes_of)(const ag_programs_t *programs,
-                                             const ag_program_t *program, uint32_t rank,
-                                             const ag_op_t *op))
+static uint64_t most_of(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
+                        uint64_t (*bytes_of)(const asked_t *asked, const ag_op_t *op))
 {
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < programs->n; i++) {
-        const ag_program_t *program = programs->programs[i];
-        const ag_rank_program_t *r = &program->ranks[rank];
+        asked_t asked = {build, programs, programs->programs[i], rank};
+        const ag_rank_program_t *r = &asked.program->ranks[rank];
 
         for (uint32_t op = 0; op < r->ops.n_items; op++) {
             const ag_op_t *o = &ag_rank_ops(r)[op];
 
             if (ag_op_infos[o->kind].is_collective) {
-                uint64_t most = bytes_of(programs, program, rank, o);
+                uint64_t most = bytes_of(&asked, o);
 
                 bytes = most > bytes ? most : bytes;
             }
@@ -167,66 +182,61 @@ static uint64_t most_of(const ag_programs_t *programs, uint32_t rank,
 }
 
 /* Sums of gradients run beside the others. */
-static uint64_t staged_by_gradients(const ag_programs_t *programs, const ag_program_t *program,
-                                    uint32_t rank, const ag_op_t *op)
+static uint64_t staged_by_gradients(const asked_t *asked, const ag_op_t *op)
 {
-    return op->stream == AG_STREAM_GRAD ? staged_by(programs, program, rank, op) : 0;
+    return op->stream == AG_STREAM_GRAD ? staged_by(asked, op) : 0;
 }
 
-static uint64_t staged_by_others(const ag_programs_t *programs, const ag_program_t *program,
-                                 uint32_t rank, const ag_op_t *op)
+static uint64_t staged_by_others(const asked_t *asked, const ag_op_t *op)
 {
-    return op->stream != AG_STREAM_GRAD ? staged_by(programs, program, rank, op) : 0;
+    return op->stream != AG_STREAM_GRAD ? staged_by(asked, op) : 0;
 }
 
-uint64_t ag_memory_staged(const ag_programs_t *programs, uint32_t rank)
+uint64_t ag_memory_staged(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank)
 {
-    return ag_memory_placed(most_of(programs, rank, staged_by_others));
+    return ag_memory_placed(most_of(build, programs, rank, staged_by_others));
 }
 
-uint64_t ag_memory_staged_gradients(const ag_programs_t *programs, uint32_t rank)
+uint64_t ag_memory_staged_gradients(const ag_build_t *build, const ag_programs_t *programs,
+                                    uint32_t rank)
 {
-    return ag_memory_placed(most_of(programs, rank, staged_by_gradients));
+    return ag_memory_placed(most_of(build, programs, rank, staged_by_gradients));
 }
 
 /* Of an operation that exchanges numbers, where rows may go by host; else 0. */
-static uint64_t ranks_of_numbers(const ag_programs_t *programs, const ag_program_t *program,
-                                 const ag_op_t *op)
+static uint64_t ranks_of_numbers(const asked_t *asked, const ag_op_t *op)
 {
-    return is_of_numbers(op) && ag_programs_may_go_by_host(programs, op->subject)
-               ? AG_ITEMS(&program->groups, ag_program_group_t)[op->subject].n_ranks
+    return is_of_numbers(op) && ag_programs_may_go_by_host(asked->programs, op->subject)
+               ? AG_ITEMS(&asked->program->groups, ag_program_group_t)[op->subject].n_ranks
                : 0;
 }
 
-static uint64_t all_counts_of(const ag_programs_t *programs, const ag_program_t *program,
-                              uint32_t rank, const ag_op_t *op)
+static uint64_t all_counts_of(const asked_t *asked, const ag_op_t *op)
 {
-    uint64_t n_ranks = ranks_of_numbers(programs, program, op);
+    uint64_t n_ranks = ranks_of_numbers(asked, op);
 
-    (void)rank;
     return n_ranks * n_ranks * sizeof(uint64_t);
 }
 
 uint64_t ag_memory_all_counts(const ag_programs_t *programs, uint32_t rank)
 {
-    return most_of(programs, rank, all_counts_of);
+    return most_of(NULL, programs, rank, all_counts_of);
 }
 
 /* As many as this rank has: one for each expert on each rank. */
-static uint64_t numbers_of(const ag_programs_t *programs, const ag_program_t *program,
-                           uint32_t rank, const ag_op_t *op)
+static uint64_t numbers_of(const asked_t *asked, const ag_op_t *op)
 {
-    const ag_rank_program_t *r = &program->ranks[rank];
+    const ag_rank_program_t *r = &asked->program->ranks[asked->rank];
 
     return is_of_numbers(op)
-               ? ranks_of_numbers(programs, program, op) *
+               ? ranks_of_numbers(asked, op) *
                      AG_ITEMS(&r->buffers, ag_buffer_t)[ag_op_uses(r, op)[0].buffer].bytes
                : 0;
 }
 
 uint64_t ag_memory_numbers(const ag_programs_t *programs, uint32_t rank)
 {
-    return most_of(programs, rank, numbers_of);
+    return most_of(NULL, programs, rank, numbers_of);
 }
 
 /* The buffers of an operation that go by way of the host. */
@@ -276,7 +286,8 @@ uint64_t ag_memory_results(const ag_programs_t *programs, uint32_t rank)
 uint64_t ag_memory_messages(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank,
                             bool staged)
 {
-    uint64_t bytes = ag_memory_staged(programs, rank) + ag_memory_staged_gradients(programs, rank) +
+    uint64_t bytes = ag_memory_staged(build, programs, rank) +
+                     ag_memory_staged_gradients(build, programs, rank) +
                      ag_memory_all_counts(programs, rank) +
                      ag_plan_slots(build->plan) * ag_memory_numbers(programs, rank);
 

@@ -14,8 +14,9 @@ size_t ag_memory_step_ints(const ag_plan_t *plan, const ag_programs_t *programs)
 
 /* Of messages: what collectives stage; where rows for experts may go by host, all counts of rows
  * of an exchange, and the numbers of all ranks in a slot. */
-uint64_t ag_memory_staged(const ag_programs_t *programs, uint32_t rank);
-uint64_t ag_memory_staged_gradients(const ag_programs_t *programs, uint32_t rank);
+uint64_t ag_memory_staged(const ag_build_t *build, const ag_programs_t *programs, uint32_t rank);
+uint64_t ag_memory_staged_gradients(const ag_build_t *build, const ag_programs_t *programs,
+                                    uint32_t rank);
 uint64_t ag_memory_all_counts(const ag_programs_t *programs, uint32_t rank);
 uint64_t ag_memory_numbers(const ag_programs_t *programs, uint32_t rank);
 

@@ -158,6 +158,10 @@ int32_t ag_backward_read(ag_backward_t *backward, int32_t value)
         }
         return backward->copies[value];
     }
+    if (of->buffer == AG_INTERNAL && of->width == 0) { /* heads that this rank has not */
+        backward->copies[value] = ag_backward_value(backward, of->counter, 0);
+        return backward->copies[value];
+    }
     if (of->buffer == AG_INTERNAL && is_cheap(backward->forward, value)) {
         return make_again(backward, value);
     }
@@ -329,11 +333,26 @@ static void begin_graph(ag_backward_t *backward, ag_graph_t *graph)
     }
 }
 
+/* A rank without heads or columns has nothing to add to a sum that it takes part in. */
+static void begin_at_zero(ag_backward_t *backward, int32_t value)
+{
+    if (!backward->has_grad[value]) {
+        backward->has_grad[value] = true;
+        ag_backward_add(backward, &(ag_node_t){.kind = AG_NODE_ZERO,
+                                               .out = ag_backward_grad(backward, value),
+                                               .weight = AG_NO_PARAM,
+                                               .bias = AG_NO_PARAM});
+    }
+}
+
 static void go_back(ag_backward_t *backward, ag_graph_t *second)
 {
     for (size_t i = backward->forward->nodes.n_items; i > 0 && backward->status == AG_OK; i--) {
         const ag_node_t node = AG_ITEMS(&backward->forward->nodes, ag_node_t)[i - 1];
 
+        if (node.out != AG_NO_VALUE && node.out == backward->cut_at) {
+            begin_at_zero(backward, node.out);
+        }
         if (node.out == AG_NO_VALUE || !backward->has_grad[node.out]) {
             continue; /* nothing that follows depends on it */
         }

@@ -165,8 +165,9 @@ static ag_status_t map_value(ag_graph_t *graph, const ag_graph_t *next, int32_t 
     if (numbers[*value] == AG_NO_VALUE) {
         numbers[*value] =
             ag_graph_value_at(graph, from->counter, from->width, from->buffer, from->begin_bytes);
-        if (numbers[*value] >= 0 && from->rounded) {
-            ag_graph_round(graph, numbers[*value]);
+        if (numbers[*value] >= 0) {
+            AG_ITEMS(&graph->values, ag_value_t)[numbers[*value]].is_packed = from->is_packed;
+            AG_ITEMS(&graph->values, ag_value_t)[numbers[*value]].rounded |= from->rounded;
         }
     }
     *value = numbers[*value];
@@ -248,7 +249,7 @@ ag_status_t ag_graph_drop(ag_graph_t *graph, int32_t buffer)
     return AG_OK;
 }
 
-ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
+ag_status_t ag_graph_append_run(ag_graph_t *graph, const ag_graph_t *next, size_t begin, size_t end)
 {
     ag_array_t map = AG_ARRAY(int32_t); /* next's value -> graph's */
     ag_status_t status = ag_array_append(&map, NULL, next->values.n_items);
@@ -257,11 +258,16 @@ ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
     for (size_t i = 0; i < next->values.n_items && status == AG_OK; i++) {
         numbers[i] = AG_NO_VALUE;
     }
-    for (size_t i = 0; i < next->nodes.n_items && status == AG_OK; i++) {
+    for (size_t i = begin; i < end && status == AG_OK; i++) {
         status = append_node(graph, next, numbers, AG_ITEMS(&next->nodes, ag_node_t)[i]);
     }
     ag_array_fini(&map);
     return status;
+}
+
+ag_status_t ag_graph_append(ag_graph_t *graph, const ag_graph_t *next)
+{
+    return ag_graph_append_run(graph, next, 0, next->nodes.n_items);
 }
 
 static bool is_product(const ag_node_t *node)

@@ -89,6 +89,7 @@ typedef struct ag_value {
     int32_t buffer;       /* the program's buffer, or AG_INTERNAL */
     uint64_t begin_bytes; /* in that buffer */
     bool rounded;         /* bfloat16; compiling says so of internal ones */
+    bool is_packed;       /* it lies there from its first row on, wherever the step's rows begin */
     /* of an internal one, set by compiling: */
     bool is_own;           /* each thread has a copy, and makes all of it */
     uint64_t offset_bytes; /* in the segment's scratch, or in each thread's */
@@ -145,7 +146,8 @@ typedef struct ag_node {
         uint32_t column_begin; /* COLUMNS: of the wider value */
         struct {
             ag_route_t of;
-            uint32_t part, n_parts; /* of a step's rows: whose gradients this rank takes */
+            uint32_t part, part_end, n_parts; /* of a step's rows: whose gradients this rank takes,
+                                                 as ag_places_t has them */
         } route;
         ag_places_t places; /* COUNT_ROWS, PERMUTE, COMBINE; their tables are borrowed */
         struct {
@@ -209,6 +211,19 @@ ag_status_t ag_graph_add(ag_graph_t *graph, const ag_node_t *node, const ag_grap
 
 /** Take out what only leads to a buffer that nobody reads. @return AG_OK, AG_ERR_NOMEM. */
 ag_status_t ag_graph_drop(ag_graph_t *graph, int32_t buffer);
+
+/**
+ * Cut a graph behind the nodes it begins with that work on each row by itself (norms, additions).
+ * What the others read of theirs must be one value, the last where they read none, which gets a
+ * buffer; if it has one, a copy.
+ * @param rows, rest  appended to.
+ * @return AG_OK, AG_ERR_NOMEM; AG_ERR_UNSUPPORTED: the others read several such values.
+ */
+ag_status_t ag_graph_cut_rows(ag_graph_t *graph, int32_t buffer, ag_graph_t *rows,
+                              ag_graph_t *rest);
+
+/** Append next's nodes behind the last that writes a buffer; all where none does. */
+ag_status_t ag_graph_append_after(ag_graph_t *graph, const ag_graph_t *next, int32_t buffer);
 
 /** Append next's nodes to graph; values of the same buffer become one, and so do the same angles.
  */

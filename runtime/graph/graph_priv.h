@@ -41,6 +41,7 @@ typedef struct ag_node_ops {
     ag_node_scratch_fn_t *thread_scratch;
     ag_node_backward_fn_t *backward;
     bool is_cheap;   /* gradients make its output again rather than keep it */
+    bool is_of_rows; /* a row of its output follows from that row of its inputs alone */
     uint32_t n_more; /* further outputs; node->more may leave some out */
     /* In training, bits of inputs and of outputs (the first, then further ones) that may be rounded
      * to bfloat16; what an operator's rule reads of the forward run may be where its own is. */
@@ -107,6 +108,9 @@ static inline bool ag_node_has_claims(const ag_node_t *node)
 
 /** Of NORM: how many groups of a row's columns are normed, each for itself. */
 uint32_t ag_node_groups_of_norm(const ag_node_t *node);
+/** Append next's nodes [begin, end), as ag_graph_append() does. */
+ag_status_t ag_graph_append_run(ag_graph_t *graph, const ag_graph_t *next, size_t begin,
+                                size_t end);
 
 /** Rows that a value has in a run. */
 uint64_t ag_run_rows(const ag_graph_run_t *run, int32_t value);

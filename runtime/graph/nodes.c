@@ -31,7 +31,7 @@ ag_elements_t ag_run_elements(const ag_graph_run_t *run, const ag_kernel_context
     unsigned char *bytes = run->memory + run->scratch_offset + v->offset_bytes;
 
     if (v->buffer != AG_INTERNAL) {
-        uint64_t first_row = v->counter == AG_COUNT_TOKENS ? run->first_row : 0;
+        uint64_t first_row = v->counter == AG_COUNT_TOKENS && !v->is_packed ? run->first_row : 0;
 
         bytes = run->memory + run->offsets[v->buffer] + v->begin_bytes +
                 first_row * v->width * ag_element_bytes(v->rounded);
@@ -457,7 +457,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                        ag_embed_cost, NULL, .backward = ag_embed_backward},
     [AG_NODE_NORM] = {"NORM", 1, true, AG_BY_ROWS, AG_BY_ROWS, norm_infer, norm_run, NULL,
                       ag_norm_scratch, .backward = ag_norm_backward, .is_cheap = true,
-                      .rounded_in = 1, .rounded_out = 1},
+                      .is_of_rows = true, .rounded_in = 1, .rounded_out = 1},
     [AG_NODE_PREPARE] = {"PREPARE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, prepare_run, NULL, NULL,
                          .backward = NULL},
     [AG_NODE_LINEAR] = {"LINEAR", 1, true, AG_BY_ANY, AG_BY_COLUMNS, linear_infer, linear_run,
@@ -488,13 +488,14 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                            ag_gate_rows_run, NULL, NULL, .backward = ag_gate_rows_backward,
                            .is_cheap = true},
     [AG_NODE_ADD] = {"ADD", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, add_run, NULL,
-                     NULL, .backward = ag_add_backward},
+                     NULL, .backward = ag_add_backward, .is_of_rows = true},
     [AG_NODE_SOFTCAP] = {"SOFTCAP", 1, true, AG_BY_COLUMNS, AG_BY_COLUMNS, softcap_infer,
                          softcap_run, NULL, NULL, .backward = NULL},
     [AG_NODE_SELECT] = {"SELECT", 1, true, AG_BY_ANY, AG_BY_ANY, select_infer, select_run, NULL,
                         NULL, .backward = ag_select_backward, .is_cheap = true},
     [AG_NODE_COLUMNS] = {"COLUMNS", 1, true, AG_BY_ANY, AG_BY_ANY, columns_infer, columns_run, NULL,
-                         NULL, .backward = ag_columns_backward, .is_cheap = true},
+                         NULL, .backward = ag_columns_backward, .is_cheap = true,
+                         .is_of_rows = true},
     [AG_NODE_ROUTE] = {"ROUTE", 1, true, AG_BY_ROWS, AG_BY_ROWS, ag_route_infer, ag_route_run, NULL,
                        ag_route_scratch, .backward = ag_route_backward},
     [AG_NODE_COUNT_ROWS] = {"COUNT_ROWS", 1, true, AG_BY_ANY, AG_BY_ANY, ag_count_rows_infer,

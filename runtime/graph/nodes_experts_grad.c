@@ -211,7 +211,7 @@ bool ag_router_loss_grad_infer(const ag_graph_t *graph, const ag_node_t *node,
     *width_p = n_experts;
     return node->adds && ag_graph_has_shape(graph, node->in[0], counter, n_experts) &&
            ag_graph_has_shape(graph, node->in[1], counter, ag_router_statistics(n_experts)) &&
-           node->attr.route.part < node->attr.route.n_parts;
+           node->attr.route.part_end <= node->attr.route.n_parts;
 }
 
 uint64_t ag_router_loss_grad_scratch(const ag_graph_t *graph, const ag_node_t *node,
@@ -227,7 +227,9 @@ void ag_router_loss_grad_run(const ag_graph_run_t *run, const ag_node_t *node,
                              const ag_kernel_context_t *context)
 {
     const ag_route_t *route = &node->attr.route.of;
-    const ag_places_t mine = {.part = node->attr.route.part, .n_parts = node->attr.route.n_parts};
+    const ag_places_t mine = {.part = node->attr.route.part,
+                              .part_end = node->attr.route.part_end,
+                              .n_parts = node->attr.route.n_parts};
     const ag_worker_t alone = {.n_threads = 1};
     ag_kernel_context_t own = *context;
     uint64_t n_rows = ag_run_rows(run, node->in[0]), begin, end;

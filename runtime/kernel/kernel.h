@@ -352,14 +352,15 @@ typedef struct ag_places {
     const uint32_t *begin;  /* (n_experts + 1) in places */
     const uint32_t *places; /* of each expert at least one; of several a row takes the one that its
                                number says */
-    uint32_t part, n_parts; /* of the rows of a step, which copies are made of; 0 of 1: all */
+    /* Of which rows of a step copies are made: from part / n_parts of them on; 0 to 1 of 1: all */
+    uint32_t part, part_end, n_parts;
 } ag_places_t;
 
 static inline void ag_places_rows(const ag_places_t *places, uint64_t n_rows, uint64_t *begin_p,
                                   uint64_t *end_p)
 {
     *begin_p = n_rows * places->part / places->n_parts;
-    *end_p = n_rows * (places->part + 1) / places->n_parts;
+    *end_p = n_rows * places->part_end / places->n_parts;
 }
 
 size_t ag_places_scratch_bytes(const ag_places_t *places);

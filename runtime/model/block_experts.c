@@ -17,8 +17,9 @@ static ag_places_t places_of(const ag_emit_t *emit, uint32_t layer)
                          .n_places = shard->experts.n_places,
                          .begin = shard->experts.place_begin,
                          .places = shard->experts.places,
-                         .part = shard->stage_index,
-                         .n_parts = shard->n_stage_ranks};
+                         .part = shard->row_part,
+                         .part_end = shard->row_part_end,
+                         .n_parts = shard->n_row_parts};
 }
 
 /* copies = rows of norm(x) for their experts; with add_partial, x += partial comes first.
@@ -47,6 +48,7 @@ static int32_t add_routing(ag_emit_t *emit, uint32_t layer, bool add_partial, in
                                      n, 0, n);
     node.attr.route.of = kind->route;
     node.attr.route.part = places.part;
+    node.attr.route.part_end = places.part_end;
     node.attr.route.n_parts = places.n_parts;
     ag_emit_node(emit, &node);
     node.bias = AG_NO_PARAM;

@@ -51,11 +51,27 @@ typedef struct ag_expert_shard {
 typedef struct ag_shard {
     uint32_t index, n_ranks; /* among the ranks whose sums are parts of one: they share heads out */
     uint32_t stage_index, n_stage_ranks; /* among all of the stage: experts and vocabulary */
-    ag_expert_shard_t experts;           /* empty where the model has none */
+    /* Which rows of a step are this rank's alone: from row_part / n_row_parts of them on. */
+    uint32_t row_part, row_part_end, n_row_parts;
+    ag_expert_shard_t experts; /* empty where the model has none */
     uint32_t vocab_begin, vocab_end;
     uint32_t n_layer_kinds;
     ag_layer_shard_t layers[AG_MAX_LAYER_KINDS];
 } ag_shard_t;
+
+/** This rank's rows of a step of so many; and the most that it has of any that is no larger. */
+static inline void ag_shard_rows(const ag_shard_t *shard, uint64_t n_rows, uint64_t *begin_p,
+                                 uint64_t *end_p)
+{
+    *begin_p = n_rows * shard->row_part / shard->n_row_parts;
+    *end_p = n_rows * shard->row_part_end / shard->n_row_parts;
+}
+static inline uint64_t ag_shard_most_rows(const ag_shard_t *shard, uint64_t n_rows)
+{
+    uint64_t n_parts = shard->row_part_end - shard->row_part;
+
+    return (n_rows * n_parts + shard->n_row_parts - 1) / shard->n_row_parts;
+}
 
 /** Fill kv_begin, kv_end and kv_head from the query heads of each kind. */
 ag_status_t ag_shard_complete(const ag_spec_t *spec, ag_shard_t *shard);

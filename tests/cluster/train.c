@@ -37,6 +37,7 @@ typedef struct outcome {
     float gap;
     double worst;   /* difference between ranks that hold the same */
     bool refused;   /* the plan leaves a rank nothing, or asks for what is not there */
+    char why[256];  /* .. as a rank says */
     bool has_empty; /* replicas that exchange rows go through unlike numbers of batches */
 } outcome_t;
 
@@ -227,8 +228,13 @@ static bool play(const train_case_t *c, bool all, outcome_t *outcome)
     *outcome = (outcome_t){.c = c, .all = all, .tensors = AG_ARRAY(tensor_t), .gap = INFINITY};
     ag_turns_play(&(ag_turns_opts_t){.n_ranks = n_ranks, .seed = c->number}, run_rank, outcome,
                   ends);
-    for (uint32_t r = 0; r < n_ranks && !outcome->refused; r++) {
-        if (ends[r].status != AG_OK) {
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        /* a program that the checker objects to is no refusal of a plan */
+        bool is_refusal = outcome->refused && strstr(ends[r].error, "the program after") == NULL;
+
+        if (is_refusal) {
+            snprintf(outcome->why, sizeof(outcome->why), "%s", ends[r].error);
+        } else if (ends[r].status != AG_OK) {
             printf("case %llu: rank %u: %s\n", (unsigned long long)c->number, r, ends[r].error);
             return false;
         }
@@ -315,6 +321,10 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
     count(tally, "interleaved", strcmp(c->opts.schedule, "interleaved") == 0);
     count(tally, "several stages", strchr(c->tp, ',') != NULL);
     count(tally, "ranks of a layer", strpbrk(c->tp, "23") != NULL);
+    count(tally, "norms of shares of the rows",
+          strpbrk(c->tp, "23") != NULL && !c->opts.whole_norms);
+    count(tally, "norms of all rows on ranks of a layer",
+          strpbrk(c->tp, "23") != NULL && c->opts.whole_norms);
     count(tally, "replicas", c->opts.dp > 1);
     count(tally, "replicas of uneven micro-batches", uneven);
     count(tally, "ZeRO 1", c->opts.zero_stage == 1 && c->opts.dp > 1);
@@ -355,7 +365,7 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
     if (fine && (one.refused || all.refused)) {
         figures->n_refused++;
         if (verbose) {
-            printf("refused: %s\n", ag_error());
+            printf("refused: %s\n", all.refused ? all.why : one.why);
         }
     } else if (fine && one.gap < router_gap) {
         figures->n_excused++;

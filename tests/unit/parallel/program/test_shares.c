@@ -153,6 +153,27 @@ Test(shares, of_two_buffers_are_not_mistaken_for_each_other)
     }
 }
 
+/* Of rows a rank works on its own, of what all have or of what was summed in shares. */
+Test(shares, of_rows_are_read_of_what_is_whole_or_was_summed_so)
+{
+#define SUM_ROWS "compute SEGMENT add mb0 - - w+:t w:g"
+#define SCATTER "tensor REDUCE_SCATTER {0..2} mb0 32 x tokens - rw/:t"
+#define ON_ROWS "compute SEGMENT add mb0.s - - rw/:t"
+#define ALL_ROWS "tensor ALL_GATHER {0..2} mb0 32 x tokens - rw:t"
+#define READ_ROWS "compute SEGMENT add mb0 - - r:t"
+    expect((const char *const[]){SUM_ROWS, SCATTER, ON_ROWS, ALL_ROWS, READ_ROWS, NULL}, NULL,
+           NULL);
+    expect((const char *const[]){"compute SEGMENT add mb0 - - w:t w:g", ON_ROWS, ALL_ROWS,
+                                 READ_ROWS, NULL},
+           NULL, NULL);
+    expect((const char *const[]){SUM_ROWS, ON_ROWS, NULL}, NULL,
+           "reads a share of what is not shared out");
+    expect((const char *const[]){SUM_ROWS, SCATTER, READ_ROWS, NULL}, NULL,
+           "reads shares of several ranks that were not gathered");
+    expect((const char *const[]){SUM_ROWS, SCATTER, "compute SEGMENT add mb0.s - - rw:t", NULL},
+           NULL, "half of what has no rows");
+}
+
 Test(shares, make_up_their_buffer_and_are_the_same_on_all_ranks)
 {
     static const char *const not_added_up[] = {

@@ -284,8 +284,13 @@ static void build_experts(builder_t *b, int32_t x)
 {
     static const uint32_t begin[N_EXPERTS + 1] = {0, 1, 2, 3}, where[N_EXPERTS] = {2, 0, 1};
     const whole_kind_t *kind = b->whole->kind;
-    ag_places_t places = {
-        .n_experts = 3, .n_used = 2, .n_places = 3, .begin = begin, .places = where, .n_parts = 1};
+    ag_places_t places = {.n_experts = 3,
+                          .n_used = 2,
+                          .n_places = 3,
+                          .begin = begin,
+                          .places = where,
+                          .part_end = 1,
+                          .n_parts = 1};
     int32_t a = value(b, AG_COUNT_TOKENS, kind->hidden, false);
     int32_t scores = value(b, AG_COUNT_TOKENS, N_EXPERTS, false);
     int32_t routes = value(b, AG_COUNT_TOKENS, ag_route_width(2), false);
@@ -303,7 +308,7 @@ static void build_experts(builder_t *b, int32_t x)
                .out = routes,
                .bias = AG_NO_PARAM,
                .attr.route = {
-                   {.n_experts = N_EXPERTS, .n_used = 2, .sums_to_1 = true, .scale = 1}, 0, 1}});
+                   {.n_experts = N_EXPERTS, .n_used = 2, .sums_to_1 = true, .scale = 1}, 0, 1, 1}});
     add(b, (ag_node_t){
                .kind = AG_NODE_COUNT_ROWS, .in = {routes}, .out = counts, .attr.places = places});
     add(b, (ag_node_t){

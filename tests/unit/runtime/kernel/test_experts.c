@@ -51,6 +51,7 @@ static void draw_shape(uint64_t seed, bool replicate, shape_t *shape)
                                   .places = shape->where,
                                   .n_parts = 1 + (uint32_t)random_below(seed, 5, 4)};
     shape->places.part = (uint32_t)random_below(seed, 6, shape->places.n_parts);
+    shape->places.part_end = shape->places.part + 1;
     shape->scores = random_floats(seed, shape->n_rows * n_experts, 3);
     n = shape->n_rows * ag_route_width(shape->route.n_used);
     call.scratch_bytes = ag_route_scratch_bytes(&shape->route);

@@ -57,14 +57,15 @@ static void draw_case(uint64_t seed, experts_case_t *c)
     for (uint32_t i = 0; i < n; i++) {
         c->where[i] = seed % 2 == 0 ? i : n - 1 - i;
     }
-    c->places = (ag_places_t){n_experts,
-                              c->route.n_used,
-                              n,
-                              c->begin,
-                              c->where,
-                              0,
-                              1 + (uint32_t)random_below(seed, 6, 3)};
+    c->places = (ag_places_t){.n_experts = n_experts,
+                              .n_used = c->route.n_used,
+                              .n_places = n,
+                              .begin = c->begin,
+                              .places = c->where,
+                              .n_parts = 1 + (uint32_t)random_below(seed, 6, 3)};
     c->places.part = (uint32_t)random_below(seed, 7, c->places.n_parts);
+    c->places.part_end = /* none, some or all of those behind it */
+        c->places.part + (uint32_t)random_below(seed, 8, c->places.n_parts - c->places.part + 1);
     ag_places_rows(&c->places, c->n_rows, &row_begin, &row_end);
     c->n_copies = (row_end - row_begin) * c->route.n_used;
     c->scores = random_floats(seed, c->n_rows * n_experts, 2);
