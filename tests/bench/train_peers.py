@@ -24,13 +24,14 @@ ARGOSY = os.path.join(ROOT, "build", "release", "argosy")
 PYTHON = os.path.join(ROOT, "build", "bench-venv", "bin", "python")
 JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 ROWS, TOKENS, VOCAB = 4, 512, 49152
-# name, ranks, options, type, rows, and the least: share of the peak, of PyTorch's rate, of one rank's; memory at most of PyTorch's
+# name, ranks, options, type, rows of a batch and of a micro-batch, and the least: share of the peak, of PyTorch's rate, of one rank's;
+# memory at most of PyTorch's
 CASES = [
-    ("bf16", 1, [], "bf16", 4, {"mfu": 0.55, "torch": 1.25, "memory": 0.6}),
-    ("fp32", 1, [], "f32", 4, {"mfu": 0.70}),
-    ("bf16, tp 2 (5:4)", 2, ["--tensor-split", "5,4"], "bf16", 4, {"one": 0.85}),
-    ("bf16, dp 2", 2, ["--dp", "2"], "bf16", 4, {"one": 0.85}),
-    ("bf16, pp 2 (19,11), batch 8", 2, ["--pipeline-split", "19,11"], "bf16", 8, {"one": 0.85 * 8 / 9}),
+    ("bf16", 1, [], "bf16", 4, 2, {"mfu": 0.55, "torch": 1.25, "memory": 0.6}),
+    ("fp32", 1, [], "f32", 4, 1, {"mfu": 0.70}),
+    ("bf16, tp 2 (5:4)", 2, ["--tensor-split", "5,4"], "bf16", 4, 2, {"one": 0.85}),
+    ("bf16, dp 2", 2, ["--dp", "2"], "bf16", 4, 2, {"one": 0.85}),
+    ("bf16, pp 2 (19,11), batch 8", 2, ["--pipeline-split", "19,11"], "bf16", 8, 1, {"one": 0.85 * 8 / 9}),
 ]
 
 
@@ -46,12 +47,12 @@ def make_inputs(folder):
 
 
 def run_argosy(case, ids, model, steps, folder):
-    _, ranks, options, kind, rows, _ = case
+    _, ranks, options, kind, rows, micro_rows, _ = case
     out = os.path.join(folder, "out")
     shutil.rmtree(out, ignore_errors=True)
     command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
     command += [ARGOSY, "train", "--model", model, "--tokens", ids, "--seq-length", str(TOKENS), "--micro-batch-size",
-                "1", "--global-batch-size", str(rows), "--compute", kind, "--train-steps", str(steps), "--output", out,
+                str(micro_rows), "--global-batch-size", str(rows), "--compute", kind, "--train-steps", str(steps), "--output", out,
                 "--threads", "2" if ranks == 1 else "1", *options]
     env = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL)
@@ -100,7 +101,7 @@ def main():
                 print(f"round {round_number}, PyTorch {kind}: {runs[-1]}", file=sys.stderr)
     print("| | tokens/s | share of the peak | PyTorch | ratio | memory, MiB | of PyTorch's | of one rank |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, ranks, _, kind, _, least in CASES:
+    for name, ranks, _, kind, _, _, least in CASES:
         rate, mfu, memory = (middle(ours[name], key) for key in ("rate", "mfu", "memory"))
         torch_rate, torch_memory = middle(peers[kind], "rate"), middle(peers[kind], "memory")
         one = rate / middle(ours["bf16"], "rate")

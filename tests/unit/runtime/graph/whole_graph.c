@@ -199,16 +199,17 @@ static void norm(builder_t *b, ag_norm_kind_t kind, int32_t in, int32_t out)
                        .out = out,
                        .weight = NORM,
                        .bias = kind == AG_NORM_LAYER ? NORM_BIAS : AG_NO_PARAM,
-                       .attr.norm = {kind, 1e-5f}});
+                       .attr.norm = {.kind = kind, .eps = 1e-5f}});
 }
 
 static void rope(builder_t *b, int32_t x, int32_t angles, uint32_t n_heads)
 {
     uint32_t head = b->whole->kind->head;
 
-    add(b,
-        (ag_node_t){
-            .kind = AG_NODE_ROPE, .in = {x, angles}, .out = x, .attr.rope = {n_heads, head, head}});
+    add(b, (ag_node_t){.kind = AG_NODE_ROPE,
+                       .in = {x, angles},
+                       .out = x,
+                       .attr.rope = {.n_heads = n_heads, .head_dim = head, .rotary = head}});
 }
 
 static void build_attention(builder_t *b, int32_t x, uint32_t layer)
