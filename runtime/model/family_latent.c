@@ -3,22 +3,16 @@
 
 #include "runtime/model/family_priv.h"
 
-/* What yarn multiplies by. */
-static double magnitude(double factor, double scale)
-{
-    return factor > 1 ? 0.1 * scale * log(factor) + 1 : 1;
-}
-
 static void complete_yarn(ag_layer_spec_t *layer)
 {
     ag_rope_spec_t *rope = &layer->rope;
-    double all = magnitude(rope->factor, rope->mscale_all_dim);
+    double all = ag_yarn_magnitude(rope->factor, rope->mscale_all_dim);
 
     if (rope->kind != AG_ROPE_YARN) {
         return;
     }
-    if (rope->attention_factor == 0 && rope->mscale > 0 && rope->mscale_all_dim > 0) {
-        rope->attention_factor = magnitude(rope->factor, rope->mscale) / all;
+    if (rope->attention_factor == 0 && rope->mscale > 0) { /* of a GGUF file: both are one */
+        rope->attention_factor = 1;
     }
     if (rope->mscale_all_dim > 0) {
         layer->attention_scale *= (float)(all * all);

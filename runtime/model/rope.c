@@ -50,6 +50,11 @@ static void scale_yarn(const ag_rope_spec_t *rope, float *inverse_freq)
     }
 }
 
+double ag_yarn_magnitude(double factor, double scale)
+{
+    return factor > 1 ? 0.1 * scale * log(factor) + 1.0 : 1.0;
+}
+
 void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float *inverse_freq,
                          float *magnitude_p)
 {
@@ -74,8 +79,7 @@ void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float
     case AG_ROPE_YARN:
         scale_yarn(rope, inverse_freq);
         *magnitude_p = rope->attention_factor > 0 ? (float)rope->attention_factor
-                       : rope->factor > 1         ? (float)(0.1 * log(rope->factor) + 1.0)
-                                                  : 1.0f;
+                                                  : (float)ag_yarn_magnitude(rope->factor, 1);
         break;
     }
 }

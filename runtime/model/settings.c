@@ -230,6 +230,11 @@ ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family
                    : settings->rotary_factor > 0
                        ? (uint32_t)(settings->head_dim * settings->rotary_factor)
                        : settings->head_dim;
+    if (rope->kind == AG_ROPE_YARN && rope->attention_factor == 0 && rope->mscale > 0 &&
+        rope->mscale_all_dim > 0) {
+        rope->attention_factor = ag_yarn_magnitude(rope->factor, rope->mscale) /
+                                 ag_yarn_magnitude(rope->factor, rope->mscale_all_dim);
+    }
     rope->beta_fast = rope->beta_fast > 0 ? rope->beta_fast : 32.0;
     rope->beta_slow = rope->beta_slow > 0 ? rope->beta_slow : 1.0;
     if (rope->original_context_tokens == 0) {

@@ -122,6 +122,9 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
                          const struct ag_family **family_p);
 void ag_spec_destroy(ag_spec_t *spec); /* NULL is allowed */
 
+/** What a yarn rope multiplies by where it stretches by a factor: 1 + 0.1 scale ln(factor). */
+double ag_yarn_magnitude(double factor, double scale);
+
 /**
  * inv_freq of a rope, as transformers computes it in float32.
  * @param factors  (rotary / 2) divisors from the model's file, or NULL.
