@@ -41,7 +41,13 @@ static void check_embed(ag_dtype_t dtype, uint64_t width, float scale)
     void *table = random_weights(dtype, 11, (end - begin) * width);
     float *rows = decode(dtype, table, (end - begin) * width);
     ag_step_t step = {.counts = {1, n_rows, 0, 1}, .tokens = tokens};
-    embed_case_t c = {{dtype, AG_PACKING_ROWS, begin, end, width, scale, table}};
+    embed_case_t c = {{.dtype = dtype,
+                       .packing = AG_PACKING_ROWS,
+                       .vocab_begin = begin,
+                       .vocab_end = end,
+                       .width = width,
+                       .scale = scale,
+                       .table = table}};
     const char *name = ag_dtype_info(dtype)->name;
     float *y = kernel_call(&(kernel_call_t){.fn = run_embed, .arg = &c, .step = &step},
                            n_rows * width, name);
@@ -73,7 +79,12 @@ Test(embed, a_rank_that_holds_no_ids_gives_zeros)
 {
     const int32_t tokens[] = {3, 0};
     ag_step_t step = {.counts = {1, 2, 0, 1}, .tokens = tokens};
-    embed_case_t c = {{AG_Q8_0, AG_PACKING_ROWS, 3, 3, 32, 1.0f, NULL}};
+    embed_case_t c = {{.dtype = AG_Q8_0,
+                       .packing = AG_PACKING_ROWS,
+                       .vocab_begin = 3,
+                       .vocab_end = 3,
+                       .width = 32,
+                       .scale = 1.0f}};
     float *y = kernel_call(&(kernel_call_t){.fn = run_embed, .arg = &c, .step = &step}, 64, "none");
 
     for (int i = 0; i < 64; i++) {
