@@ -4,6 +4,7 @@
 pip install torch transformers==5.24.0 numpy==2.4.6; run with ARGOSY and ARGOSY_SMOLLM2 set as in README.md. Each line
 is the largest difference between transformers' logits of the folder and the reference, or argosy's own logits.
 """
+import json
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import convert
+import families
 from harness import DATA, expect, expect_close, logits, run, smollm2
 
 VARIANTS = os.path.join(DATA, "variants")
@@ -37,8 +39,24 @@ def check(name):
         expect_close(theirs(folder, IDS), logits(source, IDS, place, ["--compute", "f32"]), 2e-5, name)
 
 
+def check_family(name):
+    """By way of a GGUF file where one can say what the model has."""
+    with tempfile.TemporaryDirectory() as place:
+        source, file = families.lend(name, os.path.join(place, "source")), os.path.join(place, "m.gguf")
+        with open(os.path.join(families.FAMILIES, name, "golden.json")) as golden:
+            if json.load(golden)["gguf"]:
+                run(["convert", source, "--to", "gguf", "--type", "f32", file])
+                source = file
+        run(["convert", source, "--to", "hf", os.path.join(place, "folder")])
+        ids = np.load(os.path.join(DATA, "tiny", "seq33.npy"))
+        wanted = np.load(os.path.join(families.FAMILIES, name, "logits33.npy"))
+        expect_close(theirs(os.path.join(place, "folder"), ids)[-len(wanted):], wanted, 2e-5, name)
+
+
 def main():
     torch.set_num_threads(2)
+    for name in sorted(os.listdir(families.FAMILIES)):
+        check_family(name)
     variants = [name for name in sorted(os.listdir(VARIANTS)) if os.path.isdir(os.path.join(VARIANTS, name))]
     for name in ["llama", "mixtral"] + variants:
         if name != "rope_yarn_factor":  # which no GGUF file can say
