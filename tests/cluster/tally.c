@@ -5,7 +5,7 @@
 
 #include "runtime/graph/graph.h"
 
-enum { MOST_ROWS = 160, ROW_BYTES = 64 };
+enum { MOST_ROWS = 192, ROW_BYTES = 64 };
 
 typedef struct row {
     char name[ROW_BYTES];
