@@ -36,6 +36,27 @@ typedef struct ag_backward_opts {
     int32_t cut_buffer; /* of the gradient of what the first norm makes; AG_INTERNAL: none */
 } ag_backward_opts_t;
 
+/* How gradients of weights are taken apart. */
+typedef struct ag_split_opts {
+    /** Where a value is kept that they read of the others' graph. @param counter, row_bytes  of it.
+     */
+    ag_status_t (*hand_on)(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
+                           uint64_t *begin_bytes_p);
+    /** Is a buffer written again before the weights' gradients are taken? Then it is copied. */
+    bool (*changes)(void *arg, int32_t buffer);
+    void *arg;
+} ag_split_opts_t;
+
+/**
+ * Take gradients of weights out of a graph that ag_graph_backward() has written, for a schedule
+ * that has them later than those of inputs, for which other stages wait (Qi et al. 2023, "Zero
+ * Bubble Pipeline Parallelism": B and W). What is made again for them alone goes with them.
+ * @param graph    of inputs from here on. @param weights  appended to.
+ * @return AG_OK, AG_ERR_NOMEM, hand_on()'s failure.
+ */
+ag_status_t ag_graph_split_weights(ag_graph_t *graph, const ag_split_opts_t *opts,
+                                   ag_graph_t *weights);
+
 /**
  * Write a segment's gradients. At the first norm's output they are cut: its gradient may be this
  * rank's part of a sum over ranks, which has to be complete before the norm's own is taken.

@@ -41,6 +41,7 @@ typedef struct ag_node_ops {
     ag_node_scratch_fn_t *thread_scratch;
     ag_node_backward_fn_t *backward;
     bool is_cheap;   /* gradients make its output again rather than keep it */
+    bool is_of_weight; /* it adds to a weight's gradient, for which no other rank waits */
     bool is_of_rows; /* a row of its output follows from that row of its inputs alone */
     uint32_t n_more; /* further outputs; node->more may leave some out */
     /* In training, bits of inputs and of outputs (the first, then further ones) that may be rounded

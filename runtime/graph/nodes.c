@@ -532,7 +532,7 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_LINEAR_WEIGHT_GRAD] = {"LINEAR_WEIGHT_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY,
                                     ag_linear_weight_grad_infer, ag_linear_weight_grad_run,
                                     ag_linear_weight_grad_cost, ag_train_linear_scratch,
-                                    .n_more = 1, .rounded_in = 3},
+                                    .n_more = 1, .rounded_in = 3, .is_of_weight = true},
     [AG_NODE_NORM_GRAD] = {"NORM_GRAD", 2, true, AG_BY_ANY, AG_BY_ANY, ag_norm_grad_infer,
                            ag_norm_grad_run, NULL, ag_norm_scratch, .n_more = 1, .rounded_in = 2},
     [AG_NODE_NORM_WEIGHT_GRAD] = {"NORM_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
@@ -570,7 +570,8 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_GROUPED_LINEAR_WEIGHT_GRAD] =
         {"GROUPED_LINEAR_WEIGHT_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY,
          ag_grouped_linear_weight_grad_infer, ag_grouped_linear_weight_grad_run,
-         ag_grouped_linear_weight_grad_cost, ag_grouped_linear_weight_grad_scratch, .n_more = 1},
+         ag_grouped_linear_weight_grad_cost, ag_grouped_linear_weight_grad_scratch, .n_more = 1,
+         .is_of_weight = true},
     [AG_NODE_COMBINE_GRAD] = {"COMBINE_GRAD", 3, true, AG_BY_ANY, AG_BY_ANY, ag_combine_grad_infer,
                               ag_combine_grad_run, NULL, ag_places_scratch, .n_more = 1},
     [AG_NODE_ROUTER_STATISTICS] = {"ROUTER_STATISTICS", 2, true, AG_BY_ANY, AG_BY_ANY,
