@@ -77,9 +77,16 @@ typedef struct ag_train_slot {
     uint32_t *kept;    /* (2 * layers) what else their gradients read */
     uint32_t *partial; /* (2 * layers) what each part makes; where no norm follows, all have one */
     ag_train_experts_t *experts; /* (layers) */
+    uint32_t handed;             /* of the chunk's: between its two backward items */
     uint16_t micro_batch;        /* whose it is */
     bool is_taken;
 } ag_train_slot_t;
+
+/* What gradients of weights that come later read of those of inputs, by part. */
+typedef struct ag_train_handed {
+    uint32_t *buffers; /* (2 * layers) */
+    bool is_taken;
+} ag_train_handed_t;
 
 /* A run of a rank's weights whose gradients lie together. */
 typedef struct ag_train_bucket {
@@ -99,6 +106,7 @@ typedef struct ag_train_chunk {
     uint32_t out[2];    /* what is handed on, in turn */
     uint32_t n_slots;   /* micro-batches on their way, at most */
     ag_array_t slots;   /* ag_train_slot_t */
+    ag_array_t handed;  /* ag_train_handed_t */
     ag_array_t inputs;  /* uint32_t buffers that the chunk's input comes to, in turn */
     uint32_t n_inputs;  /* items so far: forward, */
     uint32_t n_outputs; /* and backward */
@@ -136,7 +144,9 @@ typedef struct ag_train_rank {
     bool pending;               /* p holds what has yet to be added */
     uint32_t last_layer;        /* of its chunk */
     ag_train_experts_t experts; /* of its layer */
-    uint32_t kept_buffer;       /* and how much is in use of it */
+    uint32_t handed_buffer;     /* what it hands on; AG_NO_BUFFER: nobody wants it */
+    uint64_t handed_bytes;
+    uint32_t kept_buffer; /* and how much is in use of it */
     uint64_t kept_bytes;
 } ag_train_rank_t;
 
@@ -203,7 +213,7 @@ ag_backward_grad_t ag_train_input_grad(const ag_train_t *train, uint32_t layer, 
 
 /* A part's graphs: forward, and its gradients up to its norm's and from there on. */
 typedef struct ag_train_graphs {
-    ag_graph_t *forward, *first, *second; /* NULL: a segment has it */
+    ag_graph_t *forward, *first, *second, *weights; /* NULL: a segment has it */
 } ag_train_graphs_t;
 
 ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs);
@@ -253,6 +263,14 @@ ag_status_t ag_train_add_update(const ag_train_t *train, uint32_t rank);
 
 void ag_train_free_slot(ag_train_slot_t *slot);
 
+/** Are gradients of weights taken later than those of inputs? */
+bool ag_train_splits(const ag_train_t *train);
+
+/** Where a micro-batch hands on what they read, until its weights' item. */
+ag_status_t ag_train_take_handed(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk,
+                                 ag_train_slot_t *slot);
+void ag_train_give_handed(ag_train_chunk_t *chunk, const ag_train_slot_t *slot);
+
 /** A buffer of rows of the residual stream. @param prefix  of its name, before a number. */
 ag_status_t ag_train_add_row_buffer(ag_train_t *train, uint32_t rank, const char *prefix,
                                     uint32_t number, uint32_t *buffer_p);
@@ -295,6 +313,14 @@ ag_status_t ag_train_add_graph(const ag_train_item_t *item, ag_part_kind_t kind,
 ag_status_t ag_train_forward_rows(const ag_train_item_t *item, uint32_t number, bool again);
 
 ag_status_t ag_train_backward_rows(const ag_train_item_t *item, uint32_t number);
+ag_status_t ag_train_weights_rows(const ag_train_item_t *item, uint32_t number,
+                                  ag_train_graphs_t *graphs);
+
+/** Take the gradients of weights out of a part's first graph, where they come later. */
+ag_status_t ag_train_split(const ag_train_item_t *item, uint32_t number, ag_train_graphs_t *graphs);
+
+/** Those of a part, in their item. */
+ag_status_t ag_train_weights_part(const ag_train_item_t *item, uint32_t number);
 
 /** A new item begins: norms of another micro-batch are of no use. */
 void ag_train_forget_norms(ag_train_rank_t *rank);

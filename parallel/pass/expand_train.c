@@ -105,6 +105,12 @@ static ag_status_t backward_item(ag_train_item_t *item)
     ag_train_forget_norms(item->rank);
     item->slot = slot_of(chunk, item->train->micro_batch);
     item->dx = chunk->dx[chunk->n_outputs++ % 2];
+    if (ag_train_splits(item->train)) {
+        status = ag_train_take_handed(item->train, item->rank->rank, chunk, item->slot);
+        if (status != AG_OK) {
+            return status;
+        }
+    }
     status = chunk->last ? ag_train_head_parts(item)
                          : exchange(item, chunk->number + 1u, chunk->number, AG_OP_RECV, item->dx);
     for (uint32_t i = ag_train_n_parts(item); i > 0 && status == AG_OK; i -= 2) {
@@ -115,19 +121,37 @@ static ag_status_t backward_item(ag_train_item_t *item)
                      ? ag_train_embed_backward(item)
                      : exchange(item, chunk->number, chunk->number - 1u, AG_OP_SEND, item->dx);
     }
+    item->slot->is_taken = ag_train_splits(item->train);
+    return status;
+}
+
+/* Gradients of weights, where they are not those of their inputs' item. */
+static ag_status_t weight_item(ag_train_item_t *item)
+{
+    ag_status_t status = AG_OK;
+
+    ag_train_forget_norms(item->rank);
+    item->slot = slot_of(item->chunk, item->train->micro_batch);
+    for (uint32_t i = ag_train_n_parts(item); i > 0 && status == AG_OK; i--) {
+        status = ag_train_weights_part(item, i - 1);
+    }
+    ag_train_give_handed(item->chunk, item->slot);
     item->slot->is_taken = false;
     return status;
 }
 
-/* The most micro-batches that are between their forward and their backward item of a chunk. */
-static uint32_t most_on_the_way(const ag_array_t *items, uint32_t chunk)
+/* The most micro-batches that are between their forward and their last item of a chunk. */
+static uint32_t most_on_the_way(const ag_array_t *items, uint32_t chunk, ag_work_t last)
 {
     uint32_t n = 0, most = 0;
 
     for (size_t i = 0; i < items->n_items; i++) {
         const ag_schedule_item_t *item = &AG_ITEMS(items, ag_schedule_item_t)[i];
 
-        n += item->chunk != chunk ? 0 : item->work == AG_WORK_FORWARD ? 1 : UINT32_MAX;
+        n += item->chunk != chunk            ? 0
+             : item->work == AG_WORK_FORWARD ? 1
+             : item->work == (uint16_t)last  ? UINT32_MAX
+                                             : 0;
         most = n > most ? n : most;
     }
     return most;
@@ -144,7 +168,10 @@ static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedu
 
     for (uint32_t i = 0; i < item.rank->n_chunks; i++) {
         item.rank->chunks[i].n_slots =
-            train->evaluates ? 1 : most_on_the_way(items, item.rank->chunks[i].number);
+            train->evaluates
+                ? 1
+                : most_on_the_way(items, item.rank->chunks[i].number,
+                                  ag_train_splits(train) ? AG_WORK_WEIGHT : AG_WORK_BACKWARD);
     }
     for (size_t i = 0; i < items->n_items && status == AG_OK; i++) {
         const ag_schedule_item_t *of = &AG_ITEMS(items, ag_schedule_item_t)[i];
@@ -156,7 +183,7 @@ static ag_status_t expand_rank(ag_train_t *train, uint32_t rank, const ag_schedu
         if (of->work == AG_WORK_FORWARD) {
             status = forward_item(&item);
         } else if (!train->evaluates) {
-            status = backward_item(&item);
+            status = of->work == AG_WORK_BACKWARD ? backward_item(&item) : weight_item(&item);
         }
     }
     train->chunk = train->micro_batch = 0;
@@ -180,6 +207,9 @@ ag_status_t ag_pass_expand_train(ag_program_t *program, ag_build_t *build, bool 
         ag_schedule_t *schedule = NULL;
 
         status = info->generate(&shape, &schedule);
+        if (status == AG_OK && ag_train_splits(&train)) {
+            status = ag_schedule_split_backward(schedule);
+        }
         for (uint32_t r = 0; r < build->n_ranks && status == AG_OK; r++) {
             if (build->ranks[r].place.replica == replica) {
                 status = expand_rank(&train, r, schedule);

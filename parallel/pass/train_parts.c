@@ -5,9 +5,9 @@
 
 void ag_train_graphs_fini(const ag_train_t *train, ag_train_graphs_t *graphs)
 {
-    ag_graph_t *all[] = {graphs->forward, graphs->first, graphs->second};
+    ag_graph_t *all[] = {graphs->forward, graphs->first, graphs->second, graphs->weights};
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (all[i] != NULL) {
             train->program->free_inside(all[i]);
         }
@@ -21,7 +21,15 @@ ag_status_t ag_train_graphs_init(ag_train_graphs_t *graphs)
     if (status == AG_OK) {
         status = ag_expand_graph(&graphs->first);
     }
-    return status == AG_OK ? ag_expand_graph(&graphs->second) : status;
+    if (status == AG_OK) {
+        status = ag_expand_graph(&graphs->second);
+    }
+    return status == AG_OK ? ag_expand_graph(&graphs->weights) : status;
+}
+
+bool ag_train_splits(const ag_train_t *train)
+{
+    return train->build->plan->train.split_backward && !train->evaluates;
 }
 
 uint32_t ag_train_n_parts(const ag_train_item_t *item)
@@ -329,6 +337,80 @@ static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
                                                                       : status;
 }
 
+/* Bytes of what a part hands on. */
+static ag_status_t hand_on(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
+                           uint64_t *begin_bytes_p)
+{
+    enum { ALIGN_BYTES = 64 };
+    const ag_train_item_t *item = arg;
+    ag_train_rank_t *of = item->rank;
+    ag_program_t *program = item->train->program;
+    ag_buffer_t *buffer =
+        &AG_ITEMS(&program->ranks[of->rank].buffers, ag_buffer_t)[of->handed_buffer];
+    uint64_t bytes = row_bytes * program->bounds[counter];
+
+    *buffer_p = (int32_t)of->handed_buffer;
+    *begin_bytes_p = of->handed_bytes;
+    of->handed_bytes += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    if (of->handed_bytes > buffer->bytes) {
+        buffer->unit_bytes = buffer->bytes = of->handed_bytes;
+    }
+    return AG_OK;
+}
+
+/* What is the slot's stays until the weights' item. */
+static bool changes(void *arg, int32_t buffer)
+{
+    const ag_train_item_t *item = arg;
+    const ag_train_slot_t *slot = item->slot;
+    bool stays = buffer == (int32_t)slot->input;
+
+    for (uint32_t i = 0; i < ag_train_n_parts(item); i++) {
+        stays |= buffer == (int32_t)slot->kept[i] ||
+                 (!ag_train_passes(item->train, item->rank->rank) &&
+                  (i > 0 || item->rank->shares_rows) && buffer == (int32_t)slot->x[i]);
+    }
+    return !stays;
+}
+
+ag_status_t ag_train_split(const ag_train_item_t *item, uint32_t number, ag_train_graphs_t *graphs)
+{
+    ag_train_item_t arg = *item;
+    const ag_train_handed_t *handed =
+        &AG_ITEMS(&item->chunk->handed, ag_train_handed_t)[item->slot->handed];
+
+    item->rank->handed_buffer = handed->buffers[number];
+    item->rank->handed_bytes = 0;
+    return ag_graph_split_weights(
+        graphs->first, &(ag_split_opts_t){.hand_on = hand_on, .changes = changes, .arg = &arg},
+        graphs->weights);
+}
+
+ag_status_t ag_train_weights_part(const ag_train_item_t *item, uint32_t number)
+{
+    ag_part_t part = ag_train_part_of(item, number);
+    ag_train_graphs_t graphs = {0};
+    ag_train_spread_t spread;
+    ag_status_t status;
+
+    if (ag_train_find_spread(item, number, &spread)) {
+        return AG_OK; /* between exchanges its gradients are taken together */
+    }
+    if (item->rank->shares_rows) {
+        status = ag_train_weights_rows(item, number, &graphs);
+    } else {
+        status = differentiate(item, number, is_pending(item, number), &graphs);
+        status = status == AG_OK ? ag_train_split(item, number, &graphs) : status;
+    }
+    if (status == AG_OK) {
+        status =
+            ag_train_add_graph(item, part.kind == AG_PART_ATTN ? AG_PART_ATTN_W : AG_PART_FFN_W,
+                               part.layer, &graphs.weights, AG_NO_BUFFER);
+    }
+    ag_train_graphs_fini(item->train, &graphs);
+    return status;
+}
+
 static ag_status_t backward_part(const ag_train_item_t *item, uint32_t number)
 {
     ag_part_t part = ag_train_part_of(item, number);
@@ -351,6 +433,9 @@ static ag_status_t backward_part(const ag_train_item_t *item, uint32_t number)
         return ag_train_spread_backward(&spread);
     }
     status = differentiate(item, number, pending, &graphs);
+    if (status == AG_OK && ag_train_splits(item->train)) {
+        status = ag_train_split(item, number, &graphs);
+    }
     if (status == AG_OK) {
         status = ag_train_add_graph(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer,
                                     &graphs.first, item->rank->dn);

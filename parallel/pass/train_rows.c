@@ -155,6 +155,9 @@ static ag_status_t emit(const ag_train_item_t *item, uint32_t number, bool makes
     if (status == AG_OK) {
         status = ag_expand_graph(&rest->second);
     }
+    if (status == AG_OK) {
+        status = ag_expand_graph(&rest->weights);
+    }
     return status == AG_OK && grads ? differentiate(item, number, normed, rest, rows) : status;
 }
 
@@ -258,6 +261,9 @@ ag_status_t ag_train_backward_rows(const ag_train_item_t *item, uint32_t number)
         spread.normed = normed;
         status = ag_train_spread_backward(&spread);
     } else if (status == AG_OK) {
+        status = ag_train_splits(item->train) ? ag_train_split(item, number, &rest) : AG_OK;
+    }
+    if (status == AG_OK && rest.first != NULL && !ag_train_find_spread(item, number, &spread)) {
         status = ag_train_add_graph(item, is_attn ? AG_PART_ATTN_B : AG_PART_FFN_B, part.layer,
                                     &rest.first, item->rank->dn);
     }
@@ -268,4 +274,15 @@ ag_status_t ag_train_backward_rows(const ag_train_item_t *item, uint32_t number)
     ag_train_graphs_fini(item->train, &rest);
     ag_train_graphs_fini(item->train, &rows);
     return status;
+}
+
+/* What a norm made is among what is handed on: where it stood does not matter any more. */
+ag_status_t ag_train_weights_rows(const ag_train_item_t *item, uint32_t number,
+                                  ag_train_graphs_t *graphs)
+{
+    ag_train_graphs_t rows = {0};
+    ag_status_t status = emit(item, number, number > 0, true, item->rank->normed[0], graphs, &rows);
+
+    ag_train_graphs_fini(item->train, &rows);
+    return status == AG_OK ? ag_train_split(item, number, graphs) : status;
 }

@@ -148,6 +148,53 @@ ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_
     return AG_OK;
 }
 
+static ag_status_t add_handed(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk)
+{
+    uint32_t n_parts = 2 * (chunk->layers.end - chunk->layers.begin);
+    ag_train_handed_t handed = {.buffers = calloc(n_parts + 1, sizeof(*handed.buffers))};
+    ag_status_t status =
+        handed.buffers == NULL ? ag_fail_nomem("expanding a program", n_parts) : AG_OK;
+    char name[24];
+
+    for (uint32_t i = 0; i < n_parts && status == AG_OK; i++) {
+        snprintf(name, sizeof(name), "w%u%c.%zu", chunk->layers.begin + i / 2, "af"[i % 2],
+                 chunk -> handed.n_items);
+        status =
+            ag_program_add_buffer(train->program, rank, name, 0, AG_SIZE_ONE, &handed.buffers[i]);
+    }
+    if (status == AG_OK) {
+        status = ag_array_append(&chunk->handed, &handed, 1);
+    }
+    if (status != AG_OK) {
+        free(handed.buffers);
+    }
+    return status;
+}
+
+ag_status_t ag_train_take_handed(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk,
+                                 ag_train_slot_t *slot)
+{
+    ag_status_t status = AG_OK;
+    uint32_t i = 0;
+
+    while (i < chunk->handed.n_items && AG_ITEMS(&chunk->handed, ag_train_handed_t)[i].is_taken) {
+        i++;
+    }
+    if (i == chunk->handed.n_items) {
+        status = add_handed(train, rank, chunk);
+    }
+    if (status == AG_OK) {
+        AG_ITEMS(&chunk->handed, ag_train_handed_t)[i].is_taken = true;
+        slot->handed = i;
+    }
+    return status;
+}
+
+void ag_train_give_handed(ag_train_chunk_t *chunk, const ag_train_slot_t *slot)
+{
+    AG_ITEMS(&chunk->handed, ag_train_handed_t)[slot->handed].is_taken = false;
+}
+
 static ag_status_t keep(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
                         uint64_t *begin_bytes_p)
 {

@@ -251,6 +251,7 @@ static ag_status_t init_chunk(ag_train_t *train, uint32_t rank, uint32_t number)
                              .last = chunk + 1 == ag_plan_chunks(plan) * plan->n_stages,
                              .layers = ag_plan_layers(plan, chunk),
                              .slots = AG_ARRAY(ag_train_slot_t),
+                             .handed = AG_ARRAY(ag_train_handed_t),
                              .inputs = AG_ARRAY(uint32_t)};
     for (uint32_t i = 0; i < 2 && status == AG_OK; i++) {
         status = ag_train_add_row_buffer(train, rank, "dx", 2 * number + i, &of->dx[i]);
@@ -327,7 +328,11 @@ static void fini_chunk(ag_train_chunk_t *chunk)
     for (size_t i = 0; i < chunk->slots.n_items; i++) {
         ag_train_free_slot(&AG_ITEMS(&chunk->slots, ag_train_slot_t)[i]);
     }
+    for (size_t i = 0; i < chunk->handed.n_items; i++) {
+        free(AG_ITEMS(&chunk->handed, ag_train_handed_t)[i].buffers);
+    }
     ag_array_fini(&chunk->slots);
+    ag_array_fini(&chunk->handed);
     ag_array_fini(&chunk->inputs);
 }
 

@@ -62,6 +62,7 @@ typedef struct ag_plan_train {
     uint32_t virtual_stages;          /* chunks of layers that a stage has */
     uint32_t zero_stage;              /* 1: replicas share the optimizer's state out */
     bool recompute;         /* a layer's activations are computed again, only its input is kept */
+    bool split_backward;    /* gradients of weights have a work of their own, behind the inputs' */
     bool sequence_parallel; /* ranks of a layer do what stands between its sums for their share of
                                the rows alone */
 } ag_plan_train_t;
@@ -119,6 +120,7 @@ typedef struct ag_plan_opts {
     uint32_t zero_stage;
     bool recompute;
     bool whole_norms; /* no sequence parallelism */
+    bool split_backward;
 } ag_plan_opts_t;
 
 /**

@@ -3,9 +3,9 @@
 
 #include "parallel/plan/plan_priv.h"
 
-static const char *const train_keys[] = {
-    "sequence_tokens", "micro_batch_size", "schedule",          "virtual_stages",
-    "zero_stage",      "recompute",        "sequence_parallel", NULL};
+static const char *const train_keys[] = {"sequence_tokens",   "micro_batch_size", "schedule",
+                                         "virtual_stages",    "zero_stage",       "recompute",
+                                         "sequence_parallel", "split_backward",   NULL};
 
 /* Micro-batches a replica, as they stand in an option. */
 static ag_status_t read_micro_batches(const ag_plan_opts_t *opts, uint32_t n_replicas,
@@ -63,6 +63,17 @@ static ag_status_t count_micro_batches(const ag_plan_opts_t *opts, uint32_t size
     return AG_OK;
 }
 
+/* What is computed again is there for the gradients of its layer alone. */
+static ag_status_t check_split(const ag_plan_t *plan, const char *what)
+{
+    return plan->train.split_backward && plan->train.recompute
+               ? ag_fail(AG_ERR_INVALID,
+                         "%s: layers that are computed again have all their gradients at once: "
+                         "leave split backward or recomputation out",
+                         what)
+               : AG_OK;
+}
+
 static ag_status_t deal_out(const ag_plan_opts_t *opts, uint32_t size, ag_plan_t *plan)
 {
     uint32_t counts[AG_MAX_REPLICAS] = {0}, n_replicas = plan->stages[0].n_replicas, n = 0, sum = 0;
@@ -99,6 +110,7 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
 {
     uint32_t size = opts->micro_batch_size > 0 ? opts->micro_batch_size : 1;
     const char *schedule = opts->schedule != NULL ? opts->schedule : AG_SCHEDULE_DEFAULT;
+    ag_status_t status;
 
     if (opts->zero_stage > 1) {
         return ag_fail(AG_ERR_INVALID, "--zero-stage %u: give 0 or 1", opts->zero_stage);
@@ -117,6 +129,7 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
         .virtual_stages = opts->virtual_stages > 0 ? opts->virtual_stages : 1,
         .zero_stage = opts->zero_stage,
         .recompute = opts->recompute,
+        .split_backward = opts->split_backward,
         /* what training that rounds keeps of the rows is half already, and its
          * norms read copies: shares of them would take as much */
         .sequence_parallel = !opts->whole_norms && plan->compute == AG_COMPUTE_F32};
@@ -126,7 +139,8 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
     plan->n_sequences = size;
     plan->kv_type = plan->compute == AG_COMPUTE_F32 ? AG_F32 : AG_F16;
     plan->overlap_tokens = 0;
-    return deal_out(opts, size, plan);
+    status = check_split(plan, "--split-backward with --recompute full");
+    return status == AG_OK ? deal_out(opts, size, plan) : status;
 }
 
 bool ag_plan_shares_rows(const ag_plan_t *plan, const ag_replica_t *replica)
@@ -177,6 +191,7 @@ ag_json_t *ag_plan_train_json(const ag_plan_t *plan)
     ag_json_set(json, "zero_stage", ag_json_new_integer(train->zero_stage));
     ag_json_set(json, "recompute", ag_json_new_string(recompute, strlen(recompute)));
     ag_json_set(json, "sequence_parallel", ag_json_new_bool(train->sequence_parallel));
+    ag_json_set(json, "split_backward", ag_json_new_bool(train->split_backward));
     return json;
 }
 
@@ -258,8 +273,10 @@ ag_status_t ag_plan_read_train(const ag_json_t *json, const char *what, ag_plan_
     THEN(check_replicas(plan, what));
     THEN(ag_plan_check_keys(json, what, "train", train_keys));
     THEN(ag_plan_deal_turns(plan, what));
-#undef THEN
     train->recompute = status == AG_OK && strcmp(recompute, "full") == 0;
     train->sequence_parallel = ag_json_bool(ag_json_get(json, "sequence_parallel"), true);
+    train->split_backward = ag_json_bool(ag_json_get(json, "split_backward"), false);
+    THEN(check_split(plan, what));
+#undef THEN
     return status;
 }

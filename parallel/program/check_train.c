@@ -84,6 +84,10 @@ static uint32_t steps_of(const way_t *way, const course_t *course, uint32_t i,
     ag_part_t next = nth_part(course, i);
     uint32_t n = 1;
 
+    if (next.kind == AG_PART_FFN_W && part->kind == AG_PART_ATTN_W && way->may_spread) {
+        return next.layer == part->layer ? 2
+                                         : 0; /* of experts that ranks share out there is none */
+    }
     if (next.layer != part->layer ||
         (next.kind != part->kind && whole_of(next.kind) != part->kind)) {
         return 0;

@@ -7,6 +7,7 @@ typedef struct list {
     ag_array_t *parts;
     ag_layers_t layers;
     bool again;  /* a layer is computed again before its gradients */
+    bool splits; /* gradients of weights come behind all */
     bool adds;   /* what a part makes is added by a part of its own */
     bool shares; /* norms are of the ranks' shares of the rows, each a part of its own */
     ag_status_t status;
@@ -83,6 +84,10 @@ static void add_way_back(list_t *list, bool first, bool last)
     if (first) {
         add(list, AG_PART_EMBED_B, 0);
     }
+    for (uint32_t layer = list->layers.end; list->splits && layer > list->layers.begin; layer--) {
+        add(list, AG_PART_FFN_W, layer - 1);
+        add(list, AG_PART_ATTN_W, layer - 1);
+    }
 }
 
 ag_status_t ag_check_list_parts(const ag_check_course_t *course, ag_array_t *parts)
@@ -93,6 +98,7 @@ ag_status_t ag_check_list_parts(const ag_check_course_t *course, ag_array_t *par
     list_t list = {.parts = parts,
                    .layers = ag_plan_layers(plan, course->chunk),
                    .again = plan->train.recompute,
+                   .splits = plan->train.split_backward,
                    .adds = course->adds,
                    .shares = ag_plan_shares_rows(plan, &plan->stages[course->stage].replicas[0]),
                    .status = AG_OK};

@@ -183,6 +183,8 @@ typedef enum ag_part_kind {
     AG_PART_ATTN_B,
     AG_PART_ATTN_NORM_B,
     AG_PART_EMBED_B,
+    AG_PART_FFN_W, /* of weights, where they are taken later */
+    AG_PART_ATTN_W,
     AG_PART_ZERO,  /* gradients begin anew */
     AG_PART_SHARE, /* what other ranks have a part of, too; and their sums */
     AG_PART_SHARED,

@@ -68,6 +68,35 @@ void ag_schedule_destroy(ag_schedule_t *schedule)
     free(schedule);
 }
 
+static ag_status_t split_stage(ag_array_t *items)
+{
+    ag_array_t before = *items;
+    ag_status_t status = AG_OK;
+
+    *items = AG_ARRAY(ag_schedule_item_t);
+    for (size_t i = 0; i < before.n_items && status == AG_OK; i++) {
+        ag_schedule_item_t item = AG_ITEMS(&before, ag_schedule_item_t)[i];
+
+        status = ag_array_append(items, &item, 1);
+        if (status == AG_OK && item.work == AG_WORK_BACKWARD) {
+            item.work = AG_WORK_WEIGHT;
+            status = ag_array_append(items, &item, 1);
+        }
+    }
+    ag_array_fini(&before);
+    return status;
+}
+
+ag_status_t ag_schedule_split_backward(ag_schedule_t *schedule)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint32_t s = 0; s < schedule->n_stages && status == AG_OK; s++) {
+        status = split_stage(&schedule->stages[s]);
+    }
+    return status;
+}
+
 ag_status_t ag_schedule_need_one_chunk(const ag_pipeline_shape_t *shape, const char *name)
 {
     return shape->virtual_stages <= 1

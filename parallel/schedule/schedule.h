@@ -12,6 +12,7 @@
 typedef enum ag_work {
     AG_WORK_FORWARD,
     AG_WORK_BACKWARD, /* gradients of the input and of the weights */
+    AG_WORK_WEIGHT,   /* of the weights, where they are split: then BACKWARD has the input's */
     AG_N_WORKS,
 } ag_work_t;
 
@@ -33,6 +34,13 @@ typedef struct ag_schedule {
 } ag_schedule_t;
 
 void ag_schedule_destroy(ag_schedule_t *schedule); /* NULL is allowed */
+
+/**
+ * Split each backward work in two: gradients of the input, for which the stage before waits, and
+ * right behind them those of the weights (Qi et al. 2023, "Zero Bubble Pipeline Parallelism").
+ * @return AG_OK, AG_ERR_NOMEM.
+ */
+ag_status_t ag_schedule_split_backward(ag_schedule_t *schedule);
 
 typedef ag_status_t (*ag_generate_fn_t)(const ag_pipeline_shape_t *shape,
                                         ag_schedule_t **schedule_p);

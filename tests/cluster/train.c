@@ -328,6 +328,7 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
     count(tally, "replicas", c->opts.dp > 1);
     count(tally, "replicas of uneven micro-batches", uneven);
     count(tally, "ZeRO 1", c->opts.zero_stage == 1 && c->opts.dp > 1);
+    count(tally, "gradients of weights behind those of inputs", c->opts.split_backward);
     count(tally, "recomputation", c->opts.recompute);
     count(tally, "several steps", c->n_steps > 1);
     count(tally, "clipping", c->update.clip_norm > 0);

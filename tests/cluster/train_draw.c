@@ -144,6 +144,7 @@ void train_case_draw(uint64_t number, const char *folder, train_case_t *c)
     c->update.z = c->update.balance / 2;
     draw_batch(&dice, c);
     c->opts.whole_norms = dice_one_in(&dice, 3);
+    c->opts.split_backward = !c->opts.recompute && dice_one_in(&dice, 3);
 }
 
 void train_case_free(train_case_t *c)
@@ -158,11 +159,12 @@ void train_case_print(const train_case_t *c)
 {
     model_print(&c->model, stdout);
     printf("plan: --tp %s --tensor-split %s --ep %s --pipeline-split %s --dp %u --micro-batches %s "
-           "--schedule %s --virtual-stages %u --zero-stage %u%s%s, %u ranks; %u steps of %u x %u "
+           "--schedule %s --virtual-stages %u --zero-stage %u%s%s%s, %u ranks; %u steps of %u x %u "
            "tokens\n",
            c->tp, c->tensor_split, c->ep[0] != '\0' ? c->ep : "-", c->pipeline_split, c->opts.dp,
            c->micro_batches, c->opts.schedule, c->opts.virtual_stages, c->opts.zero_stage,
            c->opts.recompute ? " --recompute full" : "",
-           c->opts.whole_norms ? " --sequence-parallel off" : "", c->n_ranks, c->n_steps,
-           c->n_batches, c->n_tokens);
+           c->opts.whole_norms ? " --sequence-parallel off" : "",
+           c->opts.split_backward ? " --split-backward" : "", c->n_ranks, c->n_steps, c->n_batches,
+           c->n_tokens);
 }

@@ -107,6 +107,35 @@ Test(rows, a_program_reads_as_it_was_printed)
     close_setup(&setup);
 }
 
+/* Gradients of weights are operations of their own, behind what is handed to the stage before. */
+Test(rows, gradients_of_weights_may_have_operations_of_their_own)
+{
+    ag_program_t *back = NULL;
+    setup_t split, together;
+    const char *at;
+    char *text;
+
+    open_training((ag_plan_opts_t){.pp = 2, .split_backward = true}, &split);
+    open_training((ag_plan_opts_t){.pp = 2}, &together);
+    text = program_text(split.program);
+    at = strstr(text, "SEGMENT ffn_b");
+    cr_assert_not_null(at);
+    at = strstr(strstr(text, "rank 1:"), "SEND to rank 0");
+    cr_assert_not_null(at);
+    cr_expect_not_null(strstr(at, "SEGMENT ffn_w"), "%s", text);
+    cr_assert_eq(program_from_text(text, &back), AG_OK, "%s", ag_error());
+    cr_expect_eq(ag_program_check(back, split.plan, AG_CHECK_PLACED, "reading"), AG_OK, "%s",
+                 ag_error());
+    for (uint32_t r = 0; r < 2; r++) {
+        cr_expect_gt(split.program->ranks[r].memory_bytes, together.program->ranks[r].memory_bytes,
+                     "what weights' gradients read is kept longer");
+    }
+    free(text);
+    ag_program_destroy(back);
+    close_setup(&split);
+    close_setup(&together);
+}
+
 /* The checker knows which parts are of shares, and in which order they are made again. */
 Test(rows, a_program_changed_is_refused)
 {

@@ -408,6 +408,32 @@ Test(train, replicas_that_share_the_optimizer_out_follow_it)
                 "dp 2, zero 1, tp 2, pp 2");
 }
 
+/* What is added to what, and in which order, is the same. */
+Test(train, gradients_of_weights_that_come_later_have_the_same_bits)
+{
+    static const struct {
+        const char *model;
+        ag_plan_opts_t opts;
+        uint32_t n_ranks;
+    } cases[] = {{"/tiny/llama", {.micro_batch_size = 1}, 1},
+                 {"/tiny/llama", {.pp = 2, .schedule = "gpipe"}, 2},
+                 {"/tiny/llama", {.tensor_split = "5,4", .pp = 2}, 4},
+                 {"/tiny/llama", {.tp = "2", .whole_norms = true}, 2},
+                 {"/tiny/mixtral", {.tp = "2", .ep = "1"}, 2},
+                 {"/tiny/mixtral", {.dp = 2, .ep = "2", .zero_stage = 1}, 2}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        train_t together = {.model = cases[i].model, .opts = cases[i].opts, .n_steps = 5};
+        train_t split = together;
+
+        split.opts.split_backward = true;
+        run_all(&together, cases[i].n_ranks, "together");
+        run_all(&split, cases[i].n_ranks, "split");
+        cr_expect_eq(memcmp(together.losses, split.losses, sizeof(split.losses)), 0, "case %zu", i);
+        cr_expect_eq(memcmp(together.norms, split.norms, sizeof(split.norms)), 0, "case %zu", i);
+    }
+}
+
 /* Of two replicas: a sum of two has one order. */
 Test(train, gradients_summed_in_uneven_shares_have_the_same_bits)
 {

@@ -81,7 +81,7 @@ static void run(const ag_pipeline_shape_t *shape, const ag_schedule_t *schedule,
             moved = true;
         }
     }
-    for (uint32_t work = 0; work < AG_N_WORKS; work++) {
+    for (uint32_t work = 0; work < AG_WORK_WEIGHT; work++) {
         cr_expect_eq(outcome->n_works[work], clocks.n_chunks * shape->micro_batches,
                      "%u stages, %u micro-batches, %u chunks: %u of work %u are done",
                      shape->stages, shape->micro_batches, v, outcome->n_works[work], work);
@@ -207,4 +207,27 @@ Test(schedule, what_an_order_does_not_allow_is_said)
     expect_refused(ag_generate_1f1b, &(ag_pipeline_shape_t){2, 65536, 1}, "1 to 65535");
     cr_expect_eq(ag_schedule_find("zigzag", &info), AG_ERR_INVALID);
     cr_expect(strstr(ag_error(), "1f1b") != NULL);
+}
+
+/* F F B W B W .. of the stage's own order. */
+Test(schedule, split_backward_has_the_weights_behind_each_input)
+{
+    ag_schedule_t *schedule = NULL;
+
+    cr_assert_eq(
+        ag_generate_1f1b(&(ag_pipeline_shape_t){.stages = 3, .micro_batches = 4}, &schedule),
+        AG_OK);
+    cr_assert_eq(ag_schedule_split_backward(schedule), AG_OK);
+    for (uint32_t s = 0; s < 3; s++) {
+        const ag_schedule_item_t *items = AG_ITEMS(&schedule->stages[s], ag_schedule_item_t);
+
+        cr_assert_eq(schedule->stages[s].n_items, 12);
+        for (size_t i = 0; i < 12; i++) {
+            cr_expect_eq(items[i].work == AG_WORK_WEIGHT,
+                         i > 0 && items[i - 1].work == AG_WORK_BACKWARD);
+            cr_expect(items[i].work != AG_WORK_WEIGHT ||
+                      items[i].micro_batch == items[i - 1].micro_batch);
+        }
+    }
+    ag_schedule_destroy(schedule);
 }
