@@ -19,8 +19,13 @@ static char *text_of(const ag_plan_t *plan)
     return text;
 }
 
-static const ag_plan_model_t model = {"00112233aabbccdd", "llama", 30, 8192, 0};
-static const ag_plan_model_t of_experts = {"00112233aabbccdd", "mixtral", 30, 8192, 5};
+static const ag_plan_model_t model = {
+    .spec_hash = "00112233aabbccdd", .family = "llama", .n_layers = 30, .context_tokens = 8192};
+static const ag_plan_model_t of_experts = {.spec_hash = "00112233aabbccdd",
+                                           .family = "mixtral",
+                                           .n_layers = 30,
+                                           .context_tokens = 8192,
+                                           .n_experts = 5};
 
 static bool works(void *arg, const ag_plan_opts_t *opts)
 {

@@ -50,7 +50,8 @@ static void check_plans(const ag_program_t *program)
 {
     static const ag_plan_opts_t opts[] = {
         {.tp = "1"}, {.tp = "2"}, {.pp = 2}, {.tp = "2,1"}, {.ep = "2"}};
-    ag_plan_model_t model = {"00112233aabbccdd", "llama", 3, 128, 0};
+    ag_plan_model_t model = {
+        .spec_hash = "00112233aabbccdd", .family = "llama", .n_layers = 3, .context_tokens = 128};
 
     for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
         ag_plan_t *plan;

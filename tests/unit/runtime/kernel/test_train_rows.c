@@ -420,7 +420,13 @@ Test(train_rows, rows_of_an_embedding_get_the_sum_of_what_their_tokens_get)
     float *dy = random_floats(21, N_TOKENS * WIDTH, 1);
     float *before = random_floats(22, (END - BEGIN) * WIDTH, 1), *y;
     ag_step_t step = {.counts = {1, N_TOKENS, 0, 1}, .tokens = tokens};
-    rows_case_t c = {.embed = {AG_F32, AG_PACKING_ROWS, BEGIN, END, WIDTH, 2.5f, NULL}, .dy = dy};
+    rows_case_t c = {.embed = {.dtype = AG_F32,
+                               .packing = AG_PACKING_ROWS,
+                               .vocab_begin = BEGIN,
+                               .vocab_end = END,
+                               .width = WIDTH,
+                               .scale = 2.5f},
+                     .dy = dy};
 
     y = kernel_call(
         &(kernel_call_t){.fn = run_embed_grad, .arg = &c, .step = &step, .y_at_first = before},
