@@ -79,9 +79,8 @@ static ag_status_t encode(gathering_t *g, const char *text, size_t n_bytes, uint
 static ag_status_t add_prompt(gathering_t *g, const char *what, const char *text, size_t n_bytes,
                               uint64_t *made_bytes_p)
 {
-    /* a template writes its own */
+    /* a template writes its own; what is to go on has no EOS behind it */
     int32_t bos = g->chat != NULL ? -1 : ag_tokenizer_bos(g->session->tokenizer);
-    int32_t after = g->chat != NULL ? -1 : ag_tokenizer_after(g->session->tokenizer);
     size_t begin = g->prompts->ids.n_items;
     ag_status_t status;
 
@@ -90,9 +89,6 @@ static ag_status_t add_prompt(gathering_t *g, const char *what, const char *text
     status = encode(g, text, n_bytes, made_bytes_p);
     if (status == AG_OK && bos >= 0) {
         status = put_bos(&g->prompts->ids, begin, bos);
-    }
-    if (status == AG_OK && after >= 0) {
-        status = ag_array_append(&g->prompts->ids, &after, 1);
     }
     return status == AG_OK ? end_prompt(g->prompts, begin, what) : status;
 }
