@@ -19,9 +19,9 @@ enum { FAILURES_SHOWN = 5 };
 /* In parts of the whole tensor's length: sums in fp32, in another order. */
 static const double bound = 1e-5;
 
-/* Gradients through a norm behind a part are divided by the length of what that makes, which may be
- * a sum of ranks' parts that all but cancel. */
-static const double bound_behind_norms = 5e-5;
+/* An open matter, not a bound: of a few models with norms behind their parts all gradients are
+ * beyond it, by less than this. They are told and counted, and may be one case in a hundred. */
+static const double most_behind_norms = 3e-5;
 
 /* Rows whose experts were chosen by less than this may go either way. */
 static const float router_gap = 1e-5f;
@@ -290,7 +290,7 @@ static double length_of_moments(const outcome_t *outcome)
 
 /* A gradient that is nothing but rounding, of queries of documents of one token for instance, is
  * held to a part of all gradients' length. */
-static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all)
+static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all, double *worst_p)
 {
     double least = fmax(1e-3 * length_of_moments(one), 1e-30);
 
@@ -310,7 +310,8 @@ static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all)
         double weights = distance(known->weights, other->weights, known->n, 1e-30);
         double moments = distance(known->moments, other->moments, known->n, least);
 
-        if (!(weights <= bound && moments <= (all->norms_after ? bound_behind_norms : bound))) {
+        *worst_p = fmax(*worst_p, moments);
+        if (!(weights <= bound && moments <= (all->norms_after ? most_behind_norms : bound))) {
             printf("case %llu: %s: weights differ by %.3g, gradients by %.3g\n",
                    (unsigned long long)c->number, known->name, weights, moments);
             return false;
@@ -361,7 +362,7 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
 }
 
 typedef struct figures {
-    uint64_t n_cases, n_failed, n_refused, n_excused;
+    uint64_t n_cases, n_failed, n_refused, n_excused, n_beyond;
 } figures_t;
 
 static void run_case(uint64_t number, const char *folder, bool verbose, train_tally_t *tally,
@@ -369,6 +370,7 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
 {
     outcome_t one, all;
     train_case_t c;
+    double worst = 0;
     bool fine;
 
     train_case_draw(number, folder, &c);
@@ -384,11 +386,15 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
         }
     } else if (fine && one.gap < router_gap) {
         figures->n_excused++;
-    } else if (!fine || !compare(&c, &one, &all)) {
+    } else if (!fine || !compare(&c, &one, &all, &worst)) {
         figures->n_failed++;
         printf("replay: cluster_train --case %llu\n", (unsigned long long)number);
     } else {
         tally_case(&c, &all, tally);
+        if (worst > bound) {
+            figures->n_beyond++;
+            printf("case %llu: a gradient differs by %.3g\n", (unsigned long long)number, worst);
+        }
     }
     free_outcome(&one);
     free_outcome(&all);
@@ -397,8 +403,9 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
 
 static bool is_short(const train_tally_t *tally, const figures_t *figures, uint64_t least)
 {
-    bool is =
-        figures->n_refused * 4 > figures->n_cases || figures->n_excused * 50 > figures->n_cases;
+    bool is = figures->n_refused * 4 > figures->n_cases ||
+              figures->n_excused * 50 > figures->n_cases ||
+              figures->n_beyond * 100 > figures->n_cases;
 
     for (uint32_t i = 0; i < tally->n_rows; i++) {
         printf("%6llu  %s%s\n", (unsigned long long)tally->rows[i].n, tally->rows[i].name,
@@ -406,9 +413,10 @@ static bool is_short(const train_tally_t *tally, const figures_t *figures, uint6
         is |= tally->rows[i].n < least;
     }
     printf("%llu cases: %llu failed, %llu plans that leave a rank nothing or are not there yet, "
-           "%llu excused for a router's tie\n",
+           "%llu excused for a router's tie, %llu with gradients beyond the bound\n",
            (unsigned long long)figures->n_cases, (unsigned long long)figures->n_failed,
-           (unsigned long long)figures->n_refused, (unsigned long long)figures->n_excused);
+           (unsigned long long)figures->n_refused, (unsigned long long)figures->n_excused,
+           (unsigned long long)figures->n_beyond);
     return is;
 }
 
