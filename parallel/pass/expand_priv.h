@@ -176,6 +176,10 @@ static inline bool ag_train_passes(const ag_train_t *train, uint32_t rank)
 ag_status_t ag_train_take_slot(ag_train_t *train, uint32_t rank, ag_train_chunk_t *chunk,
                                uint16_t micro_batch, ag_train_slot_t **slot_p);
 
+/** The next bytes of a buffer that grows by what is put into it; *used_bytes so far. */
+void ag_train_reserve(const ag_train_t *train, uint32_t rank, uint32_t buffer, uint64_t bytes,
+                      uint64_t *used_bytes, int32_t *buffer_p, uint64_t *begin_bytes_p);
+
 /** Emit a part's forward graph. @param x, x_out  buffers of the residual stream. */
 ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_t *part, uint32_t x,
                           uint32_t x_out, ag_graph_t *graph);

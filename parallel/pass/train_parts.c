@@ -341,20 +341,12 @@ static ag_status_t forward_again(const ag_train_item_t *item, uint32_t number)
 static ag_status_t hand_on(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
                            uint64_t *begin_bytes_p)
 {
-    enum { ALIGN_BYTES = 64 };
     const ag_train_item_t *item = arg;
     ag_train_rank_t *of = item->rank;
-    ag_program_t *program = item->train->program;
-    ag_buffer_t *buffer =
-        &AG_ITEMS(&program->ranks[of->rank].buffers, ag_buffer_t)[of->handed_buffer];
-    uint64_t bytes = row_bytes * program->bounds[counter];
 
-    *buffer_p = (int32_t)of->handed_buffer;
-    *begin_bytes_p = of->handed_bytes;
-    of->handed_bytes += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-    if (of->handed_bytes > buffer->bytes) {
-        buffer->unit_bytes = buffer->bytes = of->handed_bytes;
-    }
+    ag_train_reserve(item->train, of->rank, of->handed_buffer,
+                     row_bytes * item->train->program->bounds[counter], &of->handed_bytes, buffer_p,
+                     begin_bytes_p);
     return AG_OK;
 }
 

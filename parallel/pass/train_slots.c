@@ -195,23 +195,29 @@ void ag_train_give_handed(ag_train_chunk_t *chunk, const ag_train_slot_t *slot)
     AG_ITEMS(&chunk->handed, ag_train_handed_t)[slot->handed].is_taken = false;
 }
 
+void ag_train_reserve(const ag_train_t *train, uint32_t rank, uint32_t buffer, uint64_t bytes,
+                      uint64_t *used_bytes, int32_t *buffer_p, uint64_t *begin_bytes_p)
+{
+    enum { ALIGN_BYTES = 64 };
+    ag_buffer_t *of = &AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t)[buffer];
+
+    *buffer_p = (int32_t)buffer;
+    *begin_bytes_p = *used_bytes;
+    *used_bytes += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    if (*used_bytes > of->bytes) {
+        of->unit_bytes = of->bytes = *used_bytes;
+    }
+}
+
 static ag_status_t keep(void *arg, ag_counter_t counter, uint64_t row_bytes, int32_t *buffer_p,
                         uint64_t *begin_bytes_p)
 {
-    enum { ALIGN_BYTES = 64 };
     const ag_train_keeper_t *keeper = arg;
     ag_train_rank_t *of = keeper->rank;
-    ag_program_t *program = keeper->train->program;
-    ag_buffer_t *buffer =
-        &AG_ITEMS(&program->ranks[of->rank].buffers, ag_buffer_t)[of->kept_buffer];
-    uint64_t bytes = row_bytes * program->bounds[counter];
 
-    *buffer_p = (int32_t)of->kept_buffer;
-    *begin_bytes_p = of->kept_bytes;
-    of->kept_bytes += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-    if (of->kept_bytes > buffer->bytes) {
-        buffer->unit_bytes = buffer->bytes = of->kept_bytes;
-    }
+    ag_train_reserve(keeper->train, of->rank, of->kept_buffer,
+                     row_bytes * keeper->train->program->bounds[counter], &of->kept_bytes, buffer_p,
+                     begin_bytes_p);
     return AG_OK;
 }
 
