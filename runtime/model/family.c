@@ -6,44 +6,17 @@
 #include "runtime/model/family_priv.h"
 
 /* clang-format off */
-extern const ag_family_t
-    ag_family_deepseek_v2,
-    ag_family_deepseek_v3,
-    ag_family_gemma2,
-    ag_family_gemma3,
-    ag_family_gpt2,
-    ag_family_gpt_oss,
-    ag_family_llama,
-    ag_family_mistral,
-    ag_family_mixtral,
-    ag_family_olmo2,
-    ag_family_olmoe,
-    ag_family_phi3,
-    ag_family_qwen2,
-    ag_family_qwen2_moe,
-    ag_family_qwen3,
-    ag_family_qwen3_moe;
-
 /* The first that its marks fit is taken. */
-const ag_family_t *const ag_families[] = {
-    &ag_family_deepseek_v3,
-    &ag_family_deepseek_v2,
-    &ag_family_gpt2,
-    &ag_family_gpt_oss,
-    &ag_family_mixtral,
-    &ag_family_mistral,
-    &ag_family_llama,
-    &ag_family_gemma2,
-    &ag_family_gemma3,
-    &ag_family_olmo2,
-    &ag_family_olmoe,
-    &ag_family_phi3,
-    &ag_family_qwen2,
-    &ag_family_qwen2_moe,
-    &ag_family_qwen3,
-    &ag_family_qwen3_moe,
-    NULL,
-};
+#define FAMILIES(_)                                                                                \
+    _(deepseek_v3) _(deepseek_v2) _(gpt2) _(gpt_oss) _(mixtral) _(mistral) _(llama) _(gemma2)      \
+    _(gemma3) _(olmo2) _(olmoe) _(phi3) _(qwen2) _(qwen2_moe) _(qwen3) _(qwen3_moe)
+
+#define DECLARE(name) extern const ag_family_t ag_family_##name;
+#define POINTER(name) &ag_family_##name,
+
+FAMILIES(DECLARE)
+
+const ag_family_t *const ag_families[] = {FAMILIES(POINTER) NULL};
 /* clang-format on */
 
 const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf)
