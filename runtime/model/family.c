@@ -9,7 +9,7 @@
 /* The first that its marks fit is taken. */
 #define FAMILIES(_)                                                                                \
     _(deepseek_v3) _(deepseek_v2) _(gpt2) _(gpt_oss) _(mixtral) _(mistral) _(llama) _(gemma2)      \
-    _(gemma3) _(olmo2) _(olmoe) _(phi3) _(qwen2) _(qwen2_moe) _(qwen3) _(qwen3_moe)
+    _(gemma3) _(olmo2) _(olmoe) _(phi3) _(qwen2) _(qwen2_moe) _(qwen3) _(qwen3_moe) _(starcoder2)
 
 #define DECLARE(name) extern const ag_family_t ag_family_##name;
 #define POINTER(name) &ag_family_##name,

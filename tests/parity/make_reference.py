@@ -65,6 +65,10 @@ FAMILIES = {
                                         tie_word_embeddings=True, num_hidden_layers=3, rope_parameters={
                                             "rope_type": "default", "rope_theta": 10000.0,
                                             "partial_rotary_factor": 0.75})),
+    "starcoder2": ("Starcoder2Config", dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=1,
+                                            num_hidden_layers=3, sliding_window=21, tie_word_embeddings=True)),
+    "starcoder2_plain": ("Starcoder2Config", dict(hidden_size=36, num_attention_heads=6, num_key_value_heads=3,
+                                                  use_bias=False)),
 }
 OWN = ("weights", "tokens", "gguf")  # of a row, and not of a config
 
