@@ -19,6 +19,7 @@ ag_block_t ag_expand_block(const ag_expand_t *expand, uint32_t rank)
         .received = (int32_t)expand->ranks[rank].received,
         .results = (int32_t)expand->ranks[rank].received,
         .returned = (int32_t)expand->ranks[rank].sent,
+        .context_tokens = expand->build->plan->context_tokens,
         .first_layer = expand->build->plan->stages[build->place.stage].layer_begin,
         .last_layer = expand->build->plan->stages[build->place.stage].layer_end - 1,
     };

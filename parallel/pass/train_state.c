@@ -29,6 +29,7 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
                         .trains = true,
                         .rounds = ag_plan_rounds(train->build->plan),
                         .x_out = (int32_t)x_out,
+                        .context_tokens = train->build->plan->context_tokens,
                         .last_layer = of->last_layer,
                         .statistics = (int32_t)of->statistics,
                         .loss = (int32_t)of->loss,

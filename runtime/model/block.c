@@ -313,6 +313,7 @@ static int32_t add_normed_heads(ag_emit_t *emit, ag_role_t role, ag_role_t bias_
 int32_t ag_emit_angles(ag_emit_t *emit, const ag_layer_spec_t *kind)
 {
     int32_t angles = ag_emit_internal(emit, kind->rope.rotary);
+    const float *frequencies = ag_layer_frequencies(kind, emit->block->context_tokens);
 
     ag_emit_node(emit, &(ag_node_t){.kind = AG_NODE_ANGLES,
                                     .in = {AG_NO_VALUE, AG_NO_VALUE},
@@ -321,7 +322,7 @@ int32_t ag_emit_angles(ag_emit_t *emit, const ag_layer_spec_t *kind)
                                     .bias = AG_NO_PARAM,
                                     .attr.angles = {.rotary = kind->rope.rotary,
                                                     .magnitude = kind->rope_magnitude,
-                                                    .inverse_freq = kind->inverse_freq}});
+                                                    .inverse_freq = frequencies}});
     return angles;
 }
 

@@ -17,15 +17,16 @@ typedef struct ag_block {
     int32_t partial; /* (tokens, hidden): this rank's part of what is to be added to it */
     int32_t logits;  /* (outputs, vocabulary held) */
     /* of a layer whose experts several ranks hold: */
-    int32_t routes;       /* (tokens, route) which experts each row uses */
-    int32_t n_sent;       /* (1, places) copies of this rank's rows for each */
-    int32_t sent;         /* (copies, hidden) those */
-    int32_t n_received;   /* (ranks of the stage, experts held) */
-    int32_t received;     /* (copies, hidden) those */
-    int32_t results;      /* (copies, hidden) of this rank's experts; in inference received */
-    int32_t returned;     /* (copies, hidden) of this rank's rows; in inference sent */
-    uint32_t first_layer; /* of the stage: its KV cache is number 0 */
-    uint32_t last_layer;  /* of the stage, or chunk: what ag_block_add() adds is of it */
+    int32_t routes;          /* (tokens, route) which experts each row uses */
+    int32_t n_sent;          /* (1, places) copies of this rank's rows for each */
+    int32_t sent;            /* (copies, hidden) those */
+    int32_t n_received;      /* (ranks of the stage, experts held) */
+    int32_t received;        /* (copies, hidden) those */
+    int32_t results;         /* (copies, hidden) of this rank's experts; in inference received */
+    int32_t returned;        /* (copies, hidden) of this rank's rows; in inference sent */
+    uint32_t context_tokens; /* that sequences may have: some ropes differ by it */
+    uint32_t first_layer;    /* of the stage: its KV cache is number 0 */
+    uint32_t last_layer;     /* of the stage, or chunk: what ag_block_add() adds is of it */
     /* Training writes no value over one that gradients read, and keeps no cache. */
     bool trains;
     bool rounds;        /* logits are bfloat16 */

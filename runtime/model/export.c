@@ -129,7 +129,7 @@ static void complete_tensors(ag_export_t *export)
     for (size_t i = 0; i < export->tensors.n_items; i++) {
         ag_export_tensor_t *tensor = &AG_ITEMS(&export->tensors, ag_export_tensor_t)[i];
 
-        if (tensor->weight.role != AG_ROLE_ROPE_FACTORS) {
+        if (!ag_export_is_rope(tensor)) {
             tensor->dtype = choose_dtype(export, &tensor->weight, tensor->name);
         }
         shape_tensor(tensor);
@@ -138,15 +138,26 @@ static void complete_tensors(ag_export_t *export)
     export->facts.n_tensors = export->tensors.n_items;
 }
 
-/* Frequencies that no setting of a GGUF file says are a tensor of it. */
+/* Frequencies that no setting of a GGUF file says are a tensor of it, or two. */
 static ag_status_t add_rope_factors(ag_export_t *export)
 {
-    ag_weight_t weight = {.role = AG_ROLE_ROPE_FACTORS,
-                          .cols = export->model->spec->layer_kinds[0].rope.rotary / 2};
-    ag_status_t status =
-        export->opts.gguf ? ag_export_rope_factors(export->model, &export->rope_factors) : AG_OK;
+    static const ag_role_t roles[] = {AG_ROLE_ROPE_FACTORS, AG_ROLE_ROPE_FACTORS_LONG};
+    const ag_rope_spec_t *rope = &export->model->spec->layer_kinds[0].rope;
+    int n = rope->kind == AG_ROPE_LONG ? 2 : 1;
+    ag_status_t status;
 
-    return status == AG_OK && export->rope_factors != NULL ? add_tensor(export, &weight) : status;
+    if (!export->opts.gguf) {
+        return AG_OK;
+    }
+    if (n == 2 && ag_family_row(export->model->family, AG_ROLE_ROPE_FACTORS_LONG, true) == NULL) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model's rope has other factors in long contexts, "
+                                           "which a GGUF file of its architecture cannot say");
+    }
+    status = ag_export_rope_factors(export->model, &export->rope_factors);
+    for (int i = 0; i < n && status == AG_OK && export->rope_factors != NULL; i++) {
+        status = add_tensor(export, &(ag_weight_t){.role = roles[i], .cols = rope->rotary / 2});
+    }
+    return status;
 }
 
 ag_status_t ag_export_create(const ag_model_t *model, const ag_weight_source_t *source,
@@ -190,6 +201,12 @@ void ag_export_destroy(ag_export_t *export)
 ag_export_facts_t ag_export_facts(const ag_export_t *export)
 {
     return export->facts;
+}
+
+bool ag_export_is_rope(const ag_export_tensor_t *tensor)
+{
+    return tensor->weight.role == AG_ROLE_ROPE_FACTORS ||
+           tensor->weight.role == AG_ROLE_ROPE_FACTORS_LONG;
 }
 
 uint64_t ag_export_tensor_bytes(const ag_export_tensor_t *tensor)

@@ -26,7 +26,8 @@ struct ag_export {
     const ag_weight_source_t *source;
     ag_export_opts_t opts;
     ag_array_t tensors;  /* ag_export_tensor_t */
-    float *rope_factors; /* (rotary / 2) that a GGUF file gets as a tensor; NULL: none */
+    float *rope_factors; /* (rotary / 2) that a GGUF file gets as a tensor, or (2, rotary / 2) as
+                            two; NULL: none */
     ag_export_facts_t facts;
     uint64_t done_bytes;
 };
@@ -34,12 +35,15 @@ struct ag_export {
 /** Bytes of a tensor. */
 uint64_t ag_export_tensor_bytes(const ag_export_tensor_t *tensor);
 
+/** Is it rope_factors, or half of them? */
+bool ag_export_is_rope(const ag_export_tensor_t *tensor);
+
 /** Declare tensors [begin, end) and write them. */
 ag_status_t ag_export_stream(ag_export_t *export, size_t begin, size_t end,
                              ag_tensor_writer_t *writer);
 
-/** The divisors that a rope's frequencies were made with; *factors_p is NULL where there are none.
- */
+/** The divisors that a rope's frequencies were made with, of a longrope both lists; *factors_p is
+ * NULL where there are none. */
 ag_status_t ag_export_rope_factors(const ag_model_t *model, float **factors_p);
 
 /**

@@ -5,6 +5,7 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/model/export_priv.h"
 
@@ -14,11 +15,11 @@ static const double two_pi = 6.283185307179586476925;
 static float *plain_frequencies(const ag_layer_spec_t *layer)
 {
     ag_rope_spec_t rope = layer->rope;
-    float *plain = calloc(rope.rotary / 2 + 1, sizeof(*plain)), magnitude;
+    float *plain = calloc(rope.rotary / 2 + 1, sizeof(*plain));
 
     if (plain != NULL) {
         rope.kind = rope.kind == AG_ROPE_LLAMA3 ? AG_ROPE_DEFAULT : rope.kind;
-        ag_rope_frequencies(&rope, NULL, plain, &magnitude);
+        ag_rope_frequencies(&rope, NULL, plain);
     }
     return plain;
 }
@@ -41,12 +42,29 @@ static float divisor(float from, float to)
     return nearest;
 }
 
+/* Those of a longrope, as they are. */
+static ag_status_t copy_factors(const ag_layer_spec_t *layer, float **factors_p)
+{
+    size_t n_bytes = layer->rope.rotary * sizeof(float);
+
+    *factors_p = malloc(n_bytes + 1);
+    if (*factors_p == NULL) {
+        return ag_fail_nomem("writing a rope", n_bytes);
+    }
+    memcpy(*factors_p, layer->rope_factors, n_bytes);
+    return AG_OK;
+}
+
 ag_status_t ag_export_rope_factors(const ag_model_t *model, float **factors_p)
 {
     const ag_layer_spec_t *layer = &model->spec->layer_kinds[0];
-    float *factors = plain_frequencies(layer);
+    float *factors;
     bool divided = false;
 
+    if (layer->rope.kind == AG_ROPE_LONG) {
+        return copy_factors(layer, factors_p);
+    }
+    factors = plain_frequencies(layer);
     if (factors == NULL) {
         return ag_fail_nomem("writing a rope", layer->rope.rotary * sizeof(float));
     }
@@ -65,11 +83,11 @@ ag_status_t ag_export_rope_factors(const ag_model_t *model, float **factors_p)
 /* Does it give the frequencies that the model has, but for rounding? */
 static bool gives(const ag_rope_spec_t *rope, const ag_layer_spec_t *layer)
 {
-    float *frequencies = calloc(rope->rotary / 2 + 1, sizeof(*frequencies)), magnitude;
+    float *frequencies = calloc(rope->rotary / 2 + 1, sizeof(*frequencies));
     bool same = frequencies != NULL;
 
     if (same) {
-        ag_rope_frequencies(rope, NULL, frequencies, &magnitude);
+        ag_rope_frequencies(rope, NULL, frequencies);
     }
     for (uint32_t i = 0; i < rope->rotary / 2 && same; i++) {
         same = fabsf(frequencies[i] - layer->inverse_freq[i]) <= 2e-6f * layer->inverse_freq[i];
@@ -133,6 +151,9 @@ ag_status_t ag_export_rope(const ag_model_t *model, ag_rope_spec_t *rope)
     float *plain;
 
     *rope = layer->rope;
+    if (rope->kind == AG_ROPE_LONG) { /* its divisors are lists of config.json, too */
+        return AG_OK;
+    }
     if (gives(rope, layer)) {
         return AG_OK;
     }

@@ -129,6 +129,43 @@ static bool has_several_ropes(const ag_settings_t *settings)
     return settings->window_rope_base > 0;
 }
 
+static ag_json_t *json_of_floats(const float *values, uint32_t n)
+{
+    ag_json_t *list = ag_json_new_array();
+
+    for (uint32_t i = 0; i < n; i++) {
+        ag_json_append(list, ag_json_new_real(shortest(values[i])));
+    }
+    return list;
+}
+
+/* Version 4 of transformers takes three members of a rope_scaling, and finds the context beside. */
+static void set_long_rope(ag_json_t *json, const ag_layer_spec_t *layer)
+{
+    static const char *const groups[] = {"rope_scaling", "rope_parameters"};
+    ag_rope_spec_t rope = layer->rope;
+    double magnitude = ag_rope_magnitude(&rope);
+
+    rope.attention_factor = 0;
+    for (int group = 0; group < 2; group++) {
+        char path[AG_PATH_BYTES];
+
+        for (uint32_t i = 0; i < 2; i++) {
+            snprintf(path, sizeof(path), "%s.%s", groups[group], ag_long_factors[i]);
+            set_path(json, path,
+                     json_of_floats(layer->rope_factors + i * (rope.rotary / 2), rope.rotary / 2));
+        }
+        if (fabs(ag_rope_magnitude(&rope) - magnitude) > 1e-6) {
+            snprintf(path, sizeof(path), "%s.attention_factor", groups[group]);
+            set_path(json, path, ag_json_new_real(shortest(magnitude)));
+        }
+    }
+    set_text(json, "rope_scaling.type", rope_name(rope.kind));
+    set_text(json, "rope_parameters.rope_type", rope_name(rope.kind));
+    set_path(json, "original_max_position_embeddings",
+             ag_json_new_integer(rope.original_context_tokens));
+}
+
 static void set_rope(ag_json_t *json, const ag_settings_t *settings)
 {
     static const char type[] = "rope_parameters.rope_type";
@@ -195,7 +232,9 @@ static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
             set_all(json, row->hf, has_several_ropes(&settings), row->kind, value);
         }
     }
-    if (settings.rope.rotary > 0) {
+    if (settings.rope.kind == AG_ROPE_LONG) {
+        set_long_rope(json, &model->spec->layer_kinds[0]);
+    } else if (settings.rope.rotary > 0) {
         set_rope(json, &settings);
     }
     set_layer_types(json, model->spec);
@@ -329,31 +368,44 @@ static void put_setting(const ag_family_t *family, const ag_key_row_t *row, doub
     }
 }
 
-/* A llama3 rope is a tensor. */
-static ag_status_t put_rope(const ag_family_t *family, const ag_settings_t *settings,
-                            ag_gguf_metadata_t *metadata)
+/* Of a longrope the factors are tensors, and files do not name it (llama.cpp's converter). */
+static void put_long_rope(const ag_family_t *family, const ag_rope_spec_t *rope,
+                          ag_gguf_metadata_t *metadata)
 {
-    const ag_rope_spec_t *rope = &settings->rope;
     char key[128];
 
-    if (rope->kind == AG_ROPE_DEFAULT || rope->kind == AG_ROPE_LLAMA3) {
-        return AG_OK;
+    snprintf(key, sizeof(key), "%s.rope.scaling.original_context_length", family->gguf_arch);
+    ag_gguf_put_u32(metadata, key, rope->original_context_tokens);
+    snprintf(key, sizeof(key), "%s.rope.scaling.attn_factor", family->gguf_arch);
+    ag_gguf_put_f32(metadata, key, (float)ag_rope_magnitude(rope));
+}
+
+/* A llama3 rope is a tensor. */
+static void put_rope(const ag_family_t *family, ag_settings_t *settings,
+                     ag_gguf_metadata_t *metadata)
+{
+    ag_rope_spec_t *rope = &settings->rope;
+    char key[128];
+
+    if (rope->kind == AG_ROPE_LONG) {
+        put_long_rope(family, rope, metadata);
     }
-    if (rope->kind == AG_ROPE_YARN && rope->attention_factor > 0 &&
-        fabs(rope->attention_factor - (0.1 * log(rope->factor) + 1)) > 1e-6) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the model's yarn rope has an attention factor of its "
-                       "own, %g, which is not known of GGUF files",
-                       rope->attention_factor);
+    if (rope->kind != AG_ROPE_LINEAR && rope->kind != AG_ROPE_YARN) {
+        return;
+    }
+    rope->attention_factor /= ag_yarn_magnitude(rope->factor, 1); /* by which readers multiply */
+    if (fabs(rope->attention_factor - 1) < 1e-6) {
+        rope->attention_factor = 0;
     }
     snprintf(key, sizeof(key), "%s.rope.scaling.type", family->gguf_arch);
     ag_gguf_put_string(metadata, key, rope_name(rope->kind), strlen(rope_name(rope->kind)));
     for (const ag_key_row_t *row = ag_rope_keys; row->hf != NULL || row->gguf != NULL; row++) {
-        if (row->gguf != NULL && is_of_rope(rope->kind, row->offset)) {
-            put_setting(family, row, value_of(settings, row), metadata);
+        double value = value_of(settings, row);
+
+        if (row->gguf != NULL && is_of_rope(rope->kind, row->offset) && is_written(row, value)) {
+            put_setting(family, row, value, metadata);
         }
     }
-    return AG_OK;
 }
 
 ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
@@ -374,6 +426,6 @@ ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
             put_setting(family, row, value, metadata);
         }
     }
-    status = put_rope(family, &settings, metadata);
-    return status == AG_OK ? metadata->status : status;
+    put_rope(family, &settings, metadata);
+    return metadata->status;
 }

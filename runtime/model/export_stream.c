@@ -309,9 +309,12 @@ ag_status_t ag_export_stream(ag_export_t *export, size_t begin, size_t end,
     for (size_t i = begin; i < end && status == AG_OK; i++) {
         stream_t stream = {.export = export, .writer = writer, .tensor = &tensors[i]};
 
-        if (tensors[i].weight.role == AG_ROLE_ROPE_FACTORS) {
-            status = ag_tensor_writer_write(writer, export->rope_factors,
-                                            ag_export_tensor_bytes(&tensors[i]));
+        if (ag_export_is_rope(&tensors[i])) {
+            bool second = tensors[i].weight.role == AG_ROLE_ROPE_FACTORS_LONG;
+
+            status = ag_tensor_writer_write(
+                writer, export->rope_factors + (second ? tensors[i].weight.cols : 0),
+                ag_export_tensor_bytes(&tensors[i]));
             continue;
         }
         status = do_tensor(&stream);

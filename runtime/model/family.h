@@ -11,7 +11,8 @@ typedef enum ag_role {
     AG_ROLE_HEAD,
     AG_ROLE_FINAL_NORM,
     AG_ROLE_FINAL_NORM_BIAS,
-    AG_ROLE_ROPE_FACTORS,
+    AG_ROLE_ROPE_FACTORS,      /* (rotary / 2) divisors of a rope's frequencies */
+    AG_ROLE_ROPE_FACTORS_LONG, /* those of long contexts */
     AG_ROLE_ATTN_NORM,
     AG_ROLE_ATTN_NORM_BIAS,
     AG_ROLE_ATTN_POST_NORM, /* of what attention makes */

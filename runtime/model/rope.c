@@ -55,18 +55,37 @@ double ag_yarn_magnitude(double factor, double scale)
     return factor > 1 ? 0.1 * scale * log(factor) + 1.0 : 1.0;
 }
 
-void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float *inverse_freq,
-                         float *magnitude_p)
+double ag_rope_magnitude(const ag_rope_spec_t *rope)
 {
-    *magnitude_p = 1.0f;
+    if (rope->kind != AG_ROPE_YARN && rope->kind != AG_ROPE_LONG) {
+        return 1;
+    }
+    if (rope->attention_factor > 0) {
+        return rope->attention_factor;
+    }
+    return rope->kind == AG_ROPE_YARN ? ag_yarn_magnitude(rope->factor, 1)
+           : rope->factor > 1
+               ? sqrt(1 + log(rope->factor) / log((double)rope->original_context_tokens))
+               : 1;
+}
+
+void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float *inverse_freq)
+{
     for (uint32_t i = 0; i < rope->rotary / 2; i++) {
-        inverse_freq[i] = 1.0f / powf((float)rope->base, (float)(2 * i) / (float)rope->rotary);
+        float wavelength = powf((float)rope->base, (float)(2 * i) / (float)rope->rotary);
+
+        if (rope->kind == AG_ROPE_LONG) {
+            inverse_freq[i] = 1.0f / (factors[i] * wavelength);
+            continue;
+        }
+        inverse_freq[i] = 1.0f / wavelength;
         if (factors != NULL) {
             inverse_freq[i] /= factors[i];
         }
     }
     switch (rope->kind) {
     case AG_ROPE_DEFAULT:
+    case AG_ROPE_LONG:
         break;
     case AG_ROPE_LINEAR:
         for (uint32_t i = 0; i < rope->rotary / 2; i++) {
@@ -78,8 +97,6 @@ void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float
         break;
     case AG_ROPE_YARN:
         scale_yarn(rope, inverse_freq);
-        *magnitude_p = rope->attention_factor > 0 ? (float)rope->attention_factor
-                                                  : (float)ag_yarn_magnitude(rope->factor, 1);
         break;
     }
 }

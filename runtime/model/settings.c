@@ -138,44 +138,6 @@ ag_status_t ag_settings_read(const ag_model_files_t *files, const ag_family_t *f
     return AG_OK;
 }
 
-/* What every family's rope may say, wherever its config puts it. */
-const ag_key_row_t ag_rope_keys[] = {
-    {offsetof(ag_settings_t, rope.factor), AG_SETTING_REAL, false,
-     "rope_scaling.factor|rope_parameters.factor", "rope.scaling.factor"},
-    {offsetof(ag_settings_t, rope.low_freq_factor), AG_SETTING_REAL, false,
-     "rope_scaling.low_freq_factor|rope_parameters.low_freq_factor", NULL},
-    {offsetof(ag_settings_t, rope.high_freq_factor), AG_SETTING_REAL, false,
-     "rope_scaling.high_freq_factor|rope_parameters.high_freq_factor", NULL},
-    {offsetof(ag_settings_t, rope.beta_fast), AG_SETTING_REAL, false,
-     "rope_scaling.beta_fast|rope_parameters.beta_fast", "rope.scaling.yarn_beta_fast"},
-    {offsetof(ag_settings_t, rope.beta_slow), AG_SETTING_REAL, false,
-     "rope_scaling.beta_slow|rope_parameters.beta_slow", "rope.scaling.yarn_beta_slow"},
-    {offsetof(ag_settings_t, rope.attention_factor), AG_SETTING_REAL, false,
-     "rope_scaling.attention_factor|rope_parameters.attention_factor", NULL},
-    {offsetof(ag_settings_t, rope.mscale), AG_SETTING_REAL, false,
-     "rope_scaling.mscale|rope_parameters.mscale", NULL},
-    {offsetof(ag_settings_t, rope.mscale_all_dim), AG_SETTING_REAL, false,
-     "rope_scaling.mscale_all_dim|rope_parameters.mscale_all_dim", NULL},
-    {offsetof(ag_settings_t, rope.truncates), AG_SETTING_BOOL, false,
-     "rope_scaling.truncate|rope_parameters.truncate", NULL},
-    {offsetof(ag_settings_t, rope.original_context_tokens), AG_SETTING_U32, false,
-     "rope_scaling.original_max_position_embeddings|"
-     "rope_parameters.original_max_position_embeddings",
-     "rope.scaling.original_context_length"},
-    {0},
-};
-
-/* The kinds of rope scaling by the names that files give them. */
-const ag_rope_name_t ag_rope_names[] = {
-    {"default", AG_ROPE_DEFAULT},
-    {"none", AG_ROPE_DEFAULT},
-    {"linear", AG_ROPE_LINEAR},
-    {"llama3", AG_ROPE_LLAMA3},
-    {"yarn", AG_ROPE_YARN},
-    {"dynamic", AG_ROPE_DEFAULT}, /* changes nothing within the model's own context */
-    {NULL, AG_ROPE_DEFAULT},
-};
-
 const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
                             const char *gguf_key, char *text, size_t n_bytes)
 {
@@ -193,65 +155,19 @@ const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
     return text;
 }
 
-ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family_t *family,
-                                  ag_settings_t *settings)
+const ag_json_t *ag_rope_setting(const ag_json_t *config, const char *name)
 {
-    static const char *const paths[] = {"rope_scaling.rope_type", "rope_scaling.type",
-                                        "rope_parameters.rope_type"};
-    ag_rope_spec_t *rope = &settings->rope;
-    const char *name = NULL;
-    char key[128], text[64];
+    static const char *const groups[] = {"rope_scaling", "rope_parameters"};
+    const ag_json_t *setting = NULL;
 
-    snprintf(key, sizeof(key), "%s.rope.scaling.type", family->gguf_arch);
-    for (size_t i = 0; name == NULL && i < sizeof(paths) / sizeof(paths[0]); i++) {
-        char path[AG_PATH_BYTES];
+    for (int i = 0; i < 2 && setting == NULL; i++) {
+        char plain[AG_PATH_BYTES], path[AG_PATH_BYTES];
+        int n = snprintf(plain, sizeof(plain), "%s.%s", groups[i], name);
 
-        ag_rope_path(paths[i], strlen(paths[i]), has_several_ropes(ag_model_files_config(files)),
-                     path);
-        name = ag_setting_text(files, path, key, text, sizeof(text));
+        ag_rope_path(plain, (size_t)n, has_several_ropes(config), path);
+        setting = ag_json_path(config, path);
     }
-    for (size_t i = 0; name != NULL && ag_rope_names[i].name != NULL; i++) {
-        if (strcmp(name, ag_rope_names[i].name) == 0) {
-            rope->kind = ag_rope_names[i].kind;
-            name = NULL;
-        }
-    }
-    if (name != NULL) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: rope scaling \"%s\" is not known (known: default, linear, dynamic, "
-                       "llama3, yarn)",
-                       ag_model_files_path(files), name);
-    }
-    if (!(rope->base > 0)) {
-        return ag_fail(AG_ERR_FORMAT, "%s: the base of its rope is %g, it must be above zero",
-                       ag_model_files_path(files), rope->base);
-    }
-    rope->rotary = settings->rotary > 0 ? settings->rotary
-                   : settings->rotary_factor > 0
-                       ? (uint32_t)(settings->head_dim * settings->rotary_factor)
-                       : settings->head_dim;
-    if (rope->kind == AG_ROPE_YARN && rope->attention_factor == 0 && rope->mscale > 0 &&
-        rope->mscale_all_dim > 0) {
-        rope->attention_factor = ag_yarn_magnitude(rope->factor, rope->mscale) /
-                                 ag_yarn_magnitude(rope->factor, rope->mscale_all_dim);
-    }
-    rope->beta_fast = rope->beta_fast > 0 ? rope->beta_fast : 32.0;
-    rope->beta_slow = rope->beta_slow > 0 ? rope->beta_slow : 1.0;
-    if (rope->original_context_tokens == 0) {
-        rope->original_context_tokens = settings->context_tokens;
-    }
-    if (rope->kind != AG_ROPE_DEFAULT && !(rope->factor > 0)) {
-        return ag_fail(AG_ERR_FORMAT, "%s: its rope scaling lacks a factor above zero",
-                       ag_model_files_path(files));
-    }
-    if (rope->kind == AG_ROPE_LLAMA3 &&
-        !(rope->low_freq_factor > 0 && rope->high_freq_factor > rope->low_freq_factor)) {
-        return ag_fail(AG_ERR_FORMAT,
-                       "%s: llama3 rope scaling needs low_freq_factor above 0 and a larger "
-                       "high_freq_factor",
-                       ag_model_files_path(files));
-    }
-    return AG_OK;
+    return setting;
 }
 
 double ag_gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key, double otherwise)

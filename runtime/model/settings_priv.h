@@ -33,6 +33,12 @@ enum { AG_PATH_BYTES = 96 };
  */
 void ag_rope_path(const char *path, size_t n_chars, bool has_several, char at[AG_PATH_BYTES]);
 
+/** A setting of the main rope's scaling, whichever spelling config.json has; NULL: none. */
+const ag_json_t *ag_rope_setting(const ag_json_t *config, const char *name);
+
+/* config.json's lists of a longrope: of short contexts, and of long ones. */
+extern const char *const ag_long_factors[2];
+
 /** A string setting, or NULL. @param text  room for it. */
 const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
                             const char *gguf_key, char *text, size_t n_bytes);

@@ -89,68 +89,6 @@ static ag_status_t check_routes(const ag_model_files_t *files, const ag_spec_t *
     return AG_OK;
 }
 
-/* The divisors of a model whose file lists them. */
-static ag_status_t read_rope_factors(const ag_model_files_t *files, const ag_family_t *family,
-                                     uint32_t n_factors, float **factors_p)
-{
-    ag_found_tensor_t found = ag_family_find(family, files, AG_ROLE_ROPE_FACTORS, 0, 0);
-    const ag_model_tensor_t *tensor = found.tensor;
-    const char *name = found.name;
-    float *factors;
-    ag_status_t status;
-
-    *factors_p = NULL;
-    if (tensor == NULL) {
-        return AG_OK;
-    }
-    if (tensor->dtype != AG_F32 || tensor->bytes != n_factors * sizeof(float)) {
-        return ag_fail(AG_ERR_FORMAT, "%s: tensor %s should be %u float32 values",
-                       ag_model_files_path(files), name, n_factors);
-    }
-    factors = malloc(tensor->bytes + 1);
-    if (factors == NULL) {
-        return ag_fail_nomem("reading rope factors", tensor->bytes);
-    }
-    status = ag_model_files_read(files, tensor, 0, tensor->bytes, factors);
-    for (uint32_t i = 0; status == AG_OK && i < n_factors; i++) {
-        if (!(factors[i] > 0)) {
-            status = ag_fail(AG_ERR_FORMAT, "%s: tensor %s holds a factor that is not above zero",
-                             ag_model_files_path(files), name);
-        }
-    }
-    if (status != AG_OK) {
-        free(factors);
-        return status;
-    }
-    *factors_p = factors;
-    return AG_OK;
-}
-
-static ag_status_t make_rope(const ag_model_files_t *files, const ag_family_t *family,
-                             ag_layer_spec_t *layer)
-{
-    uint32_t rotary = layer->rope.rotary;
-    float *factors;
-    ag_status_t status;
-
-    if (rotary % 2 != 0 || rotary > layer->head_dim) {
-        return ag_fail(AG_ERR_FORMAT, "%s: %u of %u dimensions of a head cannot rotate",
-                       ag_model_files_path(files), rotary, layer->head_dim);
-    }
-    status = read_rope_factors(files, family, rotary / 2, &factors);
-    if (status != AG_OK) {
-        return status;
-    }
-    layer->inverse_freq = calloc(rotary / 2 + 1, sizeof(float));
-    if (layer->inverse_freq == NULL) {
-        free(factors);
-        return ag_fail_nomem("making a rope", rotary * 2);
-    }
-    ag_rope_frequencies(&layer->rope, factors, layer->inverse_freq, &layer->rope_magnitude);
-    free(factors);
-    return AG_OK;
-}
-
 enum { SAMPLED_TENSORS = 16, SAMPLE_BYTES = 256 };
 
 /*
@@ -216,6 +154,10 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
 
         HASH(layer->rope_magnitude);
         hash = ag_hash_bytes(hash, layer->inverse_freq, layer->rope.rotary / 2 * sizeof(float));
+        if (layer->rope.kind == AG_ROPE_LONG) {
+            HASH(layer->rope.original_context_tokens);
+            hash = ag_hash_bytes(hash, layer->rope_factors, layer->rope.rotary * sizeof(float));
+        }
         HASH(layer->n_heads);
         HASH(layer->n_kv_heads);
         HASH(layer->head_dim);
@@ -345,7 +287,7 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     status = spec->kind_of_layer == NULL ? ag_fail_nomem("reading settings", spec->n_layers)
                                          : family->adjust(files, &settings, spec);
     for (uint32_t i = 0; i < spec->n_layer_kinds && status == AG_OK; i++) {
-        status = make_rope(files, family, &spec->layer_kinds[i]);
+        status = ag_rope_load(files, family, &spec->layer_kinds[i]);
     }
     if (status == AG_OK) {
         status = check_routes(files, spec);
@@ -394,6 +336,7 @@ void ag_spec_destroy(ag_spec_t *spec)
     if (spec != NULL) {
         for (uint32_t i = 0; i < AG_MAX_LAYER_KINDS; i++) {
             free(spec->layer_kinds[i].inverse_freq);
+            free(spec->layer_kinds[i].rope_factors);
         }
         free(spec->kind_of_layer);
         free(spec);

@@ -12,6 +12,7 @@ typedef enum ag_rope_kind {
     AG_ROPE_LINEAR, /* positions divided by a factor */
     AG_ROPE_LLAMA3, /* low frequencies divided, a smooth step between */
     AG_ROPE_YARN,   /* Peng et al. 2023 */
+    AG_ROPE_LONG,   /* divisors of each frequency, others in a long context: Ding et al. 2024 */
 } ag_rope_kind_t;
 
 typedef struct ag_rope_spec {
@@ -21,7 +22,8 @@ typedef struct ag_rope_spec {
     double factor;
     double low_freq_factor, high_freq_factor; /* LLAMA3 */
     double beta_fast, beta_slow;              /* YARN */
-    double attention_factor;       /* YARN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    double attention_factor;       /* YARN, LONG: multiplies cos and sin; 0: what follows from
+                                      the others, see ag_rope_magnitude() */
     double mscale, mscale_all_dim; /* YARN: what that follows from, in some families */
     bool truncates;                /* YARN: its ramp is from a whole dimension to one */
     uint32_t original_context_tokens;
@@ -51,7 +53,9 @@ typedef struct ag_layer_spec {
     float score_cap;        /* scores become cap * tanh(score / cap); 0: they stay */
     bool sinks;             /* a query head has a score that takes weight and has no value */
     ag_rope_spec_t rope;
-    float *inverse_freq;  /* (rope.rotary / 2), scaling included; the spec's own */
+    float *inverse_freq; /* (rope.rotary / 2), scaling included; the spec's own. LONG: (2, ...), the
+                            second of a context longer than the original: ag_layer_frequencies() */
+    float *rope_factors; /* LONG: the divisors they were made with; else NULL; the spec's own */
     float rope_magnitude; /* of cos and sin */
     bool q_bias, k_bias, v_bias, o_bias;
     uint32_t ffn_width; /* of an expert, where there are several */
@@ -90,6 +94,16 @@ static inline uint32_t ag_layer_value_dim(const ag_layer_spec_t *layer)
     return layer->value_dim > 0 ? layer->value_dim : layer->head_dim;
 }
 
+/** (rope.rotary / 2) of the layer's rope, where sequences may have so many tokens. */
+static inline const float *ag_layer_frequencies(const ag_layer_spec_t *layer,
+                                                uint32_t context_tokens)
+{
+    bool is_long =
+        layer->rope.kind == AG_ROPE_LONG && context_tokens > layer->rope.original_context_tokens;
+
+    return layer->inverse_freq + (is_long ? layer->rope.rotary / 2 : 0);
+}
+
 static inline const ag_layer_spec_t *ag_spec_layer(const ag_spec_t *spec, uint32_t layer)
 {
     return &spec->layer_kinds[spec->kind_of_layer[layer]];
@@ -125,11 +139,22 @@ void ag_spec_destroy(ag_spec_t *spec); /* NULL is allowed */
 /** What a yarn rope multiplies by where it stretches by a factor: 1 + 0.1 scale ln(factor). */
 double ag_yarn_magnitude(double factor, double scale);
 
+/** What a rope multiplies cosines and sines by. */
+double ag_rope_magnitude(const ag_rope_spec_t *rope);
+
 /**
  * inv_freq of a rope, as transformers computes it in float32.
  * @param factors  (rotary / 2) divisors from the model's file, or NULL.
  * @param inverse_freq  out: (rotary / 2).
- * @param magnitude_p  out: multiplies cos and sin.
  */
-void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float *inverse_freq,
-                         float *magnitude_p);
+void ag_rope_frequencies(const ag_rope_spec_t *rope, const float *factors, float *inverse_freq);
+
+struct ag_family;
+
+/**
+ * A layer's frequencies, with the divisors that the files list of them.
+ * @param layer  its rope is complete, the rest of what is of a rope is filled in.
+ * @return AG_OK; AG_ERR_FORMAT: so many dimensions cannot rotate, divisors that make no sense.
+ */
+ag_status_t ag_rope_load(const ag_model_files_t *files, const struct ag_family *family,
+                         ag_layer_spec_t *layer);

@@ -40,6 +40,7 @@ ag_status_t ag_unused_find(const ag_model_t *model, const ag_params_t *const *pa
     }
     mark_role(model, AG_ROLE_HEAD, used);
     mark_role(model, AG_ROLE_ROPE_FACTORS, used);
+    mark_role(model, AG_ROLE_ROPE_FACTORS_LONG, used);
     mark_role(model, AG_ROLE_COMPUTED, used);
     for (size_t i = 0; i < n_tensors && status == AG_OK; i++) {
         status = used[i] ? AG_OK : ag_array_append(names_p, &tensors[i].name, 1);

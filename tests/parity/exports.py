@@ -15,8 +15,8 @@ from harness import DATA, TINY, expect, expect_close, generate, logits, main, on
 VARIANTS = os.path.join(DATA, "variants")
 EXACT = ["--compute", "f32"]
 IDS = np.load(os.path.join(VARIANTS, "seq100.npy"))
-FOLDERS = ["rope_default", "rope_llama3", "rope_linear", "rope_yarn", "bias", "head_dim", "mqa", "seven_heads",
-           "bf16", "f16", "sharded"]
+FOLDERS = ["rope_default", "rope_llama3", "rope_linear", "rope_yarn", "rope_yarn_factor", "bias", "head_dim", "mqa",
+           "seven_heads", "bf16", "f16", "sharded"]
 FILES = ["gguf_f32_bias", "gguf_f16_llama3", "gguf_f16_linear", "gguf_q8_0", "gguf_q4_0", "gguf_q4_1", "gguf_q5_0",
          "gguf_k"]
 BLOCKS = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "mxfp4"]

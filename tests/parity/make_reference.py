@@ -69,6 +69,16 @@ FAMILIES = {
                                             num_hidden_layers=3, sliding_window=21, tie_word_embeddings=True)),
     "starcoder2_plain": ("Starcoder2Config", dict(hidden_size=36, num_attention_heads=6, num_key_value_heads=3,
                                                   use_bias=False)),
+    "phi3_long": ("Phi3Config", dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=3, sliding_window=262,
+                                     original_max_position_embeddings=16, rope_parameters={
+                                         "rope_type": "longrope", "rope_theta": 10000.0,
+                                         "short_factor": [1.0, 1.08, 1.3, 1.7], "long_factor": [1.1, 2.4, 4.5, 7.75]})),
+    "phi4_long": ("Phi3Config", dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1, sliding_window=262,
+                                     tie_word_embeddings=True, num_hidden_layers=3, tokens=16,
+                                     original_max_position_embeddings=20, rope_parameters={
+                                         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+                                         "attention_factor": 1.4, "short_factor": [1.0, 1.0, 1.05, 1.1, 1.2, 1.5],
+                                         "long_factor": [1.0, 1.2, 1.9, 3.3, 5.1, 6.0]})),
 }
 OWN = ("weights", "tokens", "gguf")  # of a row, and not of a config
 

@@ -48,19 +48,6 @@ def tiny_training():
         expect_layouts(TRAINED, lend(folder, "golden.json", "grads.safetensors", "logits33_after20.npy"))
 
 
-def files():
-    """GGUF files that others wrote; what convert makes of them."""
-    for name in ("gemma2", "gemma3"):
-        source = os.path.join(DATA, "families", name)
-        reference = np.load(os.path.join(source, "logits33.npy"))
-        with tempfile.TemporaryDirectory() as folder:
-            made = os.path.join(folder, "made")
-            run(["convert", os.path.join(source, "model.gguf"), "--to", "hf", made])
-            for path in (os.path.join(source, "model.gguf"), made):
-                got = logits(path, ids_of(33), folder, EXACT)[-len(reference):]
-                expect_close(got, reference, 2e-5, f"{name}, {os.path.basename(path)}")
-
-
 def cases():
     with open(os.path.join(REAL, "cases.json")) as file:
         return json.load(file)["cases"]
@@ -102,4 +89,4 @@ def real_nll():
 
 
 if __name__ == "__main__":
-    main({f.__name__: f for f in (tiny_logits, tiny_training, files, real_greedy, real_logits, real_nll)})
+    main({f.__name__: f for f in (tiny_logits, tiny_training, real_greedy, real_logits, real_nll)})

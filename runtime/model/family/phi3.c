@@ -17,6 +17,8 @@ static const ag_name_row_t names[] = {
     {AG_ROLE_HEAD, "lm_head.weight", "output.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_FINAL_NORM, "model.norm.weight", "output_norm.weight", AG_TRANSFORM_NONE,
      AG_STACK_NONE},
+    {AG_ROLE_ROPE_FACTORS, NULL, "rope_factors_short.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_ROPE_FACTORS_LONG, NULL, "rope_factors_long.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_Q, "model.layers.%u.self_attn.qkv_proj.weight", "blk.%u.attn_qkv.weight",
      AG_TRANSFORM_NONE, AG_STACK_QKV},
     {AG_ROLE_K, "model.layers.%u.self_attn.qkv_proj.weight", "blk.%u.attn_qkv.weight",
@@ -43,6 +45,9 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 
     ag_family_complete(files, &ag_family_phi3, spec);
     layer->window_tokens = settings->window_tokens;
+    if (layer->rope.kind == AG_ROPE_YARN && ag_model_files_config(files) != NULL) {
+        layer->rope.kind = AG_ROPE_LONG; /* what early files called it */
+    }
     return ag_family_activation(files, ag_family_phi3.hf_act, AG_ACT_SILU, &layer->ffn_act);
 }
 

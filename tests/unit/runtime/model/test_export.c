@@ -315,16 +315,16 @@ static void expect_rope(double base, uint32_t head_dim, double factor, double lo
                            .high_freq_factor = high,
                            .original_context_tokens = context},
                    named;
-    float wanted[64], divided[64], magnitude, *factors;
+    float wanted[64], divided[64], *factors;
     ag_spec_t spec = {.layer_kinds = {{.rope = rope, .inverse_freq = wanted}}};
     ag_rope_spec_t *own = &spec.layer_kinds[0].rope;
     ag_model_t model = {.spec = &spec};
 
-    ag_rope_frequencies(&rope, NULL, wanted, &magnitude);
+    ag_rope_frequencies(&rope, NULL, wanted);
     cr_assert_eq(ag_export_rope_factors(&model, &factors), AG_OK);
     cr_assert_not_null(factors);
     own->kind = AG_ROPE_DEFAULT;
-    ag_rope_frequencies(own, factors, divided, &magnitude);
+    ag_rope_frequencies(own, factors, divided);
     for (uint32_t i = 0; i < head_dim / 2; i++) { /* not every float is a quotient of another */
         cr_expect_float_eq(divided[i], wanted[i], 1.2e-7f * wanted[i], "frequency %u", i);
     }
@@ -332,14 +332,14 @@ static void expect_rope(double base, uint32_t head_dim, double factor, double lo
     cr_assert_eq(ag_export_rope(&model, &named), AG_OK, "%s", ag_error());
     cr_expect_eq(named.kind, AG_ROPE_LLAMA3);
     cr_expect_eq(named.factor, factor);
-    ag_rope_frequencies(&named, NULL, divided, &magnitude);
+    ag_rope_frequencies(&named, NULL, divided);
     for (uint32_t i = 0; i < head_dim / 2; i++) {
         cr_expect_float_eq(divided[i], wanted[i], 2e-6f * wanted[i], "base %g, frequency %u", base,
                            i);
     }
     factors[0] = 3; /* the shortest wavelength divided: no such rope does that */
     *own = (ag_rope_spec_t){.base = base, .rotary = head_dim};
-    ag_rope_frequencies(own, factors, wanted, &magnitude);
+    ag_rope_frequencies(own, factors, wanted);
     cr_expect_eq(ag_export_rope(&model, &named), AG_ERR_UNSUPPORTED);
     free(factors);
 }

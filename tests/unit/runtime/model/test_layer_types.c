@@ -1,58 +1,16 @@
 /* Settings of layers that differ: which have a window, and what goes with it. */
 #include <criterion/criterion.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "runtime/model/model.h"
-
-static const char sizes[] =
-    "\"num_hidden_layers\": 4, \"hidden_size\": 36, \"vocab_size\": 20, \"intermediate_size\": 8, "
-    "\"max_position_embeddings\": 64, \"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
-    "\"head_dim\": 8, \"rms_norm_eps\": 1e-6";
-
-static void write_file(const char *path, const void *bytes, size_t n)
-{
-    FILE *file = fopen(path, "wb");
-
-    cr_assert_not_null(file);
-    cr_assert_eq(fwrite(bytes, 1, n, file), n);
-    fclose(file);
-}
-
-/* A spec of a folder without weights. @param more  settings of its config.json beside the sizes. */
-static ag_status_t load(const char *more, ag_spec_t **spec_p)
-{
-    static const char no_weights[] = "\2\0\0\0\0\0\0\0{}";
-    char folder[] = "/tmp/argosy-layers-XXXXXX", path[64], weights[64], text[1024];
-    const ag_family_t *family;
-    ag_model_files_t *files;
-    ag_status_t status;
-    int n;
-
-    cr_assert_not_null(mkdtemp(folder));
-    snprintf(path, sizeof(path), "%s/config.json", folder);
-    snprintf(weights, sizeof(weights), "%s/model.safetensors", folder);
-    n = snprintf(text, sizeof(text), "{%s, %s}", sizes, more);
-    write_file(path, text, (size_t)n);
-    write_file(weights, no_weights, sizeof(no_weights) - 1);
-    cr_assert_eq(ag_model_files_open(folder, &files), AG_OK, "%s", ag_error());
-    status = ag_spec_load(files, spec_p, &family);
-    ag_model_files_close(files);
-    unlink(path);
-    unlink(weights);
-    rmdir(folder);
-    return status;
-}
+#include "spec_of.h"
 
 /* Each layer's window, as a letter for none and for one. */
 static void expect_windows(const char *more, uint32_t window, const char *wanted)
 {
     ag_spec_t *spec;
 
-    cr_assert_eq(load(more, &spec), AG_OK, "%s: %s", more, ag_error());
+    cr_assert_eq(spec_of(more, &spec), AG_OK, "%s: %s", more, ag_error());
     for (uint32_t i = 0; i < 4; i++) {
         cr_expect_eq(ag_spec_layer(spec, i)->window_tokens, wanted[i] == 'w' ? window : 0,
                      "%s: layer %u has a window of %u", more, i,
@@ -94,7 +52,7 @@ Test(layer_types, layers_with_a_window_have_a_rope_of_their_own_in_both_spelling
         const ag_layer_spec_t *windowed, *other;
         ag_spec_t *spec;
 
-        cr_assert_eq(load(spellings[i], &spec), AG_OK, "%s", ag_error());
+        cr_assert_eq(spec_of(spellings[i], &spec), AG_OK, "%s", ag_error());
         windowed = ag_spec_layer(spec, 0);
         other = ag_spec_layer(spec, 1);
         cr_expect_eq(windowed->rope.kind, AG_ROPE_DEFAULT);
@@ -136,7 +94,7 @@ Test(layer_types, what_makes_no_sense_is_told)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         ag_spec_t *spec;
 
-        cr_expect_eq(load(cases[i].more, &spec), cases[i].status, "%s", cases[i].more);
+        cr_expect_eq(spec_of(cases[i].more, &spec), cases[i].status, "%s", cases[i].more);
         cr_expect_not_null(strstr(ag_error(), cases[i].word), "%s: %s", cases[i].more, ag_error());
     }
 }
