@@ -62,6 +62,23 @@ static void show_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
     }
 }
 
+/* Other programs ignore what they do not know, and would go on to compute something else. */
+static void tell_of_window(const ag_options_t *options, const ag_model_t *model)
+{
+    uint32_t window = 0;
+
+    for (uint32_t i = 0; i < model->spec->n_layer_kinds; i++) {
+        window = window > 0 ? window : model->spec->layer_kinds[i].window_tokens;
+    }
+    if (is_gguf(options) && model->family->gguf_window_is_ours && window > 0 &&
+        window < model->spec->context_tokens) {
+        fprintf(stderr,
+                "argosy: %s says that attention looks back at %u positions; other programs do not "
+                "look for that in files of the architecture %s, and differ beyond it\n",
+                options->output, window, model->family->gguf_arch);
+    }
+}
+
 static ag_status_t print_plan(const ag_options_t *options, const ag_model_t *model,
                               const ag_export_opts_t *opts)
 {
@@ -102,6 +119,7 @@ static ag_status_t convert(const ag_options_t *options, const ag_model_t *model,
                              .progress_arg = &progress};
     ag_status_t status;
 
+    tell_of_window(options, model);
     if (options->dry_run) {
         return print_plan(options, model, &opts);
     }

@@ -68,10 +68,5 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
                        "the model scales its scores by %g, which such files cannot say",
                        (double)layer->attention_scale);
     }
-    if (gguf && layer->q_bias) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the model has biases on its attention's matrices, which "
-                       "GGUF files of its architecture have not");
-    }
-    return ag_family_check_act(spec, gguf, AG_ACT_GELU_TANH);
+    return ag_family_check_plain(spec, gguf, AG_ACT_GELU_TANH);
 }

@@ -12,6 +12,10 @@ ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key,
 /** GGUF files of such families say nothing of the activation. @return AG_OK, AG_ERR_UNSUPPORTED. */
 ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t implied);
 
+/** The same of families whose GGUF files have no biases of attention: other programs would refuse
+ * to load them. */
+ag_status_t ag_family_check_plain(const ag_spec_t *spec, bool gguf, ag_act_t implied);
+
 /**
  * Two kinds of layers: the first as it is, the second the same with the settings' window. Which
  * layer is which config.json's layer_types say; else every `period`th is of the first, if the

@@ -287,6 +287,18 @@ ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t impli
                          ag_activation_name(act), ag_activation_name(implied));
 }
 
+ag_status_t ag_family_check_plain(const ag_spec_t *spec, bool gguf, ag_act_t implied)
+{
+    const ag_layer_spec_t *layer = &spec->layer_kinds[0];
+
+    if (gguf && (layer->q_bias || layer->k_bias || layer->v_bias || layer->o_bias)) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model has biases on its attention's matrices, which "
+                       "GGUF files of its architecture have not");
+    }
+    return ag_family_check_act(spec, gguf, implied);
+}
+
 const char *ag_activation_name(ag_act_t act)
 {
     size_t i = 0;

@@ -209,5 +209,5 @@ def bad_files():
             one_line(["generate", "--model", folder, "--prompt", "a"], 1, words)
 
 
-NAMES = sorted(os.listdir(EXPERTS))
-main(dict({name: lambda name=name: family(name) for name in NAMES}, bad_files=bad_files))
+if __name__ == "__main__":
+    main(dict({name: lambda name=name: family(name) for name in sorted(os.listdir(EXPERTS))}, bad_files=bad_files))

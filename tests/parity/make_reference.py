@@ -51,7 +51,7 @@ FAMILIES = {
                                            "original_max_position_embeddings": 32})),
     "qwen3": ("Qwen3Config", dict(head_dim=12)),
     "qwen3_bias": ("Qwen3Config", dict(head_dim=8, attention_bias=True, num_attention_heads=5, num_key_value_heads=1,
-                                       num_hidden_layers=3, tie_word_embeddings=True)),
+                                       num_hidden_layers=3, tie_word_embeddings=True, gguf=False)),
     "olmo2": ("Olmo2Config", dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=3)),
     "olmo2_mha": ("Olmo2Config", dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=5, num_hidden_layers=3,
                                       rope_parameters={"rope_type": "default", "rope_theta": 500000.0})),
@@ -68,7 +68,7 @@ FAMILIES = {
     "starcoder2": ("Starcoder2Config", dict(hidden_size=40, num_attention_heads=5, num_key_value_heads=1,
                                             num_hidden_layers=3, sliding_window=21, tie_word_embeddings=True)),
     "starcoder2_plain": ("Starcoder2Config", dict(hidden_size=36, num_attention_heads=6, num_key_value_heads=3,
-                                                  use_bias=False)),
+                                                  use_bias=False, gguf=False)),
     "phi3_long": ("Phi3Config", dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=3, sliding_window=262,
                                      original_max_position_embeddings=16, rope_parameters={
                                          "rope_type": "longrope", "rope_theta": 10000.0,

@@ -52,6 +52,7 @@ const ag_family_t ag_family_mistral = {
     .hf_act = "hidden_act",
     .gguf_arch = "llama",
     .gguf_mark = "attention.sliding_window",
+    .gguf_window_is_ours = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

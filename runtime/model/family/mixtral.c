@@ -79,6 +79,7 @@ const ag_family_t ag_family_mixtral = {
     .hf_act = "hidden_act",
     .gguf_arch = "llama",
     .gguf_mark = "expert_count",
+    .gguf_window_is_ours = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

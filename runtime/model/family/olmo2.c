@@ -40,7 +40,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     settings->attention_bias = spec->layer_kinds[0].q_bias;
-    return ag_family_check_act(spec, gguf, AG_ACT_SILU);
+    return ag_family_check_plain(spec, gguf, AG_ACT_SILU);
 }
 
 const ag_family_t ag_family_olmo2 = {

@@ -43,11 +43,19 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
+    const ag_layer_spec_t *layer = &spec->layer_kinds[0];
     ag_status_t status = ag_family_restore_experts(spec, gguf, false, settings);
 
-    settings->attention_bias = spec->layer_kinds[0].q_bias;
+    settings->attention_bias = layer->q_bias;
     settings->expert_width = 0; /* the feed-forward part's */
-    return status == AG_OK ? ag_family_check_act(spec, gguf, AG_ACT_SILU) : status;
+    if (status == AG_OK && gguf && layer->n_kv_heads != layer->n_heads) {
+        return ag_fail(
+            AG_ERR_UNSUPPORTED,
+            "the model has %u heads of keys and values for %u of queries, which programs "
+            "that read GGUF files of its architecture do not load",
+            layer->n_kv_heads, layer->n_heads);
+    }
+    return status == AG_OK ? ag_family_check_plain(spec, gguf, AG_ACT_SILU) : status;
 }
 
 const ag_family_t ag_family_olmoe = {

@@ -66,6 +66,7 @@ const ag_family_t ag_family_phi3 = {
     .hf_class = "Phi3ForCausalLM",
     .hf_act = "hidden_act",
     .gguf_arch = "phi3",
+    .gguf_window_is_ours = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

@@ -43,7 +43,7 @@ static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *sett
         return ag_fail(AG_ERR_UNSUPPORTED, "some of the model's layers have a window, which a GGUF "
                                            "file of its architecture cannot say");
     }
-    return ag_family_check_act(spec, gguf, AG_ACT_SILU);
+    return ag_family_check_plain(spec, gguf, AG_ACT_SILU);
 }
 
 const ag_family_t ag_family_qwen3 = {

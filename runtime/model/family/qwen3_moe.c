@@ -45,7 +45,7 @@ static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *sett
     ag_status_t status = ag_family_restore_experts(spec, gguf, true, settings);
 
     settings->attention_bias = spec->layer_kinds[0].q_bias;
-    return status == AG_OK ? ag_family_check_act(spec, gguf, AG_ACT_SILU) : status;
+    return status == AG_OK ? ag_family_check_plain(spec, gguf, AG_ACT_SILU) : status;
 }
 
 const ag_family_t ag_family_qwen3_moe = {

@@ -71,6 +71,10 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     settings->attention_bias = spec->layer_kinds[0].q_bias;
+    if (gguf && !settings->attention_bias) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model has no biases, which GGUF files of its architecture must have");
+    }
     settings->window_tokens = spec->layer_kinds[0].window_tokens;
     return ag_family_check_act(spec, gguf, AG_ACT_GELU_TANH);
 }
@@ -81,6 +85,7 @@ const ag_family_t ag_family_starcoder2 = {
     .hf_class = "Starcoder2ForCausalLM",
     .hf_act = "hidden_act",
     .gguf_arch = "starcoder2",
+    .gguf_window_is_ours = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,
