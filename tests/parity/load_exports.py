@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import convert
+import expert_families
 import families
 from harness import DATA, expect, expect_close, logits, run, smollm2
 
@@ -53,8 +54,19 @@ def check_family(name):
         expect_close(theirs(os.path.join(place, "folder"), ids)[-len(wanted):], wanted, 2e-5, name)
 
 
+def check_experts(name):
+    with tempfile.TemporaryDirectory() as place:
+        source = expert_families.lend(name, os.path.join(place, "source"))
+        run(["convert", source, "--to", "hf", os.path.join(place, "folder")])
+        ids = np.load(os.path.join(DATA, "tiny", "seq33.npy"))
+        wanted = np.load(os.path.join(expert_families.EXPERTS, name, "logits33.npy"))
+        expect_close(theirs(os.path.join(place, "folder"), ids)[-len(wanted):], wanted, 2e-5, name)
+
+
 def main():
     torch.set_num_threads(2)
+    for name in sorted(os.listdir(expert_families.EXPERTS)):
+        check_experts(name)
     for name in sorted(os.listdir(families.FAMILIES)):
         check_family(name)
     variants = [name for name in sorted(os.listdir(VARIANTS)) if os.path.isdir(os.path.join(VARIANTS, name))]
