@@ -82,6 +82,38 @@ static uint64_t count_queries(const ag_self_tile_t *tile)
     return (uint64_t)AG_SELF_ROWS * (tile->head_end - tile->head_begin);
 }
 
+/* Does a row see keys from `key` on, and none but of that tile? */
+static bool has_all(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t i,
+                    uint64_t key)
+{
+    uint64_t row = tile->begin + i % AG_SELF_ROWS;
+
+    return work->attention->sinks == NULL && row < tile->end && row >= key &&
+           row < key + AG_SELF_ROWS && ag_self_first_key(work, tile, row, 1) >= key;
+}
+
+/*
+ * D of a row all of whose keys are at hand, from what its ds are made of: rowsum(p * dp) /
+ * rowsum(p). Then they add up to zero but for their own rounding, as dy * y, rounded another way,
+ * does not make them: of a row with few keys, or one that looks at one key alone, that is most of
+ * what is left of dp - D. A sink takes its part of the weights, and leaves nothing to cancel.
+ */
+static void balance(const ag_self_work_t *work, const float *scores, const float *dp, uint64_t n,
+                    ag_slopes_t *slopes)
+{
+    float p[AG_SELF_ROWS], ds[AG_SELF_ROWS];
+    double sum = 0, product = 0;
+
+    ag_span_slopes(work->context->isa, AG_GEMM_F32, slopes, scores, dp, n, p, ds);
+    for (uint64_t j = 0; j < n; j++) {
+        sum += (double)p[j];
+        product += (double)p[j] * (double)dp[j];
+    }
+    if (sum > 0) {
+        slopes->mean = (float)(product / sum);
+    }
+}
+
 /* p and ds of a tile's queries and the keys from `key` on, both loaded. */
 static void find_slopes(const ag_self_work_t *work, const ag_self_tile_t *tile, uint64_t key)
 {
@@ -97,13 +129,17 @@ static void find_slopes(const ag_self_work_t *work, const ag_self_tile_t *tile, 
         unsigned char *p = ag_self_pairs_row(work, scratch->p, i, AG_SELF_ROWS);
         unsigned char *ds = ag_self_pairs_row(work, scratch->ds, i, AG_SELF_ROWS);
         uint64_t first = i * AG_SELF_ROWS + seen.first;
+        ag_slopes_t slopes = {work->attention->scale, work->attention->score_cap,
+                              scratch->largest[i], scratch->total[i]};
 
         p = ag_self_clear_unseen(work, p, &seen, AG_SELF_ROWS);
         ds = ag_self_clear_unseen(work, ds, &seen, AG_SELF_ROWS);
-        ag_span_slopes(work->context->isa, work->kind,
-                       &(ag_slopes_t){work->attention->scale, work->attention->score_cap,
-                                      scratch->largest[i], scratch->total[i]},
-                       scratch->scores + first, scratch->dp + first, seen.last - seen.first, p, ds);
+        if (has_all(work, tile, i, key)) {
+            balance(work, scratch->scores + first, scratch->dp + first, seen.last - seen.first,
+                    &slopes);
+        }
+        ag_span_slopes(work->context->isa, work->kind, &slopes, scratch->scores + first,
+                       scratch->dp + first, seen.last - seen.first, p, ds);
     }
     ag_kernel_yield(work->context);
 }

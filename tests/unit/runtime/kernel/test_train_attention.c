@@ -131,6 +131,20 @@ static void expect_forward(const attention_case_t *c, const double *wide, const 
     }
 }
 
+/* A row that sees itself alone takes all of its own value, whatever the query: no rounding of it is
+ * left as a gradient. */
+static void expect_nothing_of_one_key(const attention_case_t *c, const float *dq)
+{
+    uint64_t width = (uint64_t)c->attention.n_heads * c->attention.head_dim;
+
+    for (uint64_t row = 0; row < c->n_rows && c->attention.sinks == NULL; row++) {
+        for (uint64_t i = 0; i < width && first_seen(c, row) == row; i++) {
+            cr_assert_eq(dq[row * width + i], 0, "row %u: %g", (unsigned)row,
+                         (double)dq[row * width + i]);
+        }
+    }
+}
+
 /* @param every  of how many gradients one is held to its difference */
 static void check_attention(attention_case_t *c, const kernel_call_t *with, uint64_t every,
                             double relative)
@@ -164,6 +178,7 @@ static void check_attention(attention_case_t *c, const kernel_call_t *with, uint
     before = random_floats(34, n_all, 1); /* sinks' are added to */
     call.y_at_first = before;
     grads = kernel_call(&call, n_all, "attention grad");
+    expect_nothing_of_one_key(c, grads);
     for (uint64_t i = 0; i < n_all; i += 1 + random_below(33, i, every)) {
         double expected = difference(attention_loss, c, wide, i);
 
@@ -196,6 +211,7 @@ static void check_shapes(const kernel_call_t *with, bool exact, double relative)
         {4, ragged, {6, 3, 8, kv_heads, 0.4f, 0, 0, NULL, exact}, 80},
         {4, ragged, {6, 3, 8, kv_heads, 2.4f, 3, 0.9f, one_sink, exact}, 80},
         {4, ragged, {6, 3, 8, kv_heads, 0.4f, 1, 0, one_sink, exact}, 80},
+        {4, ragged, {6, 3, 8, kv_heads, 0.4f, 1, 0.9f, NULL, exact}, 80},
         {4, ragged, {3, 5, 5, not_first, 1.1f, 0, 0, NULL, exact}, 80},
         {4, ragged, {3, 5, 5, not_first, 1.1f, 7, 0, NULL, exact}, 80},
         {1, alone, {6, 1, 64, one_kv_head, 0.125f, 0, 0, one_sink, exact}, 3},
