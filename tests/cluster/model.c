@@ -322,6 +322,7 @@ static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer
     part_t part = {.type = type_of(writer, row), .n_dims = is_vector ? 1 : 2, .dims = {rows, cols}};
     size_t padding = (GGUF_ALIGNMENT - writer->data.n_items % GGUF_ALIGNMENT) % GGUF_ALIGNMENT;
     const char *bar = strchr(row->ending, '|'), *other = bar != NULL ? bar + 1 : row->ending;
+    bool adds_1 = model->family->adds_1 && !model->is_gguf;
     int n_chars;
 
     if (row->form == FORM_STACK && model->is_gguf) {
@@ -346,7 +347,10 @@ static void add_tensor(writer_t *writer, const tensor_row_t *row, uint32_t layer
     put(&writer->data, NULL, model->is_gguf ? padding : 0);
     part.begin = writer->data.n_items;
     if (is_vector) {
-        put_values(&writer->data, part.type, rows, is_bias ? 0 : 1, 0.3f, &writer->state);
+        /* Norms multiply by numbers around 1, whatever files hold of that. By numbers around 2, as
+         * of Gemma's folders it once was, most scores stand at their cap, and gradients make so
+         * much of each rounding that even one rank's, and PyTorch's, are 2e-5 off the true ones. */
+        put_values(&writer->data, part.type, rows, is_bias || adds_1 ? 0 : 1, 0.3f, &writer->state);
     } else {
         put_values(&writer->data, part.type, rows * cols, 0, 1.7f / sqrtf((float)cols),
                    &writer->state);

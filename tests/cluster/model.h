@@ -107,6 +107,7 @@ typedef struct family {
     windows_t windows;
     uint32_t period; /* of GGUF files */
     bool has_caps;   /* of scores and logits, and a scale of scores in folders */
+    bool adds_1;     /* to norms' weights, of folders: they stand around 0 there */
     bool has_sinks;
     const char *hf_type;         /* NULL: its name */
     bool has_positions;          /* of a table; no rope, and heads as wide as the residual stream */

@@ -16,12 +16,9 @@
 
 enum { FAILURES_SHOWN = 5 };
 
-/* In parts of the whole tensor's length: sums in fp32, in another order. */
+/* In parts of the whole tensor's length: sums in fp32, in another order. It holds for models whose
+ * gradients do not make much more of a rounding than that: model_write() says which those are. */
 static const double bound = 1e-5;
-
-/* An open matter, not a bound: of a few models with norms behind their parts all gradients are
- * beyond it, by less than this. They are told and counted, and may be one case in a hundred. */
-static const double most_behind_norms = 3e-5;
 
 /* Rows whose experts were chosen by less than this may go either way. */
 static const float router_gap = 1e-5f;
@@ -43,7 +40,6 @@ typedef struct outcome {
     bool refused;     /* the plan leaves a rank nothing, or asks for what is not there */
     char why[256];    /* .. as a rank says */
     bool shares_rows; /* ranks of a layer share its norms' rows out */
-    bool norms_after; /* of the model's layers */
     bool has_empty;   /* replicas that exchange rows go through unlike numbers of batches */
 } outcome_t;
 
@@ -205,14 +201,9 @@ static ag_status_t run_rank(ag_turn_t *turn)
 
     outcome->refused |= status == AG_ERR_INVALID || status == AG_ERR_UNSUPPORTED;
     if (status == AG_OK) {
-        const ag_spec_t *spec = rank.build->model->spec;
-
         for (uint32_t s = 0; s < rank.plan->n_stages; s++) {
             outcome->shares_rows |=
                 ag_plan_shares_rows(rank.plan, &rank.plan->stages[s].replicas[0]);
-        }
-        for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
-            outcome->norms_after |= spec->layer_kinds[i].norms_after;
         }
         outcome->has_empty = ag_plan_steps(rank.plan) > ag_plan_micro_batches(rank.plan);
         status = turn->net->rank == 0 ? drive(outcome, rank.job) : ag_job_follow(rank.job);
@@ -290,7 +281,7 @@ static double length_of_moments(const outcome_t *outcome)
 
 /* A gradient that is nothing but rounding, of queries of documents of one token for instance, is
  * held to a part of all gradients' length. */
-static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all, double *worst_p)
+static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all)
 {
     double least = fmax(1e-3 * length_of_moments(one), 1e-30);
 
@@ -310,8 +301,7 @@ static bool compare(const train_case_t *c, outcome_t *one, outcome_t *all, doubl
         double weights = distance(known->weights, other->weights, known->n, 1e-30);
         double moments = distance(known->moments, other->moments, known->n, least);
 
-        *worst_p = fmax(*worst_p, moments);
-        if (!(weights <= bound && moments <= (all->norms_after ? most_behind_norms : bound))) {
+        if (!(weights <= bound && moments <= bound)) {
             printf("case %llu: %s: weights differ by %.3g, gradients by %.3g\n",
                    (unsigned long long)c->number, known->name, weights, moments);
             return false;
@@ -362,7 +352,7 @@ static void tally_case(const train_case_t *c, const outcome_t *all, train_tally_
 }
 
 typedef struct figures {
-    uint64_t n_cases, n_failed, n_refused, n_excused, n_beyond;
+    uint64_t n_cases, n_failed, n_refused, n_excused;
 } figures_t;
 
 static void run_case(uint64_t number, const char *folder, bool verbose, train_tally_t *tally,
@@ -370,7 +360,6 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
 {
     outcome_t one, all;
     train_case_t c;
-    double worst = 0;
     bool fine;
 
     train_case_draw(number, folder, &c);
@@ -386,15 +375,11 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
         }
     } else if (fine && one.gap < router_gap) {
         figures->n_excused++;
-    } else if (!fine || !compare(&c, &one, &all, &worst)) {
+    } else if (!fine || !compare(&c, &one, &all)) {
         figures->n_failed++;
         printf("replay: cluster_train --case %llu\n", (unsigned long long)number);
     } else {
         tally_case(&c, &all, tally);
-        if (worst > bound) {
-            figures->n_beyond++;
-            printf("case %llu: a gradient differs by %.3g\n", (unsigned long long)number, worst);
-        }
     }
     free_outcome(&one);
     free_outcome(&all);
@@ -403,9 +388,8 @@ static void run_case(uint64_t number, const char *folder, bool verbose, train_ta
 
 static bool is_short(const train_tally_t *tally, const figures_t *figures, uint64_t least)
 {
-    bool is = figures->n_refused * 4 > figures->n_cases ||
-              figures->n_excused * 50 > figures->n_cases ||
-              figures->n_beyond * 100 > figures->n_cases;
+    bool is =
+        figures->n_refused * 4 > figures->n_cases || figures->n_excused * 50 > figures->n_cases;
 
     for (uint32_t i = 0; i < tally->n_rows; i++) {
         printf("%6llu  %s%s\n", (unsigned long long)tally->rows[i].n, tally->rows[i].name,
@@ -413,10 +397,9 @@ static bool is_short(const train_tally_t *tally, const figures_t *figures, uint6
         is |= tally->rows[i].n < least;
     }
     printf("%llu cases: %llu failed, %llu plans that leave a rank nothing or are not there yet, "
-           "%llu excused for a router's tie, %llu with gradients beyond the bound\n",
+           "%llu excused for a router's tie\n",
            (unsigned long long)figures->n_cases, (unsigned long long)figures->n_failed,
-           (unsigned long long)figures->n_refused, (unsigned long long)figures->n_excused,
-           (unsigned long long)figures->n_beyond);
+           (unsigned long long)figures->n_refused, (unsigned long long)figures->n_excused);
     return is;
 }
 
