@@ -117,6 +117,9 @@ model_t model_draw(dice_t *dice, uint64_t number)
     if (model.is_gguf && model.rope == AG_ROPE_LLAMA3) { /* there it is a table of factors */
         model.rope = AG_ROPE_DEFAULT;
     }
+    if (!model.is_gguf && model.family->rotates_part && model.rope == AG_ROPE_YARN) {
+        model.rope = AG_ROPE_DEFAULT; /* its old name for factors by the context */
+    }
     if (model.family->has_experts) {
         experts_draw(dice, &model);
     }
