@@ -45,7 +45,9 @@ static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, c
     ag_dtype_t fits = fitting(dtype, weight->cols);
 
     if (!opts->gguf) {
-        return ag_dtype_info(dtype)->safetensors != NULL ? dtype : AG_F32;
+        return ag_dtype_info(dtype)->safetensors != NULL ? dtype
+               : dtype == AG_MXFP4 ? AG_BF16 /* which holds each of its values */
+                                   : AG_F32;
     }
     if (weight->rows <= 1 || weight->role == AG_ROLE_ROUTER) {
         return AG_F32;
@@ -60,6 +62,7 @@ static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, c
 static void shape_tensor(ag_export_tensor_t *tensor)
 {
     const ag_weight_t *weight = &tensor->weight;
+    uint64_t *rows = &tensor->dims[tensor->n_experts > 0];
 
     if (tensor->n_experts > 0) {
         tensor->dims[tensor->n_dims++] = tensor->n_experts;
@@ -69,12 +72,11 @@ static void shape_tensor(ag_export_tensor_t *tensor)
     }
     tensor->dims[tensor->n_dims++] = weight->cols;
     for (uint32_t i = 0; i < tensor->n_others; i++) {
-        tensor->dims[0] +=
-            tensor->others[i].rows > 0 ? tensor->others[i].rows : tensor->others[i].cols;
+        *rows += tensor->others[i].rows > 0 ? tensor->others[i].rows : tensor->others[i].cols;
     }
     if (tensor->transform == AG_TRANSFORM_TRANSPOSE) {
-        tensor->dims[1] = tensor->dims[0];
-        tensor->dims[0] = weight->cols;
+        rows[1] = rows[0];
+        rows[0] = weight->cols;
     }
 }
 
@@ -98,13 +100,15 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     const ag_layer_spec_t *layer = ag_spec_layer(export->model->spec, weight->layer);
     const ag_name_row_t *row = ag_family_row(family, weight->role, export->opts.gguf);
     ag_export_tensor_t tensor = {.weight = *weight, .head_dim = layer->head_dim};
+    bool is_joint;
 
     if (row == NULL) {
         return ag_fail(AG_ERR_UNSUPPORTED, "%s has no name in %s for role %d", family->name,
                        export->opts.gguf ? "GGUF files" : "Hugging Face folders",
                        (int)weight->role);
     }
-    if (row->stack == AG_STACK_EXPERTS) {
+    tensor.by_turns = row->stack >= AG_STACK_EVEN;
+    if (row->stack == AG_STACK_EXPERTS || tensor.by_turns) {
         if (weight->expert > 0) {
             return AG_OK; /* the first one's tensor holds it */
         }
@@ -116,8 +120,9 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     if (export->opts.are_gradients && ag_transform_offset(tensor.transform) != 0) {
         tensor.transform = AG_TRANSFORM_NONE;
     }
-    if (ag_weight_form(export->model->spec, weight, row->stack, tensor.transform).is_fused &&
-        join_tensor(export, tensor.name, weight)) {
+    is_joint = tensor.by_turns ||
+               ag_weight_form(export->model->spec, weight, row->stack, tensor.transform).is_fused;
+    if (is_joint && join_tensor(export, tensor.name, weight)) {
         return AG_OK;
     }
     return ag_array_append(&export->tensors, &tensor, 1);

@@ -16,6 +16,7 @@ typedef struct ag_export_tensor {
     ag_transform_t transform;
     uint32_t head_dim;
     uint32_t n_experts; /* whose weights stand one after the other; 0: it is one weight */
+    bool by_turns;      /* of each expert, rows of the first and of the other take turns */
     ag_weight_t weight; /* of the first */
     ag_weight_t others[AG_EXPORT_FUSED]; /* (n_others) of other roles, behind it */
     uint32_t n_others;

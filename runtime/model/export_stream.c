@@ -29,7 +29,8 @@ typedef struct stream {
     uint64_t most_rows;      /* of a block */
     unsigned char *rows, *packed;
     float *values;
-    unsigned char *whole; /* a tensor that is written by its columns; else NULL */
+    unsigned char *whole; /* what is put together before it is written, else NULL: of a tensor that
+                             is written by its columns, or whose rows take turns */
     uint64_t done_rows;   /* of it */
 } stream_t;
 
@@ -239,6 +240,20 @@ static ag_status_t do_weight(stream_t *stream)
     return status;
 }
 
+static ag_status_t do_others(stream_t *stream)
+{
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < stream->tensor->n_others && status == AG_OK; i++) {
+        uint32_t expert = stream->weight.expert;
+
+        stream->weight = stream->tensor->others[i];
+        stream->weight.expert = expert;
+        status = do_weight(stream);
+    }
+    return status;
+}
+
 /* The weights of a tensor, one after the other. */
 static ag_status_t do_weights(stream_t *stream)
 {
@@ -251,46 +266,62 @@ static ag_status_t do_weights(stream_t *stream)
         stream->weight.expert = e;
         status = do_weight(stream);
     }
-    for (uint32_t i = 0; i < tensor->n_others && status == AG_OK; i++) {
-        stream->weight = tensor->others[i];
-        status = do_weight(stream);
-    }
-    return status;
+    return status == AG_OK ? do_others(stream) : status;
 }
 
-static ag_status_t write_columns(const stream_t *stream)
+/* What of a tensor is put together before it is written: all, or an expert's part. */
+static ag_status_t write_whole(const stream_t *stream)
 {
-    uint64_t n_cols = stream->tensor->dims[0], n_rows = stream->tensor->dims[1];
-    uint64_t element = ag_dtype_bytes(stream->tensor->dtype, 1);
-    unsigned char *line = malloc(n_rows * element + 1);
-    ag_status_t status =
-        line != NULL ? AG_OK : ag_fail_nomem(stream->tensor->name, n_rows * element);
+    const ag_export_tensor_t *tensor = stream->tensor;
+    uint64_t cols = tensor->weight.rows > 0 ? tensor->weight.cols : 1;
+    uint64_t n_bytes = ag_export_tensor_bytes(tensor) / (tensor->n_experts ? tensor->n_experts : 1);
+    uint64_t element = ag_dtype_bytes(tensor->dtype, 1), rows = n_bytes / element / cols;
+    unsigned char *line = malloc(rows * element + 1);
+    ag_status_t status = line != NULL ? AG_OK : ag_fail_nomem(tensor->name, rows * element);
 
-    for (uint64_t c = 0; c < n_cols && status == AG_OK; c++) {
-        for (uint64_t r = 0; r < n_rows; r++) {
-            memcpy(line + r * element, stream->whole + (r * n_cols + c) * element, element);
+    for (uint64_t c = 0; c < cols && status == AG_OK; c++) {
+        for (uint64_t r = 0; r < rows; r++) {
+            uint64_t at = ag_place_turned(r, tensor->by_turns ? rows / 2 : 0);
+
+            memcpy(line + at * element, stream->whole + (r * cols + c) * element, element);
         }
-        status = ag_tensor_writer_write(stream->writer, line, n_rows * element);
+        status = ag_tensor_writer_write(stream->writer, line, rows * element);
     }
     free(line);
     return status;
 }
 
-static ag_status_t do_tensor(stream_t *stream)
+/* An expert's part of a tensor, or all of it. */
+static ag_status_t do_whole(stream_t *stream, uint32_t expert)
 {
-    uint64_t n_bytes = ag_export_tensor_bytes(stream->tensor);
     ag_status_t status;
 
-    if (stream->tensor->transform != AG_TRANSFORM_TRANSPOSE) {
+    stream->done_rows = 0;
+    stream->weight = stream->tensor->weight;
+    stream->weight.expert = expert;
+    status = do_weight(stream);
+    if (status == AG_OK) {
+        status = do_others(stream);
+    }
+    return status == AG_OK ? write_whole(stream) : status;
+}
+
+static ag_status_t do_tensor(stream_t *stream)
+{
+    const ag_export_tensor_t *tensor = stream->tensor;
+    uint32_t n_parts = tensor->n_experts > 0 ? tensor->n_experts : 1;
+    uint64_t n_bytes = ag_export_tensor_bytes(tensor) / n_parts;
+    ag_status_t status = AG_OK;
+
+    if (tensor->transform != AG_TRANSFORM_TRANSPOSE && !tensor->by_turns) {
         return do_weights(stream);
     }
     stream->whole = malloc(n_bytes + 1);
     if (stream->whole == NULL) {
-        return ag_fail_nomem(stream->tensor->name, n_bytes);
+        return ag_fail_nomem(tensor->name, n_bytes);
     }
-    status = do_weights(stream);
-    if (status == AG_OK) {
-        status = write_columns(stream);
+    for (uint32_t e = 0; e < n_parts && status == AG_OK; e++) {
+        status = do_whole(stream, e);
     }
     free(stream->whole);
     return status;

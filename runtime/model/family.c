@@ -31,10 +31,11 @@ const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bo
 
 ag_transform_t ag_family_transform(const ag_name_row_t *row, bool gguf)
 {
-    bool is_of_gguf =
-        row->transform != AG_TRANSFORM_ADD_1 && row->transform != AG_TRANSFORM_TRANSPOSE;
+    bool is_of_gguf = row->transform == AG_TRANSFORM_UNPERMUTE_ROPE;
+    ag_transform_t transform =
+        row->transform == AG_TRANSFORM_TRANSPOSE_FLOATS ? AG_TRANSFORM_TRANSPOSE : row->transform;
 
-    return is_of_gguf == gguf ? row->transform : AG_TRANSFORM_NONE;
+    return is_of_gguf == gguf ? transform : AG_TRANSFORM_NONE;
 }
 
 void ag_family_name(const char *pattern, uint32_t layer, uint32_t expert,
@@ -66,6 +67,10 @@ ag_found_tensor_t ag_family_find(const ag_family_t *family, const ag_model_files
             snprintf(found.name, sizeof(found.name), "%s", name);
             found.transform = ag_family_transform(row, gguf);
             found.stack = row->stack;
+        }
+        if (found.tensor != NULL && row->transform == AG_TRANSFORM_TRANSPOSE_FLOATS &&
+            found.tensor->dtype == AG_MXFP4) {
+            found.transform = AG_TRANSFORM_NONE;
         }
         if (found.tensor != NULL) {
             break;

@@ -62,9 +62,10 @@ typedef enum ag_role {
 /* What loading does to a tensor, and in files of which kind. */
 typedef enum ag_transform {
     AG_TRANSFORM_NONE,
-    AG_TRANSFORM_UNPERMUTE_ROPE, /* GGUF: rows of each head: (pair, half) -> (half, pair) */
-    AG_TRANSFORM_ADD_1,          /* Hugging Face: to each element of a vector */
-    AG_TRANSFORM_TRANSPOSE,      /* Hugging Face: (cols, rows) */
+    AG_TRANSFORM_UNPERMUTE_ROPE,   /* GGUF: rows of each head: (pair, half) -> (half, pair) */
+    AG_TRANSFORM_ADD_1,            /* Hugging Face: to each element of a vector */
+    AG_TRANSFORM_TRANSPOSE,        /* Hugging Face: (cols, rows) */
+    AG_TRANSFORM_TRANSPOSE_FLOATS, /* the same, but for 4-bit floats, which stand as they are */
 } ag_transform_t;
 
 /* Which rows of a tensor are a role's, where it holds several roles' or experts'; elements, where
@@ -146,7 +147,7 @@ extern const ag_family_t *const ag_families[]; /* ended by NULL */
 /** The row of a role that such files are written with; NULL: they have no name for it. */
 const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bool gguf);
 
-/** A row's transform in such files. */
+/** A row's transform in such files, of floats. */
 ag_transform_t ag_family_transform(const ag_name_row_t *row, bool gguf);
 
 enum { AG_TENSOR_NAME_BYTES = 128 };

@@ -171,21 +171,17 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
 #define AG_EXPERT_NAMES                                                                            \
     {AG_ROLE_ROUTER, "model.layers.%u.mlp.gate.weight", "blk.%u.ffn_gate_inp.weight",              \
      AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
-    AG_EXPERT_NAMES_BY(AG_STACK_FIRST_HALF, AG_STACK_SECOND_HALF)
-
-/* @param gate, up  which rows of both are theirs. */
-#define AG_EXPERT_NAMES_BY(gate, up)                                                               \
     {AG_ROLE_EXPERT_GATE, NULL, "blk.%u.ffn_gate_exps.weight", AG_TRANSFORM_NONE,                  \
      AG_STACK_EXPERTS},                                                                            \
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.%u.gate_proj.weight", NULL,                 \
      AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
     {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,     \
-     gate},                                                                         \
+     AG_STACK_FIRST_HALF},                                                                         \
     {AG_ROLE_EXPERT_UP, NULL, "blk.%u.ffn_up_exps.weight", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},   \
     {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.%u.up_proj.weight", NULL, AG_TRANSFORM_NONE,  \
      AG_STACK_NONE},                                                                               \
     {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.gate_up_proj", NULL, AG_TRANSFORM_NONE,       \
-     up},                                                                        \
+     AG_STACK_SECOND_HALF},                                                                        \
     {AG_ROLE_EXPERT_DOWN, NULL, "blk.%u.ffn_down_exps.weight", AG_TRANSFORM_NONE,                  \
      AG_STACK_EXPERTS},                                                                            \
     {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.%u.down_proj.weight", NULL,                 \

@@ -70,7 +70,9 @@ static ag_status_t make_tensors(ag_model_t *model)
         choose_beginning(weight->role, range, &mean, &deviation);
         mean -= ag_transform_offset(ag_family_transform(row, false));
         form = ag_weight_form(model->spec, weight, row->stack, ag_family_transform(row, false));
-        if (form.index == 0) { /* else it is part of the first one's tensor */
+        if (form.index == 0 &&
+            (row->stack == AG_STACK_NONE ||
+             weight->expert == 0)) { /* else it is part of the first one's tensor */
             status = ag_model_files_make(model->files, name, form.n_dims, form.dims, mean,
                                          deviation, (uint32_t)i);
         }

@@ -69,15 +69,17 @@ static ag_status_t read_transposed(const ag_model_t *model, const ag_place_in_fi
                                    uint64_t begin, uint64_t n, uint64_t n_cols, unsigned char *rows)
 {
     uint64_t element = ag_dtype_bytes(place->tensor->dtype, 1);
-    unsigned char *line = malloc(n * element + 1);
-    ag_status_t status = line != NULL ? AG_OK : ag_fail_nomem(place->tensor->name, n * element);
+    uint64_t first = ag_place_turned(place->first_row + begin, place->turns);
+    uint64_t stride = place->turns > 0 ? 2 : 1, n_bytes = ((n - 1) * stride + 1) * element;
+    unsigned char *line = malloc(n_bytes);
+    ag_status_t status = line != NULL ? AG_OK : ag_fail_nomem(place->tensor->name, n_bytes);
 
     for (uint64_t c = 0; c < n_cols && status == AG_OK; c++) {
-        uint64_t at = (c * place->tensor->dims[1] + place->first_row + begin) * element;
+        uint64_t at = ((place->first_col + c) * place->row_elements + first) * element;
 
-        status = ag_model_files_read(model->files, place->tensor, at, n * element, line);
+        status = ag_model_files_read(model->files, place->tensor, at, n_bytes, line);
         for (uint64_t i = 0; i < n && status == AG_OK; i++) {
-            memcpy(rows + (i * n_cols + c) * element, line + i * element, element);
+            memcpy(rows + (i * n_cols + c) * element, line + i * stride * element, element);
         }
     }
     free(line);

@@ -107,6 +107,7 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
     param.tensor = place.tensor;
     param.transform = place.transform;
     param.row_elements = place.row_elements;
+    param.turns = place.turns;
     param.is_column = place.is_column;
     param.row_begin = place.first_row + (place.is_column ? slice->col_begin : slice->row_begin);
     param.col_begin = place.first_col + (place.is_column ? 0 : slice->col_begin);

@@ -11,6 +11,7 @@ typedef struct ag_param {
     ag_transform_t transform;
     uint32_t head_dim;             /* of the transform */
     uint64_t row_elements;         /* of the tensor, as rows are counted here */
+    uint64_t turns;                /* of ag_place_in_file_t */
     uint64_t row_begin, col_begin; /* of the slice, in the tensor */
     bool is_column;                /* a vector whose elements are rows of one column */
     bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */

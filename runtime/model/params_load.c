@@ -20,6 +20,7 @@
 
 #include "runtime/model/params.h"
 #include "runtime/model/transform.h"
+#include "runtime/model/weights.h"
 
 /* Threads' pieces do not share a page. */
 enum { READ_BYTES = 256 << 10, PAGE_BYTES = 4096, ERROR_BYTES = 2048 };
@@ -96,24 +97,25 @@ static ag_status_t read_transposed(const load_t *load, const part_t *part, uint6
 {
     enum { LINE_BYTES = 4096 };
     const ag_model_tensor_t *tensor = part->param->tensor;
-    uint64_t element = ag_dtype_bytes(tensor->dtype, 1), most = LINE_BYTES / element;
+    uint64_t turns = part->param->turns, stride = turns > 0 ? 2 : 1;
+    uint64_t element = ag_dtype_bytes(tensor->dtype, 1), most = LINE_BYTES / element / stride;
     unsigned char line[LINE_BYTES];
 
     for (uint64_t begin = 0; begin < n_rows; begin += most) {
         uint64_t n = n_rows - begin < most ? n_rows - begin : most;
+        uint64_t first = ag_place_turned(part->first_row + row + begin, turns);
 
         for (uint64_t c = 0; c < part->n_cols; c++) {
-            uint64_t at = (part->param->col_begin + c) * part->file_row_bytes +
-                          (part->first_row + row + begin) * element;
-            ag_status_t status =
-                ag_model_files_read(load->model->files, tensor, at, n * element, line);
+            uint64_t at = (part->param->col_begin + c) * part->file_row_bytes + first * element;
+            ag_status_t status = ag_model_files_read(load->model->files, tensor, at,
+                                                     ((n - 1) * stride + 1) * element, line);
 
             if (status != AG_OK) {
                 return status;
             }
             for (uint64_t i = 0; i < n; i++) {
-                memcpy(piece + (begin + i) * part->row_bytes + c * element, line + i * element,
-                       element);
+                memcpy(piece + (begin + i) * part->row_bytes + c * element,
+                       line + i * stride * element, element);
             }
         }
     }

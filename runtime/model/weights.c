@@ -144,6 +144,11 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights)
     return listing.status;
 }
 
+static bool is_second(ag_stack_t stack)
+{
+    return stack == AG_STACK_SECOND_HALF || stack == AG_STACK_ODD;
+}
+
 /* How many of the roles that share a tensor come before one, and how many rows, or elements, they
  * and all have. */
 static void place_in_fused(const ag_spec_t *spec, ag_stack_t stack, const ag_weight_t *weight,
@@ -161,7 +166,7 @@ static void place_in_fused(const ag_spec_t *spec, ag_stack_t stack, const ag_wei
         form->first = form->index == 0 ? 0 : form->index == 1 ? q : q + kv;
         form->n = q + 2 * kv;
     } else {
-        form->index = stack == AG_STACK_SECOND_HALF;
+        form->index = is_second(stack);
         form->first = form->index * n;
         form->n = 2 * n;
     }
@@ -190,9 +195,9 @@ ag_weight_form_t ag_weight_form(const ag_spec_t *spec, const ag_weight_t *weight
     if (!is_vector) {
         form.dims[form.n_dims++] = weight->cols;
     }
-    if (transform == AG_TRANSFORM_TRANSPOSE) {
-        form.dims[0] = weight->cols;
-        form.dims[1] = rows;
+    if (transform == AG_TRANSFORM_TRANSPOSE && !is_vector) {
+        form.dims[form.n_dims - 2] = weight->cols;
+        form.dims[form.n_dims - 1] = rows;
     }
     form.is_fused = form.n != (is_vector ? weight->cols : weight->rows) && !of_experts;
     return form;
@@ -224,11 +229,24 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t 
                    ag_shape_text(form.n_dims, form.dims, want, sizeof(want)));
 }
 
+/* Of experts' matrices that are transposed, columns stand one after the other. */
+static void place_transposed(const ag_found_tensor_t *found, const ag_weight_t *weight,
+                             ag_place_in_file_t *place)
+{
+    place->row_elements = found->tensor->dims[found->tensor->n_dims - 1];
+    if (!is_of_expert(weight->role)) {
+        return;
+    }
+    place->first_col = weight->expert * weight->cols;
+    place->first_row = is_second(found->stack) ? weight->rows : 0;
+    place->turns = found->stack >= AG_STACK_EVEN ? weight->rows : 0;
+}
+
 /* Rows of an expert's two matrices that take turns are rows of twice the columns. */
 static ag_place_in_file_t find_place(const ag_found_tensor_t *found, const ag_weight_t *weight)
 {
     bool vector = weight->rows == 0, by_turns = found->stack >= AG_STACK_EVEN;
-    bool second = found->stack == AG_STACK_SECOND_HALF || found->stack == AG_STACK_ODD;
+    bool second = is_second(found->stack);
     uint64_t rows = vector && !by_turns ? 1 : vector ? weight->cols : weight->rows;
     ag_place_in_file_t place = {.tensor = found->tensor,
                                 .transform = found->transform,
@@ -277,7 +295,7 @@ ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
         place_p->first_row = form.first;
     }
     if (found.transform == AG_TRANSFORM_TRANSPOSE) {
-        place_p->row_elements = found.tensor->dims[1];
+        place_transposed(&found, weight, place_p);
     }
     return AG_OK;
 }
@@ -298,6 +316,9 @@ ag_status_t ag_weight_name(const ag_model_t *model, const ag_weight_t *weight,
     n_chars = strlen(name);
     if (form.is_fused) {
         snprintf(name + n_chars, AG_TENSOR_NAME_BYTES - n_chars, "#%u", form.index);
+    } else if (row->stack != AG_STACK_NONE) { /* of experts' */
+        snprintf(name + n_chars, AG_TENSOR_NAME_BYTES - n_chars, "#%u",
+                 row->stack == AG_STACK_EXPERTS ? weight->expert : 2 * weight->expert + form.index);
     }
     return AG_OK;
 }

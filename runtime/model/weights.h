@@ -30,6 +30,12 @@ typedef struct ag_weight_form {
 ag_weight_form_t ag_weight_form(const ag_spec_t *spec, const ag_weight_t *weight, ag_stack_t stack,
                                 ag_transform_t transform);
 
+/** Where a row of a transposed tensor stands in each of the file's. */
+static inline uint64_t ag_place_turned(uint64_t row, uint64_t turns)
+{
+    return turns == 0 ? row : 2 * (row % turns) + row / turns;
+}
+
 /**
  * A name of the weight's own: its tensor's in Hugging Face folders, with "#" and its number where
  * several share one.
@@ -45,6 +51,8 @@ typedef struct ag_place_in_file {
     uint64_t row_elements; /* of the tensor, as rows are counted here: of all experts */
     uint64_t first_row, first_col;
     bool is_column; /* a vector whose elements are rows of one column */
+    uint64_t turns; /* of a transposed tensor in which as many rows of each of two weights take
+                       turns; 0: none do */
 } ag_place_in_file_t;
 
 /**

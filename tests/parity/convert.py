@@ -23,7 +23,7 @@ def lend(name, folder):
 
 
 def read_safetensors(path):
-    """Name -> float32 array."""
+    """Name -> float32 array; bytes stay bytes."""
     with open(path, "rb") as file:
         (n,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(n))
@@ -32,9 +32,9 @@ def read_safetensors(path):
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            assert entry["dtype"] in ("F32", "BF16")
-            if entry["dtype"] == "F32":
-                values = np.frombuffer(data[begin:end], np.float32)
+            assert entry["dtype"] in ("F32", "BF16", "U8")
+            if entry["dtype"] != "BF16":
+                values = np.frombuffer(data[begin:end], np.float32 if entry["dtype"] == "F32" else np.uint8)
             else:
                 values = (np.frombuffer(data[begin:end], np.uint16).astype(np.uint32) << 16).view(np.float32)
             tensors[name] = values.reshape(entry["shape"])

@@ -132,9 +132,36 @@ def to_gguf(config, tensors, path, family, kind):
     convert.write_gguf(path, metadata, out, kind)
 
 
+FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def unpack(tensors):
+    """Floats as transformers' modules have them in the place of 4-bit ones: (experts, columns, rows)."""
+    out = {name: values for name, values in tensors.items() if not name.endswith(("_blocks", "_scales"))}
+    for name, blocks in tensors.items():
+        if name.endswith("_blocks"):
+            stem = name.removesuffix("_blocks")
+            scales = np.exp2(tensors[stem + "_scales"].astype(np.float32) - 127)
+            values = FP4[np.stack([blocks & 15, blocks >> 4], -1)] * scales[..., None, None]
+            out[stem] = values.reshape(*blocks.shape[:2], -1).transpose(0, 2, 1).copy()
+    return out
+
+
 def blocks_forms(name, config, folder):
-    """4-bit floats as they are in a GGUF file, the same as float32; and in a folder again."""
+    """4-bit floats as they are in a GGUF file, the same as float32; in a folder again; as floats of modules."""
     model = lend(name, os.path.join(folder, "lent"))
+    plain = os.path.join(folder, "plain")
+    os.mkdir(plain)
+    convert.write_folder(plain, config, unpack(convert.read_safetensors(os.path.join(model, "model.safetensors"))),
+                         TOKENIZER)
+    for ranks, split in splits_of(config):
+        compare(plain, name, folder, EXACT + split, ranks)
+    trained(name, plain, folder)
+    plain_back, again = os.path.join(folder, "plain.gguf"), os.path.join(folder, "again")
+    run(["convert", plain, "--to", "gguf", "--type", "f32", plain_back])
+    run(["convert", plain, "--to", "hf", again])
+    for path in (plain_back, again):
+        compare(path, name, folder, EXACT)
     for kind in ("f32", None):
         ours, back = os.path.join(folder, f"{kind}.gguf"), os.path.join(folder, f"back-{kind}")
         run(["convert", model, "--to", "gguf", ours] + (["--type", kind] if kind else []))

@@ -96,22 +96,6 @@ def draw_blocks(model):
     return stored
 
 
-def turned_experts(tensors):
-    """Each expert's matrices by names of their own, of modules that have them transposed, gate and up by turns."""
-    out = {}
-    for name, tensor in tensors.items():
-        layer, experts, part = name.partition(".mlp.experts.")
-        ending = "bias" if part.endswith("_bias") else "weight"
-        for i, one in enumerate(tensor if experts else []):
-            one = one if ending == "bias" else one.T
-            for proj, rows in ((("gate_proj", one[::2]), ("up_proj", one[1::2])) if "gate_up" in part else
-                               (("down_proj", one),)):
-                out[f"{layer}.mlp.experts.{i}.{proj}.{ending}"] = rows.contiguous()
-        if not experts:
-            out[name] = tensor.contiguous()
-    return out
-
-
 def single_experts(tensors):
     """Each expert's matrices by names of their own, as files of transformers 4 have them."""
     out = {}
@@ -136,11 +120,10 @@ def write(family, seed):
     folder = os.path.join(OUT, family)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    form = turned_experts if blocks else single_experts
+    form = (lambda tensors: tensors) if blocks else single_experts
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     state = {k: t for k, t in model.state_dict().items() if k not in tied and k + "_blocks" not in blocks}
-    plain = state if blocks else form(state)
-    save_file(dict({k: t.to(torch.bfloat16) for k, t in plain.items()}, **blocks),
+    save_file(dict({k: t.to(torch.bfloat16) for k, t in form(state).items()}, **blocks),
               os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     model.config.dtype, model.config.architectures = torch.bfloat16, [type(model).__name__]
     model.config.save_pretrained(folder)

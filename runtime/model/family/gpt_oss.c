@@ -14,6 +14,20 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* clang-format off */
+/* GGUF files have a tensor for each of an expert's matrices; folders of others one for each expert,
+ * too. */
+#define ONE_BY_ONE(ROLE, name)                                                                     \
+    {AG_ROLE_EXPERT_##ROLE, NULL, "blk.%u.ffn_" name "_exps.weight", AG_TRANSFORM_NONE,            \
+     AG_STACK_EXPERTS},                                                                            \
+    {AG_ROLE_EXPERT_##ROLE, "model.layers.%u.mlp.experts.%u." name "_proj.weight", NULL,           \
+     AG_TRANSFORM_NONE, AG_STACK_NONE},                                                            \
+    {AG_ROLE_EXPERT_##ROLE##_BIAS, NULL, "blk.%u.ffn_" name "_exps.bias", AG_TRANSFORM_NONE,       \
+     AG_STACK_EXPERTS},                                                                            \
+    {AG_ROLE_EXPERT_##ROLE##_BIAS, "model.layers.%u.mlp.experts.%u." name "_proj.bias", NULL,      \
+     AG_TRANSFORM_NONE, AG_STACK_NONE}
+/* clang-format on */
+
 static const ag_name_row_t names[] = {
     AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE),
     {AG_ROLE_ATTN_NORM, "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight",
@@ -26,24 +40,21 @@ static const ag_name_row_t names[] = {
      AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_ROUTER_BIAS, "model.layers.%u.mlp.router.bias", "blk.%u.ffn_gate_inp.bias",
      AG_TRANSFORM_NONE, AG_STACK_NONE},
-    AG_EXPERT_NAMES_BY(AG_STACK_EVEN, AG_STACK_ODD),
-    {AG_ROLE_EXPERT_GATE_BIAS, NULL, "blk.%u.ffn_gate_exps.bias", AG_TRANSFORM_NONE,
-     AG_STACK_EXPERTS},
-    {AG_ROLE_EXPERT_GATE_BIAS, "model.layers.%u.mlp.experts.%u.gate_proj.bias", NULL,
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
+    {AG_ROLE_EXPERT_GATE, "model.layers.%u.mlp.experts.gate_up_proj", NULL,
+     AG_TRANSFORM_TRANSPOSE_FLOATS, AG_STACK_EVEN},
+    {AG_ROLE_EXPERT_UP, "model.layers.%u.mlp.experts.gate_up_proj", NULL,
+     AG_TRANSFORM_TRANSPOSE_FLOATS, AG_STACK_ODD},
+    {AG_ROLE_EXPERT_DOWN, "model.layers.%u.mlp.experts.down_proj", NULL,
+     AG_TRANSFORM_TRANSPOSE_FLOATS, AG_STACK_EXPERTS},
     {AG_ROLE_EXPERT_GATE_BIAS, "model.layers.%u.mlp.experts.gate_up_proj_bias", NULL,
      AG_TRANSFORM_NONE, AG_STACK_EVEN},
-    {AG_ROLE_EXPERT_UP_BIAS, NULL, "blk.%u.ffn_up_exps.bias", AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
-    {AG_ROLE_EXPERT_UP_BIAS, "model.layers.%u.mlp.experts.%u.up_proj.bias", NULL, AG_TRANSFORM_NONE,
-     AG_STACK_NONE},
     {AG_ROLE_EXPERT_UP_BIAS, "model.layers.%u.mlp.experts.gate_up_proj_bias", NULL,
      AG_TRANSFORM_NONE, AG_STACK_ODD},
-    {AG_ROLE_EXPERT_DOWN_BIAS, NULL, "blk.%u.ffn_down_exps.bias", AG_TRANSFORM_NONE,
-     AG_STACK_EXPERTS},
-    {AG_ROLE_EXPERT_DOWN_BIAS, "model.layers.%u.mlp.experts.%u.down_proj.bias", NULL,
-     AG_TRANSFORM_NONE, AG_STACK_NONE},
     {AG_ROLE_EXPERT_DOWN_BIAS, "model.layers.%u.mlp.experts.down_proj_bias", NULL,
      AG_TRANSFORM_NONE, AG_STACK_EXPERTS},
+    ONE_BY_ONE(GATE, "gate"),
+    ONE_BY_ONE(UP, "up"),
+    ONE_BY_ONE(DOWN, "down"),
     {0},
 };
 
