@@ -83,12 +83,12 @@ static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
     const ag_session_t *session = way->session;
     uint64_t loading = bytes_of_part(memory, "loading");
     uint64_t exporting = rank == 0 ? ag_export_bytes(session->model->spec) : 0;
-    uint64_t copies = session->options->train.save_steps > 0 ? copies_bytes(way, rank, memory) : 0;
+    uint64_t copies = session->options->train.save_steps > 0 ? copies_bytes(way, rank, memory)
+                                                             : ag_saver_least_bytes();
 
     memory->parts[memory->n_parts++] =
         (ag_memory_part_t){.name = "rows", .bytes = rank == 0 ? ag_train_bytes(way->plan) : 0};
-    memory->parts[memory->n_parts++] =
-        (ag_memory_part_t){.name = "checkpoints", .bytes = ag_saver_least_bytes() + copies};
+    memory->parts[memory->n_parts++] = (ag_memory_part_t){.name = "checkpoints", .bytes = copies};
     memory->parts[memory->n_parts++] = (ag_memory_part_t){
         .name = "export", .bytes = exporting > loading ? exporting - loading : 0};
 }

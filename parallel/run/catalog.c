@@ -338,7 +338,10 @@ static ag_status_t count_saved(const ag_array_t *held, ag_build_t *build)
     for (size_t i = 0; i < manifest.pieces.n_items && status == AG_OK; i++) {
         const ag_piece_t *piece = &AG_ITEMS(&manifest.pieces, ag_piece_t)[i];
 
-        build->ranks[piece->file].saved_bytes += ag_copy_bytes(ag_rect_floats(&piece->rect));
+        build->ranks[piece->file].saved_bytes += ag_rect_floats(&piece->rect) * sizeof(float);
+    }
+    for (uint32_t r = 0; r < build->n_ranks; r++) {
+        build->ranks[r].saved_bytes = ag_image_bytes(build->ranks[r].saved_bytes);
     }
     ag_array_fini(&sources);
     ag_manifest_fini(&manifest);

@@ -54,8 +54,8 @@ typedef struct ag_saver_opts {
     uint32_t keep;         /* complete checkpoints that stay; 0 = 2, at most AG_MOST_KEPT */
     /*
      * Memory for copies of what is to be overwritten before it is written; 0 = as much as this rank
-     * writes, taken at once. With less, taken when it is needed, an update waits for the disk: 1 is
-     * right for a run that saves at its end alone.
+     * writes, taken at once. With less, taken when it is needed beside ag_saver_least_bytes(), an
+     * update waits for the disk: 1 is right for a run that saves at its end alone.
      */
     uint64_t snapshot_bytes;
     /* No thread: ag_saver_test() writes a piece a call. For clusters simulated on one thread. */
@@ -82,7 +82,7 @@ ag_status_t ag_saver_create(ag_net_t *net, const ag_idle_t *idle, const ag_saver
 /** A checkpoint under way is given up; its net must be at its end then. NULL is allowed. */
 void ag_saver_destroy(ag_saver_t *saver);
 
-/** Memory that a saver takes without copies. */
+/** Memory that a saver takes where it has no room for copies. */
 uint64_t ag_saver_least_bytes(void);
 
 /** Memory that this rank's copies and buffers take at most. */

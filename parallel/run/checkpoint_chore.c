@@ -1,4 +1,5 @@
-#define _GNU_SOURCE /* gettid */
+#define _GNU_SOURCE /* gettid, SCHED_IDLE */
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -21,8 +22,11 @@ static void *run(void *arg)
     ag_chore_t *chore = arg;
     ag_status_t status = AG_PENDING;
 
-    /* of this thread: where it shares a core with one that trains, all others wait for that one */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LEAST_PRIORITY);
+    /* of this thread: where it shares a core with one that trains, all others wait for that one. An
+     * idle thread makes way at once for any other; not everywhere may a thread become one. */
+    if (sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) != 0) {
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LEAST_PRIORITY);
+    }
     while (status == AG_PENDING && !atomic_load(&chore->is_cancelled)) {
         status = chore->step(chore->arg);
     }

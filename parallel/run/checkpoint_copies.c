@@ -1,8 +1,12 @@
 /*
  * What is still needed of the data, block by block. Who is about to overwrite a block copies it
  * first, whichever thread that is: just before it reads and changes it, so that memory is read once
- * for both, and as much as it is about to change and no more. Copies lie in memory that is there
- * before the first update waits for them.
+ * for both, and as much as it is about to change and no more. Copies lie as the file will, in
+ * memory that is there before the first update waits for them.
+ *
+ * Who trains never waits for the writer, which may have no core for long: the writer claims nothing
+ * while it reads. It copies a block to a place of its own and then says that it has it; where
+ * somebody else was faster, what it read may be half overwritten and is thrown away.
  */
 #define _GNU_SOURCE /* MAP_NORESERVE */
 
@@ -13,16 +17,16 @@
 
 #include "parallel/run/checkpoint_priv.h"
 
-enum { PAGE_BYTES = 4096, BLOCK_FLOATS = AG_BLOCK_BYTES / sizeof(float) };
+enum { BLOCK_FLOATS = AG_BLOCK_BYTES / sizeof(float) };
 
 uint64_t ag_own_piece_floats(const ag_own_piece_t *piece)
 {
     return piece->n_rows * piece->n_cols;
 }
 
-uint64_t ag_copy_bytes(uint64_t n_floats)
+uint64_t ag_image_bytes(uint64_t file_bytes)
 {
-    return (n_floats * sizeof(float) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    return (file_bytes + AG_DISK_BLOCK_BYTES - 1) / AG_DISK_BLOCK_BYTES * AG_DISK_BLOCK_BYTES;
 }
 
 static uint64_t n_blocks_of(const ag_own_piece_t *piece)
@@ -48,6 +52,12 @@ static atomic_uchar *take_of(ag_copies_t *copies, const ag_own_piece_t *piece, u
     return &copies->takes[piece->first_block + number];
 }
 
+static unsigned char *place_of(const ag_copies_t *copies, const ag_own_piece_t *piece,
+                               ag_range_t block)
+{
+    return copies->memory + piece->offset_bytes + block.begin * sizeof(float);
+}
+
 static void copy_block(const ag_own_piece_t *piece, ag_range_t block, unsigned char *dst)
 {
     for (uint64_t at = block.begin; at < block.end;) {
@@ -69,7 +79,7 @@ static int by_begin(const void *a, const void *b)
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Places among the copies, places in memory. */
+/* Places in the file and so among the copies, places in memory. */
 static void lay_out(ag_copies_t *copies)
 {
     uintptr_t most_end = 0;
@@ -82,9 +92,9 @@ static void lay_out(ag_copies_t *copies)
             piece->n_cols = piece->stride = n_span;
             piece->n_rows = 1;
         }
-        piece->copy_offset = copies->bytes;
+        piece->offset_bytes = copies->file_bytes;
         piece->first_block = copies->n_blocks;
-        copies->bytes += ag_copy_bytes(ag_own_piece_floats(piece));
+        copies->file_bytes += ag_own_piece_floats(piece) * sizeof(float);
         copies->n_blocks += n_blocks_of(piece);
         copies->spans[i] = (ag_own_span_t){
             .begin = (uintptr_t)piece->data, .end = (uintptr_t)(piece->data + n_span), .piece = i};
@@ -94,9 +104,10 @@ static void lay_out(ag_copies_t *copies)
         most_end = copies->spans[i].end > most_end ? copies->spans[i].end : most_end;
         copies->spans[i].most_end = most_end;
     }
+    copies->bytes = ag_image_bytes(copies->file_bytes);
 }
 
-static bool has_room_for_all(const ag_copies_t *copies)
+bool ag_copies_have_room(const ag_copies_t *copies)
 {
     return copies->most_bytes == copies->bytes;
 }
@@ -114,9 +125,11 @@ static ag_status_t map_memory(ag_copies_t *copies)
         copies->memory = NULL;
         return ag_fail_nomem("the copies of a checkpoint", copies->bytes);
     }
-    madvise(copies->memory, copies->bytes, MADV_HUGEPAGE);
-    for (uint64_t at = 0; at < copies->bytes && has_room_for_all(copies); at += PAGE_BYTES) {
-        copies->memory[at] = 0;
+    if (ag_copies_have_room(copies)) {
+        madvise(copies->memory, copies->bytes, MADV_HUGEPAGE);
+        for (uint64_t at = 0; at < copies->bytes; at += AG_DISK_BLOCK_BYTES) {
+            copies->memory[at] = 0;
+        }
     }
     return AG_OK;
 }
@@ -166,9 +179,7 @@ void ag_copies_begin(ag_copies_t *copies)
 
 /* ---- who would overwrite ---- */
 
-/* Until another thread has copied a block, which takes microseconds. That may be the writer, which
- * goes on where a core is left to it: who only yields the core to others may have it back at once.
- */
+/* Until another thread that trains has copied a block, which takes microseconds. */
 static void rest(void)
 {
     enum { REST_NS = 10000 };
@@ -244,12 +255,6 @@ static bool claim(ag_copies_t *copies, atomic_uchar *take, uint64_t bytes)
     }
 }
 
-static void settle(ag_copies_t *copies, atomic_uchar *take, ag_take_t is)
-{
-    atomic_store_explicit(take, (unsigned char)is, memory_order_release);
-    atomic_fetch_sub(&copies->n_needed, 1);
-}
-
 /* How many of a piece's elements lie before a place in memory. */
 static uint64_t elements_before(const ag_own_piece_t *piece, uintptr_t place)
 {
@@ -272,9 +277,9 @@ static void copy_aside(ag_copies_t *copies, const ag_own_piece_t *piece, uintptr
         atomic_uchar *take = take_of(copies, piece, i);
 
         if (claim(copies, take, bytes_of(block))) {
-            copy_block(piece, block,
-                       copies->memory + piece->copy_offset + block.begin * sizeof(float));
-            settle(copies, take, AG_TAKE_COPIED);
+            copy_block(piece, block, place_of(copies, piece, block));
+            atomic_store_explicit(take, AG_TAKE_COPIED, memory_order_release);
+            atomic_fetch_sub(&copies->n_needed, 1);
         }
     }
 }
@@ -305,45 +310,50 @@ void ag_copies_before_write(ag_copies_t *copies, const float *data, uint64_t n)
 
 /* ---- who writes ---- */
 
-/* Copies of a piece come out, and their memory is another's. */
-static void take_copied(ag_copies_t *copies, const ag_own_piece_t *piece, unsigned char *bytes)
+/* A block as it was, unless somebody else took it meanwhile: what was read is valid where, after
+ * it was read, the block is still needed (a seqlock's reader, with the claim as the counter). */
+static void take_block(ag_copies_t *copies, const ag_own_piece_t *piece, uint64_t number)
 {
-    unsigned char *copied = copies->memory + piece->copy_offset;
-    uint64_t n_blocks = n_blocks_of(piece), n_bytes = 0;
+    atomic_uchar *take = take_of(copies, piece, number);
+    ag_range_t block = block_of(piece, number);
+    unsigned char is = AG_TAKE_NEEDED;
 
-    for (uint64_t i = 0; i < n_blocks; i++) {
-        ag_range_t block = block_of(piece, i);
-
-        if (atomic_load(take_of(copies, piece, i)) == AG_TAKE_COPIED) {
-            memcpy(bytes + block.begin * sizeof(float), copied + block.begin * sizeof(float),
-                   bytes_of(block));
-            n_bytes += bytes_of(block);
+    if (atomic_load_explicit(take, memory_order_acquire) == AG_TAKE_NEEDED) {
+        copy_block(piece, block, copies->block);
+        if (atomic_compare_exchange_strong(take, &is, AG_TAKE_DONE)) {
+            atomic_fetch_sub(&copies->n_needed, 1);
+            memcpy(place_of(copies, piece, block), copies->block, bytes_of(block));
         }
     }
-    if (n_bytes > 0 && !has_room_for_all(copies)) { /* its pages too */
-        madvise(copied, ag_own_piece_floats(piece) * sizeof(float), MADV_DONTNEED);
+    while (atomic_load_explicit(take, memory_order_acquire) == AG_TAKE_BUSY) {
+        rest();
     }
-    atomic_fetch_sub(&copies->used_bytes, n_bytes);
 }
 
-void ag_copies_take(ag_copies_t *copies, size_t number, unsigned char *bytes)
+void ag_copies_take(ag_copies_t *copies, size_t number)
 {
     const ag_own_piece_t *piece = &copies->pieces[number];
     uint64_t n_blocks = n_blocks_of(piece);
 
     for (uint64_t i = 0; i < n_blocks; i++) {
-        atomic_uchar *take = take_of(copies, piece, i);
-        ag_range_t block = block_of(piece, i);
-        unsigned char is = AG_TAKE_NEEDED;
-
-        if (atomic_compare_exchange_strong(take, &is, AG_TAKE_BUSY)) {
-            copy_block(piece, block, bytes + block.begin * sizeof(float));
-            settle(copies, take, AG_TAKE_DONE);
-        }
-        while (atomic_load_explicit(take, memory_order_acquire) == AG_TAKE_BUSY) {
-            rest();
-        }
+        take_block(copies, piece, i);
     }
-    take_copied(copies, piece, bytes);
+    tell_change(copies);
+}
+
+void ag_copies_release(ag_copies_t *copies, size_t number, uint64_t begin_bytes, uint64_t end_bytes)
+{
+    const ag_own_piece_t *piece = &copies->pieces[number];
+    uint64_t n_blocks = n_blocks_of(piece), n_bytes = 0;
+
+    for (uint64_t i = 0; i < n_blocks; i++) {
+        bool is_copied = atomic_load(take_of(copies, piece, i)) == AG_TAKE_COPIED;
+
+        n_bytes += is_copied ? bytes_of(block_of(piece, i)) : 0;
+    }
+    if (!ag_copies_have_room(copies) && begin_bytes < end_bytes) {
+        madvise(copies->memory + begin_bytes, end_bytes - begin_bytes, MADV_DONTNEED);
+    }
+    atomic_fetch_sub(&copies->used_bytes, n_bytes);
     tell_change(copies);
 }

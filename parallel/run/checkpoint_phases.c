@@ -280,7 +280,7 @@ static ag_status_t conclude(ag_saver_t *saver)
     }
     saver->last_step = saver->manifest.step;
     if (saver->net->rank != 0) {
-        ag_stored_file_t own = {.bytes = saver->writer.file_bytes};
+        ag_stored_file_t own = {.bytes = saver->writer.copies.file_bytes};
 
         memcpy(own.name, saver->writer.name, sizeof(own.name));
         ag_steps_sweep(&saver->disk, saver->dir, (uint32_t)saver->net->rank, verdict->kept,

@@ -185,7 +185,7 @@ enum { AG_BLOCK_BYTES = 64 << 10 };
 /* What a block of a piece is, before it is written. */
 typedef enum ag_take {
     AG_TAKE_NEEDED,
-    AG_TAKE_BUSY,   /* somebody copies it */
+    AG_TAKE_BUSY,   /* who would overwrite it copies it */
     AG_TAKE_COPIED, /* by who would overwrite it */
     AG_TAKE_DONE,   /* the writer has it */
 } ag_take_t;
@@ -193,15 +193,15 @@ typedef enum ag_take {
 typedef struct ag_own_piece {
     const float *data; /* (n_rows, n_cols), rows `stride` floats apart */
     uint64_t n_rows, n_cols, stride;
-    uint64_t copy_offset; /* its place among the copies, bytes */
+    uint64_t offset_bytes; /* in the file */
     size_t first_block;
     uint64_t sum; /* out */
 } ag_own_piece_t;
 
 uint64_t ag_own_piece_floats(const ag_own_piece_t *piece);
 
-/** Memory of a copy of a piece: in whole pages. */
-uint64_t ag_copy_bytes(uint64_t n_floats);
+/** Memory of copies of all that a file has: in whole blocks of the disk, which are pages. */
+uint64_t ag_image_bytes(uint64_t file_bytes);
 
 /* Pieces by where their data lies. */
 typedef struct ag_own_span {
@@ -216,13 +216,15 @@ typedef struct ag_copies {
     size_t n_pieces, n_blocks;
     atomic_uchar *takes;         /* (n_blocks) ag_take_t, piece by piece */
     atomic_size_t n_needed;      /* blocks that nobody has yet */
-    unsigned char *memory;       /* (bytes) mapped, a place for each piece */
-    uint64_t bytes, most_bytes;  /* of these may be in use */
+    uint64_t file_bytes;         /* of all pieces, one behind the other */
+    unsigned char *memory;       /* (bytes) mapped: what becomes the file */
+    uint64_t bytes, most_bytes;  /* of these may be in use by copies */
     _Atomic uint64_t used_bytes; /* of blocks that are copied and not written */
     pthread_mutex_t mutex;
     pthread_cond_t changed;  /* the writer has taken blocks, or given room back */
     void (*step)(void *arg); /* who waits writes; NULL: another thread does */
     void *arg;
+    unsigned char block[AG_BLOCK_BYTES]; /* the writer's, which it is to see whether it has */
 } ag_copies_t;
 
 /**
@@ -240,8 +242,16 @@ void ag_copies_begin(ag_copies_t *copies);
 void ag_copies_give_up(ag_copies_t *copies);
 void ag_copies_before_write(ag_copies_t *copies, const float *data, uint64_t n);
 
-/** The writer, once for each piece. @param bytes  out: the piece, as it was. */
-void ag_copies_take(ag_copies_t *copies, size_t piece, unsigned char *bytes);
+/** Is there memory for copies of everything? */
+bool ag_copies_have_room(const ag_copies_t *copies);
+
+/** The writer, once for each piece: from now on it is in memory as it was, at its offset. */
+void ag_copies_take(ag_copies_t *copies, size_t piece);
+/**
+ * The writer, in the pieces' order: the room that copies of it had is others'.
+ * @param begin_bytes, end_bytes  of memory that nobody reads any more: whole pages.
+ */
+void ag_copies_release(ag_copies_t *copies, size_t piece, uint64_t begin_bytes, uint64_t end_bytes);
 
 /* ---- checkpoint_writer.c: one rank's file, of the data as it was ---- */
 
@@ -250,18 +260,15 @@ typedef struct ag_writer {
     uint32_t rank;
     bool is_stepped;
     ag_copies_t copies;
-    uint64_t file_bytes;
-    unsigned char *buffer; /* (ag_saver_least_bytes()) at a block of the disk: what is left of
-                              pieces to make a block, and a piece */
 
     /* of the checkpoint under way */
     char folder[AG_PATH_BYTES], path[AG_PATH_BYTES];
     char name[AG_RANK_FILE_BYTES];
-    uint32_t number;       /* in the file's name */
-    int fd;                /* -1: not open */
-    size_t n_written;      /* pieces */
-    uint64_t n_left_bytes; /* in the buffer */
-    ag_status_t status;    /* AG_PENDING while there is something to be done */
+    uint32_t number;           /* in the file's name */
+    int fd;                    /* -1: not open */
+    size_t n_taken, n_written; /* pieces */
+    uint64_t written_bytes;    /* whole blocks of the disk */
+    ag_status_t status;        /* AG_PENDING while there is something to be done */
     char error[AG_SAVE_ERROR_BYTES];
 } ag_writer_t;
 
@@ -272,7 +279,8 @@ void ag_writer_fini(ag_writer_t *writer);
 
 /** From now on the data is needed as it is. @param folder  where to; made by the first step. */
 void ag_writer_begin(ag_writer_t *writer, const char *folder);
-/** One piece: an ag_chore_t's step. AG_OK: the file is on the disk, and the folder knows it. */
+/** One piece, taken or written: an ag_chore_t's step. AG_OK: the file is on the disk, and the
+ * folder knows it. */
 ag_status_t ag_writer_step(void *writer);
 /** Remove the file, and the folder where nothing else is in it. */
 void ag_writer_discard(ag_writer_t *writer);

@@ -211,7 +211,10 @@ uint64_t ag_saver_least_bytes(void)
 
 uint64_t ag_saver_bytes(const ag_saver_t *saver)
 {
-    return saver->writer.copies.most_bytes + ag_saver_least_bytes();
+    const ag_copies_t *copies = &saver->writer.copies;
+
+    return ag_copies_have_room(copies) ? copies->bytes
+                                       : copies->most_bytes + ag_saver_least_bytes();
 }
 
 uint64_t ag_saver_last_step(const ag_saver_t *saver)

@@ -1,7 +1,9 @@
 /*
- * One rank's file. Its pieces are written in order while training goes on; who would overwrite what
- * is not taken yet copies it first (checkpoint_copies.c). So what is written is what was there when
- * the checkpoint began, and an update waits for a copy in memory, not for the disk.
+ * One rank's file. Its pieces are taken and written in order while training goes on; who would
+ * overwrite what is not taken yet copies it first (checkpoint_copies.c). So what is written is what
+ * was there when the checkpoint began, and an update waits for a copy in memory, not for the disk.
+ * Where there is room for all, the writer takes all before it writes anything: what it has copied
+ * while cores were idle no update has to. It is written from where the copies lie.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,24 +36,15 @@ ag_status_t ag_writer_init(ag_writer_t *writer, ag_own_piece_t *pieces, size_t n
     writer->copies.step = writer->is_stepped ? step_again : NULL;
     writer->copies.arg = writer;
     status = ag_copies_init(&writer->copies, pieces, n_pieces, most_copied_bytes);
-    writer->buffer = aligned_alloc(AG_DISK_BLOCK_BYTES, ag_saver_least_bytes());
-    if (status == AG_OK && writer->buffer == NULL) {
-        status = ag_fail_nomem("writing checkpoints", ag_saver_least_bytes());
-    }
     if (status != AG_OK) {
         ag_writer_fini(writer);
-        return status;
     }
-    for (size_t i = 0; i < n_pieces; i++) {
-        writer->file_bytes += piece_bytes(&pieces[i]);
-    }
-    return AG_OK;
+    return status;
 }
 
 void ag_writer_fini(ag_writer_t *writer)
 {
     ag_copies_fini(&writer->copies);
-    free(writer->buffer);
 }
 
 void ag_writer_begin(ag_writer_t *writer, const char *folder)
@@ -59,7 +52,8 @@ void ag_writer_begin(ag_writer_t *writer, const char *folder)
     snprintf(writer->folder, sizeof(writer->folder), "%s", folder);
     writer->path[0] = writer->name[0] = '\0';
     writer->number = 0;
-    writer->n_written = writer->n_left_bytes = 0;
+    writer->n_taken = writer->n_written = 0;
+    writer->written_bytes = 0;
     writer->status = AG_PENDING;
     ag_copies_begin(&writer->copies);
 }
@@ -80,7 +74,8 @@ static ag_status_t open_file(ag_writer_t *writer)
         if (status != AG_OK) {
             break;
         }
-        status = ag_disk_create(&writer->disk, writer->path, writer->file_bytes, &writer->fd);
+        status =
+            ag_disk_create(&writer->disk, writer->path, writer->copies.file_bytes, &writer->fd);
         if (status != AG_OK && n_tries < MOST_TRIES && (errno == EEXIST || errno == ENOENT)) {
             writer->number += errno == EEXIST;
             status = AG_OK;
@@ -94,19 +89,26 @@ static ag_status_t open_file(ag_writer_t *writer)
     return AG_OK;
 }
 
-/* A piece, in whole blocks of the disk: the next one begins with what is left. */
+/* With room for one piece alone it is taken when all before it are written. */
+static bool takes_next(const ag_writer_t *writer)
+{
+    return writer->n_taken < writer->copies.n_pieces &&
+           (writer->n_taken == writer->n_written || ag_copies_have_room(&writer->copies));
+}
+
+/* A piece, in whole blocks of the disk: what is left goes with the next one. */
 static ag_status_t write_next(ag_writer_t *writer)
 {
     ag_own_piece_t *piece = &writer->copies.pieces[writer->n_written];
-    unsigned char *bytes = writer->buffer + writer->n_left_bytes;
-    uint64_t n = writer->n_left_bytes + piece_bytes(piece), left = n % AG_DISK_BLOCK_BYTES;
+    uint64_t begin = writer->written_bytes, end = piece->offset_bytes + piece_bytes(piece);
     ag_status_t status;
 
-    ag_copies_take(&writer->copies, writer->n_written, bytes);
-    piece->sum = ag_xxh64(bytes, piece_bytes(piece));
-    status = ag_disk_write(&writer->disk, writer->fd, writer->path, writer->buffer, n - left);
-    memmove(writer->buffer, writer->buffer + n - left, left);
-    writer->n_left_bytes = left;
+    end -= end % AG_DISK_BLOCK_BYTES;
+    piece->sum = ag_xxh64(writer->copies.memory + piece->offset_bytes, piece_bytes(piece));
+    status = ag_disk_write(&writer->disk, writer->fd, writer->path, writer->copies.memory + begin,
+                           end - begin);
+    ag_copies_release(&writer->copies, writer->n_written, begin, end);
+    writer->written_bytes = end;
     writer->n_written++;
     return status;
 }
@@ -116,8 +118,9 @@ static ag_status_t close_file(ag_writer_t *writer)
     ag_status_t status;
 
     ag_disk_end_direct(writer->fd);
-    status = ag_disk_write(&writer->disk, writer->fd, writer->path, writer->buffer,
-                           writer->n_left_bytes);
+    status = ag_disk_write(&writer->disk, writer->fd, writer->path,
+                           writer->copies.memory + writer->written_bytes,
+                           writer->copies.file_bytes - writer->written_bytes);
     if (status == AG_OK) {
         status = ag_disk_sync(&writer->disk, writer->fd, writer->path);
     }
@@ -131,12 +134,14 @@ static ag_status_t close_file(ag_writer_t *writer)
 ag_status_t ag_writer_step(void *arg)
 {
     ag_writer_t *writer = arg;
-    ag_status_t status;
+    ag_status_t status = AG_OK;
 
     if (writer->status != AG_PENDING) {
         return writer->status == AG_OK ? AG_OK : ag_fail(writer->status, "%s", writer->error);
     }
-    if (writer->name[0] == '\0') {
+    if (takes_next(writer)) {
+        ag_copies_take(&writer->copies, writer->n_taken++);
+    } else if (writer->name[0] == '\0') {
         status = open_file(writer);
     } else if (writer->n_written < writer->copies.n_pieces) {
         status = write_next(writer);

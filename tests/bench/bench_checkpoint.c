@@ -2,7 +2,8 @@
  * How long a checkpoint holds training up, beside how long it takes to be written. Three copies of
  * so many MiB are overwritten at the end of each step, by two threads; the step itself is slept.
  * Held up is what updates take longer than without a checkpoint, whether for copies or because the
- * writer takes memory and cores, and what the calls between steps take.
+ * writer takes memory and cores, and what the calls between steps take. Other processes lengthen
+ * updates too: how much of the cores they took stands behind each figure.
  *
  *     bench_checkpoint FOLDER [MIB [STEP_MS [DISK_MB_PER_S [COPIES_MIB]]]]
  */
@@ -14,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { N_THREADS = 2, N_COPIES = 3, N_LAYERS = 30, N_SAVES = 4, COLS = 1024, GRAIN = 16384 };
 enum { N_PLAIN = 9 };
@@ -103,9 +106,29 @@ static uint64_t time_plain(run_t *run, ag_team_t *team, uint64_t step_ns)
     return times[N_PLAIN / 2];
 }
 
+/* Time of cores since the machine was started, which others had: all of it but this process's. */
+static double seconds_of_others(void)
+{
+    unsigned long long user = 0, nice = 0, system = 0;
+    FILE *file = fopen("/proc/stat", "r");
+    struct rusage own;
+
+    if (file == NULL || fscanf(file, "cpu %llu %llu %llu", &user, &nice, &system) != 3) {
+        user = nice = system = 0;
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    getrusage(RUSAGE_SELF, &own);
+    return (double)(user + nice + system) / (double)sysconf(_SC_CLK_TCK) -
+           (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) -
+           (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) * 1e-6;
+}
+
 static void save(run_t *run, ag_team_t *team, uint64_t step, uint64_t step_ns)
 {
     uint64_t start = ag_clock_now_ns(&run->clock), held, wall;
+    double others = seconds_of_others();
     uint32_t n_steps = 0;
     ag_status_t status;
 
@@ -125,14 +148,15 @@ static void save(run_t *run, ag_team_t *team, uint64_t step, uint64_t step_ns)
         n_steps++;
     } while (status == AG_PENDING);
     wall = ag_clock_now_ns(&run->clock) - start;
+    others = (seconds_of_others() - others) * 1e9 / (double)wall;
     for (int i = 1; i < N_THREADS; i++) {
         run->copy_ns[0] = run->copy_ns[i] > run->copy_ns[0] ? run->copy_ns[i] : run->copy_ns[0];
     }
     printf("written in %7.1f ms (%6.0f MB/s) over %3u steps, held up for %6.1f ms: %.1f%% (%.1f ms "
-           "in copies)\n",
+           "in copies; others took %.2f cores)\n",
            (double)wall / 1e6, (double)(N_COPIES * run->n * sizeof(float)) * 1e3 / (double)wall,
            n_steps, (double)held / 1e6, 100 * (double)held / (double)wall,
-           (double)run->copy_ns[0] / 1e6);
+           (double)run->copy_ns[0] / 1e6, others > 0 ? others : 0);
 }
 
 int main(int argc, char **argv)
@@ -179,9 +203,9 @@ int main(int argc, char **argv)
                                               .fault = be_slow,
                                               .fault_arg = &run},
                            tensors[0], N_COPIES * N_LAYERS, &run.saver));
-    run.plain_ns = time_plain(&run, team, numbers[1] * 1000000);
-    printf("an update without a checkpoint: %.1f ms\n", (double)run.plain_ns / 1e6);
     for (uint64_t i = 1; i <= N_SAVES; i++) {
+        run.plain_ns = time_plain(&run, team, numbers[1] * 1000000);
+        printf("an update %.1f ms; ", (double)run.plain_ns / 1e6);
         save(&run, team, i, numbers[1] * 1000000);
     }
     ag_saver_destroy(run.saver);
