@@ -37,6 +37,13 @@ void ag_gguf_add_i32(ag_gguf_metadata_t *metadata, int32_t value)
     put(metadata, &value, sizeof(value));
 }
 
+void ag_gguf_add_bool(ag_gguf_metadata_t *metadata, bool value)
+{
+    uint8_t byte = value;
+
+    put(metadata, &byte, sizeof(byte));
+}
+
 static void put_key(ag_gguf_metadata_t *metadata, const char *key, ag_gguf_kind_t kind)
 {
     ag_gguf_add_string(metadata, key, strlen(key));

@@ -33,3 +33,4 @@ void ag_gguf_put_array(ag_gguf_metadata_t *metadata, const char *key, ag_gguf_ki
 void ag_gguf_add_string(ag_gguf_metadata_t *metadata, const char *bytes, size_t n_bytes);
 void ag_gguf_add_f32(ag_gguf_metadata_t *metadata, float value);
 void ag_gguf_add_i32(ag_gguf_metadata_t *metadata, int32_t value);
+void ag_gguf_add_bool(ag_gguf_metadata_t *metadata, bool value);

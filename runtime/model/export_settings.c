@@ -191,12 +191,14 @@ static void set_rope(ag_json_t *json, const ag_settings_t *settings)
     }
 }
 
-/* Where some have a window and others have none. */
-static void set_layer_types(ag_json_t *json, const ag_spec_t *spec)
+/* Where some have a window and others have none, or config.json would imply other ones. */
+static void set_layer_types(ag_json_t *json, const ag_model_t *model, const ag_settings_t *settings)
 {
+    const ag_spec_t *spec = model->spec;
     ag_json_t *types;
 
-    if (!ag_spec_windows_differ(spec)) {
+    if (!ag_spec_windows_differ(spec) &&
+        !(model->family->gguf_lists_windows && settings->window_tokens > 0)) {
         return;
     }
     types = ag_json_new_array();
@@ -237,7 +239,7 @@ static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
     } else if (settings.rope.rotary > 0) {
         set_rope(json, &settings);
     }
-    set_layer_types(json, model->spec);
+    set_layer_types(json, model, &settings);
     ag_json_set(json, "initializer_range", ag_json_new_real(0.02));
     return AG_OK;
 }
@@ -408,6 +410,17 @@ static void put_rope(const ag_family_t *family, ag_settings_t *settings,
     }
 }
 
+static void put_windows(const ag_model_t *model, ag_gguf_metadata_t *metadata)
+{
+    char key[128];
+
+    snprintf(key, sizeof(key), "%s.%s", model->family->gguf_arch, ag_gguf_pattern_key);
+    ag_gguf_put_array(metadata, key, AG_GGUF_BOOL, model->spec->n_layers);
+    for (uint32_t i = 0; i < model->spec->n_layers; i++) {
+        ag_gguf_add_bool(metadata, ag_spec_layer(model->spec, i)->window_tokens > 0);
+    }
+}
+
 ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
                                ag_gguf_metadata_t *metadata)
 {
@@ -427,5 +440,8 @@ ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
         }
     }
     put_rope(family, &settings, metadata);
+    if (family->gguf_lists_windows && settings.window_tokens > 0) {
+        put_windows(export->model, metadata);
+    }
     return metadata->status;
 }

@@ -130,6 +130,7 @@ typedef struct ag_family {
     const char *gguf_mark; /* key after that, above 0 in this family's files alone, or "key=least";
                               NULL: the name says enough */
     bool gguf_window_is_ours;   /* other programs that read such files look at no window */
+    bool gguf_lists_windows;    /* such files list which layers have one; config.json, too */
     const ag_key_row_t *keys;   /* ended by a row with both names NULL */
     const ag_name_row_t *names; /* ended by a row with both names NULL */
     /** Fill the spec from the settings; what the config does not say is known here. */

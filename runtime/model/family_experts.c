@@ -13,14 +13,6 @@ uint32_t ag_family_dense_kind(ag_spec_t *spec, uint32_t ffn_width)
     return spec->n_layer_kinds++;
 }
 
-void ag_family_end_at_window(const ag_settings_t *settings, ag_spec_t *spec)
-{
-    if (settings->has_window && settings->window_tokens > 0 &&
-        settings->window_tokens < spec->context_tokens) {
-        spec->context_tokens = settings->window_tokens;
-    }
-}
-
 /* As transformers asks: not among those listed, and one of each `step` layers. */
 static bool has_experts(const ag_json_t *config, uint32_t layer, int64_t step)
 {
@@ -65,7 +57,12 @@ ag_status_t ag_family_find_dense(const ag_model_files_t *files, const ag_setting
 ag_status_t ag_family_restore_experts(const ag_spec_t *spec, bool gguf, bool sums_to_1,
                                       ag_settings_t *settings)
 {
-    if (gguf && spec->n_layer_kinds > 1) {
+    const ag_layer_spec_t *dense = &spec->layer_kinds[0];
+
+    for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
+        dense = spec->layer_kinds[i].route.n_experts == 0 ? &spec->layer_kinds[i] : dense;
+    }
+    if (gguf && dense->route.n_experts == 0) {
         return ag_fail(AG_ERR_UNSUPPORTED, "the model has layers without experts, which GGUF files "
                                            "of its architecture cannot say");
     }
@@ -76,6 +73,6 @@ ag_status_t ag_family_restore_experts(const ag_spec_t *spec, bool gguf, bool sum
                        sums_to_1 ? "not " : "", sums_to_1 ? "" : "not ");
     }
     settings->expert_width = spec->layer_kinds[0].ffn_width;
-    settings->ffn_width = spec->layer_kinds[spec->n_layer_kinds - 1].ffn_width;
+    settings->ffn_width = dense->ffn_width;
     return AG_OK;
 }

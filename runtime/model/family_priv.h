@@ -25,10 +25,18 @@ ag_status_t ag_family_check_plain(const ag_spec_t *spec, bool gguf, ag_act_t imp
 ag_status_t ag_family_alternate(const ag_model_files_t *files, const ag_settings_t *settings,
                                 uint32_t period, ag_spec_t *spec);
 
-/** Where the settings have a window, the layers from their first such on have it, if config.json's
- * layer_types say no others. @return the same. */
-ag_status_t ag_family_window_last(const ag_model_files_t *files, const ag_settings_t *settings,
-                                  ag_spec_t *spec);
+/* Which layers have a window, where config.json's layer_types do not say. */
+typedef enum ag_windows {
+    AG_WINDOWS_ALL,
+    AG_WINDOWS_FROM,     /* those from max_window_layers on */
+    AG_WINDOWS_BY_TURNS, /* every second of those before, the first included */
+} ag_windows_t;
+
+/** Where the settings have a window, kinds of layers like those so far that have it. @return AG_OK;
+ * AG_ERR_FORMAT, AG_ERR_UNSUPPORTED: of the list. */
+ag_status_t ag_family_windows(const ag_model_files_t *files, const ag_family_t *family,
+                              const ag_settings_t *settings, ag_windows_t which, ag_spec_t *spec);
+void ag_family_restore_windows(const ag_spec_t *spec, ag_settings_t *settings);
 
 /** The reverse of ag_family_alternate(). @return AG_OK; AG_ERR_UNSUPPORTED: GGUF files say nothing
  * of another period. */
@@ -46,9 +54,6 @@ void ag_family_find_biases(const ag_model_files_t *files, const ag_family_t *fam
 /** A kind of layers like the first, with one feed-forward part of this width in the experts' place.
  * @return its number. */
 uint32_t ag_family_dense_kind(ag_spec_t *spec, uint32_t ffn_width);
-
-/** A context that ends where a window would change something. */
-void ag_family_end_at_window(const ag_settings_t *settings, ag_spec_t *spec);
 
 /** Of mlp_only_layers and decoder_sparse_step, which layers have no experts. @return AG_OK,
  * AG_ERR_FORMAT, AG_ERR_UNSUPPORTED: none has any. */

@@ -53,6 +53,9 @@ void ag_settings_of_spec(const ag_spec_t *spec, ag_settings_t *settings);
 /* config.json's names of layers without a window, and with one. */
 extern const char *const ag_layer_type_names[2];
 
+/* A GGUF file's list of the same, after the architecture's name. */
+extern const char ag_gguf_pattern_key[];
+
 /** Have some layers a window, and others none? */
 bool ag_spec_windows_differ(const ag_spec_t *spec);
 

@@ -25,15 +25,16 @@ LATENT = dict(qk_nope_head_dim=10, qk_rope_head_dim=6, v_head_dim=12, kv_lora_ra
 FAMILIES = {
     "qwen2_moe": ("Qwen2Moe", dict(num_hidden_layers=2, intermediate_size=44, moe_intermediate_size=20,
                                    shared_expert_intermediate_size=36, num_experts=6, num_experts_per_tok=2)),
-    # weights that are normalised, a layer without experts
+    # weights that are normalised, a layer without experts, windows
     "qwen2_moe_norm": ("Qwen2Moe", dict(num_hidden_layers=3, intermediate_size=44, moe_intermediate_size=20,
                                         shared_expert_intermediate_size=36, num_experts=5, num_experts_per_tok=3,
-                                        norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=True)),
+                                        norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=True,
+                                        use_sliding_window=True, sliding_window=9, max_window_layers=3)),
     "qwen3_moe": ("Qwen3Moe", dict(num_hidden_layers=2, intermediate_size=44, moe_intermediate_size=20, head_dim=12,
                                    num_experts=7, num_experts_per_tok=3, norm_topk_prob=True)),
     "qwen3_moe_sparse": ("Qwen3Moe", dict(num_hidden_layers=3, intermediate_size=44, moe_intermediate_size=20,
                                           num_experts=4, num_experts_per_tok=1, decoder_sparse_step=2,
-                                          head_dim=8)),
+                                          head_dim=8, use_sliding_window=True, sliding_window=11)),
     "olmoe": ("Olmoe", dict(num_hidden_layers=2, intermediate_size=20, num_experts=6, num_experts_per_tok=2,
                             num_key_value_heads=6)),
     "gpt_oss": ("GptOss", dict(num_hidden_layers=2, intermediate_size=32, hidden_size=64, num_local_experts=5,

@@ -46,7 +46,7 @@ FAMILIES = {
     "qwen2": ("Qwen2Config", dict(hidden_size=36, num_attention_heads=6, num_key_value_heads=3)),
     "qwen2_tied": ("Qwen2Config", dict(hidden_size=48, num_hidden_layers=3, tie_word_embeddings=True,
                                        num_key_value_heads=1, use_sliding_window=True, sliding_window=9,
-                                       max_window_layers=1, gguf=False, rope_parameters={
+                                       max_window_layers=1, rope_parameters={
                                            "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
                                            "original_max_position_embeddings": 32})),
     "qwen3": ("Qwen3Config", dict(head_dim=12)),

@@ -4,7 +4,8 @@
 static const ag_key_row_t keys[] = {
     AG_DECODER_KEYS,
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
-    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
+     "attention.sliding_window"},
     {AG_SETTING_FIELD(first_window_layer), AG_SETTING_U32, false, "max_window_layers", NULL},
     {0},
 };
@@ -27,16 +28,14 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     ag_family_complete(files, &ag_family_qwen2, spec);
     layer->q_bias = layer->k_bias = layer->v_bias = true;
     status = ag_family_activation(files, ag_family_qwen2.hf_act, AG_ACT_SILU, &layer->ffn_act);
-    return status == AG_OK ? ag_family_window_last(files, settings, spec) : status;
+    return status == AG_OK
+               ? ag_family_windows(files, &ag_family_qwen2, settings, AG_WINDOWS_FROM, spec)
+               : status;
 }
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
-    (void)settings;
-    if (gguf && spec->n_layer_kinds > 1) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "some of the model's layers have a window, which a GGUF "
-                                           "file of its architecture cannot say");
-    }
+    ag_family_restore_windows(spec, settings);
     return ag_family_check_act(spec, gguf, AG_ACT_SILU);
 }
 
@@ -46,6 +45,8 @@ const ag_family_t ag_family_qwen2 = {
     .hf_class = "Qwen2ForCausalLM",
     .hf_act = "hidden_act",
     .gguf_arch = "qwen2",
+    .gguf_window_is_ours = true,
+    .gguf_lists_windows = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

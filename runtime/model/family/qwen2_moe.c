@@ -7,7 +7,9 @@ static const ag_key_row_t keys[] = {
     {AG_SETTING_FIELD(shared_width), AG_SETTING_U32, true, "shared_expert_intermediate_size",
      "expert_shared_feed_forward_length"},
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
-    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
+     "attention.sliding_window"},
+    {AG_SETTING_FIELD(first_window_layer), AG_SETTING_U32, false, "max_window_layers", NULL},
     {0},
 };
 
@@ -36,14 +38,19 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     layer->q_bias = layer->k_bias = layer->v_bias =
         ag_json_bool(ag_json_get(config, "qkv_bias"), true);
     layer->shared_is_gated = layer->shared_width > 0;
-    ag_family_end_at_window(settings, spec);
-    return status == AG_OK ? ag_family_find_dense(files, settings, spec) : status;
+    if (status == AG_OK) {
+        status = ag_family_find_dense(files, settings, spec);
+    }
+    return status == AG_OK
+               ? ag_family_windows(files, &ag_family_qwen2_moe, settings, AG_WINDOWS_BY_TURNS, spec)
+               : status;
 }
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     ag_status_t status = ag_family_restore_experts(spec, gguf, false, settings);
 
+    ag_family_restore_windows(spec, settings);
     return status == AG_OK ? ag_family_check_act(spec, gguf, AG_ACT_SILU) : status;
 }
 
@@ -53,6 +60,8 @@ const ag_family_t ag_family_qwen2_moe = {
     .hf_class = "Qwen2MoeForCausalLM",
     .hf_act = "hidden_act",
     .gguf_arch = "qwen2moe",
+    .gguf_window_is_ours = true,
+    .gguf_lists_windows = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

@@ -5,7 +5,8 @@ static const ag_key_row_t keys[] = {
     AG_DECODER_KEYS,
     {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL},
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
-    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
+     "attention.sliding_window"},
     {AG_SETTING_FIELD(first_window_layer), AG_SETTING_U32, false, "max_window_layers", NULL},
     {0},
 };
@@ -33,16 +34,15 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
         layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;
     }
     status = ag_family_activation(files, ag_family_qwen3.hf_act, AG_ACT_SILU, &layer->ffn_act);
-    return status == AG_OK ? ag_family_window_last(files, settings, spec) : status;
+    return status == AG_OK
+               ? ag_family_windows(files, &ag_family_qwen3, settings, AG_WINDOWS_FROM, spec)
+               : status;
 }
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     settings->attention_bias = spec->layer_kinds[0].q_bias;
-    if (gguf && spec->n_layer_kinds > 1) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "some of the model's layers have a window, which a GGUF "
-                                           "file of its architecture cannot say");
-    }
+    ag_family_restore_windows(spec, settings);
     return ag_family_check_plain(spec, gguf, AG_ACT_SILU);
 }
 
@@ -52,6 +52,8 @@ const ag_family_t ag_family_qwen3 = {
     .hf_class = "Qwen3ForCausalLM",
     .hf_act = "hidden_act",
     .gguf_arch = "qwen3",
+    .gguf_window_is_ours = true,
+    .gguf_lists_windows = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

@@ -7,7 +7,8 @@ static const ag_key_row_t keys[] = {
     AG_EXPERT_KEYS,
     {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL},
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
-    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window", NULL},
+    {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
+     "attention.sliding_window"},
     {0},
 };
 
@@ -36,14 +37,19 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     } else {
         layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;
     }
-    ag_family_end_at_window(settings, spec);
-    return status == AG_OK ? ag_family_find_dense(files, settings, spec) : status;
+    if (status == AG_OK) {
+        status = ag_family_find_dense(files, settings, spec);
+    }
+    return status == AG_OK
+               ? ag_family_windows(files, &ag_family_qwen3_moe, settings, AG_WINDOWS_ALL, spec)
+               : status;
 }
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     ag_status_t status = ag_family_restore_experts(spec, gguf, true, settings);
 
+    ag_family_restore_windows(spec, settings);
     settings->attention_bias = spec->layer_kinds[0].q_bias;
     return status == AG_OK ? ag_family_check_plain(spec, gguf, AG_ACT_SILU) : status;
 }
@@ -54,6 +60,8 @@ const ag_family_t ag_family_qwen3_moe = {
     .hf_class = "Qwen3MoeForCausalLM",
     .hf_act = "hidden_act",
     .gguf_arch = "qwen3moe",
+    .gguf_window_is_ours = true,
+    .gguf_lists_windows = true,
     .keys = keys,
     .names = names,
     .adjust = adjust,

@@ -1,6 +1,7 @@
 /* Settings of layers that differ: which have a window, and what goes with it. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "spec_of.h"
@@ -34,6 +35,39 @@ Test(layer_types, windows_stand_where_the_settings_say_or_the_family_knows)
                    "\"sliding_window_pattern\": 3, \"layer_types\": [\"full_attention\", "
                    "\"sliding_attention\", \"full_attention\", \"full_attention\"]",
                    7, "-w--");
+}
+
+Test(layer_types, windows_of_qwen_are_off_unless_used)
+{
+    static const char experts[] =
+        "\"sliding_window\": 5, \"num_experts\": 2, \"num_experts_per_tok\": 1, "
+        "\"moe_intermediate_size\": 4, \"shared_expert_intermediate_size\": 4";
+    static const struct {
+        const char *more, *wanted;
+    } cases[] = {
+        {"\"model_type\": \"qwen2_moe\"", "----"},
+        {"\"model_type\": \"qwen2_moe\", \"use_sliding_window\": true", "w-w-"},
+        {"\"model_type\": \"qwen2_moe\", \"use_sliding_window\": true, \"max_window_layers\": 2",
+         "w---"},
+        {"\"model_type\": \"qwen2_moe\", \"use_sliding_window\": true, \"mlp_only_layers\": [2]",
+         "w-w-"},
+        {"\"model_type\": \"qwen3_moe\", \"use_sliding_window\": true, \"decoder_sparse_step\": 2",
+         "wwww"},
+    };
+
+    expect_windows("\"model_type\": \"qwen2\", \"sliding_window\": 5, \"max_window_layers\": 1", 5,
+                   "----");
+    expect_windows("\"model_type\": \"qwen2\", \"sliding_window\": 5, \"max_window_layers\": 1, "
+                   "\"use_sliding_window\": true",
+                   5, "-www");
+    expect_windows("\"model_type\": \"qwen3\", \"sliding_window\": 5, \"use_sliding_window\": true",
+                   5, "----"); /* of models of more than 28 layers the last */
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[512];
+
+        snprintf(text, sizeof(text), "%s, %s", cases[i].more, experts);
+        expect_windows(text, 5, cases[i].wanted);
+    }
 }
 
 Test(layer_types, layers_with_a_window_have_a_rope_of_their_own_in_both_spellings)
