@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/quote.h"
 #include "runtime/model/settings_priv.h"
 
 const char ag_gguf_pattern_key[] = "attention.sliding_window_pattern";
@@ -42,7 +43,7 @@ static ag_status_t read_types(const ag_model_files_t *files, const ag_json_t *ty
         if (kind == 2) {
             return ag_fail(AG_ERR_UNSUPPORTED,
                            "%s: layer %u is of the type \"%s\", which is not known (known: %s, %s)",
-                           ag_model_files_path(files), i, name != NULL ? name : "",
+                           ag_model_files_path(files), i, ag_quote_string(name).text,
                            ag_layer_type_names[0], ag_layer_type_names[1]);
         }
         windowed[i] = kind;

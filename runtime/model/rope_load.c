@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/quote.h"
 #include "runtime/model/settings_priv.h"
 
 /* What every family's rope may say, wherever its config puts it. */
@@ -79,7 +80,7 @@ static ag_status_t read_rope_kind(const ag_model_files_t *files, const ag_family
                         : ag_fail(AG_ERR_UNSUPPORTED,
                                   "%s: rope scaling \"%s\" is not known (known: default, linear, "
                                   "dynamic, llama3, yarn, longrope)",
-                                  ag_model_files_path(files), name);
+                                  ag_model_files_path(files), ag_quote_string(name).text);
 }
 
 /* GGUF files say what multiplies that which follows from yarn's factor, and all of longrope's. */

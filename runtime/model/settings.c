@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/quote.h"
 #include "runtime/model/settings_priv.h"
 
 typedef struct number {
@@ -272,7 +273,7 @@ ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key,
     return ag_fail(AG_ERR_UNSUPPORTED,
                    "%s: activation \"%s\" is not known (known: silu, gelu, gelu_new, "
                    "gelu_pytorch_tanh, relu, quick_gelu)",
-                   ag_model_files_path(files), name);
+                   ag_model_files_path(files), ag_quote_string(name).text);
 }
 
 ag_status_t ag_family_check_act(const ag_spec_t *spec, bool gguf, ag_act_t implied)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/base/hash.h"
+#include "runtime/base/quote.h"
 #include "runtime/model/settings_priv.h"
 
 /* Beyond these a file is damaged, not large. */
@@ -251,7 +252,7 @@ static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t 
                        ag_model_files_path(files), gguf ? "general.architecture" : "model_type");
     }
     return ag_fail(AG_ERR_UNSUPPORTED, "%s: architecture \"%s\" is not known (known: %s)",
-                   ag_model_files_path(files), name, known);
+                   ag_model_files_path(files), ag_quote_string(name).text, known);
 }
 
 ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,

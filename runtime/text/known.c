@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/text/quote_priv.h"
+#include "runtime/base/quote.h"
 #include "runtime/text/split_priv.h"
 
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"

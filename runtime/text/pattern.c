@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/array.h"
-#include "runtime/text/quote_priv.h"
+#include "runtime/base/quote.h"
 #include "runtime/text/regex_priv.h"
 
 typedef struct translation {
@@ -70,7 +70,7 @@ static const posix_class_t posix_classes[] = {
 static ag_status_t refuse(const translation_t *t, const char *what)
 {
     return ag_fail(AG_ERR_UNSUPPORTED, "the expression \"%s\" holds %s, which is not known here",
-                   ag_quote(t->pattern, strlen(t->pattern)).text, what);
+                   ag_quote_string(t->pattern).text, what);
 }
 
 static ag_status_t emit(const translation_t *t, const char *text)

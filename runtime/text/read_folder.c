@@ -296,9 +296,9 @@ static ag_status_t read_model(reading_t *reading)
             return models[i].read(reading, model);
         }
     }
-    return ag_fail(
-        AG_ERR_UNSUPPORTED, "%s: the tokenizer's model \"%s\" is not known (known: BPE, Unigram)",
-        reading->path, ag_quote(type != NULL ? type : "", type != NULL ? strlen(type) : 0).text);
+    return ag_fail(AG_ERR_UNSUPPORTED,
+                   "%s: the tokenizer's model \"%s\" is not known (known: BPE, Unigram)",
+                   reading->path, ag_quote_string(type).text);
 }
 
 /* What stands beside the model. */

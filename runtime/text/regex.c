@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "runtime/base/array.h"
-#include "runtime/text/quote_priv.h"
+#include "runtime/base/quote.h"
 
 struct ag_regex {
     pcre2_code *code; /* NULL: the text itself is looked for */

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "runtime/text/normalize_priv.h"
-#include "runtime/text/quote_priv.h"
+#include "runtime/base/quote.h"
 #include "runtime/text/split_priv.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/trie_priv.h"

@@ -1,6 +1,7 @@
 /* DeepSeek-V2 and its Lite: DeepSeek-AI 2024; transformers' modeling_deepseek_v2.py. */
 #include <string.h>
 
+#include "runtime/base/quote.h"
 #include "runtime/model/family_priv.h"
 
 static const ag_key_row_t keys[] = {AG_LATENT_KEYS, {0}};
@@ -26,7 +27,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     } else if (config != NULL && strcmp(method, "group_limited_greedy") != 0) {
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: topk_method \"%s\" is not known (known: greedy, group_limited_greedy)",
-                       ag_model_files_path(files), method);
+                       ag_model_files_path(files), ag_quote_string(method).text);
     }
     return ag_family_latent(files, &ag_family_deepseek_v2, settings, spec);
 }

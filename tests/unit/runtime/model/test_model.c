@@ -9,6 +9,7 @@
 #include "runtime/model/model.h"
 #include "runtime/model/sampling.h"
 #include "runtime/model/unused.h"
+#include "spec_of.h"
 
 #define TINY AG_TEST_DATA "/tiny/llama"
 
@@ -84,6 +85,27 @@ Test(spec, is_what_the_config_says)
     cr_expect_not(spec->tied);
     ag_spec_destroy(spec);
     ag_model_files_close(files);
+}
+
+Test(spec, what_a_config_names_and_nobody_knows_stays_on_one_line)
+{
+    static const char *const configs[] = {
+        "\"model_type\": \"llama\", \"hidden_act\": \"si\\nlu\"",
+        "\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"ya\\u0001rn\", \"factor\": "
+        "2}",
+        "\"model_type\": \"gemma3_text\", \"layer_types\": [\"a\\tb\", \"c\", \"c\", \"c\"]",
+        "\"model_type\": \"lla\\rma\"",
+    };
+
+    for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+        ag_spec_t *spec = NULL;
+
+        cr_expect_eq(spec_of(configs[i], &spec), AG_ERR_UNSUPPORTED, "%s", configs[i]);
+        cr_expect(strchr(ag_error(), '?') != NULL, "%s", ag_error());
+        for (const char *at = ag_error(); *at != '\0'; at++) {
+            cr_expect_geq((unsigned char)*at, ' ', "%s: %s", configs[i], ag_error());
+        }
+    }
 }
 
 Test(shard, uneven_heads_replicate_the_kv_head_they_share)

@@ -9,3 +9,6 @@ typedef struct ag_quote {
 } ag_quote_t;
 
 ag_quote_t ag_quote(const char *bytes, size_t n_bytes);
+
+/** The same of a whole string; NULL is an empty one. */
+ag_quote_t ag_quote_string(const char *text);

@@ -1,4 +1,4 @@
-#include "runtime/text/quote_priv.h"
+#include "runtime/base/quote.h"
 
 #include <string.h>
 
@@ -25,4 +25,9 @@ ag_quote_t ag_quote(const char *bytes, size_t n_bytes)
     }
     quote.text[n] = '\0';
     return quote;
+}
+
+ag_quote_t ag_quote_string(const char *text)
+{
+    return ag_quote(text != NULL ? text : "", text != NULL ? strlen(text) : 0);
 }
