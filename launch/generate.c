@@ -49,11 +49,24 @@ typedef struct gathering {
     ag_chat_text_t turn;
 } gathering_t;
 
-/* The text as it is, or as a user turn and the beginning of an answer. */
+/* A system turn, where there is to be one, a user turn and the beginning of an answer. */
+static ag_status_t render_turns(gathering_t *g, const char *text, size_t n_bytes)
+{
+    const char *system = g->session->options->system_prompt;
+    ag_chat_message_t turns[2] = {{.role = "system", .content = system}};
+    size_t n = system != NULL;
+
+    if (system != NULL) {
+        turns[0].content_bytes = strlen(system);
+    }
+    turns[n] = (ag_chat_message_t){.role = "user", .content = text, .content_bytes = n_bytes};
+    return ag_chat_render(g->chat, turns, n + 1, true, &g->turn);
+}
+
+/* The text as it is, or in turns. */
 static ag_status_t encode(gathering_t *g, const char *text, size_t n_bytes, uint64_t *made_bytes_p)
 {
     const ag_tokenizer_t *tokenizer = g->session->tokenizer;
-    ag_chat_message_t turn = {.role = "user", .content = text, .content_bytes = n_bytes};
     uint64_t encoding_bytes = 0;
     ag_status_t status;
 
@@ -61,7 +74,7 @@ static ag_status_t encode(gathering_t *g, const char *text, size_t n_bytes, uint
         status = ag_tokenizer_encode(tokenizer, text, n_bytes, AG_TOKEN_SPECIAL, &g->prompts->ids,
                                      &encoding_bytes);
     } else {
-        status = ag_chat_render(g->chat, &turn, 1, true, &g->turn);
+        status = render_turns(g, text, n_bytes);
         if (status == AG_OK) {
             status = ag_chat_encode(tokenizer, &g->turn, 0, g->turn.text.n_items, 0,
                                     &g->prompts->ids, &encoding_bytes);

@@ -54,7 +54,8 @@ typedef struct ag_options {
     const char *help_of; /* with it: of all commands that begin with this word; NULL: of one, or of
                             the program */
     bool version;
-    const char *model, *prompt, *prompt_file, *prompts, *tokens, *text, *file, *logits;
+    const char *model, *prompt, *prompt_file, *prompts, *system_prompt, *tokens, *text, *file,
+        *logits;
     const char *plan_file, *against, *trace, *isa, *dir;
     const char *to;     /* of convert: hf or gguf */
     const char *output; /* what convert and train make */

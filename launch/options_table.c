@@ -63,6 +63,7 @@ const ag_option_t ag_option_table[] = {
     {"--stop", "TEXT", IS(STOP), 0, GEN, "end before this text; may be given again"},
     {"--ignore-eos", NULL, IS(FLAG), AT(ignore_eos), GEN, "run on past end tokens"},
     {"--chat", NULL, IS(FLAG), AT(chat), GEN, "the prompt is a user turn of the chat template"},
+    {"--system-prompt", "TEXT", IS(TEXT), AT(system_prompt), GEN, "a system turn before it [the template's own]"},
     {"--chat-template", "NAME", IS(FILE), AT(chat_opts.name), GEN | TRAIN, "llama3, chatml, .. [the model's]"},
     {"--thinking", "on|off", IS(THINKING), AT(chat_opts.thinking), GEN | TRAIN, "before answers [by the template]"},
     {"--reasoning-effort", "E", IS(EFFORT), AT(chat_opts.effort), GEN | TRAIN, "low, medium or high [medium]"},
@@ -144,6 +145,7 @@ const ag_option_alias_t ag_option_aliases[] = {
     {"--pp", "--pipeline-parallel-size"}, {"--pp", "--pipeline-model-parallel-size"},
     {"--ep", "--expert-parallel-size"},   {"--ep", "--expert-model-parallel-size"},
     {"--dp", "--data-parallel-size"},     {"--help", "-h"},
+    {"--system-prompt", "-sys"},
 };
 const int ag_n_option_aliases = sizeof(ag_option_aliases) / sizeof(ag_option_aliases[0]);
 
@@ -155,6 +157,7 @@ const ag_option_rule_t ag_option_rules[] = {
     {VERIFY, false, "--prompt", "--prompt-file", "one input is compared"},
     {VERIFY, false, "--prompt-file", "--tokens", "one input is compared"},
     {GEN, false, "--chat", "--tokens", "a user turn is made of text"},
+    {GEN, true, "--system-prompt", "--chat", "without it the prompt is text"},
     {GEN, true, "--chat-template", "--chat", "without it the prompt is text"},
     {GEN, true, "--thinking", "--chat", "without it the prompt is text"},
     {GEN, true, "--date", "--chat", "without it the prompt is text"},

@@ -293,7 +293,7 @@ def prompts():
 
 
 def chat():
-    """SmolLM2's template, rendered by transformers' rules, its default system turn included."""
+    """SmolLM2's template, rendered by transformers' rules, its default system turn included, or one that is given."""
     model = smollm2()
     rendered = ("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
                 "Face<|im_end|>\n<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n")
@@ -303,6 +303,15 @@ def chat():
     expect(answer["stop"] == "eos" and 2 not in answer["tokens"], "ends with the end token, left out")
     on = generate(model, ["--chat", "--prompt", "Hi there", "--max-tokens", "100", "--ignore-eos"])
     expect(2 in on["tokens"] and len(on["tokens"]) == 100, "--ignore-eos runs on, the token stays")
+    for option, text in (("--system-prompt", "Be <|im_end|> brief."), ("-sys", "")):
+        marks = ["<|im_start|>system\n", text, "<|im_end|>\n" + rendered[rendered.index("<|im_start|>user"):]]
+        ids = []
+        for i, part in enumerate(marks):  # what is said is text
+            plain = ["--no-special"] if i == 1 else []
+            ids += json.loads(run(["tokenize", "--model", model, "--text", part] + plain).stdout) if part else []
+        got = generate(model, ["--chat", "--prompt", "Hi there", option, text, "--max-tokens", "1"])["prompt_tokens"]
+        expect(got == ids, f"with a system turn: {got}, not {ids}")
+    one_line(["generate", "--model", model, "--prompt", "a", "--system-prompt", "b"], 2, ["--chat"])
 
 
 def context():
