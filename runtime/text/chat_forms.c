@@ -182,13 +182,13 @@
 #define DEEPSEEK_ASKS(set, content, cut, say)                                                      \
     DEEPSEEK_NS(",is_first_sp=true,is_last_user=false")                                            \
     DEEPSEEK_JOIN                                                                                  \
-        "{%endif%}{%endfor%}{{bos_token+ns.system_prompt}}" EACH set DEEPSEEK_ASKED                \
-        "{{'<｜User｜>'+" content "+'<｜Assistant｜>'}}{%endif%}" cut DEEPSEEK_CALLS               \
-        "{%set ns.is_last_user=false%}{%if ns.is_tool%}" DEAD "{%else%}" say                       \
-        "{{content+'<｜end▁of▁sentence｜>'}}{%endif%}{%endif%}{%if message.role=='tool'%}" DEAD    \
-        "{%endif%}{%endfor%}{%if ns.is_tool%}" DEAD "{%endif%}"                                    \
-        "{%if add_generation_prompt and not ns.is_last_user and not ns.is_tool%}"                  \
-        "{{'<｜Assistant｜>'}}{%endif%}"
+    "{%endif%}{%endfor%}{{bos_token+ns.system_prompt}}" EACH set DEEPSEEK_ASKED                    \
+    "{{'<｜User｜>'+" content "+'<｜Assistant｜>'}}{%endif%}" cut DEEPSEEK_CALLS                   \
+    "{%set ns.is_last_user=false%}{%if ns.is_tool%}" DEAD "{%else%}" say                           \
+    "{{content+'<｜end▁of▁sentence｜>'}}{%endif%}{%endif%}{%if message.role=='tool'%}" DEAD        \
+    "{%endif%}{%endfor%}{%if ns.is_tool%}" DEAD "{%endif%}"                                        \
+    "{%if add_generation_prompt and not ns.is_last_user and not ns.is_tool%}"                      \
+    "{{'<｜Assistant｜>'}}{%endif%}"
 #define DEEPSEEK_CALLS                                                                             \
     "{%if message.role=='assistant'and message.tool_calls is defined and "                         \
     "message.tool_calls is not none%}" DEAD "{%endif%}{%if message.role=='assistant'and"           \
@@ -197,6 +197,24 @@
 #define R1_PROMPT "<｜Assistant｜><think>\\n"
 
 #define MACRO(name) "{%macro " name "%}" DEAD "{%endmacro%}"
+
+/* as Unsloth made it; its own model has none */
+/* clang-format off */
+#define DEVSTRAL                                                                                   \
+    "{%set default_system_message='" TEXT "'%}{{bos_token}}"                                       \
+    "{%if messages[0].role=='system'%}{%if messages[0].content is string%}"                        \
+    "{%set system_message=messages[0].content%}{%else%}" DEAD "{%endif%}"                          \
+    "{%set loop_messages=messages[1:]%}{%else%}{%set system_message=default_system_message%}"      \
+    "{%set loop_messages=messages%}{%endif%}" TEKKEN_FIRST                                         \
+    "{%set tools_description=''%}{%set has_tools=false%}"                                          \
+    "{%if tools is defined and tools is not none and tools|length>0%}" DEAD "{%endif%}"            \
+    "{%for message in loop_messages%}{%if message.role=='user'%}" IS_TEXT(TEKKEN_USER)             \
+    "{%elif message.role=='system'%}" IS_TEXT(TEKKEN_SYSTEM)                                       \
+    "{%elif message.role=='assistant'%}" IS_TEXT("{{message.content}}")                            \
+    "{%if message.tool_calls is defined and message.tool_calls is not none%}" DEAD                 \
+    "{%endif%}{{eos_token}}{%elif message.role=='tool_results'or message.role=='tool'%}" DEAD      \
+    "{%else%}" RAISE "{%endif%}{%endfor%}"
+/* clang-format on */
 
 const ag_chat_form_t ag_chat_forms[] = {
     {AG_CHAT_CHATML, EACH IM_TURN("message.content") "{%endfor%}" IM_PROMPT},
@@ -320,6 +338,7 @@ const ag_chat_form_t ag_chat_forms[] = {
                                                                    "message.role=='tool'%}" DEAD
                                                                    "{%else%}" RAISE
                                                                    "{%endif%}{%endfor%}"},
+    {AG_CHAT_DEVSTRAL, DEVSTRAL},
     {AG_CHAT_PHI3, PHI3("")},
     {AG_CHAT_PHI35, PHI3("and message.content")},
     {AG_CHAT_PHI3_SMALL,

@@ -94,6 +94,7 @@ typedef enum ag_chat_style_id {
     AG_CHAT_MISTRAL_V7,
     AG_CHAT_MISTRAL_V7_TEKKEN,
     AG_CHAT_MISTRAL_V7_STRICT,
+    AG_CHAT_DEVSTRAL,
     AG_CHAT_PHI3,
     AG_CHAT_PHI35,
     AG_CHAT_PHI3_SMALL,

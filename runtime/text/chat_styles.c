@@ -35,8 +35,8 @@
     .user = {"<｜User｜>", "<｜Assistant｜>", ""}, .assistant = {"", "<｜end▁of▁sentence｜>", ""}, \
     .prompt = "<｜Assistant｜>"
 
+#define TEKKEN_DATED "[SYSTEM_PROMPT]{text0}{date}{text1}[/SYSTEM_PROMPT]"
 #define TEKKEN_TURNS                                                                               \
-    .no_system = "[SYSTEM_PROMPT]{text0}{date}{text1}[/SYSTEM_PROMPT]",                            \
     .system = {"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", ""}, .user = {"[INST]", "[/INST]", ""},      \
     .assistant = {"", "{eos}", ""}
 
@@ -158,12 +158,19 @@ const ag_chat_style_t ag_chat_styles[AG_N_CHAT_STYLES] = {
     [AG_CHAT_MISTRAL_V7_TEKKEN] = {.name = "mistral-v7-tekken",
                                    .sign = "[SYSTEM_PROMPT]",
                                    .begin = "{bos}",
+                                   .no_system = TEKKEN_DATED,
                                    TEKKEN_TURNS},
     [AG_CHAT_MISTRAL_V7_STRICT] = {.name = "mistral-v7-strict",
                                    .begin = "{bos}",
+                                   .no_system = TEKKEN_DATED,
                                    TEKKEN_TURNS,
                                    .system_goes = AG_SYSTEM_FIRST,
                                    .flags = AG_CHAT_ALTERNATES},
+    [AG_CHAT_DEVSTRAL] = {.name = "devstral",
+                          .sign = "tools_description",
+                          .begin = "{bos}",
+                          .no_system = "[SYSTEM_PROMPT]{text0}[/SYSTEM_PROMPT]",
+                          TEKKEN_TURNS},
     [AG_CHAT_PHI3] = {.name = "phi3", .sign = "<|end|>\n", PHI3_TURNS},
     [AG_CHAT_PHI35] = {.name = "phi3.5", PHI3_TURNS, .flags = AG_CHAT_SYSTEM_IF_SAID},
     [AG_CHAT_PHI3_SMALL] = {.name = "phi3-small", .begin = "{bos}", PHI3_TURNS},
