@@ -83,6 +83,7 @@ static ag_status_t share_kind(ag_build_t *build, const ag_replica_t *replica, ui
  * rows what they have whole, else the same of each. */
 static void share_rows(const ag_replica_t *replica, bool by_shares, uint32_t i, ag_shard_t *shard)
 {
+    shard->norms_own_rows = by_shares;
     shard->row_part = shard->n_row_parts = 0;
     for (uint32_t r = 0; r < replica->n_ranks; r++) {
         uint32_t n = by_shares ? replica->shares[r] : 1;
@@ -261,6 +262,20 @@ static unsigned long long sum_of_shares(const ag_replica_t *replica)
     return sum;
 }
 
+/* KV heads that query heads of several ranks use. */
+static void find_shared_heads(ag_build_t *build, const ag_replica_t *replica, uint32_t kind)
+{
+    for (uint32_t i = 0; i < replica->n_ranks; i++) {
+        ag_layer_shard_t *of = &build->ranks[replica->ranks[i]].shard.layers[kind];
+
+        for (uint32_t j = 0; j < replica->n_ranks; j++) {
+            const ag_layer_shard_t *other = &build->ranks[replica->ranks[j]].shard.layers[kind];
+
+            of->shares_kv |= i != j && of->kv_begin < other->kv_end && other->kv_begin < of->kv_end;
+        }
+    }
+}
+
 static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_replica_t *replica)
 {
     ag_range_t *ranges = calloc((size_t)replica->n_ranks + 1, sizeof(*ranges));
@@ -280,6 +295,9 @@ static ag_status_t share_replica(ag_build_t *build, uint32_t stage, const ag_rep
                              "%u): use fewer ranks there, or give it a larger share",
                              rank, replica->shares[i], sum_of_shares(replica), stage);
         }
+    }
+    for (uint32_t k = 0; k < build->model->spec->n_layer_kinds && status == AG_OK; k++) {
+        find_shared_heads(build, replica, k);
     }
     free(ranges);
     return status;

@@ -88,15 +88,6 @@ typedef struct ag_train_handed {
     bool is_taken;
 } ag_train_handed_t;
 
-/* A run of a rank's weights whose gradients lie together. */
-typedef struct ag_train_bucket {
-    uint32_t buffer;
-    uint32_t first, end;  /* parameters */
-    uint64_t begin_bytes; /* of the first in the rank's weights */
-    uint64_t bytes;
-    ag_range_t own; /* floats that this rank's optimizer changes */
-} ag_train_bucket_t;
-
 /* A chunk of the model on one rank. */
 typedef struct ag_train_chunk {
     uint16_t number; /* in model order */
@@ -136,7 +127,7 @@ typedef struct ag_train_rank {
     uint32_t loss, squares, totals;
     uint32_t n_chunks;
     ag_train_chunk_t *chunks; /* (n_chunks) */
-    ag_array_t buckets;       /* ag_train_bucket_t */
+    ag_array_t buckets;       /* uint32_t buffers: runs of weights whose gradients lie together */
     uint32_t n_input_names;
     uint32_t stream[2]; /* of the residual stream, in turn, where ag_train_passes() */
     /* of the part that is being written: */

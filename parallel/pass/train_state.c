@@ -44,71 +44,103 @@ ag_status_t ag_train_emit(const ag_train_t *train, uint32_t rank, const ag_part_
     return ag_expand_emit(&block, part, of->pending, graph);
 }
 
-/* Of a bucket's weights, which elements this rank changes: all, or its replica's share. */
-static ag_status_t share_bucket(ag_train_t *train, uint32_t rank, ag_train_bucket_t *bucket)
+/* Which weights' gradients lie together. */
+typedef enum bucket_kind {
+    BUCKET_PLAIN,
+    BUCKET_SPANNING, /* ranks of several replicas share them out */
+    BUCKET_COMMON,   /* ranks of a stage have them whole, each for work of its own: complete when
+                        these have summed them up, at the step's end. Layers without them are
+                        summed over replicas as soon as their last micro-batch is through. */
+} bucket_kind_t;
+
+static bucket_kind_t kind_of(const ag_params_t *params, uint32_t number)
 {
-    ag_params_t *params = &train->build->ranks[rank].params;
+    const ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[number];
+
+    return param->spans_replicas ? BUCKET_SPANNING
+           : param->is_common    ? BUCKET_COMMON
+                                 : BUCKET_PLAIN;
+}
+
+static uint64_t bytes_of(const ag_params_t *params, uint32_t number)
+{
+    const ag_param_t *items = AG_ITEMS(&params->items, ag_param_t);
+
+    return (number + 1 < params->items.n_items ? items[number + 1].offset_bytes : params->bytes) -
+           items[number].offset_bytes;
+}
+
+/* Of a bucket's floats, those that this rank changes: all, or its replica's share. */
+static ag_status_t find_own(const ag_train_t *train, uint32_t rank, bucket_kind_t kind, uint64_t n,
+                            ag_range_t *own_p)
+{
     uint32_t replica = train->build->ranks[rank].place.replica;
     uint64_t floats[AG_MOST_REPLICAS];
-    ag_status_t status = AG_OK;
+    ag_status_t status;
 
-    bucket->own = (ag_range_t){0, bucket->bytes / sizeof(float)};
-    if (ag_plan_shares_update(train->build->plan) &&
-        !AG_ITEMS(&params->items, ag_param_t)[bucket->first].spans_replicas) {
-        status = ag_plan_share_floats(train->build->plan, bucket->own.end, floats);
-        for (uint32_t i = 0; i < replica && status == AG_OK; i++) {
-            bucket->own.begin += floats[i];
-        }
-        bucket->own.end = bucket->own.begin + (status == AG_OK ? floats[replica] : 0);
+    *own_p = (ag_range_t){0, n};
+    if (!ag_plan_shares_update(train->build->plan) || kind == BUCKET_SPANNING) {
+        return AG_OK;
     }
-    for (uint32_t i = bucket->first; i < bucket->end; i++) {
-        ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
-        uint64_t n = held->rows * held->cols;
-        ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
-        uint64_t first;
-
-        param->grad_buffer = bucket->buffer;
-        param->grad_begin_bytes = param->offset_bytes - bucket->begin_bytes;
-        first = param->grad_begin_bytes / sizeof(float);
-        held->own_begin = bucket->own.begin < first       ? 0
-                          : bucket->own.begin - first < n ? bucket->own.begin - first
-                                                          : n;
-        held->own_end = bucket->own.end < first       ? 0
-                        : bucket->own.end - first < n ? bucket->own.end - first
-                                                      : n;
+    status = ag_plan_share_floats(train->build->plan, n, floats);
+    for (uint32_t i = 0; i < replica && status == AG_OK; i++) {
+        own_p->begin += floats[i];
     }
+    own_p->end = own_p->begin + (status == AG_OK ? floats[replica] : 0);
     return status;
 }
 
-/* Parameters [first, end) of a rank. */
-static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, uint32_t first, uint32_t end,
+/* Where floats [first, first + n) of a bucket meet what this rank changes of it, from first on. */
+static void place_own(const ag_range_t *own, uint64_t first, uint64_t n, ag_graph_param_t *held)
+{
+    held->own_begin = own->begin < first ? 0 : own->begin - first < n ? own->begin - first : n;
+    held->own_end = own->end < first ? 0 : own->end - first < n ? own->end - first : n;
+}
+
+/* Those of a kind among parameters [first, end) of a rank. */
+static ag_status_t add_bucket(ag_train_t *train, uint32_t rank, ag_range_t of, bucket_kind_t kind,
                               const char *name)
 {
-    const ag_params_t *params = &train->build->ranks[rank].params;
-    const ag_param_t *items = AG_ITEMS(&params->items, ag_param_t);
-    ag_train_bucket_t bucket = {.first = first, .end = end};
+    ag_params_t *params = &train->build->ranks[rank].params;
+    uint32_t n = 0, buffer;
+    uint64_t n_bytes = 0;
+    ag_range_t own;
     ag_status_t status;
 
-    if (first == end) {
+    for (uint32_t i = (uint32_t)of.begin; i < of.end; i++) {
+        n += kind_of(params, i) == kind;
+        n_bytes += kind_of(params, i) == kind ? bytes_of(params, i) : 0;
+    }
+    if (n == 0) {
         return AG_OK;
     }
-    bucket.begin_bytes = items[first].offset_bytes;
-    bucket.bytes = (end < params->items.n_items ? items[end].offset_bytes : params->bytes) -
-                   bucket.begin_bytes;
-    status = add_buffer(train, rank, name, bucket.bytes, AG_SIZE_ONE, &bucket.buffer);
+    status = add_buffer(train, rank, name, n_bytes, AG_SIZE_ONE, &buffer);
     if (status == AG_OK) {
-        status = share_bucket(train, rank, &bucket);
+        status = find_own(train, rank, kind, n_bytes / sizeof(float), &own);
     }
-    return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &bucket, 1) : status;
+    n_bytes = 0;
+    for (uint32_t i = (uint32_t)of.begin; i < of.end && status == AG_OK; i++) {
+        ag_param_t *param = &AG_ITEMS(&params->items, ag_param_t)[i];
+        ag_graph_param_t *held = &AG_ITEMS(&params->held, ag_graph_param_t)[i];
+
+        if (kind_of(params, i) == kind) {
+            param->grad_buffer = buffer;
+            param->grad_begin_bytes = n_bytes;
+            place_own(&own, n_bytes / sizeof(float), held->rows * held->cols, held);
+            n_bytes += bytes_of(params, i);
+        }
+    }
+    return status == AG_OK ? ag_array_append(&train->ranks[rank].buckets, &buffer, 1) : status;
 }
 
 /* Emit parts for their weights alone: those not met before make a bucket, and one of their own
- * those that ranks of several replicas share out. */
+ * those that ranks of several replicas share out. Of layers' are left those that all have in
+ * common. */
 static ag_status_t add_weights(ag_train_t *train, uint32_t rank, const ag_part_t *parts, size_t n,
                                const char *name)
 {
     const ag_params_t *params = &train->build->ranks[rank].params;
-    uint32_t first = (uint32_t)params->items.n_items, end, spanning = first;
+    ag_range_t added = {params->items.n_items, 0};
     ag_status_t status = AG_OK;
     char other[24];
     ag_graph_t graph;
@@ -118,25 +150,25 @@ static ag_status_t add_weights(ag_train_t *train, uint32_t rank, const ag_part_t
         status = ag_train_emit(train, rank, &parts[i], 0, 0, &graph);
         ag_graph_fini(&graph);
     }
-    end = (uint32_t)params->items.n_items;
-    while (spanning < end && !AG_ITEMS(&params->items, ag_param_t)[spanning].spans_replicas) {
-        spanning++;
-    }
+    added.end = params->items.n_items;
     snprintf(other, sizeof(other), "%s.e", name);
     if (status == AG_OK) {
-        status = add_bucket(train, rank, first, spanning, name);
+        status = add_bucket(train, rank, added, BUCKET_PLAIN, name);
     }
-    return status == AG_OK ? add_bucket(train, rank, spanning, end, other) : status;
+    return status == AG_OK ? add_bucket(train, rank, added, BUCKET_SPANNING, other) : status;
 }
 
 static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_chunk_t *chunk)
 {
+    const ag_params_t *params = &train->build->ranks[rank].params;
+    ag_range_t of_layers;
     ag_status_t status = AG_OK;
     char name[24];
 
     if (chunk->first) {
         status = add_weights(train, rank, &(ag_part_t){AG_PART_EMBED, 0}, 1, "g.embed");
     }
+    of_layers.begin = params->items.n_items;
     for (uint32_t layer = chunk->layers.begin; layer < chunk->layers.end && status == AG_OK;
          layer++) {
         bool is_spread = ag_train_is_spread(train, rank, layer);
@@ -149,6 +181,11 @@ static ag_status_t add_buckets(ag_train_t *train, uint32_t rank, const ag_train_
 
         snprintf(name, sizeof(name), "g%u", layer);
         status = add_weights(train, rank, parts, is_spread ? 5 : 4, name);
+    }
+    of_layers.end = params->items.n_items;
+    snprintf(name, sizeof(name), "g.common%u", chunk->number);
+    if (status == AG_OK) {
+        status = add_bucket(train, rank, of_layers, BUCKET_COMMON, name);
     }
     return status == AG_OK && chunk->last
                ? add_weights(train, rank, &(ag_part_t){AG_PART_HEAD, 0}, 1, "g.head")
@@ -279,7 +316,7 @@ static ag_status_t init_rank(ag_train_t *train, uint32_t rank)
 
     *of = (ag_train_rank_t){
         .rank = rank,
-        .buckets = AG_ARRAY(ag_train_bucket_t),
+        .buckets = AG_ARRAY(uint32_t),
         .experts = {AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER, AG_NO_BUFFER}};
     of->shares_rows = shares_rows(train, rank);
     ag_train_forget_norms(of);

@@ -71,7 +71,7 @@ static ag_status_t write_zero(const ag_train_t *train, uint32_t rank, ag_graph_t
     ag_status_t status = add_zero(train, rank, graph, of->loss, sizeof(double));
 
     for (size_t i = 0; i < of->buckets.n_items && status == AG_OK; i++) {
-        uint32_t buffer = AG_ITEMS(&of->buckets, ag_train_bucket_t)[i].buffer;
+        uint32_t buffer = AG_ITEMS(&of->buckets, uint32_t)[i];
 
         status =
             add_zero(train, rank, graph, buffer,

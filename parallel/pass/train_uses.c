@@ -42,13 +42,12 @@ static ag_status_t note_node(const ag_graph_t *graph, const ag_node_t *node, ag_
     return status;
 }
 
-/* Of this rank's rows: what has all rows is used in these alone; what has but these lies packed;
- * and gradients of weights are parts of sums over the ranks. */
+/* Of this rank's rows: what has all rows is used in these alone; what has but these lies
+ * packed. */
 static void work_on_share(const ag_train_t *train, uint32_t rank, ag_graph_t *graph,
                           ag_array_t *uses)
 {
     const ag_buffer_t *buffers = AG_ITEMS(&train->program->ranks[rank].buffers, ag_buffer_t);
-    ag_param_t *params = AG_ITEMS(&train->build->ranks[rank].params.items, ag_param_t);
 
     for (size_t i = 0; i < uses->n_items; i++) {
         ag_use_t *use = &AG_ITEMS(uses, ag_use_t)[i];
@@ -62,16 +61,6 @@ static void work_on_share(const ag_train_t *train, uint32_t rank, ag_graph_t *gr
 
         value->is_packed =
             value->buffer != AG_INTERNAL && buffers[value->buffer].counter == AG_SIZE_ONE;
-    }
-    for (size_t i = 0; i < graph->nodes.n_items; i++) {
-        const ag_node_t *node = &AG_ITEMS(&graph->nodes, ag_node_t)[i];
-        const int32_t of[] = {node->weight, node->bias};
-
-        for (int j = 0; j < 2 && node->adds; j++) {
-            if (of[j] != AG_NO_PARAM) {
-                params[of[j]].grads_are_parts = true;
-            }
-        }
     }
 }
 

@@ -30,6 +30,7 @@ typedef struct ag_layer_shard {
     uint32_t kv_begin, kv_end;         /* the key-value heads these use, replicated where shared */
     uint32_t ffn_begin, ffn_end;       /* feed-forward columns */
     uint32_t shared_begin, shared_end; /* the shared expert's, which all ranks of the stage have */
+    bool shares_kv;                    /* .. and other ranks have some of them, too */
     uint32_t *kv_head;                 /* (heads held) index among the KV heads held */
 } ag_layer_shard_t;
 
@@ -53,6 +54,7 @@ typedef struct ag_shard {
     uint32_t stage_index, n_stage_ranks; /* among all of the stage: experts and vocabulary */
     /* Which rows of a step are this rank's alone: from row_part / n_row_parts of them on. */
     uint32_t row_part, row_part_end, n_row_parts;
+    bool norms_own_rows;       /* training: norms before parts are of those rows alone */
     ag_expert_shard_t experts; /* empty where the model has none */
     uint32_t vocab_begin, vocab_end;
     uint32_t n_layer_kinds;

@@ -87,7 +87,8 @@ ag_status_t ag_params_add(ag_params_t *params, const ag_model_t *model, ag_role_
                           uint32_t layer, const ag_slice_t *slice, int32_t *param_p)
 {
     ag_param_t param = {.grads_are_parts = slice->grads_are_parts,
-                        .spans_replicas = slice->spans_replicas};
+                        .spans_replicas = slice->spans_replicas,
+                        .is_common = slice->is_common};
     ag_graph_param_t held = {.cols = slice->col_end - slice->col_begin};
     ag_weight_t weight = {.role = role,
                           .layer = layer,

@@ -16,6 +16,7 @@ typedef struct ag_param {
     bool is_column;                /* a vector whose elements are rows of one column */
     bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */
     bool spans_replicas;   /* training: those may be of any replica */
+    bool is_common;        /* training: those are ranks of a stage */
     uint64_t offset_bytes; /* in the rank's weight region */
     /* training: where its gradient is */
     uint32_t grad_buffer; /* of the program */
@@ -46,6 +47,7 @@ typedef struct ag_slice {
     bool grads_are_parts; /* training: ranks that hold the same rows use them for other work each */
     bool
         spans_replicas; /* training: these ranks may be of any replica; else each replica has all */
+    bool is_common;     /* training: other ranks of the stage have some of it */
 } ag_slice_t;
 
 /**

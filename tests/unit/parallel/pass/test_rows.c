@@ -40,6 +40,35 @@ Test(rows, sums_between_parts_are_in_shares_and_norms_are_gathered)
     close_setup(&whole);
 }
 
+/* Norms' gradients, and those of KV heads that both ranks of a layer use, are complete at a step's
+ * end; all others of a layer are summed over the replicas behind the arithmetic that is left. */
+Test(rows, layers_are_summed_over_replicas_before_what_their_ranks_have_in_common)
+{
+    static const ag_plan_opts_t opts[] = {{.tp = "2", .dp = 2},
+                                          {.tp = "2", .dp = 2, .zero_stage = 1},
+                                          {.tp = "2", .dp = 2, .whole_norms = true}};
+
+    for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
+        setup_t setup;
+
+        open_training(opts[i], &setup);
+        for (uint32_t r = 0; r < 4; r++) {
+            const ag_rank_program_t *rank = &setup.program->ranks[r];
+            uint32_t n_sums = 0, n_before = 0;
+
+            for (size_t op = 0; op < rank->ops.n_items; op++) {
+                const ag_op_t *o = &ag_rank_ops(rank)[op];
+
+                n_before = ag_op_begins_with(rank, o, AG_PART_SHARE) ? n_sums : n_before;
+                n_sums += o->kind == AG_OP_REDUCE_SCATTER && o->stream == AG_STREAM_GRAD;
+            }
+            cr_expect_geq(n_before, LAYERS, "plan %zu, rank %u: %u", i, r, n_before);
+            cr_expect_gt(n_sums, n_before, "plan %zu, rank %u: what they have in common", i, r);
+        }
+        close_setup(&setup);
+    }
+}
+
 /* Of each layer and micro-batch on its way two runs of rows. */
 Test(rows, are_kept_by_shares)
 {

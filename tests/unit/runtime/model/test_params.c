@@ -189,15 +189,16 @@ static void add_slices(const ag_model_t *model, ag_params_t *params)
         ag_role_t role;
         ag_slice_t slice;
     } wanted[] = {
-        {AG_ROLE_EMBED, {vocab, hidden, 5, vocab, 0, hidden, true, 0, false, false}},
-        {AG_ROLE_Q, {heads, hidden, head, heads, 0, hidden, false, 0, false, false}},
-        {AG_ROLE_K, {kv, hidden, 0, kv, 0, hidden, false, 0, false, false}},
-        {AG_ROLE_V, {kv, hidden, 3, kv - 2, 0, hidden, false, 0, false, false}},
-        {AG_ROLE_O, {hidden, heads, 0, hidden, heads / 64 * 32, heads, false, 0, false, false}},
-        {AG_ROLE_GATE, {ffn, hidden, 1, ffn, 0, hidden, false, 0, false, false}},
-        {AG_ROLE_DOWN, {hidden, ffn, 0, hidden, 0, ffn / 64 * 32, false, 0, false, false}},
-        {AG_ROLE_ATTN_NORM, {0, hidden, 0, 0, 0, hidden, false, 0, false, false}},
-        {AG_ROLE_Q_BIAS, {0, heads, 0, 0, head, heads, false, 0, false, false}},
+        {AG_ROLE_EMBED, {vocab, hidden, 5, vocab, 0, hidden, true, 0, false, false, false}},
+        {AG_ROLE_Q, {heads, hidden, head, heads, 0, hidden, false, 0, false, false, false}},
+        {AG_ROLE_K, {kv, hidden, 0, kv, 0, hidden, false, 0, false, false, false}},
+        {AG_ROLE_V, {kv, hidden, 3, kv - 2, 0, hidden, false, 0, false, false, false}},
+        {AG_ROLE_O,
+         {hidden, heads, 0, hidden, heads / 64 * 32, heads, false, 0, false, false, false}},
+        {AG_ROLE_GATE, {ffn, hidden, 1, ffn, 0, hidden, false, 0, false, false, false}},
+        {AG_ROLE_DOWN, {hidden, ffn, 0, hidden, 0, ffn / 64 * 32, false, 0, false, false, false}},
+        {AG_ROLE_ATTN_NORM, {0, hidden, 0, 0, 0, hidden, false, 0, false, false, false}},
+        {AG_ROLE_Q_BIAS, {0, heads, 0, 0, head, heads, false, 0, false, false, false}},
     };
 
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]) - !layer->q_bias; i++) {
