@@ -9,8 +9,17 @@
 
 static ag_status_t settings_of(const ag_model_t *model, bool gguf, ag_settings_t *settings)
 {
+    ag_status_t status;
+
     ag_settings_of_spec(model->spec, settings);
-    return model->family->restore(model->spec, gguf, settings);
+    status = model->family->restore(model->spec, gguf, settings);
+    if (status == AG_OK && gguf && settings->rope.kind == AG_ROPE_YARN &&
+        !settings->rope.truncates) {
+        status = ag_fail(AG_ERR_UNSUPPORTED, "the model's yarn rope has a ramp between parts of "
+                                             "dimensions (truncate is false), which a GGUF file of "
+                                             "its architecture cannot say");
+    }
+    return status;
 }
 
 static double value_of(const ag_settings_t *settings, const ag_key_row_t *row)

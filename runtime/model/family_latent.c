@@ -84,6 +84,16 @@ ag_status_t ag_family_latent(const ag_model_files_t *files, const ag_family_t *f
     return AG_OK;
 }
 
+/* Does what multiplies cos and sin come from the two scales? */
+static bool follows(const ag_rope_spec_t *rope)
+{
+    double both = ag_yarn_magnitude(rope->factor, rope->mscale) /
+                  ag_yarn_magnitude(rope->factor, rope->mscale_all_dim);
+
+    return rope->kind == AG_ROPE_YARN && rope->mscale > 0 &&
+           fabs(rope->attention_factor - both) < 1e-6;
+}
+
 ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
     const ag_layer_spec_t *layer = &spec->layer_kinds[0];
@@ -104,6 +114,14 @@ ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settin
         return ag_fail(AG_ERR_UNSUPPORTED, "the model's yarn rope has two unlike scales, which "
                                            "GGUF files of its architecture cannot say");
     }
-    settings->rope.attention_factor = 0; /* it follows */
+    if (follows(&layer->rope)) {
+        settings->rope.attention_factor = 0;
+    }
+    if (gguf && (!layer->rope_by_turns || settings->rope.attention_factor != 0 ||
+                 (layer->rope.kind == AG_ROPE_YARN && layer->rope.mscale_all_dim == 0))) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model's rope turns other pairs, or multiplies by something else, than "
+                       "GGUF files of its architecture can say");
+    }
     return ag_family_check_act(spec, gguf, AG_ACT_SILU);
 }

@@ -270,7 +270,7 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
     {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",                     \
      "attention.sliding_window"},                                                                  \
     {AG_SETTING_FIELD(window_period), AG_SETTING_U32, false,                                       \
-     "sliding_window_pattern|_sliding_window_pattern", NULL},                                      \
+     "sliding_window_pattern|_sliding_window_pattern", "attention.sliding_window_pattern"},                                      \
     {AG_SETTING_FIELD(query_scalar), AG_SETTING_U32, false, "query_pre_attn_scalar", NULL},        \
     {AG_SETTING_FIELD(score_cap), AG_SETTING_REAL, false, "attn_logit_softcapping",                \
      "attn_logit_softcapping"},                                                                    \

@@ -196,21 +196,30 @@ void ag_family_restore_windows(const ag_spec_t *spec, ag_settings_t *settings)
     }
 }
 
-ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32_t period,
-                                        ag_settings_t *settings)
+static bool has_period(const ag_spec_t *spec, uint32_t period)
 {
     bool regular = true;
 
     for (uint32_t i = 0; i < spec->n_layers; i++) {
         regular &= spec->kind_of_layer[i] == kind_by_period(i, period);
     }
+    return regular;
+}
+
+ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32_t period,
+                                        ag_settings_t *settings)
+{
+    uint32_t found = has_period(spec, period) ? period : 0;
+
+    for (uint32_t other = 1; other <= spec->n_layers + 1 && found == 0; other++) {
+        found = has_period(spec, other) ? other : 0;
+    }
     settings->window_tokens = spec->layer_kinds[1].window_tokens;
-    settings->window_period = regular ? period : 0;
-    if (gguf && !regular) {
+    settings->window_period = found;
+    if (gguf && found == 0) {
         return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the model's layers without a window are others than every %uth, which a "
-                       "GGUF file of its architecture cannot say",
-                       period);
+                       "the model's layers without a window are not each so "
+                       "many, which a GGUF file of its architecture cannot say");
     }
     return AG_OK;
 }

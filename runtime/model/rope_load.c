@@ -76,6 +76,14 @@ static ag_status_t read_rope_kind(const ag_model_files_t *files, const ag_family
             return AG_OK;
         }
     }
+    if (name == NULL && ag_model_files_gguf(files) != NULL) { /* a factor by itself */
+        const char *arch = family->gguf_arch;
+
+        rope->factor = rope->factor != 0 ? rope->factor
+                                         : ag_gguf_number(ag_model_files_gguf(files), arch,
+                                                          "rope.scale_linear", 0);
+        rope->kind = rope->factor != 0 && rope->factor != 1 ? AG_ROPE_LINEAR : AG_ROPE_DEFAULT;
+    }
     return name == NULL ? AG_OK
                         : ag_fail(AG_ERR_UNSUPPORTED,
                                   "%s: rope scaling \"%s\" is not known (known: default, linear, "

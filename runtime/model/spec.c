@@ -263,6 +263,12 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     ag_spec_t *spec;
     ag_status_t status = find_family(files, &family);
 
+    if (status == AG_OK && ag_model_files_gguf(files) != NULL &&
+        ag_gguf_number(ag_model_files_gguf(files), family->gguf_arch, "attention.causal", 1) == 0) {
+        status = ag_fail(AG_ERR_UNSUPPORTED,
+                         "%s: attention that looks ahead (attention.causal is false) is not known",
+                         ag_model_files_path(files));
+    }
     if (status == AG_OK) {
         status = ag_settings_read(files, family, family->keys, &settings);
     }

@@ -10,6 +10,8 @@ from safetensors import deserialize
 from tokenizers import Tokenizer
 
 import convert
+import expert_families
+import families
 from harness import DATA, TINY, expect, expect_close, generate, logits, main, one_line, run, smollm2
 
 VARIANTS = os.path.join(DATA, "variants")
@@ -305,6 +307,64 @@ def template_bos():
         expect(tokenizer.encode(text).ids == ids[0], f"tokenizers: {tokenizer.encode(text).ids}, not {ids[0]}")
 
 
+def change(source, place, changes):
+    """A folder like another, with other settings; None takes one out."""
+    folder = os.path.join(place, "changed")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    with open(os.path.join(source, "config.json")) as file:
+        config = json.load(file)
+    for path, value in changes.items():
+        *groups, last = path.split(".")
+        inner = config
+        for group in groups:
+            inner = inner[group]
+        inner[last] = value
+        if value is None:
+            del inner[last]
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        json.dump(config, file)
+    return folder
+
+
+def unsaid():
+    """What GGUF files have no words for is refused, and what they have words for comes back."""
+    rope = "rope_parameters."
+    cases = [(expert_families.lend, "deepseek_v3", {"rope_interleave": False}, "turns other pairs"),
+             (expert_families.lend, "deepseek_v3", {rope + "attention_factor": 0.7}, "multiplies by something else"),
+             (expert_families.lend, "deepseek_v3", {rope + "mscale": None, rope + "mscale_all_dim": None},
+              "multiplies by something else"),
+             (expert_families.lend, "gpt_oss", {rope + "truncate": True}, "ramp of whole dimensions"),
+             (convert.lend, "rope_yarn", {rope + "truncate": False}, "truncate is false")]
+    for lend, name, changes, words in cases:
+        with tempfile.TemporaryDirectory() as place:
+            changed = change(lend(name, os.path.join(place, "source")), place, changes)
+            one_line(["convert", changed, "--to", "gguf", os.path.join(place, "m.gguf")], 1, [words])
+    for period in (1, 3, 8):  # of layers without a window; 6 is what a file without the key means
+        with tempfile.TemporaryDirectory() as place:
+            source, file = families.lend("gemma3", os.path.join(place, "source")), os.path.join(place, "m.gguf")
+            kinds = ["full_attention" if (i + 1) % period == 0 else "sliding_attention" for i in range(7)]
+            changed = change(source, place, {"layer_types": kinds})
+            to("gguf", changed, file)
+            wanted = logits(changed, IDS, place, EXACT)
+            expect(np.abs(wanted - logits(source, IDS, place, EXACT)).max() > 0.1, "windows make no difference")
+            expect_close(logits(file, IDS, place, EXACT), wanted, 1e-5, f"every {period}th layer without a window")
+    with tempfile.TemporaryDirectory() as place:
+        source, file = convert.lend("rope_linear", os.path.join(place, "source")), os.path.join(place, "m.gguf")
+        to("gguf", source, file)
+        with open(file, "rb") as whole:
+            data = whole.read()
+        expect(data.count(b"llama.rope.scaling.type") == 1, "a linear rope has no name")
+        with open(file, "wb") as whole:  # a factor by itself, as old files have it
+            whole.write(data.replace(b"llama.rope.scaling.type", b"llama.rope.scaling.what"))
+        expect_close(logits(file, IDS, place, EXACT), logits(source, IDS, place, EXACT), 1e-5, "a factor without a name")
+        with open(file, "wb") as whole:
+            at = data.index(b"llama.embedding_length") + 22 + 4  # behind the name and its kind
+            renamed = data.replace(b"llama.embedding_length", b"llama.attention.causal", 1)
+            whole.write(renamed[:at] + bytes(4) + renamed[at + 4:])
+        one_line(["generate", "--model", file, "--prompt", "a"], 1, ["attention.causal"])
+
+
 def errors():
     with tempfile.TemporaryDirectory() as place:
         file, folder, full = (os.path.join(place, name) for name in ("there.gguf", "folder", "full"))
@@ -343,4 +403,4 @@ def errors():
 main({"there_and_back": there_and_back, "same_logits": same_logits, "gguf_as_others_write_it": gguf_as_others_write_it,
       "quantized": quantized, "quantized_experts": quantized_experts,
       "smollm2_folder": smollm2_folder, "tokenizers": tokenizers, "same_gguf": same_gguf, "template_bos": template_bos,
-      "errors": errors})
+      "unsaid": unsaid, "errors": errors})

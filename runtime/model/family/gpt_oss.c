@@ -11,6 +11,8 @@ static const ag_key_row_t keys[] = {
     AG_EXPERT_KEYS,
     {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
      "attention.sliding_window"},
+    {AG_SETTING_FIELD(window_period), AG_SETTING_U32, false, NULL,
+     "attention.sliding_window_pattern"},
     {0},
 };
 
@@ -88,6 +90,11 @@ static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *sett
     const ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
     settings->expert_width = layer->ffn_width;
+    if (gguf && layer->rope.kind == AG_ROPE_YARN && layer->rope.truncates) {
+        return ag_fail(AG_ERR_UNSUPPORTED, "the model's yarn rope has a ramp of whole dimensions, "
+                                           "which GGUF files of its architecture have not");
+    }
+    settings->rope.truncates |= gguf; /* such files mean that, and do not say it */
     if (gguf && ((double)layer->ffn_limit != default_limit || !layer->q_bias)) {
         return ag_fail(AG_ERR_UNSUPPORTED, "the model's swiglu_limit is not 7, or its attention "
                                            "has no biases, which a GGUF file cannot say");
