@@ -91,8 +91,7 @@ Test(spec, what_a_config_names_and_nobody_knows_stays_on_one_line)
 {
     static const char *const configs[] = {
         "\"model_type\": \"llama\", \"hidden_act\": \"si\\nlu\"",
-        "\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"ya\\u0001rn\", \"factor\": "
-        "2}",
+        "\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"ya\\u0001rn\"}",
         "\"model_type\": \"gemma3_text\", \"layer_types\": [\"a\\tb\", \"c\", \"c\", \"c\"]",
         "\"model_type\": \"lla\\rma\"",
     };
