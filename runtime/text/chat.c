@@ -86,6 +86,17 @@ static ag_status_t recognise(ag_chat_t *chat, const char *template)
     return status == AG_OK && chat->style == NULL ? refuse(template) : status;
 }
 
+static ag_status_t keep_named_texts(ag_chat_t *chat)
+{
+    const char *const texts[] = {chat->style->text, chat->style->other_text};
+    ag_status_t status = AG_OK;
+
+    for (int i = 0; i < 2 && status == AG_OK && texts[i] != NULL; i++) {
+        status = ag_array_append(&chat->texts[i], texts[i], strlen(texts[i]));
+    }
+    return status;
+}
+
 static ag_status_t find_named(ag_chat_t *chat, const char *name)
 {
     for (int i = 0; i < AG_N_CHAT_STYLES; i++) {
@@ -94,9 +105,7 @@ static ag_status_t find_named(ag_chat_t *chat, const char *name)
         if (strcmp(style->name, name) == 0) {
             chat->style = style;
             chat->has_text = style->text != NULL;
-            return chat->has_text
-                       ? ag_array_append(&chat->texts[0], style->text, strlen(style->text))
-                       : AG_OK;
+            return keep_named_texts(chat);
         }
     }
     return ag_fail(AG_ERR_INVALID, "--chat-template: \"%s\" is not known (known: %s)",

@@ -214,6 +214,30 @@
     "{%if message.tool_calls is defined and message.tool_calls is not none%}" DEAD                 \
     "{%endif%}{{eos_token}}{%elif message.role=='tool_results'or message.role=='tool'%}" DEAD      \
     "{%else%}" RAISE "{%endif%}{%endfor%}"
+#define SMOLLM3                                                                                    \
+    "{%if enable_thinking is not defined%}{%set enable_thinking=true%}{%endif%}"                   \
+    "{%if enable_thinking%}{%set reasoning_mode='/think'%}{%else%}"                                \
+    "{%set reasoning_mode='/no_think'%}{%endif%}{{'<|im_start|>system\\n'}}"                       \
+    "{%if messages[0].role=='system'%}{%set system_message=messages[0].content%}"                  \
+    "{%if'/no_think'in system_message%}{%set reasoning_mode='/no_think'%}"                         \
+    "{%elif'/think'in system_message%}{%set reasoning_mode='/think'%}{%endif%}"                    \
+    "{%set custom_instructions=system_message.replace('/no_think','')"                             \
+    ".replace('/think','').rstrip()%}{%endif%}{%if'/system_override'in system_message%}"           \
+    "{{custom_instructions.replace('/system_override','').rstrip()+'<|im_end|>\\n'}}{%else%}"      \
+    "{{'## Metadata\\n\\nKnowledge Cutoff Date: June 2025\\n'}}"                                   \
+    "{%set today=strftime_now('%d %B %Y')%}{{'Today Date: '~today~'\\nReasoning Mode: '"           \
+    "+reasoning_mode+'\\n\\n## Custom Instructions\\n\\n'}}{%if custom_instructions%}"             \
+    "{{custom_instructions+'\\n\\n'}}{%elif reasoning_mode=='/think'%}{{'" TEXT "'}}{%else%}"      \
+    "{{'" TEXT "'}}{%endif%}{%if xml_tools or python_tools%}" DEAD "{%endif%}{%endif%}" EACH       \
+    "{%set content=message.content if message.content is string else''%}"                          \
+    "{%if message.role=='user'%}" IM_TURN("content") "{%elif message.role=='assistant'%}"          \
+    "{%generation%}{%if reasoning_mode=='/think'%}"                                                \
+    "{{'<|im_start|>assistant\\n'+content.lstrip('\\n')+'<|im_end|>\\n'}}{%else%}"                 \
+    "{{'<|im_start|>assistant\\n<think>\\n\\n</think>\\n'+content.lstrip('\\n')"                   \
+    "+'<|im_end|>\\n'}}{%endif%}{%endgeneration%}{%elif message.role=='tool'%}" DEAD               \
+    "{%endif%}{%endfor%}{%if add_generation_prompt%}{%if reasoning_mode=='/think'%}"               \
+    "{{'<|im_start|>assistant\\n'}}{%else%}{{'<|im_start|>assistant\\n<think>\\n\\n</think>\\n'}}" \
+    "{%endif%}{%endif%}"
 /* clang-format on */
 
 const ag_chat_form_t ag_chat_forms[] = {
@@ -339,6 +363,7 @@ const ag_chat_form_t ag_chat_forms[] = {
                                                                    "{%else%}" RAISE
                                                                    "{%endif%}{%endfor%}"},
     {AG_CHAT_DEVSTRAL, DEVSTRAL},
+    {AG_CHAT_SMOLLM3, SMOLLM3},
     {AG_CHAT_PHI3, PHI3("")},
     {AG_CHAT_PHI35, PHI3("and message.content")},
     {AG_CHAT_PHI3_SMALL,

@@ -9,6 +9,8 @@
  * Marks are the template's own text. In them stand for others:
  *   {bos} {eos}      the tokenizer's tokens of this name, nothing where it has none
  *   {day} {date}     the date as 26 Jul 2024 and as 2024-07-26
+ *   {longday}        and as 26 July 2024
+ *   {thinking}       /think or /no_think
  *   {effort}         how much the model reasons
  *   {text0} {text1}  what the model's template says at AG_FORM_TEXT
  */
@@ -26,6 +28,8 @@ typedef enum ag_chat_system {
     AG_SYSTEM_IN_LAST,   /* or into the last message, if that is a user turn; else it is left out */
     AG_SYSTEM_JOINED,    /* all before the dialogue, joined by system.behind */
     AG_SYSTEM_LAST_SAID, /* the last before the dialogue */
+    AG_SYSTEM_SWITCHES,  /* at the beginning; there is one in any case; what it says of /think and
+                            /no_think switches (SmolLM3), and /system_override leaves it alone */
     AG_SYSTEM_NONE,      /* refused */
 } ag_chat_system_t;
 
@@ -51,6 +55,7 @@ enum {
                                     it comes last only where there is none */
     AG_CHAT_HEADS_REPLIES = 256, /* the beginning of an answer, and of its turn, comes behind a user
                                     turn only */
+    AG_CHAT_TRIMS_LINES = 512,   /* line ends before an answer are dropped */
     AG_CHAT_ALWAYS_PROMPTS = 64, /* the beginning of an answer comes last, asked for or not */
 };
 
@@ -61,7 +66,8 @@ typedef struct ag_chat_style {
     const char *begin;     /* before all */
     const char *no_system; /* where a dialogue begins without a system turn; nothing where it needs
                               a text that there is none of */
-    const char *text;      /* for {text0} where the model's template is not looked at */
+    const char *text, *other_text; /* for {text0} and {text1} where the model's template is not
+                                      looked at */
     ag_chat_marks_t system, user, assistant;
     const char *later_system; /* before a system turn that is not the first, if that differs */
     const char *last_end;     /* the end of an answer after which nothing comes, if that differs */
@@ -112,6 +118,7 @@ typedef enum ag_chat_style_id {
     AG_CHAT_DEEPSEEK31,
     AG_CHAT_GPT_OSS,
     AG_CHAT_ZEPHYR,
+    AG_CHAT_SMOLLM3,
     AG_N_CHAT_STYLES,
 } ag_chat_style_id_t;
 

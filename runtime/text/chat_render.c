@@ -22,6 +22,7 @@ typedef struct rendering {
     size_t n;
     size_t asked; /* the last user turn (Qwen3: that is no tool's response); n - 1: there is none */
     bool prompt;
+    bool thinks;     /* AG_SYSTEM_SWITCHES */
     bool asked_last; /* the last turn was the user's */
     ag_chat_text_t *out;
     ag_status_t status;
@@ -57,22 +58,31 @@ static void put_token(rendering_t *r, int32_t id)
     put(r, bytes, n_bytes);
 }
 
-static void put_date(rendering_t *r, bool in_words)
+typedef enum date_form { DATE_DAY, DATE_LONG_DAY, DATE_NUMBERS } date_form_t;
+
+static void put_date(rendering_t *r, date_form_t form)
 {
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static const char *const months[] = {"January",   "February", "March",    "April",
+                                         "May",       "June",     "July",     "August",
+                                         "September", "October",  "November", "December"};
     ag_date_t date = r->chat->opts.date;
     char text[48];
 
     if (date.year == 0 || date.month < 1 || date.month > 12) {
         date = (ag_date_t){2024, 7, 26};
     }
-    if (in_words) {
-        snprintf(text, sizeof(text), "%02u %.3s %04u", date.day, months + 3 * (date.month - 1),
-                 date.year);
-    } else {
+    if (form == DATE_NUMBERS) {
         snprintf(text, sizeof(text), "%04u-%02u-%02u", date.year, date.month, date.day);
+    } else {
+        snprintf(text, sizeof(text), "%02u %.*s %04u", date.day, form == DATE_DAY ? 3 : 9,
+                 months[date.month - 1], date.year);
     }
     put(r, text, strlen(text));
+}
+
+static bool named(const char *name, size_t n, const char *known)
+{
+    return n == strlen(known) && memcmp(name, known, n) == 0;
 }
 
 /* What stands in braces in a mark. */
@@ -80,15 +90,19 @@ static void put_named(rendering_t *r, const char *name, size_t n)
 {
     const ag_tokenizer_t *tokenizer = r->chat->tokenizer;
 
-    if (n == 3 && memcmp(name, "bos", n) == 0) {
+    if (named(name, n, "bos")) {
         put_token(r, tokenizer->named_bos);
-    } else if (n == 3 && memcmp(name, "eos", n) == 0) {
+    } else if (named(name, n, "eos")) {
         put_token(r, tokenizer->named_eos);
-    } else if (n == 3 && memcmp(name, "day", n) == 0) {
-        put_date(r, true);
-    } else if (n == 4 && memcmp(name, "date", n) == 0) {
-        put_date(r, false);
-    } else if (n == 6) {
+    } else if (named(name, n, "day")) {
+        put_date(r, DATE_DAY);
+    } else if (named(name, n, "longday")) {
+        put_date(r, DATE_LONG_DAY);
+    } else if (named(name, n, "date")) {
+        put_date(r, DATE_NUMBERS);
+    } else if (named(name, n, "thinking")) {
+        put(r, r->thinks ? "/think" : "/no_think", r->thinks ? 6 : 9);
+    } else if (named(name, n, "effort")) {
         const char *effort = r->chat->opts.effort != NULL ? r->chat->opts.effort : "medium";
 
         put(r, effort, strlen(effort));
@@ -313,6 +327,9 @@ static const char *prompt_of(const rendering_t *r)
 {
     const ag_chat_style_t *style = r->style;
 
+    if (style->system_goes == AG_SYSTEM_SWITCHES) {
+        return r->thinks ? style->prompt_on : style->prompt_off;
+    }
     switch (r->chat->opts.thinking) {
     case AG_THINKING_ON:
         return style->prompt_on;
@@ -344,12 +361,16 @@ static void put_answer(rendering_t *r, size_t i)
     size_t turn = r->out->text.n_items, content;
     bool is_last = i + 1 == r->n && !r->prompt && style->last_end != NULL;
     ag_text_span_t span;
+    bytes_t said;
 
-    if (r->asked_last || !(style->flags & AG_CHAT_HEADS_REPLIES)) {
+    if (style->system_goes == AG_SYSTEM_SWITCHES) {
+        put_mark(r, prompt_of(r));
+    } else if (r->asked_last || !(style->flags & AG_CHAT_HEADS_REPLIES)) {
         put_mark(r, style->assistant.before);
     }
     content = r->out->text.n_items;
-    put_content(r, show_thoughts(r, i, trimmed_if(r, AG_CHAT_TRIMS_ANSWER, &r->messages[i])));
+    said = show_thoughts(r, i, trimmed_if(r, AG_CHAT_TRIMS_ANSWER, &r->messages[i]));
+    put_content(r, without_lines(said, style->flags & AG_CHAT_TRIMS_LINES, false));
     if (r->status != AG_OK) {
         return;
     }
@@ -381,6 +402,65 @@ static void put_all_systems(rendering_t *r)
     }
 }
 
+/* Take every such word out of a text, in place. */
+static void drop(bytes_t *text, char *bytes, const char *word)
+{
+    size_t n_word = strlen(word), n = 0;
+
+    for (size_t i = 0; i < text->n;) {
+        if (text->n - i >= n_word && memcmp(bytes + i, word, n_word) == 0) {
+            i += n_word;
+        } else {
+            bytes[n++] = bytes[i++];
+        }
+    }
+    *text = (bytes_t){bytes, n};
+}
+
+static void trim_right(bytes_t *text)
+{
+    size_t n;
+
+    while ((n = space_at(text->at, text->n, true)) > 0) {
+        text->n -= n;
+    }
+}
+
+/* The system turn of AG_SYSTEM_SWITCHES: what is said without the switches, or a text by them. */
+static void put_switching_system(rendering_t *r)
+{
+    const ag_chat_style_t *style = r->style;
+    bytes_t said = is(&r->messages[0], "system") ? content_of(&r->messages[0]) : (bytes_t){"", 0};
+    bool alone = find(said, "/system_override", false) != NULL;
+    char *bytes = malloc(said.n + 1);
+
+    if (bytes == NULL) {
+        r->status = ag_fail_nomem("rendering a dialogue", said.n);
+        return;
+    }
+    if (find(said, "/no_think", false) != NULL) {
+        r->thinks = false;
+    } else if (find(said, "/think", false) != NULL) {
+        r->thinks = true;
+    }
+    memcpy(bytes, said.at, said.n);
+    drop(&said, bytes, "/no_think");
+    drop(&said, bytes, "/think");
+    trim_right(&said);
+    put_mark(r, style->system.before);
+    if (alone) {
+        drop(&said, bytes, "/system_override");
+        trim_right(&said);
+        put_content(r, said);
+        put_mark(r, "<|im_end|>\n");
+    } else {
+        put_mark(r, style->system.end);
+        put_content(r, said);
+        put_mark(r, said.n > 0 ? style->system.behind : r->thinks ? "{text0}" : "{text1}");
+    }
+    free(bytes);
+}
+
 /* Is the system turn at the beginning put into this user turn? */
 static bool takes_system(const rendering_t *r, size_t i)
 {
@@ -401,6 +481,9 @@ static void put_dialogue(rendering_t *r)
         put_mark(r, style->no_system);
     }
     put_all_systems(r);
+    if (style->system_goes == AG_SYSTEM_SWITCHES) {
+        put_switching_system(r);
+    }
     for (size_t i = 0; i < r->n; i++) {
         if (is(&r->messages[i], "user")) {
             put_user(r, i, takes_system(r, i) ? &r->messages[0] : NULL);
@@ -437,7 +520,8 @@ static ag_status_t check_role(const rendering_t *r, size_t i)
                        style->name);
     }
     if (is(message, "system") && i > 0 &&
-        (goes == AG_SYSTEM_FIRST || goes == AG_SYSTEM_IN_FIRST || goes == AG_SYSTEM_IN_LAST)) {
+        (goes == AG_SYSTEM_FIRST || goes == AG_SYSTEM_IN_FIRST || goes == AG_SYSTEM_IN_LAST ||
+         goes == AG_SYSTEM_SWITCHES)) {
         return ag_fail(AG_ERR_INVALID,
                        "message %zu is a system turn, which the chat template %s has at the "
                        "beginning only",
@@ -470,6 +554,7 @@ ag_status_t ag_chat_render(const ag_chat_t *chat, const ag_chat_message_t *messa
                      .n = n_messages,
                      .asked = n_messages - 1,
                      .prompt = prompt,
+                     .thinks = chat->opts.thinking != AG_THINKING_OFF,
                      .out = text};
     bool found = false;
 

@@ -40,6 +40,23 @@
     .system = {"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", ""}, .user = {"[INST]", "[/INST]", ""},      \
     .assistant = {"", "{eos}", ""}
 
+#define SMOLLM3_THINKS                                                                             \
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face. Your role as "          \
+    "an assistant involves thoroughly exploring questions through a systematic thinking "          \
+    "process before providing the final precise and accurate solutions. This requires "            \
+    "engaging in a comprehensive cycle of analysis, summarizing, exploration, "                    \
+    "reassessment, reflection, backtracking, and iteration to develop well-considered "            \
+    "thinking process. Please structure your response into two main sections: Thought "            \
+    "and Solution using the specified format: <think> Thought section </think> Solution "          \
+    "section. In the Thought section, detail your reasoning process in steps. Each step "          \
+    "should include detailed considerations such as analysing questions, summarizing "             \
+    "relevant findings, brainstorming new ideas, verifying the accuracy of the current "           \
+    "steps, refining any errors, and revisiting previous steps. In the Solution section, "         \
+    "based on various attempts, explorations, and reflections from the Thought section, "          \
+    "systematically present the final solution that you deem correct. The Solution "               \
+    "section should be logical, accurate, and concise and detail necessary steps needed "          \
+    "to reach the conclusion.\n\n"
+
 const ag_chat_style_t ag_chat_styles[AG_N_CHAT_STYLES] = {
     [AG_CHAT_CHATML] = {.name = "chatml",
                         .sign = IM_START,
@@ -279,4 +296,20 @@ const ag_chat_style_t ag_chat_styles[AG_N_CHAT_STYLES] = {
                         .user = {"<|user|>\n", "{eos}", "\n"},
                         .assistant = {"<|assistant|>\n", "{eos}", "\n"},
                         .prompt = "<|assistant|>\n"},
+    [AG_CHAT_SMOLLM3] = {.name = "smollm3",
+                         .sign = "/no_think",
+                         .text = SMOLLM3_THINKS,
+                         .other_text = "You are a helpful AI assistant named SmolLM, trained by "
+                                       "Hugging Face.\n\n",
+                         .system = {IM_START "system\n",
+                                    "## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: "
+                                    "{longday}\nReasoning Mode: {thinking}\n\n## Custom "
+                                    "Instructions\n\n",
+                                    "\n\n"},
+                         .user = {IM_START "user\n", "<|im_end|>", "\n"},
+                         .assistant = {"", "<|im_end|>", "\n"},
+                         .prompt_on = IM_PROMPT,
+                         .prompt_off = IM_PROMPT "<think>\n\n</think>\n",
+                         .system_goes = AG_SYSTEM_SWITCHES,
+                         .flags = AG_CHAT_TRIMS_LINES},
 };

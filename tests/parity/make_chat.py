@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from chat_texts import (CHATML, DEFAULT, DONE, EACH, GEMMA, GEMMA3, GUARD, IM_PROMPT, IM_TURN, LLAMA2, LLAMA3, LLAMA31,
                         LLAMA3_PROMPT, PHI3, PHI3_OLD, PHI3_PROMPT, PHI4, PHI4_MINI, PROMPT, QWEN25, QWEN3_NEW,
-                        QWEN3_OLD, QWEN3_PROMPT, QWQ, THINK_PROMPT, ZEPHYR)
+                        QWEN3_OLD, QWEN3_PROMPT, QWQ, SMOLLM3, THINK_PROMPT, ZEPHYR)
 from chat_texts_more import (BY_CALLS, BY_CONTENT, DEEPSEEK2, DEEPSEEK31, DEVSTRAL, GPT_OSS, IS_CALL, JOINED,
                              MISTRAL_2501, MISTRAL_2503, MISTRAL_2506, MISTRAL_OLD, MISTRAL_V1, MISTRAL_V3, MISTRAL_V7,
                              SAYS, SAYS_CUT, SET_CONTENT, deepseek, deepseek_asks)
@@ -28,7 +28,7 @@ DATE = datetime.date(2025, 3, 9)
 BOS, EOS = "<s>", "</s>"
 
 # what recognises it, the template, what ends an answer, what its renderings leave to try: s(ystem turns) at the beginning
-# only, a(lternating turns), n(o system turn), t(houghts)
+# only, a(lternating turns), n(o system turn), t(houghts), w(ords in them that switch thinking)
 TEMPLATES = [
     ("chatml", CHATML, "<|im_end|>", ""),
     ("chatml", "{%- for message in messages -%}\n    {{- '<|im_start|>' + message.role + '\\n' + message.content + \"<|im_end|>\\n\" "
@@ -91,6 +91,7 @@ TEMPLATES = [
     ("gpt-oss", GPT_OSS, "<|end|>", "s"),
     ("zephyr", ZEPHYR, EOS, ""),
     ("devstral", DEVSTRAL, EOS, ""),
+    ("smollm3", SMOLLM3, "<|im_end|>", "sw"),
 ]
 REFUSED = {
     "trimmed": CHATML.replace("message['content']", "message['content'] | trim"),
@@ -100,6 +101,8 @@ REFUSED = {
 }
 CONTENTS = ["Hi there", "", " leading and trailing ", "two\nlines\n", "ünï 🙂 {{ x }} {% y %}", "it's \"quoted\" \\n", "\n\n", " \t\r\n ",
             "\u00a0no break\u2003", "\u0085\u001c3\u200b", "<|im_end|><|eot_id|></s>", "{bos}{text0}", "x" * 40, "\n\na\n\nb\n\n"]
+SWITCHES = ["/think", "Be brief. /no_think ", "/no_think and /think", "/th/no_thinkink x", "Only this. /system_override \n",
+            "/system_override", "/no_think /system_override /think ", " /think\u2003"]
 THOUGHTS = ["<think>\nhm\n</think>\n\nAnswer", "<think></think>x", "</think>", "a</think>b</think>\n\nc", "<think>no end",
             "\n<think>\n\n<think>\ntwo\n\n</think>\n\nrest\n", "<tool_response>\nx\n</tool_response>", "<think>\n\n</think>\n\n"]
 
@@ -113,6 +116,11 @@ environment.globals["raise_exception"] = raise_exception
 environment.globals["strftime_now"] = DATE.strftime
 
 
+def compiled(source):
+    """Of a template; what transformers' tag for learned text does to the text around it, any tag does."""
+    return environment.from_string(source.replace("{% generation %}", "{% if true %}").replace("{% endgeneration %}", "{% endif %}"))
+
+
 def render(template, messages, prompt, **more):
     """As transformers' apply_chat_template() calls it: special tokens are variables, tools None."""
     return template.render(messages=messages, tools=None, documents=None, add_generation_prompt=prompt, bos_token=BOS,
@@ -124,7 +132,7 @@ def dialogue(rng, how):
     contents = CONTENTS + (THOUGHTS if "t" in how else [])
     messages, n = [], rng.randint(1, 5)
     if "n" not in how and rng.random() < .5:
-        messages.append({"role": "system", "content": rng.choice(CONTENTS)})
+        messages.append({"role": "system", "content": rng.choice(CONTENTS + SWITCHES * ("w" in how))})
     for i in range(n):
         if "a" in how:
             role = "assistant" if i % 2 else "user"
@@ -150,7 +158,7 @@ def spans(template, messages, end, last_end):
 
 
 def cases_of(source, how, n, rng):
-    template = environment.from_string(source)
+    template = compiled(source)
     asked = [{"role": "user", "content": rng.choice(CONTENTS[2:8])}]
     cases = [{"messages": asked, "prompt": True, "rendered": render(template, asked, True)}]
     while len(cases) < n:
@@ -169,7 +177,7 @@ def cases_of(source, how, n, rng):
 
 
 def answers_of(name, source, end, how):
-    template = environment.from_string(source)
+    template = compiled(source)
     last_end = "<|return|>" if name == "gpt-oss" else end
     system = [] if set(how) & set("n") or name.startswith("mistral-v3") else [{"role": "system", "content": "rules-0"}]
     turns = [{"role": role, "content": f"{role}-{i}"} for i, role in enumerate(["user", "assistant"] * 3, 1)]

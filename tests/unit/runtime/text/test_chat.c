@@ -262,6 +262,16 @@ Test(chat, a_template_is_chosen_by_name_over_the_models_own)
     cr_expect_str_eq(text, "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a "
                            "helpful assistant.<|im_end|>\n" USER ANSWER);
     free(text);
+    cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "smollm3", .thinking = AG_THINKING_OFF},
+                           hello, 1, &text),
+                 AG_OK);
+    cr_expect_str_eq(text,
+                     "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\n"
+                     "Today Date: 26 July 2024\nReasoning Mode: /no_think\n\n## Custom "
+                     "Instructions\n\nYou are a helpful AI assistant named SmolLM, trained by "
+                     "Hugging Face.\n\n<|im_start|>user\nHello<|im_end|>\n"
+                     "<|im_start|>assistant\n<think>\n\n</think>\n");
+    free(text);
     cr_assert_eq(render_by(NULL, &(ag_chat_opts_t){.name = "mistral-v7-tekken"}, hello, 1, &text),
                  AG_OK);
     cr_expect_str_eq(text, "<s>[INST]Hello[/INST]");
