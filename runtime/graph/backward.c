@@ -85,7 +85,8 @@ static int32_t in_buffer(ag_backward_t *backward, const ag_value_t *value)
     return copy;
 }
 
-/* Append the nodes that make a value, in their order, after what they read. */
+/* Append the nodes that make a value, in their order, after what they read. They make nothing else:
+ * cheap operators have one output. */
 static int32_t make_again(ag_backward_t *backward, int32_t value)
 {
     const ag_value_t *of = ag_graph_get(backward->forward, value);

@@ -40,10 +40,10 @@ typedef struct ag_node_ops {
     ag_node_cost_fn_t *cost;
     ag_node_scratch_fn_t *thread_scratch;
     ag_node_backward_fn_t *backward;
-    bool is_cheap;   /* gradients make its output again rather than keep it */
+    bool is_cheap; /* gradients make its output again rather than keep it; it has no further ones */
     bool is_of_weight; /* it adds to a weight's gradient, for which no other rank waits */
-    bool is_of_rows; /* a row of its output follows from that row of its inputs alone */
-    uint32_t n_more; /* further outputs; node->more may leave some out */
+    bool is_of_rows;   /* a row of its output follows from that row of its inputs alone */
+    uint32_t n_more;   /* further outputs; node->more may leave some out */
     /* In training, bits of inputs and of outputs (the first, then further ones) that may be rounded
      * to bfloat16; what an operator's rule reads of the forward run may be where its own is. */
     uint8_t rounded_in, rounded_out;

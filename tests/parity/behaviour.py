@@ -10,10 +10,9 @@ import time
 
 import numpy as np
 
-from harness import (ARGOSY, DATA, PEAK, TINY, expect, expect_close, generate, logits, main, one_line, run,
-                     smollm2)
+from harness import (ARGOSY, DATA, EXACT, PEAK, TINY, expect, expect_close, generate, logits, main, one_line,
+                     run, smollm2)
 
-EXACT = ["--compute", "f32"]
 MIB = 1 << 20
 
 

@@ -8,12 +8,11 @@ import tempfile
 import numpy as np
 
 import convert
-from harness import DATA, TINY, expect_close, logits, main, one_line, run
+from harness import DATA, EXACT, TINY, expect_close, logits, main, one_line, run
 from train import expect_gradients, options
 
 EXPERTS = os.path.join(DATA, "experts")
 TOKENIZER = os.path.join(TINY, "tokenizer.json")
-EXACT = ["--compute", "f32"]
 SPLITS = [(1, []), (2, ["--ep", "2"]), (3, ["--tp", "2,1", "--pp", "2"]), (3, ["--tp", "3", "--expert-split", "0,2,"])]
 LAYOUTS = [(1, []), (2, ["--tp", "2"]), (2, ["--dp", "2", "--ep", "2"]), (3, ["--tp", "2,1", "--pp", "2"])]
 

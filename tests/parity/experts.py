@@ -6,11 +6,10 @@ import tempfile
 import numpy as np
 
 import convert
-from harness import DATA, TINY, expect, expect_close, generate, logits, main, one_line, run
+from harness import DATA, EXACT, TINY, expect, expect_close, generate, logits, main, one_line, run
 
 MIXTRAL = os.path.join(DATA, "tiny", "mixtral")
 TOKENIZER = os.path.join(TINY, "tokenizer.json")
-EXACT = ["--compute", "f32"]
 
 
 def case(n):

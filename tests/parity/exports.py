@@ -12,10 +12,9 @@ from tokenizers import Tokenizer
 import convert
 import expert_families
 import families
-from harness import DATA, TINY, expect, expect_close, generate, logits, main, one_line, run, smollm2
+from harness import DATA, EXACT, TINY, expect, expect_close, generate, logits, main, one_line, run, smollm2
 
 VARIANTS = os.path.join(DATA, "variants")
-EXACT = ["--compute", "f32"]
 IDS = np.load(os.path.join(VARIANTS, "seq100.npy"))
 FOLDERS = ["rope_default", "rope_llama3", "rope_linear", "rope_yarn", "rope_yarn_factor", "bias", "head_dim", "mqa",
            "seven_heads", "bf16", "f16", "sharded"]

@@ -10,10 +10,9 @@ import tempfile
 import numpy as np
 
 from convert import read_safetensors
-from harness import DATA, TINY, expect, expect_close, logits, one_line, run
+from harness import DATA, EXACT, TINY, expect, expect_close, logits, one_line, run
 
 FAMILIES = os.path.join(DATA, "families")
-EXACT = ["--compute", "f32"]
 SPLITS = [(2, ["--tensor-split", "2,1"]), (3, ["--tp", "1,2"])]
 
 

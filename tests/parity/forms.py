@@ -8,9 +8,8 @@ import gguf
 import numpy as np
 
 import convert
-from harness import TINY, expect, expect_close, logits, main, one_line, run
+from harness import EXACT, TINY, expect, expect_close, logits, main, one_line, run
 
-EXACT = ["--compute", "f32"]
 IDS = np.arange(3, 303, 7)
 SHAPE = dict(hidden=256, ffn=256, heads=4, kv_heads=2, experts=3, used=3, layers=2)  # all used: none is chosen by a hair
 # where a block has its halves, and how large they are for values below 1 / 8; an exponent of MXFP4

@@ -12,6 +12,7 @@ ARGOSY = os.environ["ARGOSY"]
 SMOLLM2 = os.environ.get("ARGOSY_SMOLLM2", "")
 GEMMA3 = os.environ.get("ARGOSY_GEMMA3", "")
 TINY = os.path.join(DATA, "tiny", "llama")
+EXACT = ["--compute", "f32"]  # as near the references as there is
 PEAK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peak.py")
 
 

@@ -16,14 +16,13 @@ import numpy as np
 import convert
 import expert_families
 import families
-from harness import DATA, expect, expect_greedy, generate, logits, run, smollm2
+from harness import DATA, EXACT, expect, expect_greedy, generate, logits, run, smollm2
 
 # what llama.cpp makes something else of, or does not load, for reasons of its own
 OTHERWISE = {"gpt_oss": "it rounds the ends of a yarn rope's ramp, whatever truncate says",
              "deepseek_v2": "it knows models without q_lora_rank by their 27 layers"}
 WINDOWS = {"mistral": 9, "phi3": 20, "starcoder2": 21}  # that it does not look at: all is to fit in
 IDS, N_TOKENS, LEAST_MARGIN = np.load(os.path.join(DATA, "tiny", "seq33.npy")), 16, 2e-3
-EXACT = ["--compute", "f32"]
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q6_k", "mxfp4")
 SAID = []  # the last lines of llama.cpp's log
 LOG = llama_cpp.llama_log_callback(lambda level, text, _: SAID.append(text.decode(errors="replace").strip()))

@@ -8,9 +8,7 @@ import tempfile
 
 import numpy as np
 
-from harness import DATA, TINY, expect, main, one_line, run, smollm2
-
-EXACT = ["--compute", "f32"]
+from harness import DATA, EXACT, TINY, expect, main, one_line, run, smollm2
 
 
 def tiny_variant(folder, name, edit=None, config=None):

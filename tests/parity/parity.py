@@ -5,11 +5,9 @@ import tempfile
 
 import numpy as np
 
-from harness import (DATA, TINY, expect, expect_close, expect_greedy, gemma3, generate, logits, main, run,
+from harness import (DATA, EXACT, TINY, expect, expect_close, expect_greedy, gemma3, generate, logits, main, run,
                      smollm2)
-
-REAL = os.path.join(DATA, "real", "smollm2")
-EXACT = ["--compute", "f32"]
+from real import expect_real_greedy, expect_real_logits, expect_real_nll, folder_of, real_cases
 
 # every way of splitting that the options can say, by number of ranks
 TINY_SPLITS = [
@@ -75,51 +73,27 @@ def tiny_auto():
         expect_close(logits(TINY, ids, folder, []), reference, 5e-3, "auto")
 
 
-def cases():
-    with open(os.path.join(REAL, "cases.json")) as file:
-        return json.load(file)["cases"]
-
-
 def real_greedy():
-    for case in cases():
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "ids.npy")
-            np.save(path, np.asarray(case["ids"], dtype=np.int32))
-            answer = generate(smollm2(), ["--tokens", path, "--max-tokens", "64", "--ignore-eos"] + EXACT)
-        expect(answer["prompt_tokens"] == case["ids"], f"{case['name']}: the prompt's ids")
-        expect_greedy(answer["tokens"], case["greedy_ids"], case["greedy_margins"], 2e-3, case["name"])
+    expect_real_greedy(smollm2(), "smollm2")
 
 
 def real_logits():
-    for case in cases():
-        with tempfile.TemporaryDirectory() as folder:
-            got = logits(smollm2(), case["ids"], folder, EXACT)[-1]
-        expect_close(got[case["top50_ids"]], case["top50_logits"], 1e-3, f"{case['name']}: 50 likeliest")
-        if case["name"] == "english":
-            whole = np.load(os.path.join(REAL, "english.logits.npy")).reshape(-1)
-            expect_close(got, whole, 1e-3, "english: all")
+    expect_real_logits(smollm2(), "smollm2")
 
 
 def real_nll():
-    reference = float(np.nanmean(np.load(os.path.join(REAL, "ppl.nll.npy"))))
-    for compute, bound in (("f32", 1e-4), ("auto", 0.01)):
-        done = run(["eval", "--model", smollm2(), "--tokens", os.path.join(REAL, "ppl.ids.npy"),
-                    "--window", "512", "--compute", compute, "--json"])
-        result = json.loads(done.stdout)
-        expect(result["tokens"] == 4096 and result["predicted"] == 4088, f"counts: {result}")
-        expect_close(result["nll"], reference, bound, f"mean nll, {compute}")
-        expect_close(result["perplexity"], np.exp(result["nll"]), 1e-6, "perplexity")
+    expect_real_nll(smollm2(), "smollm2", 4088)
 
 
 def real_text_nll():
     """The same text as text: its first 4096 tokens are the reference's."""
-    ids = np.load(os.path.join(REAL, "ppl.ids.npy"))
+    ids = np.load(os.path.join(folder_of("smollm2"), "ppl.ids.npy"))
     done = run(["tokenize", "--model", smollm2(), "--file", os.path.join(DATA, "real", "ppl_text.txt")])
     expect(json.loads(done.stdout)[:4096] == ids.tolist(), "the text's ids")
 
 
 def real_splits():
-    case = next(c for c in cases() if c["name"] == "english")
+    case = next(c for c in real_cases("smollm2") if c["name"] == "english")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "ids.npy")
         np.save(path, np.asarray(case["ids"], dtype=np.int32))

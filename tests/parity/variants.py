@@ -5,10 +5,9 @@ import tempfile
 
 import numpy as np
 
-from harness import DATA, TINY, expect, expect_close, generate, logits, main, run
+from harness import DATA, EXACT, TINY, expect, expect_close, generate, logits, main, run
 
 VARIANTS = os.path.join(DATA, "variants")
-EXACT = ["--compute", "f32"]
 SPLITS = [(1, []), (2, ["--tp", "2"]), (2, ["--pp", "2"]), (3, ["--tp", "2,1"])]
 BOS_MODEL = os.path.join(VARIANTS, "gguf_f32_bias", "model.gguf")
 NO_BOS_MODEL = os.path.join(VARIANTS, "gguf_f16_llama3", "model.gguf")

@@ -7,10 +7,9 @@ import tempfile
 import numpy as np
 
 import convert
-from harness import ARGOSY, DATA, TINY, expect, logits, main, one_line, run, smollm2
+from harness import ARGOSY, DATA, EXACT, TINY, expect, logits, main, one_line, run, smollm2
 
 MIXTRAL = os.path.join(DATA, "tiny", "mixtral")
-EXACT = ["--compute", "f32"]
 
 
 def verify(args, ranks, model=TINY, code=0):

@@ -1,5 +1,5 @@
 /* Shapes that fit and those that do not, joining, cost. */
-#include "runtime/graph/graph.h"
+#include "runtime/graph/graph_priv.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -27,6 +27,15 @@ static values_t make_values(void)
     v.narrow = ag_graph_value(&v.graph, AG_COUNT_TOKENS, NARROW, AG_INTERNAL);
     v.wide_outputs = ag_graph_value(&v.graph, AG_COUNT_OUTPUTS, WIDE, AG_INTERNAL);
     return v;
+}
+
+Test(graph, what_is_made_again_for_gradients_is_a_nodes_only_output)
+{
+    for (int kind = 0; kind < AG_N_NODE_KINDS; kind++) {
+        const ag_node_ops_t *ops = &ag_node_ops[kind];
+
+        cr_expect(!ops->is_cheap || (ops->makes_value && ops->n_more == 0), "%s", ops->name);
+    }
 }
 
 /* value numbers: 0 wide, 1 narrow, 2 wide_outputs, by the order of making */
