@@ -196,6 +196,30 @@ static ag_status_t read_json(ag_input_t *input, size_t n_bytes, ag_json_t **json
     return status;
 }
 
+/* The format has no holes, in front of a tensor or behind the last (safetensors' README, "Format"):
+ * where there is one, offsets are wrong or the file is two files' parts. The extents are sorted. */
+static ag_status_t check_no_holes(const ag_safetensors_read_t *read)
+{
+    const ag_extent_t *extents = AG_ITEMS(&read->extents, ag_extent_t);
+    uint64_t end_bytes = read->data_begin_bytes;
+
+    for (size_t i = 0; i < read->extents.n_items; i++) {
+        if (extents[i].bytes > 0 && extents[i].begin_bytes > end_bytes) {
+            return ag_fail(AG_ERR_FORMAT,
+                           "%s: damaged: the %llu bytes before tensor '%s' are no tensor's",
+                           read->path, (unsigned long long)(extents[i].begin_bytes - end_bytes),
+                           extents[i].name);
+        }
+        end_bytes += extents[i].bytes;
+    }
+    return end_bytes == read->file_bytes
+               ? AG_OK
+               : ag_fail(AG_ERR_FORMAT,
+                         "%s: damaged: its last %llu bytes, from byte %llu on, are no tensor's",
+                         read->path, (unsigned long long)(read->file_bytes - end_bytes),
+                         (unsigned long long)end_bytes);
+}
+
 static ag_status_t read_header(ag_safetensors_read_t *read, ag_input_t *input)
 {
     ag_json_t *json = NULL;
@@ -230,7 +254,7 @@ static ag_status_t read_header(ag_safetensors_read_t *read, ag_input_t *input)
         status = ag_extents_check(read->path, AG_ITEMS(&read->extents, ag_extent_t),
                                   read->extents.n_items);
     }
-    return status;
+    return status == AG_OK ? check_no_holes(read) : status;
 }
 
 ag_status_t ag_safetensors_open(const char *path, bool strict, ag_safetensors_t **file_p)

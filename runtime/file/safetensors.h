@@ -15,8 +15,9 @@ typedef struct ag_safetensors_tensor {
 } ag_safetensors_tensor_t;
 
 /**
- * Read and check the header (sizes, offsets, overlap, names). Tensors of types that are no row of
- * the dtype table are AG_ERR_UNSUPPORTED only when `strict`; otherwise left out.
+ * Read and check the header (sizes, offsets, names; no byte of two tensors or of none). Tensors of
+ * types that are no row of the dtype table are AG_ERR_UNSUPPORTED only when `strict`; otherwise
+ * left out.
  * @return AG_OK, AG_ERR_IO, AG_ERR_FORMAT, AG_ERR_UNSUPPORTED.
  */
 ag_status_t ag_safetensors_open(const char *path, bool strict, ag_safetensors_t **file_p);

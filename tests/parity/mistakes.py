@@ -38,10 +38,13 @@ def damaged_models(folder):
     def without(name):
         def edit(data):
             n = struct.unpack("<Q", data[:8])[0]
-            header = json.loads(data[8:8 + n])
-            del header[name]
+            header, data = json.loads(data[8:8 + n]), data[8 + n:]
+            begin, end = header.pop(name)["data_offsets"]  # no hole may stay
+            for tensor in header.values():
+                if "data_offsets" in tensor:
+                    tensor["data_offsets"] = [at - (end - begin) * (at >= end) for at in tensor["data_offsets"]]
             text = json.dumps(header).encode()
-            return struct.pack("<Q", len(text)) + text + data[8 + n:]
+            return struct.pack("<Q", len(text)) + text + data[:begin] + data[end:]
         return edit
 
     def not_a_number(name):

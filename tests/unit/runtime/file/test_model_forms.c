@@ -200,27 +200,28 @@ Test(model_forms, scales_that_do_not_fit_are_refused)
 {
     static const struct {
         const char *header, *says;
+        size_t n_bytes;
     } cases[] = {
         {"{" F8("w", "2", "128", "0", "256") ",\"w_scale\":{\"dtype\":\"F32\",\"shape\":[3],"
                                              "\"data_offsets\":[256,268]}}",
-         "shape (3)"},
+         "shape (3)", 268},
         {"{" F8("w", "2", "128", "0", "256") ",\"w_scale_inv\":{\"dtype\":\"F32\",\"shape\":[0],"
                                              "\"data_offsets\":[256,256]}}",
-         "shape (0)"},
+         "shape (0)", 256},
         {"{" F8("w", "2", "100", "0", "200") ",\"w_scale_inv\":{\"dtype\":\"F32\",\"shape\":[1],"
                                              "\"data_offsets\":[200,204]}}",
-         "rows of 100"},
+         "rows of 100", 204},
         {"{" F8("w", "2", "128", "0", "256") ",\"w_scale_inv\":{\"dtype\":\"F8_E8M0\","
                                              "\"shape\":[1],\"data_offsets\":[256,257]}}",
-         "F8_E8M0"},
+         "F8_E8M0", 257},
         {"{" F8("w", "2", "128", "0", "256") "," F8("w_scale", "1", "1", "256", "257") "}",
-         "type f8_e4m3"},
+         "type f8_e4m3", 257},
     };
     scratch_t scratch;
 
     scratch_open(&scratch);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        write_folder(&scratch, cases[i].header, 400);
+        write_folder(&scratch, cases[i].header, cases[i].n_bytes);
         expect_refused(&scratch, ".", cases[i].says);
     }
     scratch_close(&scratch);
@@ -285,21 +286,23 @@ Test(model_forms, four_bit_floats_whose_scales_do_not_fit_are_refused)
 {
     static const struct {
         const char *header, *says;
+        size_t n_bytes;
     } cases[] = {
-        {"{" U8("w_blocks", "2,1,16", "0", "32") "}", "w_scales"},
+        {"{" U8("w_blocks", "2,1,16", "0", "32") "}", "w_scales", 32},
         {"{" U8("w_blocks", "2,1,16", "0", "32") "," U8("w_scales", "2,2", "32", "36") "}",
-         "w_scales"},
+         "w_scales", 36},
         {"{" U8("w_blocks", "2,1,8", "0", "16") "," U8("w_scales", "2,1", "16", "18") "}",
-         "(2, 1, 8)"},
-        {"{" U8("w_blocks", "32", "0", "32") "," U8("w_scales", "2", "32", "34") "}", "w_blocks"},
+         "(2, 1, 8)", 18},
+        {"{" U8("w_blocks", "32", "0", "32") "," U8("w_scales", "2", "32", "34") "}", "w_blocks",
+         34},
         {"{" U8("w_blocks", "2,1,16", "0", "33") "," U8("w_scales", "2,1", "33", "35") "}",
-         "w_blocks"},
+         "w_blocks", 35},
     };
     scratch_t scratch;
 
     scratch_open(&scratch);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        write_folder(&scratch, cases[i].header, 64);
+        write_folder(&scratch, cases[i].header, cases[i].n_bytes);
         expect_refused(&scratch, ".", cases[i].says);
     }
     scratch_close(&scratch);

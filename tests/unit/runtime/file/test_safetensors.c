@@ -190,6 +190,27 @@ Test(safetensors, tensors_share_neither_bytes_nor_names)
     cr_expect_null(strchr(ag_error(), '\n'));
 }
 
+Test(safetensors, bytes_that_are_no_tensors_are_refused)
+{
+    cr_expect_eq(try_tensor("\"F32\"", "[3]", "[0,12]"), AG_ERR_FORMAT);
+    cr_expect(error_says("last 4 bytes", "no tensor's", NULL));
+    cr_expect_eq(try_tensor("\"F32\"", "[3]", "[4,16]"), AG_ERR_FORMAT);
+    cr_expect(error_says("4 bytes before tensor 't'", NULL));
+    cr_expect_eq(try_tensor("\"F32\"", "[0]", "[16,16]"), AG_ERR_FORMAT);
+    cr_expect(error_says("last 16 bytes", NULL));
+    cr_expect_eq(try_json("{}", true), AG_ERR_FORMAT);
+    cr_expect_eq(try_json("{\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[12,16]},"
+                          "\"a\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+                          false),
+                 AG_ERR_FORMAT);
+    cr_expect(error_says("4 bytes before tensor 'b'", NULL));
+    cr_expect_eq(try_json("{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]},"
+                          "\"none\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[3,3]},"
+                          "\"a\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+                          false),
+                 AG_OK, "%s", ag_error());
+}
+
 Test(safetensors, what_is_not_safetensors_is_said_to_be_so)
 {
     cr_expect_eq(try_bytes("", 0), AG_ERR_FORMAT);
