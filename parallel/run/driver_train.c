@@ -263,8 +263,9 @@ static ag_status_t do_step(loop_t *loop, uint64_t number)
     return status == AG_OK ? opts->on_step(opts->arg, &step) : status;
 }
 
-/* All rows once, without a change. */
-static ag_status_t evaluate(loop_t *loop, uint64_t number)
+/* All rows once, without a change. Rank 0 is the one that stops between two steps of it, for a run
+ * that is to end: the others only follow. */
+static ag_status_t evaluate(loop_t *loop, uint64_t number, bool *is_interrupted_p)
 {
     const ag_train_opts_t *opts = loop->opts;
     ag_train_batch_t *batch = &loop->batch;
@@ -273,7 +274,7 @@ static ag_status_t evaluate(loop_t *loop, uint64_t number)
     double sum = 0;
     ag_status_t status = AG_OK;
 
-    while (n_left > 0 && status == AG_OK) {
+    while (n_left > 0 && status == AG_OK && !*is_interrupted_p) {
         uint64_t most = batch->n_micro_batches * batch->rows_each;
         uint64_t n = n_left < most ? n_left : most;
         float totals[AG_N_TOTALS];
@@ -288,9 +289,14 @@ static ag_status_t evaluate(loop_t *loop, uint64_t number)
         n_targets += batch->n_targets;
         n_left -= n;
         position = ag_dataset_after(opts->eval_data, position, n);
+        if (status == AG_OK && n_left > 0) {
+            status = ag_job_is_cancelled(loop->job, is_interrupted_p);
+        }
     }
-    return status == AG_OK ? opts->on_eval(opts->arg, number, sum / (double)n_targets, n_targets)
-                           : status;
+    if (status != AG_OK || *is_interrupted_p) {
+        return status;
+    }
+    return opts->on_eval(opts->arg, number, sum / (double)n_targets, n_targets);
 }
 
 static bool eval_is_due(const ag_train_opts_t *opts, uint64_t step)
@@ -308,11 +314,15 @@ static ag_status_t lead(loop_t *loop, ag_train_end_t *end)
     while (status == AG_OK && end->done_steps < opts->n_steps && !end->is_interrupted) {
         status = do_step(loop, end->done_steps + 1);
         end->done_steps += status == AG_OK;
-        if (status == AG_OK && eval_is_due(opts, end->done_steps)) {
-            status = evaluate(loop, end->done_steps);
-        }
         if (status == AG_OK) {
             status = ag_job_is_cancelled(loop->job, &end->is_interrupted);
+        }
+        if (status == AG_OK && eval_is_due(opts, end->done_steps)) {
+            status = evaluate(loop, end->done_steps, &end->is_interrupted);
+            if (status == AG_OK && end->is_interrupted) {
+                ag_log(AG_LOG_WARNING, "the evaluation behind step %llu is left out",
+                       (unsigned long long)end->done_steps);
+            }
         }
     }
     end->position = loop->position;

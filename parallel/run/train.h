@@ -71,8 +71,8 @@ typedef struct ag_train_end {
 } ag_train_end_t;
 
 /**
- * All ranks: train until the last step is done or a rank was asked to stop; then the job is
- * stopped.
+ * All ranks: train until the last step is done or a rank was asked to stop, which ends an
+ * evaluation between two steps of it; then the job is stopped.
  * @return AG_OK, also where it was interrupted; AG_ERR_FORMAT: a loss or a gradient is no number
  *         (step, and what to try); a call's failure, or a step's. Other ranks: AG_OK where rank 0
  *         stopped for whatever reason.
