@@ -73,21 +73,23 @@ static ag_status_t refuse_router_losses(const ag_session_t *session)
                : AG_OK;
 }
 
-/* How many steps there are: as asked for, or as many as the data has. The same on all ranks. */
+/* How many steps there are: as asked for, or as many as the data has, of which those that were done
+ * may have been of another size. The same on all ranks. */
 static ag_status_t count_steps(ag_training_t *training)
 {
     const ag_session_t *session = training->session;
     const ag_train_settings_t *settings = &session->options->train;
-    const ag_plan_train_t *plan = &session->plan->train;
-    uint64_t rows_each = (uint64_t)ag_plan_micro_batches(session->plan) * plan->micro_batch_size;
-    uint64_t epochs = settings->epochs > 0 ? settings->epochs : 1, n = settings->steps;
+    ag_train_opts_t *opts = &training->opts;
+    uint64_t rows_each =
+        (uint64_t)ag_plan_micro_batches(session->plan) * session->plan->train.micro_batch_size;
+    uint64_t epochs = settings->epochs > 0 ? settings->epochs : 1;
 
-    if (is_root(training) && n == 0) {
-        n = (ag_dataset_counts(training->data).rows * epochs + rows_each - 1) / rows_each;
+    opts->n_steps = settings->steps;
+    if (is_root(training) && opts->n_steps == 0) {
+        opts->n_steps = opts->done_steps +
+                        ag_train_steps_left(training->data, opts->position, epochs, rows_each);
     }
-    training->opts.n_steps = n;
-    return ag_agree_broadcast(session->net, NULL, 0, &training->opts.n_steps,
-                              sizeof(training->opts.n_steps));
+    return ag_agree_broadcast(session->net, NULL, 0, &opts->n_steps, sizeof(opts->n_steps));
 }
 
 /* Weights, moments and the place in the data as they were after the last complete checkpoint. */
@@ -403,9 +405,10 @@ static ag_status_t train(ag_training_t *training)
         ag_session_agree(session, ag_catalog_create(session->job, &training->catalog));
 
     if (status == AG_OK) {
-        training->opts.position =
-            is_root(training) ? ag_dataset_start(training->data) : (ag_data_position_t){0};
         status = resume(training);
+    }
+    if (status == AG_OK) {
+        status = ag_session_agree(session, count_steps(training));
     }
     if (status == AG_OK) {
         status = open_saver(training);
@@ -426,16 +429,18 @@ ag_status_t ag_command_train(ag_session_t *session)
     if (status == AG_OK) {
         status = ag_session_plan(session, 0, session->options->train.eval_data.n_items > 0);
     }
-    if (status == AG_OK) {
-        status = ag_session_agree(session, count_steps(&training));
+    if (status == AG_OK && root) {
+        training.opts.position = ag_dataset_start(training.data);
     }
     if (status == AG_OK && session->options->dry_run) {
         status = root ? ag_training_show_sample(&training) : AG_OK;
         status = status == AG_OK && root ? ag_print_plan(session) : status;
     } else if (status == AG_OK && session->options->train.verify_plan) {
-        training.opts.position = root ? ag_dataset_start(training.data) : training.opts.position;
-        fill_opts(&training);
-        status = ag_train_verify(&training);
+        status = ag_session_agree(session, count_steps(&training));
+        if (status == AG_OK) {
+            fill_opts(&training);
+            status = ag_train_verify(&training);
+        }
     } else if (status == AG_OK) {
         status = ag_session_load(session);
         if (status == AG_OK) {

@@ -56,6 +56,15 @@ uint64_t ag_train_bytes(const ag_plan_t *plan)
     return ag_train_batch_bytes(plan);
 }
 
+uint64_t ag_train_steps_left(const ag_dataset_t *data, ag_data_position_t position, uint64_t epochs,
+                             uint64_t rows_each)
+{
+    uint64_t n_rows = ag_dataset_counts(data).rows;
+    uint64_t n = n_rows * epochs, gone = n_rows * position.epoch + position.row;
+
+    return gone < n ? (n - gone + rows_each - 1) / rows_each : 0;
+}
+
 ag_json_t *ag_train_state(uint64_t step, ag_data_position_t position)
 {
     ag_json_t *state = ag_json_new_object();

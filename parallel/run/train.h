@@ -79,6 +79,11 @@ typedef struct ag_train_end {
  */
 ag_status_t ag_train(ag_job_t *job, const ag_train_opts_t *opts, ag_train_end_t *end_p);
 
+/** Steps of rows_each rows from a position on to the end of so many epochs; the last may go on into
+ * the next one. */
+uint64_t ag_train_steps_left(const ag_dataset_t *data, ag_data_position_t position, uint64_t epochs,
+                             uint64_t rows_each);
+
 /** What a checkpoint says besides its tensors. */
 ag_json_t *ag_train_state(uint64_t step, ag_data_position_t position);
 

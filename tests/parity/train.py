@@ -176,6 +176,17 @@ def resume():
         expect_model(out, folder, 1e-3, "resumed")
         done = run(options(out) + ["--resume"])
         expect(b"nothing was left" in done.stderr, "what is done is not done again")
+        with open(STREAM, "rb") as file:
+            n_rows = (len(np.load(file)) - 1) // 32
+        half = n_rows // 4  # steps of 2 rows, before steps of 3 go to the end of the data
+        out = os.path.join(folder, "epoch")
+        run(options(out, half))
+        rest = [word for word in options(out) if word not in ("--train-steps", "20")]
+        rest[rest.index("--global-batch-size") + 1] = "3"
+        run(rest + ["--lr-schedule", "linear", "--resume"])
+        lines, n = metrics(out), -(-(n_rows - 2 * half) // 3)
+        expect(len(lines) == half + n and [line["tokens"] for line in lines[half:]] == n * [96], f"{lines}")
+        expect(abs(lines[-1]["lr"] - 1e-3 / (half + n)) < 1e-9, "the schedule ends with the last of them")
 
 
 def verify_plan():

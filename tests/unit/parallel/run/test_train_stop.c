@@ -151,3 +151,26 @@ Test(train_stop, another_rank_is_heard_within_an_evaluation)
     cr_expect(stop.end.is_interrupted);
     cr_expect_eq(stop.n_evals, 0);
 }
+
+/* Steps that were done may have been of more rows, or of fewer. */
+Test(train_stop, an_epoch_ends_with_its_rows_whatever_steps_came_before)
+{
+    ag_data_position_t at;
+    ag_dataset_t *data;
+    uint64_t n;
+
+    cr_assert_eq(open_data(&data), AG_OK, "%s", ag_error());
+    n = ag_dataset_counts(data).rows;
+    at = ag_dataset_start(data);
+    cr_expect_eq(ag_train_steps_left(data, at, 1, 1), n);
+    cr_expect_eq(ag_train_steps_left(data, at, 3, 2), (3 * n + 1) / 2);
+    at = ag_dataset_after(data, at, 10 * 2);
+    cr_expect_eq(ag_train_steps_left(data, at, 1, 4), (n - 20 + 3) / 4);
+    cr_expect_eq(ag_train_steps_left(data, at, 2, 1), 2 * n - 20);
+    at = ag_dataset_after(data, at, n - 20);
+    cr_expect_eq(ag_train_steps_left(data, at, 1, 4), 0);
+    cr_expect_eq(ag_train_steps_left(data, at, 2, n), 1);
+    at = ag_dataset_after(data, at, 3);
+    cr_expect_eq(ag_train_steps_left(data, at, 1, 4), 0, "beyond it already");
+    ag_dataset_close(data);
+}
