@@ -28,7 +28,7 @@ struct ag_gguf {
     const char *path;
     ag_pile_t pile;
     ag_array_t entries; /* ag_gguf_entry_t */
-    ag_array_t tensors; /* ag_gguf_tensor_t */
+    ag_array_t tensors; /* ag_file_tensor_t */
     ag_names_t keys;    /* -> entries */
 };
 
@@ -57,7 +57,7 @@ static ag_status_t read_entry(ag_gguf_t *gguf, ag_input_t *input, size_t i, uint
     return status;
 }
 
-static ag_status_t read_dims(ag_input_t *input, ag_gguf_tensor_t *tensor)
+static ag_status_t read_dims(ag_input_t *input, ag_file_tensor_t *tensor)
 {
     uint32_t n_dims;
     ag_status_t status = ag_input_take(input, &n_dims, sizeof(n_dims));
@@ -82,7 +82,7 @@ static ag_status_t read_dims(ag_input_t *input, ag_gguf_tensor_t *tensor)
 /* One directory entry; its offset is still relative to the start of the data. */
 static ag_status_t read_tensor(ag_gguf_t *gguf, ag_input_t *input, size_t i, uint64_t n_tensors)
 {
-    ag_gguf_tensor_t tensor = {0};
+    ag_file_tensor_t tensor = {0};
     char what[WHAT_BYTES];
     int32_t type;
     ag_status_t status;
@@ -175,7 +175,7 @@ static ag_status_t alignment_of(const ag_gguf_t *gguf, uint64_t *alignment_p)
 
 /* Make the tensor's offset absolute and see that its bytes are there. */
 static ag_status_t place_tensor(const ag_input_t *input, uint64_t alignment, uint64_t data_bytes,
-                                ag_gguf_tensor_t *tensor)
+                                ag_file_tensor_t *tensor)
 {
     uint64_t offset_bytes;
     uint64_t end_bytes;
@@ -204,7 +204,7 @@ static ag_status_t place_tensor(const ag_input_t *input, uint64_t alignment, uin
 
 static ag_status_t check_names(const ag_gguf_t *gguf)
 {
-    const ag_gguf_tensor_t *tensors = AG_ITEMS(&gguf->tensors, const ag_gguf_tensor_t);
+    const ag_file_tensor_t *tensors = AG_ITEMS(&gguf->tensors, const ag_file_tensor_t);
     ag_names_t names = {0};
     ag_status_t status = AG_OK;
 
@@ -222,7 +222,7 @@ static ag_status_t check_names(const ag_gguf_t *gguf)
 
 static ag_status_t check_overlap(const ag_gguf_t *gguf)
 {
-    const ag_gguf_tensor_t *tensors = AG_ITEMS(&gguf->tensors, const ag_gguf_tensor_t);
+    const ag_file_tensor_t *tensors = AG_ITEMS(&gguf->tensors, const ag_file_tensor_t);
     size_t n = gguf->tensors.n_items;
     ag_extent_t *extents = calloc(n + 1, sizeof(*extents));
     ag_status_t status;
@@ -266,7 +266,7 @@ static ag_status_t read_header(ag_gguf_t *gguf, ag_input_t *input)
     data_bytes = (input->at_bytes + alignment - 1) / alignment * alignment;
     for (size_t i = 0; status == AG_OK && i < n_tensors; i++) {
         status = place_tensor(input, alignment, data_bytes,
-                              &AG_ITEMS(&gguf->tensors, ag_gguf_tensor_t)[i]);
+                              &AG_ITEMS(&gguf->tensors, ag_file_tensor_t)[i]);
     }
     if (status == AG_OK) {
         status = check_names(gguf);
@@ -290,7 +290,7 @@ ag_status_t ag_gguf_open(const char *path, ag_gguf_t **gguf_p)
     }
     gguf->pile = ag_pile_empty(path, MAX_HEADER_BYTES);
     gguf->entries = AG_ARRAY(ag_gguf_entry_t);
-    gguf->tensors = AG_ARRAY(ag_gguf_tensor_t);
+    gguf->tensors = AG_ARRAY(ag_file_tensor_t);
     status = ag_pile_text(&gguf->pile, path, strlen(path), &gguf->path);
     if (status == AG_OK) {
         gguf->pile.path = gguf->path;
@@ -342,8 +342,8 @@ const ag_gguf_value_t *ag_gguf_entry(const ag_gguf_t *gguf, size_t i, const char
     return &entries[i].value;
 }
 
-const ag_gguf_tensor_t *ag_gguf_tensors(const ag_gguf_t *gguf, size_t *n_tensors_p)
+const ag_file_tensor_t *ag_gguf_tensors(const ag_gguf_t *gguf, size_t *n_tensors_p)
 {
     *n_tensors_p = gguf->tensors.n_items;
-    return AG_ITEMS(&gguf->tensors, const ag_gguf_tensor_t);
+    return AG_ITEMS(&gguf->tensors, const ag_file_tensor_t);
 }

@@ -1,7 +1,7 @@
 /* GGUF versions 2 and 3 (ggml's docs/gguf.md): metadata and a tensor directory. Little endian. */
 #pragma once
 
-#include "runtime/tensor/tensor.h"
+#include "runtime/file/file_tensor.h"
 
 typedef struct ag_gguf ag_gguf_t;
 
@@ -38,15 +38,6 @@ typedef struct ag_gguf_value {
     } as;
 } ag_gguf_value_t;
 
-typedef struct ag_gguf_tensor {
-    const char *name; /* NUL-terminated */
-    ag_dtype_t dtype;
-    uint32_t n_dims;
-    uint64_t dims[AG_MAX_DIMS]; /* outermost first (GGUF's own order reversed) */
-    uint64_t offset_bytes;      /* from the start of the file */
-    uint64_t bytes;
-} ag_gguf_tensor_t;
-
 /**
  * Read the header, metadata and directory. Every count, offset and size is checked against the
  * file.
@@ -67,4 +58,4 @@ const ag_gguf_value_t *ag_gguf_entry(const ag_gguf_t *gguf, size_t i, const char
 /** Item i of an array of scalars or strings. */
 ag_gguf_value_t ag_gguf_item(const ag_gguf_value_t *array, size_t i);
 
-const ag_gguf_tensor_t *ag_gguf_tensors(const ag_gguf_t *gguf, size_t *n_tensors_p);
+const ag_file_tensor_t *ag_gguf_tensors(const ag_gguf_t *gguf, size_t *n_tensors_p);

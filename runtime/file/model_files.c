@@ -31,6 +31,29 @@ ag_status_t ag_model_files_add_tensor(ag_model_files_t *files, const ag_model_te
     return status;
 }
 
+/* @param shard  the last one. */
+static ag_status_t add_shards_tensors(ag_model_files_t *files, const ag_model_shard_t *shard)
+{
+    size_t n_tensors;
+    const ag_file_tensor_t *tensors = shard->gguf != NULL
+                                          ? ag_gguf_tensors(shard->gguf, &n_tensors)
+                                          : ag_safetensors_tensors(shard->safetensors, &n_tensors);
+    ag_status_t status = AG_OK;
+
+    for (size_t i = 0; status == AG_OK && i < n_tensors; i++) {
+        ag_model_tensor_t tensor = {.name = tensors[i].name,
+                                    .dtype = tensors[i].dtype,
+                                    .n_dims = tensors[i].n_dims,
+                                    .file = (uint32_t)files->shards.n_items - 1,
+                                    .offset_bytes = tensors[i].offset_bytes,
+                                    .bytes = tensors[i].bytes};
+
+        memcpy(tensor.dims, tensors[i].dims, sizeof(tensor.dims));
+        status = ag_model_files_add_tensor(files, &tensor);
+    }
+    return status;
+}
+
 ag_status_t ag_model_files_add_shard(ag_model_files_t *files, const ag_model_shard_t *shard)
 {
     ag_model_shard_t opened = *shard;
@@ -39,8 +62,8 @@ ag_status_t ag_model_files_add_shard(ag_model_files_t *files, const ag_model_sha
 
     if (status == AG_OK) {
         status = ag_array_append(&files->shards, &opened, 1);
-        if (status == AG_OK) {
-            return AG_OK;
+        if (status == AG_OK) { /* from here on it is closed with the others */
+            return add_shards_tensors(files, shard);
         }
         close(opened.fd);
     }

@@ -49,13 +49,14 @@ ag_status_t ag_model_files_open_folder(ag_model_files_t *files);
 ag_status_t ag_model_files_read_json(ag_model_files_t *files, const char *name, ag_json_t **json_p);
 
 /**
- * Add a file, opened for reading its tensors; it is closed with `files`, whatever comes later.
- * What the shard has open is taken over, on failure closed.
+ * Add a file with its tensors, opened for reading them; it is closed with `files`, whatever comes
+ * later. What the shard has open is taken over, on failure closed.
+ * @return AG_OK; AG_ERR_FORMAT: a tensor's name is taken; AG_ERR_IO, AG_ERR_NOMEM.
  */
 ag_status_t ag_model_files_add_shard(ag_model_files_t *files, const ag_model_shard_t *shard);
 
-/** Add a tensor of the last shard, whose name lives as long as that. @return AG_OK, AG_ERR_FORMAT
- * (there is one of that name), AG_ERR_NOMEM. */
+/** Add a tensor whose name lives as long as `files`. @return AG_OK, AG_ERR_FORMAT (there is one of
+ * that name), AG_ERR_NOMEM. */
 ag_status_t ag_model_files_add_tensor(ag_model_files_t *files, const ag_model_tensor_t *tensor);
 
 /** A tensor that is in the shard but was left out; NULL: it is not there. */

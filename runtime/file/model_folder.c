@@ -46,9 +46,6 @@ ag_status_t ag_model_files_read_json(ag_model_files_t *files, const char *name, 
 static ag_status_t add_safetensors(ag_model_files_t *files, const char *name)
 {
     ag_model_shard_t shard = {.name = name};
-    uint32_t index = (uint32_t)files->shards.n_items;
-    const ag_safetensors_tensor_t *tensors;
-    size_t n_tensors;
     ag_status_t status = path_in_folder(files, name, &shard.path);
 
     if (status == AG_OK) {
@@ -58,23 +55,7 @@ static ag_status_t add_safetensors(ag_model_files_t *files, const char *name)
     if (status != AG_OK) {
         return status;
     }
-    status = ag_model_files_add_shard(files, &shard);
-    if (status != AG_OK) {
-        return status;
-    }
-    tensors = ag_safetensors_tensors(shard.safetensors, &n_tensors);
-    for (size_t i = 0; status == AG_OK && i < n_tensors; i++) {
-        ag_model_tensor_t tensor = {.name = tensors[i].name,
-                                    .dtype = tensors[i].dtype,
-                                    .n_dims = tensors[i].n_dims,
-                                    .file = index,
-                                    .offset_bytes = tensors[i].offset_bytes,
-                                    .bytes = tensors[i].bytes};
-
-        memcpy(tensor.dims, tensors[i].dims, sizeof(tensor.dims));
-        status = ag_model_files_add_tensor(files, &tensor);
-    }
-    return status;
+    return ag_model_files_add_shard(files, &shard);
 }
 
 /* What walks over the index: first to open the files it names, then to see that it was right. */

@@ -29,24 +29,8 @@ static ag_status_t check_begins_as_gguf(const char *path)
 
 static ag_status_t add_part(ag_model_files_t *files, const char *path, ag_gguf_t *gguf)
 {
-    uint32_t file = (uint32_t)files->shards.n_items;
-    size_t n_tensors;
-    const ag_gguf_tensor_t *tensors = ag_gguf_tensors(gguf, &n_tensors);
-    ag_status_t status = ag_model_files_add_shard(
-        files, &(ag_model_shard_t){.name = path, .path = path, .gguf = gguf});
-
-    for (size_t i = 0; status == AG_OK && i < n_tensors; i++) {
-        ag_model_tensor_t tensor = {.name = tensors[i].name,
-                                    .dtype = tensors[i].dtype,
-                                    .n_dims = tensors[i].n_dims,
-                                    .file = file,
-                                    .offset_bytes = tensors[i].offset_bytes,
-                                    .bytes = tensors[i].bytes};
-
-        memcpy(tensor.dims, tensors[i].dims, sizeof(tensor.dims));
-        status = ag_model_files_add_tensor(files, &tensor);
-    }
-    return status;
+    return ag_model_files_add_shard(files,
+                                    &(ag_model_shard_t){.name = path, .path = path, .gguf = gguf});
 }
 
 /* A count or a number among `split.*`. */

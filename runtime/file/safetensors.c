@@ -19,7 +19,7 @@ enum {
 
 struct ag_safetensors {
     ag_pile_t pile;
-    ag_array_t tensors;  /* ag_safetensors_tensor_t */
+    ag_array_t tensors;  /* ag_file_tensor_t */
     ag_array_t left_out; /* ag_safetensors_left_out_t */
 };
 
@@ -33,8 +33,7 @@ typedef struct ag_safetensors_read {
     ag_array_t extents; /* ag_extent_t, the tensors that are left out as well */
 } ag_safetensors_read_t;
 
-static ag_status_t read_shape(const char *what, const ag_json_t *shape,
-                              ag_safetensors_tensor_t *tensor)
+static ag_status_t read_shape(const char *what, const ag_json_t *shape, ag_file_tensor_t *tensor)
 {
     size_t n_dims = ag_json_size(shape);
 
@@ -88,7 +87,7 @@ static ag_status_t leave_out(ag_safetensors_read_t *read, const char *what, cons
 {
     ag_safetensors_left_out_t left_out = {
         .name = extent->name, .offset_bytes = extent->begin_bytes, .bytes = extent->bytes};
-    ag_safetensors_tensor_t tensor = {0};
+    ag_file_tensor_t tensor = {0};
     uint64_t n = 1;
     ag_status_t status = ag_pile_text(&read->file->pile, type, strlen(type), &left_out.type);
 
@@ -106,7 +105,7 @@ static ag_status_t leave_out(ag_safetensors_read_t *read, const char *what, cons
 static ag_status_t read_tensor(ag_safetensors_read_t *read, const char *what, const char *name,
                                const ag_json_t *entry)
 {
-    ag_safetensors_tensor_t tensor = {.name = name};
+    ag_file_tensor_t tensor = {.name = name};
     ag_extent_t extent = {.name = name};
     size_t n_type = 0;
     const char *type = ag_json_string(ag_json_get(entry, "dtype"), &n_type);
@@ -274,7 +273,7 @@ ag_status_t ag_safetensors_open(const char *path, bool strict, ag_safetensors_t 
     }
     /* Its strings are pieces of the header, so they cannot ask for more than twice its size. */
     file->pile = ag_pile_empty("a safetensors header", 2 * (size_t)MAX_HEADER_BYTES);
-    file->tensors = AG_ARRAY(ag_safetensors_tensor_t);
+    file->tensors = AG_ARRAY(ag_file_tensor_t);
     file->left_out = AG_ARRAY(ag_safetensors_left_out_t);
     read.file = file;
     status = read_header(&read, &input);
@@ -301,11 +300,10 @@ void ag_safetensors_close(ag_safetensors_t *file)
     free(file);
 }
 
-const ag_safetensors_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *file,
-                                                      size_t *n_tensors_p)
+const ag_file_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *file, size_t *n_tensors_p)
 {
     *n_tensors_p = file->tensors.n_items;
-    return AG_ITEMS(&file->tensors, const ag_safetensors_tensor_t);
+    return AG_ITEMS(&file->tensors, const ag_file_tensor_t);
 }
 
 const ag_safetensors_left_out_t *ag_safetensors_left_out(const ag_safetensors_t *file, size_t *n_p)

@@ -1,18 +1,9 @@
 /* Safetensors: a JSON header and raw tensors. */
 #pragma once
 
-#include "runtime/tensor/tensor.h"
+#include "runtime/file/file_tensor.h"
 
 typedef struct ag_safetensors ag_safetensors_t;
-
-typedef struct ag_safetensors_tensor {
-    const char *name;
-    ag_dtype_t dtype;
-    uint32_t n_dims;
-    uint64_t dims[AG_MAX_DIMS]; /* outermost first */
-    uint64_t offset_bytes;      /* from the start of the file */
-    uint64_t bytes;
-} ag_safetensors_tensor_t;
 
 /**
  * Read and check the header (sizes, offsets, names; no byte of two tensors or of none). Tensors of
@@ -22,8 +13,7 @@ typedef struct ag_safetensors_tensor {
  */
 ag_status_t ag_safetensors_open(const char *path, bool strict, ag_safetensors_t **file_p);
 void ag_safetensors_close(ag_safetensors_t *file);
-const ag_safetensors_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *file,
-                                                      size_t *n_tensors_p);
+const ag_file_tensor_t *ag_safetensors_tensors(const ag_safetensors_t *file, size_t *n_tensors_p);
 
 /* A tensor that was left out, because no dtype here holds its type. */
 typedef struct ag_safetensors_left_out {

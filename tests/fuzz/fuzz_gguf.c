@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
 
     if (ag_gguf_open(path, &gguf) == AG_OK) {
         size_t n_tensors;
-        const ag_gguf_tensor_t *tensors = ag_gguf_tensors(gguf, &n_tensors);
+        const ag_file_tensor_t *tensors = ag_gguf_tensors(gguf, &n_tensors);
 
         for (size_t i = 0; i < n_tensors; i++) {
             if (tensors[i].bytes > n_bytes ||

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
 
     for (int strict = 0; strict < 2; strict++) {
         ag_safetensors_t *safetensors;
-        const ag_safetensors_tensor_t *tensors;
+        const ag_file_tensor_t *tensors;
         size_t n_tensors;
 
         if (ag_safetensors_open(path, strict, &safetensors) != AG_OK) {

@@ -93,8 +93,7 @@ static void fill_batch(const train_t *train, uint32_t number, uint32_t rows_each
 
 /* The gradient of a tensor, and what it should be. @return the length of their difference, in parts
  * of the reference's. */
-static double compare_gradient(const ag_rank_t *rank, const ag_safetensors_tensor_t *tensor,
-                               FILE *file)
+static double compare_gradient(const ag_rank_t *rank, const ag_file_tensor_t *tensor, FILE *file)
 {
     const ag_params_t *params = &rank->build->ranks[0].params;
     uint64_t n = tensor->bytes / sizeof(float);
@@ -122,7 +121,7 @@ static double compare_gradient(const ag_rank_t *rank, const ag_safetensors_tenso
 static void check_gradients(const train_t *train, const ag_rank_t *rank)
 {
     ag_safetensors_t *reference;
-    const ag_safetensors_tensor_t *tensors;
+    const ag_file_tensor_t *tensors;
     double worst = 0;
     char path[256];
     FILE *file;

@@ -170,7 +170,7 @@ Test(gguf, tensors_have_outermost_dimension_first_and_offsets_from_the_start_of_
 {
     ag_array_t bytes = AG_ARRAY(unsigned char);
     size_t data = put_sample(&bytes);
-    const ag_gguf_tensor_t *tensors;
+    const ag_file_tensor_t *tensors;
     size_t n_tensors;
     ag_gguf_t *gguf;
 

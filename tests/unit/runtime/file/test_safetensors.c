@@ -67,7 +67,7 @@ Test(safetensors, tensors_have_shapes_and_offsets_from_the_start_of_the_file)
 {
     ag_array_t bytes = AG_ARRAY(unsigned char);
     ag_safetensors_t *safetensors = NULL;
-    const ag_safetensors_tensor_t *tensors;
+    const ag_file_tensor_t *tensors;
     const ag_safetensors_left_out_t *left_out;
     memory_file_t file;
     size_t n;
@@ -106,8 +106,8 @@ Test(safetensors, tensors_have_shapes_and_offsets_from_the_start_of_the_file)
 Test(safetensors, the_file_that_transformers_wrote_is_read)
 {
     ag_safetensors_t *safetensors = NULL;
-    const ag_safetensors_tensor_t *tensors;
-    const ag_safetensors_tensor_t *query = NULL;
+    const ag_file_tensor_t *tensors;
+    const ag_file_tensor_t *query = NULL;
     size_t n_tensors;
 
     cr_assert_eq(

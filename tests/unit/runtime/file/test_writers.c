@@ -72,7 +72,7 @@ Test(tensor_writer, safetensors_are_read_back_whatever_pieces_they_came_in)
         ag_aside_t *aside;
         ag_tensor_writer_t *writer;
         ag_safetensors_t *file;
-        const ag_safetensors_tensor_t *tensors;
+        const ag_file_tensor_t *tensors;
         size_t n, first = 0;
 
         cr_assert_eq(ag_aside_open(path, &aside), AG_OK);
@@ -152,7 +152,7 @@ Test(tensor_writer, gguf_is_read_back_and_its_values_can_be_put_again)
 {
     const char *key;
     ag_gguf_metadata_t metadata = AG_GGUF_METADATA, again = AG_GGUF_METADATA;
-    const ag_gguf_tensor_t *tensors;
+    const ag_file_tensor_t *tensors;
     ag_gguf_t *gguf;
     scratch_t scratch;
     size_t n, first = 0;
