@@ -139,7 +139,7 @@ static ag_status_t store_name(const ag_option_t *option, const char *value,
 static ag_status_t store_choice(const ag_option_t *option, const char *value, void *field)
 {
     static const char *const zero_stages[] = {"0", "1"}, *const recomputed[] = {"none", "full"};
-    static const char *const unless[] = {"on", "off"};
+    static const char *const choices[] = {"on", "off"};
     static const char *const precisions[] = {"f32", "auto", "bf16"}, *const trained[] = {"f32",
                                                                                          "bf16"};
     uint32_t number = 0;
@@ -151,10 +151,12 @@ static ag_status_t store_choice(const ag_option_t *option, const char *value, vo
     case AG_OPTION_ZERO:
         return store_name(option, value, zero_stages, 2, field);
     case AG_OPTION_RECOMPUTE:
-    case AG_OPTION_UNLESS:
-        status = store_name(option, value, option->kind == AG_OPTION_UNLESS ? unless : recomputed,
-                            2, &number);
+        status = store_name(option, value, recomputed, 2, &number);
         *(bool *)field = number == 1;
+        return status;
+    case AG_OPTION_CHOICE:
+        status = store_name(option, value, choices, 2, &number);
+        *(ag_choice_t *)field = number == 0 ? AG_CHOICE_ON : AG_CHOICE_OFF;
         return status;
     default: /* training has no auto, inference no bf16, a plan may be of either */
         status = option->kind == AG_OPTION_PRECISION
@@ -248,7 +250,7 @@ static ag_status_t store_value(const ag_option_t *option, const char *value, ag_
     case AG_OPTION_LR:
     case AG_OPTION_ZERO:
     case AG_OPTION_RECOMPUTE:
-    case AG_OPTION_UNLESS:
+    case AG_OPTION_CHOICE:
     case AG_OPTION_COMPUTE:
     case AG_OPTION_PRECISION:
         return store_choice(option, value, field);

@@ -25,7 +25,7 @@ typedef enum ag_option_kind {
     AG_OPTION_LR,        /* uint32_t: ag_lr_schedule_t by its name */
     AG_OPTION_ZERO,      /* uint32_t, 0 or 1 */
     AG_OPTION_RECOMPUTE, /* bool: full or none */
-    AG_OPTION_UNLESS,    /* bool: off or on */
+    AG_OPTION_CHOICE,    /* ag_choice_t: on or off */
     AG_OPTION_COMPUTE,   /* ag_compute_t by its name */
     AG_OPTION_PRECISION, /* the same, of training */
     AG_OPTION_EITHER,    /* the same, of a plan of whichever */

@@ -107,7 +107,7 @@ const ag_option_t ag_option_table[] = {
     {"--virtual-stages", "V", IS(FEW), PLAN(virtual_stages), TRAINS, "chunks of layers a stage [1]"},
     {"--recompute", "none|full", IS(RECOMPUTE), PLAN(recompute), TRAINS, "full: keep only layers' inputs [none]"},
     {"--split-backward", NULL, IS(FLAG), PLAN(split_backward), TRAINS, "weights' gradients behind the inputs'"},
-    {"--sequence-parallel", "on|off", IS(UNLESS), PLAN(whole_norms), TRAINS, "f32: norms by shares of the rows [on]"},
+    {"--sequence-parallel", "on|off", IS(CHOICE), PLAN(sequence_parallel), TRAINS, "norms by shares of the rows [f32: on]"},
     {"--compute", "f32|bf16", IS(PRECISION), PLAN(compute), TRAIN, "products of [f32]"},
     {"--tp", "N[,N..]", IS(TEXT), PLAN(tp), PLANS, "ranks for a layer, or a degree a stage [1]"},
     {"--pp", "N", IS(FEW), PLAN(pp), PLANS, "pipeline stages [1]"},

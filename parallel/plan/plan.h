@@ -55,6 +55,13 @@ enum { AG_SCHEDULE_CHARS = 16, AG_MOST_REPLICAS = 4096 };
 #define AG_SCHEDULE_DEFAULT "1f1b"
 
 /* What training decides besides. */
+/* What may be left to the default. */
+typedef enum ag_choice {
+    AG_CHOICE_DEFAULT,
+    AG_CHOICE_ON,
+    AG_CHOICE_OFF,
+} ag_choice_t;
+
 typedef struct ag_plan_train {
     uint32_t sequence_tokens;         /* of a row of the data; 0: the plan is for inference */
     uint32_t micro_batch_size;        /* rows of a micro-batch */
@@ -119,7 +126,7 @@ typedef struct ag_plan_opts {
     uint32_t virtual_stages;    /* 0 = 1 */
     uint32_t zero_stage;
     bool recompute;
-    bool whole_norms; /* no sequence parallelism */
+    ag_choice_t sequence_parallel; /* by default in f32, of models that have such norms */
     bool split_backward;
 } ag_plan_opts_t;
 

@@ -483,6 +483,11 @@ static ag_status_t fill_plan(const ag_plan_model_t *model, const ag_plan_opts_t 
         status = fill_sizes(model, opts, plan);
     }
     if (status == AG_OK && opts->sequence_tokens > 0) {
+        if (model->norms_elsewhere && opts->sequence_parallel == AG_CHOICE_ON) {
+            return ag_fail(AG_ERR_INVALID,
+                           "--sequence-parallel on is for models that have norms before the parts "
+                           "of their layers alone, this one has others: leave it out");
+        }
         status = ag_plan_fill_train(opts, plan);
         plan->train.sequence_parallel &= !model->norms_elsewhere;
     }

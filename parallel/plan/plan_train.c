@@ -123,16 +123,18 @@ ag_status_t ag_plan_fill_train(const ag_plan_opts_t *opts, ag_plan_t *plan)
                        "--micro-batch-size %u of --seq-length %u is more than %d tokens: give less",
                        size, opts->sequence_tokens, AG_MAX_TOKENS);
     }
-    plan->train = (ag_plan_train_t){
-        .sequence_tokens = opts->sequence_tokens,
-        .micro_batch_size = size,
-        .virtual_stages = opts->virtual_stages > 0 ? opts->virtual_stages : 1,
-        .zero_stage = opts->zero_stage,
-        .recompute = opts->recompute,
-        .split_backward = opts->split_backward,
-        /* what training that rounds keeps of the rows is half already, and its
-         * norms read copies: shares of them would take as much */
-        .sequence_parallel = !opts->whole_norms && plan->compute == AG_COMPUTE_F32};
+    plan->train =
+        (ag_plan_train_t){.sequence_tokens = opts->sequence_tokens,
+                          .micro_batch_size = size,
+                          .virtual_stages = opts->virtual_stages > 0 ? opts->virtual_stages : 1,
+                          .zero_stage = opts->zero_stage,
+                          .recompute = opts->recompute,
+                          .split_backward = opts->split_backward,
+                          /* what training that rounds keeps of the rows is half already: of two
+                           * ranks each has nothing of it */
+                          .sequence_parallel = opts->sequence_parallel == AG_CHOICE_DEFAULT
+                                                   ? plan->compute == AG_COMPUTE_F32
+                                                   : opts->sequence_parallel == AG_CHOICE_ON};
     strcpy(plan->train.schedule, schedule);
     plan->context_tokens = opts->sequence_tokens;
     plan->batch_tokens = size * opts->sequence_tokens;

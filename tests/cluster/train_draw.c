@@ -143,7 +143,7 @@ void train_case_draw(uint64_t number, const char *folder, train_case_t *c)
     c->update.balance = c->model.n_experts > 0 && dice_one_in(&dice, 2) ? 0.02f : 0;
     c->update.z = c->update.balance / 2;
     draw_batch(&dice, c);
-    c->opts.whole_norms = dice_one_in(&dice, 3);
+    c->opts.sequence_parallel = dice_one_in(&dice, 3) ? AG_CHOICE_OFF : AG_CHOICE_DEFAULT;
     c->opts.split_backward = !c->opts.recompute && dice_one_in(&dice, 3);
 }
 
@@ -164,7 +164,7 @@ void train_case_print(const train_case_t *c)
            c->tp, c->tensor_split, c->ep[0] != '\0' ? c->ep : "-", c->pipeline_split, c->opts.dp,
            c->micro_batches, c->opts.schedule, c->opts.virtual_stages, c->opts.zero_stage,
            c->opts.recompute ? " --recompute full" : "",
-           c->opts.whole_norms ? " --sequence-parallel off" : "",
+           c->opts.sequence_parallel == AG_CHOICE_OFF ? " --sequence-parallel off" : "",
            c->opts.split_backward ? " --split-backward" : "", c->n_ranks, c->n_steps, c->n_batches,
            c->n_tokens);
 }

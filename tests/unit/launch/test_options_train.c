@@ -16,6 +16,20 @@ Test(options_train, training_has_its_defaults)
     cr_expect(!o.trains && o.plan.sequence_tokens == 0);
 }
 
+Test(options_train, what_may_be_on_or_off_is_left_to_the_default)
+{
+    ag_options_t o;
+
+    cr_assert_eq(parse("train --model m --data a --output d", &o), AG_OK);
+    cr_expect_eq(o.plan.sequence_parallel, AG_CHOICE_DEFAULT);
+    cr_assert_eq(parse("train --model m --data a --output d --sequence-parallel on", &o), AG_OK);
+    cr_expect_eq(o.plan.sequence_parallel, AG_CHOICE_ON);
+    cr_assert_eq(parse("train --model m --data a --output d --sequence-parallel off", &o), AG_OK);
+    cr_expect_eq(o.plan.sequence_parallel, AG_CHOICE_OFF);
+    expect_error("train --model m --data a --output d --sequence-parallel some", "on or off",
+                 "some");
+}
+
 Test(options_train, training_reads_several_files)
 {
     ag_options_t o;

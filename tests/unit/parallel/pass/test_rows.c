@@ -26,7 +26,7 @@ Test(rows, sums_between_parts_are_in_shares_and_norms_are_gathered)
     setup_t shared, whole;
 
     open_training((ag_plan_opts_t){.tp = "2"}, &shared);
-    open_training((ag_plan_opts_t){.tp = "2", .whole_norms = true}, &whole);
+    open_training((ag_plan_opts_t){.tp = "2", .sequence_parallel = AG_CHOICE_OFF}, &whole);
     for (uint32_t r = 0; r < 2; r++) {
         cr_expect_eq(count_ops(shared.program, r, AG_OP_REDUCE_SCATTER), 1 + 4 * LAYERS);
         cr_expect_eq(count_ops(shared.program, r, AG_OP_ALL_GATHER), 4 * LAYERS + 1 + 2 * LAYERS);
@@ -46,7 +46,7 @@ Test(rows, layers_are_summed_over_replicas_before_what_their_ranks_have_in_commo
 {
     static const ag_plan_opts_t opts[] = {{.tp = "2", .dp = 2},
                                           {.tp = "2", .dp = 2, .zero_stage = 1},
-                                          {.tp = "2", .dp = 2, .whole_norms = true}};
+                                          {.tp = "2", .dp = 2, .sequence_parallel = AG_CHOICE_OFF}};
 
     for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
         setup_t setup;
@@ -69,6 +69,36 @@ Test(rows, layers_are_summed_over_replicas_before_what_their_ranks_have_in_commo
     }
 }
 
+/* In f32 without being asked, in bf16 where it is asked for, and never where norms stand behind
+ * parts. */
+Test(rows, are_shared_out_by_default_where_it_saves)
+{
+    const uint64_t bounds[AG_N_SIZE_COUNTERS] = {1, TOKENS, TOKENS, TOKENS};
+    ag_plan_opts_t opts = {.tp = "2", .sequence_tokens = TOKENS};
+    setup_t setup;
+
+    for (int asked = AG_CHOICE_DEFAULT; asked <= AG_CHOICE_OFF; asked++) {
+        opts.sequence_parallel = (ag_choice_t)asked;
+        opts.compute = AG_COMPUTE_F32;
+        cr_assert_eq(open_model("/tiny/llama", &opts, bounds, &setup), AG_OK, "%s", ag_error());
+        cr_expect_eq(setup.plan->train.sequence_parallel, asked != AG_CHOICE_OFF);
+        close_setup(&setup);
+        opts.compute = AG_COMPUTE_AUTO;
+        cr_assert_eq(open_model("/tiny/llama", &opts, bounds, &setup), AG_OK, "%s", ag_error());
+        cr_expect_eq(setup.plan->train.sequence_parallel, asked == AG_CHOICE_ON);
+        close_setup(&setup);
+    }
+    opts.compute = AG_COMPUTE_F32;
+    opts.sequence_parallel = AG_CHOICE_DEFAULT;
+    cr_assert_eq(open_model("/tiny/gemma3", &opts, bounds, &setup), AG_OK, "%s", ag_error());
+    cr_expect(!setup.plan->train.sequence_parallel);
+    close_setup(&setup);
+    opts.sequence_parallel = AG_CHOICE_ON;
+    cr_expect_eq(open_model("/tiny/gemma3", &opts, bounds, &setup), AG_ERR_INVALID);
+    cr_expect_not_null(strstr(ag_error(), "--sequence-parallel on"), "%s", ag_error());
+    close_setup(&setup);
+}
+
 /* Of each layer and micro-batch on its way two runs of rows. */
 Test(rows, are_kept_by_shares)
 {
@@ -81,7 +111,7 @@ Test(rows, are_kept_by_shares)
         ag_plan_opts_t whole_opts = opts[i];
         setup_t shared, whole;
 
-        whole_opts.whole_norms = true;
+        whole_opts.sequence_parallel = AG_CHOICE_OFF;
         open_training(opts[i], &shared);
         open_training(whole_opts, &whole);
         for (uint32_t r = 0; r < shared.build->n_ranks; r++) {

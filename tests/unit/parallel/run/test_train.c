@@ -23,6 +23,7 @@ typedef struct train {
     bool has_gradients; /* the model's folder has those of the first step: one rank compares */
     bool by_shares;     /* gradients are summed in shares, and these gathered */
     bool evaluates;     /* behind each step */
+    bool rounds;        /* products in bfloat16 */
     double losses[N_STEPS], norms[N_STEPS];
 } train_t;
 
@@ -233,7 +234,7 @@ static void run_all(train_t *train, uint32_t n_ranks, const char *what)
 
     train->opts.sequence_tokens = ROW_TOKENS;
     train->opts.global_batch_size = train->opts.micro_batches == NULL ? N_ROWS : 0;
-    train->opts.compute = AG_COMPUTE_F32;
+    train->opts.compute = train->rounds ? AG_COMPUTE_AUTO : AG_COMPUTE_F32;
     cr_assert_eq(ag_npy_read_ids(AG_TEST_DATA "/tiny/train_stream.npy", &train->stream, &n), AG_OK);
     ag_turns_run(n_ranks, 1, run_rank, train, statuses);
     for (uint32_t r = 0; r < n_ranks; r++) {
@@ -407,6 +408,34 @@ Test(train, replicas_that_share_the_optimizer_out_follow_it)
                 "dp 2, zero 1, tp 2, pp 2");
 }
 
+/* Norms of shared rows read what their ranks keep of these unrounded. */
+Test(train, rows_may_be_shared_out_where_products_round)
+{
+    static const struct {
+        const char *model;
+        ag_plan_opts_t opts;
+        uint32_t n_ranks;
+    } cases[] = {{"/tiny/llama", {.tp = "2"}, 2},
+                 {"/tiny/llama", {.tensor_split = "5,4", .pp = 2, .split_backward = true}, 4},
+                 {"/tiny/llama", {.tp = "3", .recompute = true}, 3},
+                 {"/tiny/llama", {.tp = "2", .dp = 2, .zero_stage = 1}, 4},
+                 {"/tiny/mixtral", {.tp = "2", .ep = "2"}, 2}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        train_t train = {
+            .model = cases[i].model, .opts = cases[i].opts, .n_steps = N_STEPS, .rounds = true};
+        ag_json_t *golden;
+        char path[256];
+
+        train.opts.sequence_parallel = AG_CHOICE_ON;
+        snprintf(path, sizeof(path), "%s%s/golden.json", AG_TEST_DATA, train.model);
+        cr_assert_eq(ag_json_read(path, &golden), AG_OK, "%s", ag_error());
+        run_all(&train, cases[i].n_ranks, "rounded");
+        check_steps(&train, golden, 1e-2, "rounded");
+        ag_json_destroy(golden);
+    }
+}
+
 /* What is added to what, and in which order, is the same. */
 Test(train, gradients_of_weights_that_come_later_have_the_same_bits)
 {
@@ -417,7 +446,7 @@ Test(train, gradients_of_weights_that_come_later_have_the_same_bits)
     } cases[] = {{"/tiny/llama", {.micro_batch_size = 1}, 1},
                  {"/tiny/llama", {.pp = 2, .schedule = "gpipe"}, 2},
                  {"/tiny/llama", {.tensor_split = "5,4", .pp = 2}, 4},
-                 {"/tiny/llama", {.tp = "2", .whole_norms = true}, 2},
+                 {"/tiny/llama", {.tp = "2", .sequence_parallel = AG_CHOICE_OFF}, 2},
                  {"/tiny/mixtral", {.tp = "2", .ep = "1"}, 2},
                  {"/tiny/mixtral", {.dp = 2, .ep = "2", .zero_stage = 1}, 2}};
 
