@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/log.h"
 #include "runtime/text/read_steps_priv.h"
 
 typedef struct reading {
@@ -162,6 +163,41 @@ static bool has_text(const ag_json_t *model, const char *key)
     return text != NULL && *text != '\0';
 }
 
+/* Another version's keys may mean something else; a file without one is older than the key. */
+static ag_status_t check_version(const reading_t *reading)
+{
+    const ag_json_t *version = ag_json_get(reading->json, "version");
+    const char *text = ag_json_string(version, NULL);
+
+    return version == NULL || (text != NULL && strcmp(text, "1.0") == 0)
+               ? AG_OK
+               : ag_fail(AG_ERR_UNSUPPORTED, "%s: its version \"%s\" is not known (known: 1.0)",
+                         reading->path, ag_quote_string(text).text);
+}
+
+/* Merges left out at random (Provilkov 2020), which Hugging Face's tokenizers do wherever the file
+ * says so, a prompt too; here a text has the same ids always. */
+static ag_status_t check_dropout(const reading_t *reading, const ag_json_t *model)
+{
+    const ag_json_t *dropout = ag_json_get(model, "dropout");
+    double share = ag_json_number(dropout, -1);
+
+    if (ag_json_kind(dropout) == AG_JSON_NONE || ag_json_kind(dropout) == AG_JSON_NULL) {
+        return AG_OK;
+    }
+    if (!(share >= 0 && share <= 1)) {
+        return ag_fail(AG_ERR_FORMAT, "%s: model.dropout is not a number from 0 to 1",
+                       reading->path);
+    }
+    if (share > 0) {
+        ag_log(AG_LOG_WARNING,
+               "%s: model.dropout is %g, which is not applied: no merge is left out at random, and "
+               "a text has the same ids always",
+               reading->path, share);
+    }
+    return AG_OK;
+}
+
 /* What stands for a character, or a byte, that has no token. */
 static void read_unknown(reading_t *reading, const ag_json_t *model)
 {
@@ -206,7 +242,10 @@ static ag_status_t read_bpe(reading_t *reading, const ag_json_t *model)
                        ag_json_kind(vocabulary) != AG_JSON_OBJECT ? "an object" : "a list");
     }
     justify_ids(reading, vocabulary);
-    status = ag_json_each(vocabulary, keep_word, reading);
+    status = check_dropout(reading, model);
+    if (status == AG_OK) {
+        status = ag_json_each(vocabulary, keep_word, reading);
+    }
     if (status == AG_OK) {
         status = build_tokens(reading);
     }
@@ -465,7 +504,10 @@ ag_status_t ag_tokenizer_read_folder(const ag_model_files_t *files, ag_tokenizer
     }
     reading.json = json;
     reading.steps.path = reading.path;
-    status = read_steps(&reading);
+    status = check_version(&reading);
+    if (status == AG_OK) {
+        status = read_steps(&reading);
+    }
     if (status == AG_OK) {
         status = read_model(&reading);
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "make_text.h"
+#include "runtime/base/log.h"
 
 #define MODEL "'model':{'type':'BPE','vocab':{'a':0,'b':1,'ab':2},'merges':['a b']}"
 #define PLAIN "{" MODEL "," PRE_BYTES "}"
@@ -17,6 +18,57 @@ Test(read_folder, a_file_without_its_parts_is_refused)
     expect_refused("{'model':{'vocab':{}}," PRE_BYTES "}", AG_ERR_FORMAT, "model.merges");
     expect_refused("{'model':{'vocab':[],'merges':[]}," PRE_BYTES "}", AG_ERR_FORMAT, "an object");
     expect_refused("{'model':{'vocab':{},'merges':{}}," PRE_BYTES "}", AG_ERR_FORMAT, "a list");
+}
+
+/* As tokenizers 0.23.3: "1.0", or a file older than the key. */
+Test(read_folder, a_version_that_is_not_known_is_refused)
+{
+    made_t made;
+
+    made_open(&made, "{'version':'1.0'," MODEL "," PRE_BYTES "}");
+    made_close(&made);
+    expect_refused("{'version':'9.9'," MODEL "," PRE_BYTES "}", AG_ERR_UNSUPPORTED,
+                   "version \"9.9\" is not known (known: 1.0)");
+    expect_refused("{'version':1.0," MODEL "," PRE_BYTES "}", AG_ERR_UNSUPPORTED, "version");
+    expect_refused("{'version':null," MODEL "," PRE_BYTES "}", AG_ERR_UNSUPPORTED, "version");
+}
+
+static void keep_line(void *arg, ag_log_level_t level, const char *line)
+{
+    cr_expect_eq(level, AG_LOG_WARNING);
+    snprintf(arg, 256, "%s", line);
+}
+
+Test(read_folder, dropout_is_not_applied_and_that_is_told)
+{
+    static const char *const none[] = {"null", "0", "0.0"}, *const some[] = {"0.9", "1"},
+                             *const odd[] = {"1.5", "-0.1", "'x'", "true"};
+    static const char model[] =
+        "{'model':{'dropout':%s,'vocab':{'a':0,'b':1,'ab':2},'merges':['a b']}," PRE_BYTES "}";
+    char json[256], said[256] = "";
+    made_t made;
+
+    ag_log_set_sink(keep_line, said);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(json, sizeof(json), model, none[i]);
+        made_open(&made, json);
+        cr_expect_str_eq(said, "");
+        made_close(&made);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        said[0] = '\0';
+        snprintf(json, sizeof(json), model, some[i]);
+        made_open(&made, json);
+        cr_expect_not_null(strstr(said, "tokenizer.json: model.dropout is"), "%s", said);
+        cr_expect_not_null(strstr(said, "not applied"), "%s", said);
+        expect_ids(made.tokenizer, "abab", 0, "2 2");
+        made_close(&made);
+    }
+    ag_log_set_sink(NULL, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(json, sizeof(json), model, odd[i]);
+        expect_refused(json, AG_ERR_FORMAT, "model.dropout is not a number from 0 to 1");
+    }
 }
 
 Test(read_folder, a_folder_without_the_file_is_refused)
