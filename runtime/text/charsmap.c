@@ -84,7 +84,7 @@ static replacement_t find(const map_t *map, const char *text, size_t n_bytes, bo
 }
 
 ag_status_t ag_charsmap_apply(const char *map, size_t n_map, const char *text, size_t n_bytes,
-                              ag_array_t *mapped)
+                              size_t most_bytes, ag_array_t *mapped)
 {
     ag_status_t status = AG_OK;
     map_t opened;
@@ -92,7 +92,7 @@ ag_status_t ag_charsmap_apply(const char *map, size_t n_map, const char *text, s
     if (!open_map(map, n_map, &opened)) {
         return ag_charsmap_check(map, n_map);
     }
-    for (size_t at = 0; at < n_bytes && status == AG_OK;) {
+    for (size_t at = 0; at < n_bytes && mapped->n_items <= most_bytes && status == AG_OK;) {
         replacement_t found = find(&opened, text + at, n_bytes - at, true);
         size_t n = found.n_matched > 0 ? found.n_matched : ag_unicode_length(text + at);
 
@@ -124,11 +124,11 @@ static size_t grapheme_length(const char *text, size_t n_bytes)
 }
 
 static ag_status_t map_characters(const map_t *map, const char *text, size_t n_bytes,
-                                  ag_array_t *mapped)
+                                  size_t most_bytes, ag_array_t *mapped)
 {
     ag_status_t status = AG_OK;
 
-    for (size_t at = 0; at < n_bytes && status == AG_OK;) {
+    for (size_t at = 0; at < n_bytes && mapped->n_items <= most_bytes && status == AG_OK;) {
         size_t n = ag_unicode_length(text + at);
         replacement_t found = find(map, text + at, n, false);
 
@@ -140,7 +140,7 @@ static ag_status_t map_characters(const map_t *map, const char *text, size_t n_b
 }
 
 ag_status_t ag_charsmap_apply_by_char(const char *map, size_t n_map, const char *text,
-                                      size_t n_bytes, ag_array_t *mapped)
+                                      size_t n_bytes, size_t most_bytes, ag_array_t *mapped)
 {
     enum { MOST_WHOLE = 5 }; /* bytes of a grapheme that is looked for whole */
     ag_status_t status = AG_OK;
@@ -149,7 +149,7 @@ ag_status_t ag_charsmap_apply_by_char(const char *map, size_t n_map, const char 
     if (!open_map(map, n_map, &opened)) {
         return ag_charsmap_check(map, n_map);
     }
-    for (size_t at = 0; at < n_bytes && status == AG_OK;) {
+    for (size_t at = 0; at < n_bytes && mapped->n_items <= most_bytes && status == AG_OK;) {
         size_t n = grapheme_length(text + at, n_bytes - at);
         replacement_t found = {0};
 
@@ -157,7 +157,7 @@ ag_status_t ag_charsmap_apply_by_char(const char *map, size_t n_map, const char 
             found = find(&opened, text + at, n, false);
         }
         status = found.n_matched > 0 ? ag_array_append(mapped, found.text, found.n_text)
-                                     : map_characters(&opened, text + at, n, mapped);
+                                     : map_characters(&opened, text + at, n, most_bytes, mapped);
         at += n;
     }
     return status;

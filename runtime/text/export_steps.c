@@ -76,19 +76,7 @@ static ag_json_t *base64_json(const char *bytes, size_t n_bytes)
 
 static ag_json_t *normal_step(const ag_normal_step_t *step)
 {
-    static const char *const types[] = {
-        [AG_NORMAL_NFC] = "NFC",
-        [AG_NORMAL_NFD] = "NFD",
-        [AG_NORMAL_NFKC] = "NFKC",
-        [AG_NORMAL_NFKD] = "NFKD",
-        [AG_NORMAL_LOWERCASE] = "Lowercase",
-        [AG_NORMAL_STRIP] = "Strip",
-        [AG_NORMAL_REPLACE] = "Replace",
-        [AG_NORMAL_PREPEND] = "Prepend",
-        [AG_NORMAL_CHARSMAP] = "Precompiled",
-        [AG_NORMAL_CHARSMAP_BY_CHAR] = "Precompiled",
-    };
-    ag_json_t *json = new_step(types[step->kind]);
+    ag_json_t *json = new_step(ag_normal_kind_name(step->kind));
 
     if (step->kind == AG_NORMAL_STRIP) {
         ag_json_set(json, "strip_left", ag_json_new_bool(step->left));
@@ -98,7 +86,7 @@ static ag_json_t *normal_step(const ag_normal_step_t *step)
         ag_json_set(json, "content", ag_json_new_string(step->content, step->n_content));
     } else if (step->kind == AG_NORMAL_PREPEND) {
         ag_json_set(json, "prepend", ag_json_new_string(step->content, step->n_content));
-    } else if (strcmp(types[step->kind], "Precompiled") == 0) {
+    } else if (step->kind == AG_NORMAL_CHARSMAP || step->kind == AG_NORMAL_CHARSMAP_BY_CHAR) {
         ag_json_set(json, "precompiled_charsmap", base64_json(step->content, step->n_content));
     }
     return json;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/hash.h"
+#include "runtime/base/quote.h"
 #include "runtime/text/charsmap_priv.h"
 #include "runtime/text/regex_priv.h"
 #include "runtime/text/unicode_priv.h"
@@ -14,39 +15,53 @@ typedef struct own_step {
 } own_step_t;
 
 struct ag_normalizer {
+    char *path; /* of the file that has it */
     uint64_t fingerprint;
     size_t n_steps;
     own_step_t own[AG_MOST_NORMAL_STEPS];
     ag_normal_step_t steps[AG_MOST_NORMAL_STEPS]; /* the same, for others to look at */
 };
 
-/* A step makes of a text another, or leaves it: then nothing is appended to `out`. `codes` is room
- * for those that need it. */
+/*
+ * What a text may become, so that no file takes all memory (a few letters, each replaced by a long
+ * text, whose letters are replaced again, and so on). Of known normalizers the most that comes of a
+ * byte is 14: U+FDFA's 3 are 33 by NFKD, and 39 where spaces are U+2581.
+ */
+enum {
+    MOST_GROWTH = 64,         /* bytes for each that the text had */
+    MOST_CONTENT_BYTES = 256, /* and so many more; of what a step puts at one place, too */
+};
+
+typedef struct work {
+    ag_array_t *codes; /* room for steps that need it */
+    size_t most_bytes; /* a step may stop behind as many */
+    ag_array_t *out;
+} work_t;
+
+/* A step makes of a text another, or leaves it: then nothing is appended to `out`. */
 typedef ag_status_t (*step_fn_t)(const own_step_t *own, const char *text, size_t n_bytes,
-                                 bool *changed_p, ag_array_t *codes, ag_array_t *out);
+                                 bool *changed_p, const work_t *work);
 
 static ag_status_t form(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                        ag_array_t *codes, ag_array_t *out)
+                        const work_t *work)
 {
     ag_unicode_form_t to = (ag_unicode_form_t)own->step.kind;
 
     *changed_p = !ag_unicode_is_formed(to, text, n_bytes);
-    return *changed_p ? ag_unicode_form(to, text, n_bytes, codes, out) : AG_OK;
+    return *changed_p ? ag_unicode_form(to, text, n_bytes, work->codes, work->out) : AG_OK;
 }
 
 static ag_status_t lower(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                         ag_array_t *codes, ag_array_t *out)
+                         const work_t *work)
 {
     (void)own;
-    (void)codes;
     *changed_p = true;
-    return ag_unicode_lower(text, n_bytes, out);
+    return ag_unicode_lower(text, n_bytes, work->out);
 }
 
 static ag_status_t strip(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                         ag_array_t *codes, ag_array_t *out)
+                         const work_t *work)
 {
-    (void)codes;
     size_t begin = 0, end = n_bytes, n;
 
     while (own->step.left && (n = ag_unicode_space_at(text + begin, end - begin)) > 0) {
@@ -56,31 +71,26 @@ static ag_status_t strip(const own_step_t *own, const char *text, size_t n_bytes
         end -= n;
     }
     *changed_p = end - begin < n_bytes;
-    return *changed_p ? ag_array_append(out, text + begin, end - begin) : AG_OK;
+    return *changed_p ? ag_array_append(work->out, text + begin, end - begin) : AG_OK;
 }
 
 static ag_status_t replace(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                           ag_array_t *codes, ag_array_t *out)
+                           const work_t *work)
 {
-    (void)codes;
-    size_t done = 0, at = 0, found[2];
+    ag_array_t *out = work->out;
+    size_t done = 0, found[2];
     ag_regex_search_t *search;
-    bool more = true, is_first = true;
+    bool more = true;
     ag_status_t status = ag_regex_search_create(&search);
 
     if (status != AG_OK) {
         return status;
     }
-    while (status == AG_OK && at <= n_bytes) {
-        status = ag_regex_next(own->regex, search, text, n_bytes, at, found, &more);
+    while (status == AG_OK && done < n_bytes && out->n_items <= work->most_bytes) {
+        status = ag_regex_next(own->regex, search, text, n_bytes, done, found, &more);
         if (status != AG_OK || !more) {
             break;
         }
-        at = ag_regex_behind(text, n_bytes, found);
-        if (found[0] == found[1] && found[0] == done && !is_first) {
-            continue; /* an empty match where one has just ended is none */
-        }
-        is_first = false;
         *changed_p = true;
         status = ag_array_append(out, text + done, found[0] - done);
         if (status == AG_OK) {
@@ -94,24 +104,23 @@ static ag_status_t replace(const own_step_t *own, const char *text, size_t n_byt
 }
 
 static ag_status_t prepend(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                           ag_array_t *codes, ag_array_t *out)
+                           const work_t *work)
 {
-    (void)codes;
-    ag_status_t status = ag_array_append(out, own->step.content, own->step.n_content);
+    ag_status_t status = ag_array_append(work->out, own->step.content, own->step.n_content);
 
     *changed_p = true;
-    return status == AG_OK ? ag_array_append(out, text, n_bytes) : status;
+    return status == AG_OK ? ag_array_append(work->out, text, n_bytes) : status;
 }
 
 static ag_status_t map(const own_step_t *own, const char *text, size_t n_bytes, bool *changed_p,
-                       ag_array_t *codes, ag_array_t *out)
+                       const work_t *work)
 {
-    (void)codes;
     *changed_p = true;
     return own->step.kind == AG_NORMAL_CHARSMAP
-               ? ag_charsmap_apply(own->step.content, own->step.n_content, text, n_bytes, out)
+               ? ag_charsmap_apply(own->step.content, own->step.n_content, text, n_bytes,
+                                   work->most_bytes, work->out)
                : ag_charsmap_apply_by_char(own->step.content, own->step.n_content, text, n_bytes,
-                                           out);
+                                           work->most_bytes, work->out);
 }
 
 static const step_fn_t step_fns[] = {
@@ -138,6 +147,36 @@ static ag_status_t copy_text(const char *from, size_t n_bytes, const char **copy
     return AG_OK;
 }
 
+const char *ag_normal_kind_name(ag_normal_kind_t kind)
+{
+    static const char *const names[] = {
+        [AG_NORMAL_NFC] = "NFC",
+        [AG_NORMAL_NFD] = "NFD",
+        [AG_NORMAL_NFKC] = "NFKC",
+        [AG_NORMAL_NFKD] = "NFKD",
+        [AG_NORMAL_LOWERCASE] = "Lowercase",
+        [AG_NORMAL_STRIP] = "Strip",
+        [AG_NORMAL_REPLACE] = "Replace",
+        [AG_NORMAL_PREPEND] = "Prepend",
+        [AG_NORMAL_CHARSMAP] = "Precompiled",
+        [AG_NORMAL_CHARSMAP_BY_CHAR] = "Precompiled",
+    };
+
+    return names[kind];
+}
+
+/* Of places where nothing is: what Hugging Face's tokenizers replace there they count as a letter
+ * that was before, so that words are of other letters than the normalized text's, or they fail. */
+static ag_status_t check_replace(const own_step_t *own)
+{
+    return ag_regex_may_be_empty(own->regex)
+               ? ag_fail(AG_ERR_UNSUPPORTED,
+                         "the expression \"%s\" may match where there is no text, and what words "
+                         "are made of that is not known",
+                         ag_quote_string(own->step.pattern).text)
+               : AG_OK;
+}
+
 static ag_status_t copy_step(const ag_normal_step_t *step, own_step_t *own)
 {
     ag_status_t status;
@@ -145,12 +184,19 @@ static ag_status_t copy_step(const ag_normal_step_t *step, own_step_t *own)
     own->step = *step;
     own->step.content = NULL;
     own->step.pattern = NULL;
+    if ((step->kind == AG_NORMAL_REPLACE || step->kind == AG_NORMAL_PREPEND) &&
+        step->n_content > MOST_CONTENT_BYTES) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "it puts %zu bytes at one place, more than any known: %d", step->n_content,
+                       MOST_CONTENT_BYTES);
+    }
     status = copy_text(step->content, step->n_content, &own->step.content);
     if (status == AG_OK && step->pattern != NULL) {
         status = copy_text(step->pattern, strlen(step->pattern), &own->step.pattern);
     }
     if (status == AG_OK && step->kind == AG_NORMAL_REPLACE) {
         status = ag_regex_create(step->pattern, step->literal, &own->regex);
+        status = status == AG_OK ? check_replace(own) : status;
     }
     if (status == AG_OK &&
         (step->kind == AG_NORMAL_CHARSMAP || step->kind == AG_NORMAL_CHARSMAP_BY_CHAR)) {
@@ -170,18 +216,19 @@ static uint64_t hash_step(uint64_t hash, const ag_normal_step_t *step)
     return ag_hash_bytes(hash, step->content, step->n_content);
 }
 
-ag_status_t ag_normalizer_create(const ag_normal_step_t *steps, size_t n,
+ag_status_t ag_normalizer_create(const char *path, const ag_normal_step_t *steps, size_t n,
                                  ag_normalizer_t **normalizer_p)
 {
     ag_normalizer_t *normalizer = calloc(1, sizeof(*normalizer));
     ag_status_t status = AG_OK;
 
-    if (normalizer == NULL) {
+    if (normalizer == NULL || (normalizer->path = strdup(path)) == NULL) {
+        free(normalizer);
         return ag_fail_nomem("making a normalizer", sizeof(*normalizer));
     }
     if (n > AG_MOST_NORMAL_STEPS) {
-        free(normalizer);
-        return ag_fail(AG_ERR_UNSUPPORTED, "a normalizer of %zu steps (at most %d)", n,
+        ag_normalizer_destroy(normalizer);
+        return ag_fail(AG_ERR_UNSUPPORTED, "%s: a normalizer of %zu steps (at most %d)", path, n,
                        AG_MOST_NORMAL_STEPS);
     }
     normalizer->fingerprint = AG_HASH_SEED;
@@ -193,8 +240,11 @@ ag_status_t ag_normalizer_create(const ag_normal_step_t *steps, size_t n,
         normalizer->fingerprint = hash_step(normalizer->fingerprint, &steps[normalizer->n_steps]);
     }
     if (status != AG_OK) {
+        size_t at = normalizer->n_steps;
+
         ag_normalizer_destroy(normalizer);
-        return status;
+        return ag_fail_context(status, "%s: step %zu of the normalizer, %s", path, at,
+                               ag_normal_kind_name(steps[at - 1].kind));
     }
     *normalizer_p = normalizer;
     return AG_OK;
@@ -208,6 +258,7 @@ void ag_normalizer_destroy(ag_normalizer_t *normalizer)
             free((char *)normalizer->own[i].step.content);
             ag_regex_destroy(normalizer->own[i].regex);
         }
+        free(normalizer->path);
         free(normalizer);
     }
 }
@@ -253,13 +304,14 @@ uint64_t ag_normalized_bytes(const ag_normalized_t *normalized)
 ag_status_t ag_normalize(const ag_normalizer_t *normalizer, const char *text, size_t n_bytes,
                          bool continues, ag_normalized_t *normalized)
 {
-    size_t room = 0;
+    size_t room = 0, most_bytes = MOST_GROWTH * n_bytes + MOST_CONTENT_BYTES;
 
     normalized->text = text;
     normalized->n_bytes = n_bytes;
     for (size_t i = 0; normalizer != NULL && i < normalizer->n_steps; i++) {
         const own_step_t *own = &normalizer->own[i];
         ag_array_t *out = &normalized->rooms[room];
+        work_t work = {.codes = &normalized->codes, .most_bytes = most_bytes, .out = out};
         bool changed = false;
         ag_status_t status;
 
@@ -267,8 +319,15 @@ ag_status_t ag_normalize(const ag_normalizer_t *normalizer, const char *text, si
             continue;
         }
         out->n_items = 0;
-        status = step_fns[own->step.kind](own, normalized->text, normalized->n_bytes, &changed,
-                                          &normalized->codes, out);
+        status =
+            step_fns[own->step.kind](own, normalized->text, normalized->n_bytes, &changed, &work);
+        if (status == AG_OK && out->n_items > most_bytes) {
+            status = ag_fail(AG_ERR_UNSUPPORTED,
+                             "%s: step %zu of the normalizer, %s, makes of a text of %zu bytes one "
+                             "of more than %zu, which no known normalizer does",
+                             normalizer->path, i + 1, ag_normal_kind_name(own->step.kind), n_bytes,
+                             most_bytes);
+        }
         if (status != AG_OK) {
             return status;
         }

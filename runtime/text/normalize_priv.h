@@ -31,9 +31,16 @@ typedef struct ag_normalizer ag_normalizer_t;
 
 enum { AG_MOST_NORMAL_STEPS = 16 };
 
-/** @param steps (n) copied. @return AG_OK, AG_ERR_NOMEM, AG_ERR_UNSUPPORTED, AG_ERR_FORMAT (a map).
+/** As tokenizer.json has it. */
+const char *ag_normal_kind_name(ag_normal_kind_t kind);
+
+/**
+ * @param path   the file that has the steps, which errors name; copied.
+ * @param steps  (n) copied.
+ * @return AG_OK, AG_ERR_NOMEM, AG_ERR_FORMAT (a map), AG_ERR_UNSUPPORTED: an expression that is not
+ * known or may match where there is no text, more content than any known step has.
  */
-ag_status_t ag_normalizer_create(const ag_normal_step_t *steps, size_t n,
+ag_status_t ag_normalizer_create(const char *path, const ag_normal_step_t *steps, size_t n,
                                  ag_normalizer_t **normalizer_p);
 void ag_normalizer_destroy(ag_normalizer_t *normalizer); /* NULL is allowed */
 
@@ -59,6 +66,8 @@ uint64_t ag_normalized_bytes(const ag_normalized_t *normalized);
  * @param normalizer  NULL: the text stays as it is.
  * @param continues   the text goes on from another: nothing comes before it.
  * @param normalized  in: rooms, kept from text to text; out: valid UTF-8.
+ * @return AG_OK, AG_ERR_NOMEM, AG_ERR_UNSUPPORTED: an expression gives up on this text, or the text
+ * grows more than a normalizer can mean.
  */
 ag_status_t ag_normalize(const ag_normalizer_t *normalizer, const char *text, size_t n_bytes,
                          bool continues, ag_normalized_t *normalized);

@@ -351,11 +351,13 @@ static ag_status_t read_steps(reading_t *reading)
         return status;
     }
     status = ag_splitter_create(steps->rules, steps->n_rules, &tokenizer->splitter);
-    if (status == AG_OK && steps->n_normal > 0) {
-        status = ag_normalizer_create(steps->normal, steps->n_normal, &tokenizer->normalizer);
+    if (status != AG_OK) {
+        return ag_fail_context(status, "%s", reading->path);
     }
     tokenizer->decoder = steps->decoder;
-    return status == AG_OK ? AG_OK : ag_fail_context(status, "%s", reading->path);
+    return steps->n_normal > 0 ? ag_normalizer_create(reading->path, steps->normal, steps->n_normal,
+                                                      &tokenizer->normalizer)
+                               : AG_OK;
 }
 
 int32_t ag_token_id_of(const ag_tokenizer_t *tokenizer, const ag_json_t *token)

@@ -196,8 +196,9 @@ static ag_status_t read_splitter(const ag_gguf_t *gguf, ag_tokenizer_t *tokenize
         status = ag_splitter_create((*pre_p)->rules, (*pre_p)->n_rules, &tokenizer->splitter);
     }
     if (status == AG_OK && (*pre_p)->composes) {
-        status = ag_normalizer_create(&(ag_normal_step_t){.kind = AG_NORMAL_NFC}, 1,
-                                      &tokenizer->normalizer);
+        status =
+            ag_normalizer_create(ag_gguf_path(gguf), &(ag_normal_step_t){.kind = AG_NORMAL_NFC}, 1,
+                                 &tokenizer->normalizer);
     }
     return status;
 }
@@ -288,7 +289,7 @@ static ag_status_t read_normalizer(const ag_gguf_t *gguf, bool adds_space,
                                         .pattern = "(?<!" AG_METASPACE ")(?:" AG_METASPACE ")+\\z",
                                         .content = ""};
     }
-    return ag_normalizer_create(steps, n, &tokenizer->normalizer);
+    return ag_normalizer_create(ag_gguf_path(gguf), steps, n, &tokenizer->normalizer);
 }
 
 static ag_status_t read_scores(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)

@@ -87,6 +87,16 @@ size_t ag_regex_bytes(const ag_regex_t *regex)
     return sizeof(*regex) + regex->n_text + code_bytes + jit_bytes;
 }
 
+bool ag_regex_may_be_empty(const ag_regex_t *regex)
+{
+    uint32_t may = regex->code == NULL && regex->n_text == 0;
+
+    if (regex->code != NULL) {
+        pcre2_pattern_info(regex->code, PCRE2_INFO_MATCHEMPTY, &may);
+    }
+    return may != 0;
+}
+
 ag_status_t ag_regex_search_create(ag_regex_search_t **search_p)
 {
     ag_regex_search_t *search = calloc(1, sizeof(*search));

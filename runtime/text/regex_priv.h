@@ -15,6 +15,9 @@ ag_status_t ag_regex_create(const char *pattern, bool literal, ag_regex_t **rege
 void ag_regex_destroy(ag_regex_t *regex); /* NULL is allowed */
 size_t ag_regex_bytes(const ag_regex_t *regex);
 
+/** May it match where there is no text? Where that is hard to say it may. */
+bool ag_regex_may_be_empty(const ag_regex_t *regex);
+
 ag_status_t ag_regex_search_create(ag_regex_search_t **search_p);
 void ag_regex_search_destroy(ag_regex_search_t *search); /* NULL is allowed */
 
