@@ -73,9 +73,10 @@ static unsigned added_flags(const ag_gguf_value_t *text)
 }
 
 /*
- * What a token of a type is. SentencePiece's user-defined pieces are found in normalized text and,
- * by Unigram, weighed against others; but where a space is put before each text, llama.cpp puts one
- * behind them, too, and so they must be found before.
+ * What a token of a type is. SentencePiece's user-defined pieces are found in normalized text; but
+ * where a space is put before each text, llama.cpp puts one behind them, too, and so they must be
+ * found before. Those of Unigram, which SentencePiece only weighs, llama.cpp cuts out as well, as
+ * Hugging Face does with the added tokens that they come from.
  */
 static unsigned flags_of(const ag_tokenizer_t *tokenizer, const ag_gguf_value_t *text, int64_t type)
 {
@@ -87,9 +88,7 @@ static unsigned flags_of(const ag_tokenizer_t *tokenizer, const ag_gguf_value_t 
     case AG_GGUF_TOKEN_UNKNOWN:
         return added | AG_PIECE_SPECIAL;
     case AG_GGUF_TOKEN_USER_DEFINED:
-        if (tokenizer->model == AG_MODEL_UNIGRAM) {
-            return AG_PIECE_WORD;
-        }
+        added |= tokenizer->model == AG_MODEL_UNIGRAM ? (unsigned)AG_PIECE_WORD : 0;
         return of_bytes || tokenizer->decoder.n_strip > 0 ? added : added | AG_PIECE_LATE;
     case AG_GGUF_TOKEN_BYTE:
         return of_bytes ? AG_PIECE_WORD : AG_PIECE_BYTE;
@@ -316,7 +315,7 @@ static ag_status_t read_scores(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 
 /*
  * Unigram's scores of what stands for itself: the unknown is worse than any word, and what a user
- * defined better than nearly all (SentencePiece's unigram_model.cc).
+ * defined, where normalizing makes it, better than nearly all (SentencePiece's unigram_model.cc).
  */
 static void weigh(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
 {

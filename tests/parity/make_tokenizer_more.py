@@ -294,13 +294,14 @@ def write_gguf(path, model):
 
 
 def sp_cases(model, found):
-    """What sentencepiece gives; control tokens, and behind a space in front user-defined ones, cut the text first."""
+    """What sentencepiece gives; control tokens, and behind a space in front user-defined ones, cut the text first,
+    those of Unigram as well, which sentencepiece weighs and llama.cpp cuts."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
     kinds = sp_model.ModelProto.SentencePiece
-    is_unigram, dummy = model.trainer_spec.model_type == 1, model.normalizer_spec.add_dummy_prefix
+    dummy = model.normalizer_spec.add_dummy_prefix
     ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
     control = [p.piece for p in model.pieces if p.type in (kinds.CONTROL, kinds.UNKNOWN)]
-    user = [p.piece for p in model.pieces if p.type == kinds.USER_DEFINED and dummy and not is_unigram]
+    user = [p.piece for p in model.pieces if p.type == kinds.USER_DEFINED and dummy]
 
     def encode(text, tokens):
         out = []

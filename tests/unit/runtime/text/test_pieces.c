@@ -109,7 +109,30 @@ Test(pieces, control_tokens_are_cut_off_and_what_a_user_defined_is_kept_whole)
     made_close(&made);
 }
 
-Test(pieces, a_user_defined_piece_of_unigram_is_weighed)
+/* As llama.cpp: a space comes behind it as before it, and no word is made across its edge. */
+Test(pieces, a_user_defined_piece_of_unigram_is_cut_out)
+{
+    static const char *const words[] = {"<unk>", "<s>",     "</s>", "\u2581",    "a",      "b",
+                                        "ab",    "foo bar", "barz", "\u2581foo", "b\u2581"};
+    static const int32_t kinds[] = {2, 3, 3, 1, 1, 1, 1, 4, 1, 1, 1};
+    static const float weights[] = {0, 0, 0, -9, -9, -9, -1, 0, -1, -1, -1};
+    gguf_text_t gguf = {0};
+    made_t made;
+
+    gguf_string(&gguf, "tokenizer.ggml.model", "t5", 2);
+    gguf_strings(&gguf, "tokenizer.ggml.tokens", words, 11);
+    gguf_integers(&gguf, "tokenizer.ggml.token_type", kinds, 11);
+    gguf_floats(&gguf, "tokenizer.ggml.scores", weights, 11);
+    gguf_integer(&gguf, "tokenizer.ggml.unknown_token_id", AG_GGUF_U32, 0);
+    gguf_integer(&gguf, "tokenizer.ggml.add_space_prefix", AG_GGUF_BOOL, 1);
+    cr_assert_eq(gguf_open(&made, &gguf), AG_OK, "%s", ag_error());
+    expect_ids(made.tokenizer, "foo barz", 0, "7 3 0");
+    expect_ids(made.tokenizer, "afoo barb", 0, "3 4 7 3 5");
+    expect_ids(made.tokenizer, "foo  bar", 0, "9 3 3 5 4 0");
+    made_close(&made);
+}
+
+Test(pieces, a_user_defined_piece_of_unigram_is_weighed_in_what_is_normalized)
 {
     made_t made;
 
