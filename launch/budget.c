@@ -76,8 +76,8 @@ static uint64_t copies_bytes(const way_t *way, uint32_t rank, const ag_memory_t 
            (ag_plan_shares_update(way->plan) ? moments : moments / n_replicas);
 }
 
-/* What training takes besides its program: rows of a step, checkpoints, and what the model is
- * written with at the end, for which that serves that it was read with. */
+/* What training takes besides its program: rows of a step, checkpoints, what the model is written
+ * with at the end, for which that serves that it was read with, and gradients that are kept. */
 static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
 {
     const ag_session_t *session = way->session;
@@ -91,6 +91,10 @@ static void add_training(const way_t *way, uint32_t rank, ag_memory_t *memory)
     memory->parts[memory->n_parts++] = (ag_memory_part_t){.name = "checkpoints", .bytes = copies};
     memory->parts[memory->n_parts++] = (ag_memory_part_t){
         .name = "export", .bytes = exporting > loading ? exporting - loading : 0};
+    if (session->options->train.save_grads != NULL || session->options->train.verify_plan) {
+        memory->parts[memory->n_parts++] = (ag_memory_part_t){
+            .name = "gradients", .bytes = ag_job_gradients_bytes(way->build, rank)};
+    }
 }
 
 size_t ag_session_trace_events(const ag_session_t *session)

@@ -146,10 +146,12 @@ void ag_job_on_update(ag_job_t *job, ag_before_write_t before_write);
 
 /**
  * Where gradients lie between two steps the next one's may lie, too, but where replicas share the
- * update out they make room for weights: keep a copy of each step's.
+ * update out they make room for weights: keep a copy of each step's, which takes
+ * ag_job_gradients_bytes() beyond what is foretold of a job.
  * @return AG_OK, AG_ERR_NOMEM.
  */
 ag_status_t ag_job_keep_gradients(ag_job_t *job);
+uint64_t ag_job_gradients_bytes(const ag_build_t *build, uint32_t rank);
 
 /** The gradient of one of this rank's parameters in the last step, before clipping: of the elements
  * that its optimizer changes (own_begin to own_end), once gradients are kept. */

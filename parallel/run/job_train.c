@@ -143,19 +143,29 @@ static const float *gradient_in_place(const ag_job_t *job, uint32_t param)
            ag_params_held(params)[param].own_begin;
 }
 
-ag_status_t ag_job_keep_gradients(ag_job_t *job)
+uint64_t ag_job_gradients_bytes(const ag_build_t *build, uint32_t rank)
 {
-    const ag_params_t *params = &job->opts.build->ranks[job->rank].params;
-    uint64_t n = 0;
+    const ag_params_t *params = &build->ranks[rank].params;
+    uint64_t n = 1; /* also of a rank that changes nothing */
 
-    if (!ag_plan_shares_update(job->opts.build->plan)) {
-        return AG_OK;
+    if (!ag_plan_shares_update(build->plan)) {
+        return 0;
     }
     for (size_t i = 0; i < params->items.n_items; i++) {
         n += n_own(&ag_params_held(params)[i]);
     }
-    job->gradients = calloc(n + 1, sizeof(*job->gradients));
-    return job->gradients != NULL ? AG_OK : ag_fail_nomem("keeping gradients", n * sizeof(float));
+    return n * sizeof(float);
+}
+
+ag_status_t ag_job_keep_gradients(ag_job_t *job)
+{
+    uint64_t bytes = ag_job_gradients_bytes(job->opts.build, (uint32_t)job->rank);
+
+    if (bytes == 0) {
+        return AG_OK;
+    }
+    job->gradients = calloc(1, bytes);
+    return job->gradients != NULL ? AG_OK : ag_fail_nomem("keeping gradients", bytes);
 }
 
 void ag_job_copy_gradients(ag_job_t *job)

@@ -116,6 +116,12 @@ def report():
                          "Operations of a step", "Plan", "Idle in a step", "The schedule's bubble", f"{ranks} rank", "LINEAR_WEIGHT_GRAD"):
                 expect(part in page.text, f"{part!r} is not in it")
             expect(page.counts["polyline"] == 4 and page.counts["rect"] > 20, f"{page.counts}")
+    with tempfile.TemporaryDirectory() as folder:
+        args = options(os.path.join(folder, "out"), 1) + ["--dp", "2", "--dry-run"]
+        for more, wanted in (([], None), (["--save-grads", "f"], 0), (["--zero-stage", "1", "--save-grads", "f"], 1)):
+            told = json.loads(run(args + more).stdout)["predicted"]["memory"]
+            parts = [{part: n for part, n in rank["parts"].items() if part == "gradients"} for rank in told]
+            expect(all(bool(part.get("gradients", None)) == bool(wanted) for part in parts), f"{more}: {told}")
     plan = ["plan", "--train", "--model", TINY, "--seq-length", "32", "--global-batch-size", "4", "--micro-batch-size", "1"]
     one, two = (json.loads(run(plan + split).stdout)["predicted"]["step"] for split in ([], ["--pp", "2"]))
     expect(one["bubble"] == 0 and one["links"] == [] and one["flops"] > 0, f"{one}")

@@ -111,3 +111,37 @@ Test(memory, of_steps_is_taken_what_is_foretold)
         }
     }
 }
+
+/* Where replicas share the update out; else gradients stay where they are. */
+static ag_status_t expect_gradients(ag_turn_t *turn)
+{
+    const ag_plan_opts_t *opts = turn->arg;
+    uint32_t number = (uint32_t)turn->net->rank;
+    ag_rank_t rank = {0};
+    ag_status_t status = ag_rank_open(
+        turn, &(ag_rank_opts_t){.model = AG_TEST_DATA "/tiny/llama", .plan = opts}, &rank);
+    uint64_t taken;
+
+    cr_assert_eq(status, AG_OK, "%s", ag_error());
+    count_bytes_begin();
+    cr_expect_eq(ag_job_keep_gradients(rank.job), AG_OK);
+    taken = count_bytes_end();
+    cr_expect_eq(ag_job_gradients_bytes(rank.build, number), taken, "rank %u: %lu", number,
+                 (unsigned long)taken);
+    cr_expect_eq(taken > 0, opts->zero_stage > 0);
+    status = number == 0 ? ag_job_stop(rank.job) : ag_job_follow(rank.job);
+    cr_expect_eq(ag_rank_close(&rank), 0);
+    return status;
+}
+
+Test(memory, of_gradients_that_are_kept_is_taken_what_is_foretold)
+{
+    for (uint32_t zero_stage = 0; zero_stage <= 1; zero_stage++) {
+        ag_plan_opts_t opts = {
+            .dp = 2, .zero_stage = zero_stage, .sequence_tokens = 8, .compute = AG_COMPUTE_F32};
+        ag_status_t statuses[2];
+
+        ag_turns_run(2, 1, expect_gradients, &opts, statuses);
+        cr_expect(statuses[0] == AG_OK && statuses[1] == AG_OK);
+    }
+}
