@@ -83,7 +83,7 @@ const ag_option_t ag_option_table[] = {
     {"--eval-data", "F [F..]", IS(PATHS), FOR(eval_data), TRAIN, "data whose loss is told, not learned"},
     {"--eval-steps", "N", IS(COUNT), FOR(eval_steps), TRAIN, "every N steps [at the end]"},
     {"--train-on-prompt", NULL, IS(FLAG), FOR(train_on_prompt), TRAIN, "learn prompts, not only answers"},
-    {"--seed", "S", IS(SEED), FOR(seed), TRAIN, "of the data's order [0]"},
+    {"--seed", "S", IS(SEED), FOR(seed), TRAIN, "of the data's order, and of new weights [0]"},
     {"--lr", "R", IS(POSITIVE), FOR(lr), TRAIN, "the learning rate [3e-4]"},
     {"--lr-schedule", "NAME", IS(LR), FOR(lr_schedule), TRAIN, "constant, linear, cosine or wsd [constant]"},
     {"--warmup-steps", "N", IS(INDEX), FOR(warmup_steps), TRAIN, "steps in which it rises [0]"},

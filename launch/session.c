@@ -268,7 +268,11 @@ ag_status_t ag_session_open(ag_session_t *session)
         status = ag_session_agree(session, session->net->rank == 0 ? open_outputs(session) : AG_OK);
     }
     if (status == AG_OK && options->model != NULL) {
-        status = ag_session_agree(session, ag_model_open(options->model, &session->model));
+        status = ag_model_open(options->model, &session->model);
+        if (status == AG_OK) {
+            ag_model_files_seed(session->model->files, options->train.seed);
+        }
+        status = ag_session_agree(session, status);
     }
     if (status == AG_OK &&
         !ag_command_measures(options->command)) { /* rank 0 alone deals with text */

@@ -39,6 +39,22 @@ static ag_status_t find_seq_length(ag_training_t *training)
     return status;
 }
 
+/* A seed that was given has nothing to choose where ids are learned in the order of their files and
+ * weights are there. (Where it chose another order, ag_dataset_check() refuses to go on.) */
+static void tell_seed(const ag_training_t *training)
+{
+    const ag_options_t *options = training->session->options;
+    bool resumes = options->train.resume;
+
+    if (options->seed_given && !ag_dataset_is_shuffled(training->data) &&
+        (resumes || !ag_model_files_are_made(training->session->model->files))) {
+        ag_log(AG_LOG_INFO,
+               "--seed %llu changes nothing: ids are learned in the order of their files, and "
+               "weights are the %s",
+               (unsigned long long)options->train.seed, resumes ? "checkpoint's" : "model's");
+    }
+}
+
 /* Rank 0, before anything is computed: what is read, and where to. */
 static ag_status_t open_files(ag_training_t *training)
 {
@@ -51,6 +67,9 @@ static ag_status_t open_files(ag_training_t *training)
     }
     if (status == AG_OK) {
         status = ag_training_open_data(training);
+    }
+    if (status == AG_OK) {
+        tell_seed(training);
     }
     if (status == AG_OK && options->train.verify_plan) {
         ag_input_bytes_t *input = &training->session->input;
@@ -116,19 +135,6 @@ static ag_status_t load_checkpoint(ag_training_t *training, ag_checkpoint_t *che
     return status;
 }
 
-/* Data that the seed puts in order must have had the same: ag_dataset_check() has seen to it. */
-static void tell_seed(const ag_training_t *training)
-{
-    const ag_options_t *options = training->session->options;
-
-    if (options->seed_given && !ag_dataset_is_shuffled(training->data)) {
-        ag_log(AG_LOG_INFO,
-               "--seed %llu changes nothing: ids are learned in the order of their files, and "
-               "weights are the checkpoint's",
-               (unsigned long long)options->train.seed);
-    }
-}
-
 static ag_status_t resume(ag_training_t *training)
 {
     ag_session_t *session = training->session;
@@ -148,7 +154,6 @@ static ag_status_t resume(ag_training_t *training)
     status = load_checkpoint(training, checkpoint);
     if (status == AG_OK && is_root(training)) {
         ag_log(AG_LOG_INFO, "going on from %s", ag_checkpoint_folder(checkpoint));
-        tell_seed(training);
     }
     ag_checkpoint_close(checkpoint);
     return status;

@@ -6,11 +6,12 @@
 #include "runtime/base/philox.h"
 
 /* A normal variate (Box and Muller 1958), the same wherever it is drawn. */
-static float normal_at(uint32_t stream, uint64_t index)
+static float normal_at(uint64_t seed, uint32_t stream, uint64_t index)
 {
     const double pi = 3.14159265358979323846, scale = 1.0 / 4294967296.0;
-    const uint32_t key[2] = {0x696e6974, 0}; /* "init" */
-    const uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), stream, 0};
+    const uint32_t key[2] = {0x696e6974, (uint32_t)seed}; /* "init" */
+    const uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), stream,
+                                 (uint32_t)(seed >> 32)};
     uint32_t words[4];
 
     ag_philox(key, counter, words);
@@ -18,8 +19,8 @@ static float normal_at(uint32_t stream, uint64_t index)
                    cos(2 * pi * (double)words[1] * scale));
 }
 
-ag_status_t ag_made_draw(const ag_made_t *made, const ag_model_tensor_t *tensor, uint64_t begin,
-                         uint64_t n, void *dst)
+ag_status_t ag_made_draw(const ag_made_t *made, uint64_t seed, const ag_model_tensor_t *tensor,
+                         uint64_t begin, uint64_t n, void *dst)
 {
     unsigned char *at = dst;
 
@@ -32,7 +33,7 @@ ag_status_t ag_made_draw(const ag_made_t *made, const ag_model_tensor_t *tensor,
         float value = made->mean;
 
         if (made->deviation > 0) {
-            value += made->deviation * normal_at(made->stream, begin / sizeof(float) + i);
+            value += made->deviation * normal_at(seed, made->stream, begin / sizeof(float) + i);
         }
         memcpy(at, &value, sizeof(value));
     }

@@ -10,5 +10,5 @@ typedef struct ag_made {
 } ag_made_t;
 
 /** Bytes [begin, begin + n) of a tensor, whole elements. @return AG_OK, AG_ERR_INVALID. */
-ag_status_t ag_made_draw(const ag_made_t *made, const ag_model_tensor_t *tensor, uint64_t begin,
-                         uint64_t n, void *dst);
+ag_status_t ag_made_draw(const ag_made_t *made, uint64_t seed, const ag_model_tensor_t *tensor,
+                         uint64_t begin, uint64_t n, void *dst);

@@ -261,6 +261,11 @@ bool ag_model_files_are_made(const ag_model_files_t *files)
     return files->are_made;
 }
 
+void ag_model_files_seed(ag_model_files_t *files, uint64_t seed)
+{
+    files->seed = seed;
+}
+
 ag_status_t ag_model_files_make(ag_model_files_t *files, const char *name, uint32_t n_dims,
                                 const uint64_t *dims, float mean, float deviation, uint32_t stream)
 {
@@ -286,7 +291,8 @@ ag_status_t ag_model_files_read(const ag_model_files_t *files, const ag_model_te
     if (files->are_made) {
         size_t number = (size_t)(tensor - AG_ITEMS(&files->tensors, const ag_model_tensor_t));
 
-        return ag_made_draw(&AG_ITEMS(&files->made, ag_made_t)[number], tensor, begin, n, dst);
+        return ag_made_draw(&AG_ITEMS(&files->made, ag_made_t)[number], files->seed, tensor, begin,
+                            n, dst);
     }
     shard = &AG_ITEMS(&files->shards, const ag_model_shard_t)[tensor->file];
     if (begin > tensor->bytes || n > tensor->bytes - begin) {

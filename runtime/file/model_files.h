@@ -45,6 +45,9 @@ bool ag_model_files_are_made(const ag_model_files_t *files);
 ag_status_t ag_model_files_make(ag_model_files_t *files, const char *name, uint32_t n_dims,
                                 const uint64_t *dims, float mean, float deviation, uint32_t stream);
 
+/** Draw other values for the tensors that no file has [0]; before any is read. */
+void ag_model_files_seed(ag_model_files_t *files, uint64_t seed);
+
 /** The folder, or the file. */
 const char *ag_model_files_path(const ag_model_files_t *files);
 const ag_gguf_t *ag_model_files_gguf(const ag_model_files_t *files);   /* NULL: a folder */

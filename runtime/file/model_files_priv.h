@@ -37,6 +37,7 @@ struct ag_model_files {
     ag_names_t names;         /* -> tensors */
     bool are_made;
     ag_array_t made; /* ag_made_t, of each tensor, if so */
+    uint64_t seed;   /* of what is drawn */
 };
 
 /** Open the GGUF file at files->path, and the other parts of a split one. */

@@ -222,6 +222,16 @@ def from_config():
             args = [word for word in options(out, 1, config) if word not in ("--lr", "1e-3")]
             run(args + ["--lr", "1e-30"] + split, ranks)
             tensors.append(read_safetensors(os.path.join(out, "model.safetensors")))
+        seeded = []
+        for n, (ranks, split, seed) in enumerate(((1, [], "5"), (2, ["--pp", "2"], "5"))):
+            out = os.path.join(folder, f"seed{n}")
+            args = [word for word in options(out, 1, config) if word not in ("--lr", "1e-3")]
+            said = run(args + ["--lr", "1e-30", "--seed", seed] + split, ranks).stderr.decode()
+            expect("changes nothing" not in said, said)
+            seeded.append(read_safetensors(os.path.join(out, "model.safetensors")))
+        for name, values in seeded[0].items():
+            expect(np.array_equal(values, seeded[1][name]), f"{name} by a seed, on another layout")
+            expect(values.ndim == 1 or np.mean(values == tensors[0][name]) < 0.01, f"{name} is the seed's")
         with open(config) as file:
             deviation = json.load(file)["initializer_range"]
         for name, values in tensors[0].items():
@@ -326,7 +336,10 @@ def errors():
         run(options(out, 2))
         told(ids, 2, ["--resume"])
         said = run(options(out, 2) + ["--resume", "--seed", "5"]).stderr.decode()
-        expect("--seed 5 changes nothing" in said and ": 1 document, " in said, said)
+        expect("--seed 5 changes nothing" in said and "the checkpoint's" in said and ": 1 document, " in said, said)
+        shutil.rmtree(out)
+        said = run(options(out, 1) + ["--seed", "5"]).stderr.decode()
+        expect("--seed 5 changes nothing" in said and "the model's" in said, said)
         told(["--tokens", STREAM, "--output", path + ".npy"], 2, ["no folder"])
         told(["--tokens", STREAM, "--output", TINY], 2, ["model's folder"])
         told(["--tokens", STREAM, "--output", os.path.join(folder, "no", "such")], 1, ["no/such"])

@@ -321,6 +321,16 @@ Test(model_files, tensors_that_no_file_has_are_drawn)
     cr_assert_eq(ag_model_files_read(files, tensor, 100 * sizeof(float), sizeof(some), some),
                  AG_OK);
     cr_expect_arr_eq(some, all + 100, sizeof(some), "a part is the part");
+    for (uint64_t seed = 1; seed != 0; seed = seed << 32) { /* either half of it counts */
+        ag_model_files_seed(files, seed);
+        cr_assert_eq(ag_model_files_read(files, tensor, 0, sizeof(some), some), AG_OK);
+        for (int i = 0; i < 7; i++) {
+            cr_expect_neq(some[i], all[i]);
+        }
+    }
+    ag_model_files_seed(files, 0);
+    cr_assert_eq(ag_model_files_read(files, tensor, 0, sizeof(some), some), AG_OK);
+    cr_expect_arr_eq(some, all, sizeof(some), "the same again");
     for (int i = 0; i < 2000; i++) {
         sum += (double)all[i] - 3;
         squares += ((double)all[i] - 3) * ((double)all[i] - 3);
