@@ -236,7 +236,8 @@ static bool deals_with_text(const ag_options_t *options, const ag_model_files_t 
         return options->tokens == NULL;
     case AG_COMMAND_TRAIN: /* what was learned is written with its tokenizer: a folder's is copied
                             */
-        return !options->tokens_given || ag_model_files_gguf(files) != NULL;
+        return !options->tokens_given ||
+               (ag_model_files_gguf(files) != NULL && !ag_tokenizer_is_left_out(files));
     case AG_COMMAND_PLAN:
     case AG_COMMAND_SHOW:
         return false;

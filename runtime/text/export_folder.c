@@ -424,9 +424,7 @@ ag_status_t ag_tokenizer_to_folder(const ag_model_files_t *files, ag_folder_t *f
     ag_status_t status = AG_OK;
 
     if (gguf != NULL) {
-        return ag_gguf_get(gguf, "tokenizer.ggml.tokens") != NULL
-                   ? write_gguf_tokenizer(files, folder)
-                   : AG_OK;
+        return ag_tokenizer_is_left_out(files) ? AG_OK : write_gguf_tokenizer(files, folder);
     }
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && status == AG_OK; i++) {
         status = copy_file(ag_model_files_path(files), names[i], folder);

@@ -408,6 +408,15 @@ static ag_status_t read_t5(const ag_gguf_t *gguf, ag_tokenizer_t *tokenizer)
     return read_pieces(gguf, AG_MODEL_UNIGRAM, (implied_t){.adds_after = true}, tokenizer);
 }
 
+bool ag_tokenizer_is_left_out(const ag_model_files_t *files)
+{
+    const ag_gguf_t *gguf = ag_model_files_gguf(files);
+    const ag_gguf_value_t *model = gguf != NULL ? ag_gguf_get(gguf, "tokenizer.ggml.model") : NULL;
+
+    return gguf != NULL && (is_text(model, "none") ||
+                            (model == NULL && ag_gguf_get(gguf, "tokenizer.ggml.tokens") == NULL));
+}
+
 ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t *tokenizer)
 {
     static const struct {
@@ -418,6 +427,12 @@ ag_status_t ag_tokenizer_read_gguf(const ag_model_files_t *files, ag_tokenizer_t
     const ag_gguf_value_t *model = ag_gguf_get(gguf, "tokenizer.ggml.model");
     bool named = model != NULL && model->kind == AG_GGUF_STRING;
 
+    if (ag_tokenizer_is_left_out(files)) {
+        return ag_fail(AG_ERR_IO,
+                       "%s: the file has no tokenizer: give token ids, or take a file "
+                       "that has one",
+                       ag_gguf_path(gguf));
+    }
     for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
         if (is_text(model, models[i].name)) {
             return models[i].read(gguf, tokenizer);

@@ -17,9 +17,14 @@ enum {
  * The tokenizer of a model: GGUF metadata (tokenizer.ggml.*) or a folder's tokenizer.json and
  * tokenizer_config.json.
  * @return AG_OK; AG_ERR_UNSUPPORTED (another algorithm or pre-tokenizer; lists the known),
- *         AG_ERR_FORMAT, AG_ERR_IO.
+ *         AG_ERR_FORMAT, AG_ERR_IO (also where there is none).
  */
 ag_status_t ag_tokenizer_open(const ag_model_files_t *files, ag_tokenizer_t **tokenizer_p);
+
+/** Is it a GGUF file that says of no tokenizer, or that it has none (as is made of a folder without
+ * one)? */
+bool ag_tokenizer_is_left_out(const ag_model_files_t *files);
+
 void ag_tokenizer_close(ag_tokenizer_t *tokenizer);
 
 /** Number of ids the tokenizer knows (a model's vocabulary may be larger). */

@@ -227,6 +227,13 @@ def without_tokenizer():
             run(["train", "--model", model, "--tokens", path, "--seq-length", "4", "--train-steps", "1", "--output", out])
             expect(os.path.exists(os.path.join(out, "tokenizer.json")) == (tokenizer is not None), f"{os.listdir(out)}")
             one_line(["eval", "--model", model, "--text", __file__], 1, ["tokenizer"])
+        gguf, out = os.path.join(folder, "none.gguf"), os.path.join(folder, "gguf-out")
+        run(["convert", os.path.join(folder, "none"), "--to", "gguf", gguf])
+        found = run(["eval", "--model", gguf, "--tokens", path, "--json"] + EXACT).stdout
+        expect(json.loads(found)["nll"] == json.loads(whole)["nll"], found)
+        run(["train", "--model", gguf, "--tokens", path, "--seq-length", "4", "--train-steps", "1", "--output", out])
+        expect("model.safetensors" in os.listdir(out) and "tokenizer.json" not in os.listdir(out), f"{os.listdir(out)}")
+        one_line(["eval", "--model", gguf, "--text", __file__], 1, ["none.gguf", "no tokenizer"])
 
 
 def bad_plans(good, path):

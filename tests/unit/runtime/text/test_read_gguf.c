@@ -44,6 +44,27 @@ Test(read_gguf, tokens_and_merges_are_read)
     made_close(&made);
 }
 
+/* As is made of a folder without one, and what says nothing. */
+Test(read_gguf, a_file_without_a_tokenizer_says_so)
+{
+    gguf_text_t none = {0}, nothing = {0}, tokens_alone = {0};
+    made_t made;
+
+    gguf_string(&none, "tokenizer.ggml.model", "none", 4);
+    cr_expect_eq(gguf_open(&made, &none), AG_ERR_IO);
+    cr_expect_not_null(strstr(ag_error(), "model.gguf: the file has no tokenizer"));
+    cr_expect(ag_tokenizer_is_left_out(made.files));
+    made_close(&made);
+    gguf_string(&nothing, "general.name", "n", 1);
+    cr_expect_eq(gguf_open(&made, &nothing), AG_ERR_IO);
+    cr_expect(ag_tokenizer_is_left_out(made.files));
+    made_close(&made);
+    gguf_strings(&tokens_alone, "tokenizer.ggml.tokens", tokens, 6);
+    cr_expect_eq(gguf_open(&made, &tokens_alone), AG_ERR_UNSUPPORTED, "of which kind?");
+    cr_expect_not(ag_tokenizer_is_left_out(made.files));
+    made_close(&made);
+}
+
 Test(read_gguf, of_a_pair_that_is_listed_twice_the_first_rank_counts)
 {
     /* as llama.cpp's table of ranks */
@@ -114,14 +135,12 @@ Test(read_gguf, each_of_many_merges_counts_but_for_those_that_make_no_word)
 
 Test(read_gguf, another_algorithm_is_refused)
 {
-    gguf_text_t none = {0}, other = {0}, number = {0};
+    gguf_text_t other = {0}, number = {0};
 
-    gguf_integer(&none, "x", AG_GGUF_U32, 0);
-    expect_gguf_refused(none, AG_ERR_UNSUPPORTED, "tokenizer \"\" is not known (known: gpt2");
     gguf_string(&other, "tokenizer.ggml.model", "bert\0x", 6);
     expect_gguf_refused(other, AG_ERR_UNSUPPORTED, "\"bert");
     gguf_integer(&number, "tokenizer.ggml.model", AG_GGUF_U32, 7);
-    expect_gguf_refused(number, AG_ERR_UNSUPPORTED, "is not known");
+    expect_gguf_refused(number, AG_ERR_UNSUPPORTED, "tokenizer \"\" is not known (known: gpt2");
 }
 
 Test(read_gguf, a_missing_or_misshapen_list_is_refused)
