@@ -1,5 +1,6 @@
 /* A tokenizer as GGUF metadata: tokenizer.* (ggml's docs/gguf.md, llama.cpp's conversion/base.py).
  */
+#define _GNU_SOURCE /* memmem */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,76 @@ static void warn_of_strips(const folder_t *folder, const ag_json_t *added)
     }
 }
 
+/* Spaces for the marks that stand for them. */
+static ag_status_t append_plain(const char *text, size_t n, ag_array_t *plain)
+{
+    size_t n_space = strlen(AG_METASPACE);
+    ag_status_t status = AG_OK;
+
+    for (size_t at = 0; at < n && status == AG_OK;) {
+        bool is_space = at + n_space <= n && memcmp(text + at, AG_METASPACE, n_space) == 0;
+
+        status = ag_array_append(plain, is_space ? " " : text + at, 1);
+        at += is_space ? n_space : 1;
+    }
+    return status;
+}
+
+/* Is an added token that has marks for spaces found where a text has such marks alone? What is not
+ * normalized is, unless merges make the same of spaces. */
+static ag_status_t is_of_marks(const folder_t *folder, const ag_json_t *token, bool *is_p)
+{
+    size_t n = 0;
+    const char *text = ag_json_string(ag_json_get(token, "content"), &n);
+    ag_array_t plain = AG_ARRAY(char), ids = AG_ARRAY(int32_t);
+    ag_status_t status = AG_OK;
+
+    *is_p = false;
+    if (folder->tokenizer->model != AG_MODEL_BYTES &&
+        memmem(text, n, AG_METASPACE, strlen(AG_METASPACE)) != NULL &&
+        !ag_json_bool(ag_json_get(token, "normalized"), false) &&
+        !ag_json_bool(ag_json_get(token, "special"), false)) {
+        status = append_plain(text, n, &plain);
+        if (status == AG_OK) {
+            status = ag_tokenizer_encode(folder->tokenizer, plain.items, plain.n_items,
+                                         AG_TOKEN_CONTINUES, &ids, NULL);
+        }
+        status = status == AG_ERR_UNSUPPORTED ? AG_OK : status; /* spaces that it does not know */
+        *is_p = ids.n_items != 1 ||
+                AG_ITEMS(&ids, int32_t)[0] != ag_json_integer(ag_json_get(token, "id"), -1);
+    }
+    ag_array_fini(&plain);
+    ag_array_fini(&ids);
+    return status;
+}
+
+static ag_status_t warn_of_marks(const folder_t *folder, const ag_json_t *added)
+{
+    const char *first = "";
+    size_t n = 0, n_first = 0;
+
+    for (size_t i = 0; i < ag_json_size(added); i++) {
+        const ag_json_t *token = ag_json_at(added, i);
+        bool is;
+        ag_status_t status = is_of_marks(folder, token, &is);
+
+        if (status != AG_OK) {
+            return status;
+        }
+        if (is) {
+            first = n++ == 0 ? ag_json_string(ag_json_get(token, "content"), &n_first) : first;
+        }
+    }
+    if (n > 0) {
+        ag_log(AG_LOG_WARNING,
+               "%zu added tokens, the first %s, stand for marks of spaces (U+2581) that a text "
+               "itself has, not for its spaces; in GGUF files they stand for both: ids of a text "
+               "with such spaces may differ from this tokenizer's",
+               n, ag_quote(first, n_first).text);
+    }
+    return AG_OK;
+}
+
 /* A list of words and scores, whose ids are their places. */
 static ag_status_t keep_list(folder_t *folder, const ag_json_t *vocabulary)
 {
@@ -131,6 +202,7 @@ static ag_status_t collect(folder_t *folder)
     if (status == AG_OK) {
         mark_others(folder);
         warn_of_strips(folder, added);
+        status = warn_of_marks(folder, added);
     }
     return status;
 }
@@ -138,22 +210,15 @@ static ag_status_t collect(folder_t *folder)
 /* What a user defined stands in a text before spaces are rewritten, and is written so. */
 static void add_text(const folder_t *folder, uint32_t id)
 {
-    const char *text = folder->texts[id];
-    size_t n = folder->n_bytes[id], n_space = strlen(AG_METASPACE);
     ag_array_t plain = AG_ARRAY(char);
-    ag_status_t status = AG_OK;
+    ag_status_t status;
 
     if (folder->types[id] != AG_GGUF_TOKEN_USER_DEFINED ||
         folder->tokenizer->model == AG_MODEL_BYTES) {
-        ag_gguf_add_string(folder->metadata, text, n);
+        ag_gguf_add_string(folder->metadata, folder->texts[id], folder->n_bytes[id]);
         return;
     }
-    for (size_t at = 0; at < n && status == AG_OK;) {
-        bool is_space = at + n_space <= n && memcmp(text + at, AG_METASPACE, n_space) == 0;
-
-        status = ag_array_append(&plain, is_space ? " " : text + at, 1);
-        at += is_space ? n_space : 1;
-    }
+    status = append_plain(folder->texts[id], folder->n_bytes[id], &plain);
     ag_gguf_add_string(folder->metadata, plain.items, plain.n_items);
     folder->metadata->status = status != AG_OK ? status : folder->metadata->status;
     ag_array_fini(&plain);

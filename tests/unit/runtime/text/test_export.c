@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "make_text.h"
+#include "runtime/base/log.h"
 #include "runtime/text/export.h"
 
 #define SPACES "'normalizer':{'type':'Replace','pattern':{'String':' '},'content':'\u2581'}"
@@ -310,6 +311,46 @@ Test(export, every_kind_of_gguf_file_becomes_a_folder_and_a_gguf_file_again)
     expect_there_and_back("sp_bpe_plain", "model.gguf", none);
     expect_there_and_back("sp_unigram", "model.gguf", maps);
     expect_there_and_back("sp_unigram_bytes", "model.gguf", none);
+}
+
+static void keep_line(void *arg, ag_log_level_t level, const char *line)
+{
+    (void)level;
+    snprintf(arg, 512, "%s", line);
+}
+
+/* What is said of a folder with this vocabulary, merges and added token, as a GGUF file; and the
+ * ids of two spaces in both. */
+static void expect_marks(const char *parts, bool told, const char *spaces, const char *spaces_there)
+{
+    char json[512], said[512] = "";
+    made_t folder, gguf;
+
+    snprintf(json, sizeof(json), "{" SPACES ",%s}", parts);
+    made_open(&folder, json);
+    ag_log_set_sink(keep_line, said);
+    open_as_gguf(&folder, 3, &gguf);
+    ag_log_set_sink(NULL, NULL);
+    cr_expect_eq(strstr(said, "1 added tokens, the first \u2581\u2581, stand for marks") != NULL,
+                 told, "%s: \"%s\"", parts, said);
+    expect_ids(folder.tokenizer, "a  a", 0, spaces);
+    expect_ids(gguf.tokenizer, "a  a", 0, spaces_there);
+    made_close(&folder);
+    made_close(&gguf);
+}
+
+Test(export, added_runs_of_marks_that_spaces_do_not_become_are_told)
+{
+    expect_marks("'model':{'type':'BPE','vocab':{'\u2581':0,'a':1},'merges':[]},'added_tokens':"
+                 "[{'id':2,'content':'\u2581\u2581','normalized':false}]",
+                 true, "1 0 0 1", "1 2 1");
+    expect_marks("'model':{'type':'BPE','vocab':{'\u2581':0,'a':1},'merges':[]},'added_tokens':"
+                 "[{'id':2,'content':'\u2581\u2581','normalized':true}]",
+                 false, "1 2 1", "1 2 1");
+    expect_marks("'model':{'type':'BPE','vocab':{'\u2581':0,'a':1,'\u2581\u2581':2},'merges':"
+                 "['\u2581 \u2581']},'added_tokens':"
+                 "[{'id':2,'content':'\u2581\u2581','normalized':false}]",
+                 false, "1 2 1", "1 2 1");
 }
 
 static void expect_no_gguf(const char *json, uint32_t n_vocab, ag_status_t status,
