@@ -1,6 +1,27 @@
 /* The rules of reverse-mode differentiation, one for each operator that training uses. */
 #include "runtime/graph/backward_priv.h"
 
+/* Complete and append what makes the gradient of an operator's first input of its output's. */
+static void add_of_first(ag_backward_t *backward, const ag_node_t *node, ag_node_t *grad)
+{
+    grad->in[0] = ag_backward_grad(backward, node->out);
+    grad->out = ag_backward_fresh(backward, node->in[0]);
+    ag_backward_add(backward, grad);
+    ag_backward_settle(backward, node->in[0], grad->out);
+}
+
+/* The same of both inputs, by one node that reads both. */
+static void add_of_both(ag_backward_t *backward, const ag_node_t *node, ag_node_kind_t kind)
+{
+    ag_node_t grad = ag_backward_node(node, kind);
+
+    grad.in[1] = ag_backward_read(backward, node->in[0]);
+    grad.in[2] = ag_backward_read(backward, node->in[1]);
+    grad.more[0] = ag_backward_fresh(backward, node->in[1]);
+    add_of_first(backward, node, &grad);
+    ag_backward_settle(backward, node->in[1], grad.more[0]);
+}
+
 /* y = x * w^T + b: dx = dy * w, dw = dy^T * x, db = sums of dy's columns */
 void ag_linear_backward(ag_backward_t *backward, const ag_node_t *node)
 {
@@ -97,10 +118,7 @@ void ag_head_columns_backward(ag_backward_t *backward, const ag_node_t *node)
                                                  .n = of->n,
                                                  .x_is_shared = of->y_is_shared,
                                                  .y_is_shared = of->x_is_shared};
-    grad.in[0] = ag_backward_grad(backward, node->out);
-    grad.out = ag_backward_fresh(backward, node->in[0]);
-    ag_backward_add(backward, &grad);
-    ag_backward_settle(backward, node->in[0], grad.out);
+    add_of_first(backward, node, &grad);
 }
 
 void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
@@ -135,16 +153,7 @@ void ag_self_attention_backward(ag_backward_t *backward, const ag_node_t *node)
 /* y = act(gate) * up, with limits or not */
 void ag_glu_backward(ag_backward_t *backward, const ag_node_t *node)
 {
-    ag_node_t grad = ag_backward_node(node, AG_NODE_GLU_GRAD);
-
-    grad.in[0] = ag_backward_grad(backward, node->out);
-    grad.in[1] = ag_backward_read(backward, node->in[0]);
-    grad.in[2] = ag_backward_read(backward, node->in[1]);
-    grad.out = ag_backward_fresh(backward, node->in[0]);
-    grad.more[0] = ag_backward_fresh(backward, node->in[1]);
-    ag_backward_add(backward, &grad);
-    ag_backward_settle(backward, node->in[0], grad.out);
-    ag_backward_settle(backward, node->in[1], grad.more[0]);
+    add_of_both(backward, node, AG_NODE_GLU_GRAD);
 }
 
 /* y = act(x) */
@@ -152,26 +161,14 @@ void ag_act_backward(ag_backward_t *backward, const ag_node_t *node)
 {
     ag_node_t grad = ag_backward_node(node, AG_NODE_ACT_GRAD);
 
-    grad.in[0] = ag_backward_grad(backward, node->out);
     grad.in[1] = ag_backward_read(backward, node->in[0]);
-    grad.out = ag_backward_fresh(backward, node->in[0]);
-    ag_backward_add(backward, &grad);
-    ag_backward_settle(backward, node->in[0], grad.out);
+    add_of_first(backward, node, &grad);
 }
 
 /* y = sigmoid(g) * x */
 void ag_gate_rows_backward(ag_backward_t *backward, const ag_node_t *node)
 {
-    ag_node_t grad = ag_backward_node(node, AG_NODE_GATE_ROWS_GRAD);
-
-    grad.in[0] = ag_backward_grad(backward, node->out);
-    grad.in[1] = ag_backward_read(backward, node->in[0]);
-    grad.in[2] = ag_backward_read(backward, node->in[1]);
-    grad.out = ag_backward_fresh(backward, node->in[0]);
-    grad.more[0] = ag_backward_fresh(backward, node->in[1]);
-    ag_backward_add(backward, &grad);
-    ag_backward_settle(backward, node->in[0], grad.out);
-    ag_backward_settle(backward, node->in[1], grad.more[0]);
+    add_of_both(backward, node, AG_NODE_GATE_ROWS_GRAD);
 }
 
 void ag_embed_backward(ag_backward_t *backward, const ag_node_t *node)
@@ -192,10 +189,7 @@ void ag_select_backward(ag_backward_t *backward, const ag_node_t *node)
 {
     ag_node_t grad = ag_backward_node(node, AG_NODE_SELECT_GRAD);
 
-    grad.in[0] = ag_backward_grad(backward, node->out);
-    grad.out = ag_backward_fresh(backward, node->in[0]);
-    ag_backward_add(backward, &grad);
-    ag_backward_settle(backward, node->in[0], grad.out);
+    add_of_first(backward, node, &grad);
 }
 
 /* Columns that were not taken have none. */
@@ -245,11 +239,8 @@ void ag_regroup_backward(ag_backward_t *backward, const ag_node_t *node)
     ag_node_t grad = ag_backward_node(node, AG_NODE_REGROUP);
 
     grad.attr.groups.back = !node->attr.groups.back;
-    grad.in[0] = ag_backward_grad(backward, node->out);
     grad.in[1] = ag_backward_read(backward, node->in[1]);
-    grad.out = ag_backward_fresh(backward, node->in[0]);
-    ag_backward_add(backward, &grad);
-    ag_backward_settle(backward, node->in[0], grad.out);
+    add_of_first(backward, node, &grad);
 }
 
 /* A row is the sum of its copies' gradients. */

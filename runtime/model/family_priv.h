@@ -88,9 +88,8 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
 #define AG_SETTING_FIELD(field) offsetof(ag_settings_t, field)
 
 /* clang-format off */
-/* Keys and names of decoders with RMS norms, a rope and a gated feed-forward part: what several
- * families have alike. */
-#define AG_DECODER_KEYS                                                                            \
+/* Keys that decoders of all kinds have alike. */
+#define AG_SIZE_KEYS                                                                               \
     {AG_SETTING_FIELD(n_layers), AG_SETTING_U32, true, "num_hidden_layers", "block_count"},        \
     {AG_SETTING_FIELD(hidden), AG_SETTING_U32, true, "hidden_size", "embedding_length"},           \
     {AG_SETTING_FIELD(vocab), AG_SETTING_U32, false, "vocab_size", "vocab_size"},                  \
@@ -99,15 +98,23 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
     {AG_SETTING_FIELD(n_heads), AG_SETTING_U32, true, "num_attention_heads",                       \
      "attention.head_count"},                                                                      \
     {AG_SETTING_FIELD(n_kv_heads), AG_SETTING_U32, false, "num_key_value_heads",                   \
-     "attention.head_count_kv"},                                                                   \
-    {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, "head_dim", "attention.key_length"},       \
-    {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, false, NULL, "attention.value_length"},          \
+     "attention.head_count_kv"}
+
+#define AG_RMS_FFN_ROPE_KEYS                                                                       \
     {AG_SETTING_FIELD(ffn_width), AG_SETTING_U32, true, "intermediate_size",                       \
      "feed_forward_length"},                                                                       \
     {AG_SETTING_FIELD(norm_eps), AG_SETTING_REAL, true, "rms_norm_eps",                            \
      "attention.layer_norm_rms_epsilon"},                                                          \
     {AG_SETTING_FIELD(rope.base), AG_SETTING_REAL, false,                                          \
-     "rope_parameters.rope_theta|rope_theta", "rope.freq_base"},                                   \
+     "rope_parameters.rope_theta|rope_theta", "rope.freq_base"}
+
+/* Keys and names of decoders with RMS norms, a rope and a gated feed-forward part: what several
+ * families have alike. */
+#define AG_DECODER_KEYS                                                                            \
+    AG_SIZE_KEYS,                                                                                  \
+    {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, "head_dim", "attention.key_length"},       \
+    {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, false, NULL, "attention.value_length"},          \
+    AG_RMS_FFN_ROPE_KEYS,                                                                          \
     {AG_SETTING_FIELD(rotary), AG_SETTING_U32, false, NULL, "rope.dimension_count"},               \
     {AG_SETTING_FIELD(tied), AG_SETTING_BOOL, false, "tie_word_embeddings", NULL}
 
@@ -205,27 +212,14 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
 
 /* Keys and names of DeepSeek's models. */
 #define AG_LATENT_KEYS                                                                             \
-    {AG_SETTING_FIELD(n_layers), AG_SETTING_U32, true, "num_hidden_layers", "block_count"},        \
-    {AG_SETTING_FIELD(hidden), AG_SETTING_U32, true, "hidden_size", "embedding_length"},           \
-    {AG_SETTING_FIELD(vocab), AG_SETTING_U32, false, "vocab_size", "vocab_size"},                  \
-    {AG_SETTING_FIELD(context_tokens), AG_SETTING_U32, true, "max_position_embeddings",            \
-     "context_length"},                                                                            \
-    {AG_SETTING_FIELD(n_heads), AG_SETTING_U32, true, "num_attention_heads",                       \
-     "attention.head_count"},                                                                      \
-    {AG_SETTING_FIELD(n_kv_heads), AG_SETTING_U32, false, "num_key_value_heads",                   \
-     "attention.head_count_kv"},                                                                   \
+    AG_SIZE_KEYS,                                                                                  \
     {AG_SETTING_FIELD(head_dim), AG_SETTING_U32, false, NULL, "attention.key_length"},             \
     {AG_SETTING_FIELD(nope_dim), AG_SETTING_U32, false, "qk_nope_head_dim", NULL},                 \
     {AG_SETTING_FIELD(rotary), AG_SETTING_U32, true, "qk_rope_head_dim", "rope.dimension_count"},  \
     {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, true, "v_head_dim", "attention.value_length"},   \
     {AG_SETTING_FIELD(q_rank), AG_SETTING_U32, false, "q_lora_rank", "attention.q_lora_rank"},     \
     {AG_SETTING_FIELD(kv_rank), AG_SETTING_U32, true, "kv_lora_rank", "attention.kv_lora_rank"},   \
-    {AG_SETTING_FIELD(ffn_width), AG_SETTING_U32, true, "intermediate_size",                       \
-     "feed_forward_length"},                                                                       \
-    {AG_SETTING_FIELD(norm_eps), AG_SETTING_REAL, true, "rms_norm_eps",                            \
-     "attention.layer_norm_rms_epsilon"},                                                          \
-    {AG_SETTING_FIELD(rope.base), AG_SETTING_REAL, false,                                          \
-     "rope_parameters.rope_theta|rope_theta", "rope.freq_base"},                                   \
+    AG_RMS_FFN_ROPE_KEYS,                                                                          \
     {AG_SETTING_FIELD(log_multiplier), AG_SETTING_REAL, false, NULL,                               \
      "rope.scaling.yarn_log_multiplier"},                                                          \
     {AG_SETTING_FIELD(tied), AG_SETTING_BOOL, false, "tie_word_embeddings", NULL},                 \
