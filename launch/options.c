@@ -319,12 +319,23 @@ static ag_status_t check_conversion(const parser_t *parser)
 
 static ag_status_t check_training(const parser_t *parser)
 {
+    /* how samples and dialogues become ids, and which of these are learned */
+    static const char *const of_text[] = {"--train-on-prompt", "--chat-template", "--thinking",
+                                          "--reasoning-effort", "--date"};
     static const char *const sources[] = {"--data", "--tokens"};
 
     if (parser->options->output == NULL && !parser->options->train.verify_plan &&
         !parser->options->dry_run) {
         return ag_fail(AG_ERR_INVALID, "argosy train needs --output: the folder for the model, its "
                                        "checkpoints and figures");
+    }
+    for (int i = 0; i < (int)(sizeof(of_text) / sizeof(of_text[0])); i++) {
+        if (is_given(parser, "--tokens") && !is_given(parser, "--eval-data") &&
+            is_given(parser, of_text[i])) {
+            return ag_fail(AG_ERR_INVALID,
+                           "%s cannot go with --tokens: ids are learned as they are, each of them",
+                           of_text[i]);
+        }
     }
     return need_one(parser, sources, 2, "--data, --tokens");
 }
@@ -404,6 +415,12 @@ static ag_status_t parse_option(parser_t *parser)
                            option->value);
         }
         value = parser->argv[++parser->at];
+        if (option->kind != AG_OPTION_TEXT && option->kind != AG_OPTION_STOP &&
+            strncmp(value, "--", 2) == 0 && ag_option_find(command, value, strlen(value)) != NULL) {
+            return ag_fail(AG_ERR_INVALID,
+                           "%s needs a value, and %s is an option (%s=%s, if it is meant)",
+                           option->name, value, option->name, value);
+        }
     }
     if (parser->given[option - ag_option_table] && option->kind != AG_OPTION_STOP &&
         option->kind != AG_OPTION_PATHS && option->kind != AG_OPTION_FLAG) {

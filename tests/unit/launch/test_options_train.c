@@ -58,6 +58,15 @@ Test(options_train, training_says_what_is_wrong)
     expect_error("train --model m --data a --output d --compute f16", "f32 or bf16", "f16");
     expect_error("train --model m --data a --output d --eval-steps 5", "--eval-data", "needs");
     expect_error("train --model m --data a --output d --plan p --dp 2", "--plan", "--dp");
+    expect_error("train --model m --tokens a --output d --train-on-prompt", "--train-on-prompt",
+                 "--tokens");
+    expect_error("train --model m --tokens a --output d --date 2026-01-31", "--date", "--tokens");
+    expect_error("train --model m --tokens a --output d --thinking off", "--thinking", "--tokens");
+    expect_good("train --model m --tokens a --eval-data b --output d --thinking off");
+    expect_error("train --model m --data --train-steps 1 --output d", "--data needs a value",
+                 "--train-steps is an option");
+    expect_error("generate --model --prompt a", "--model needs a value", "--model=--prompt");
+    expect_good("generate --model=--prompt --prompt a");
     expect_error("plan --model m --dp 2", "--dp", "--train");
     expect_error("plan --model m --train --batch 2", "--train", "--micro-batch-size");
     expect_good("plan --model m --train --dp 2 --seq-length 64 --zero-stage 1 --recompute full");
