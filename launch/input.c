@@ -117,7 +117,7 @@ static ag_status_t mend_line(ag_lines_t *lines)
         lines->line.n_items = lines->line.capacity = n_bytes;
         lines->longest = lines->longest > 2 * n_bytes ? lines->longest : 2 * n_bytes;
     }
-    if (ag_json_mend_escapes(text, n_bytes)) {
+    if (ag_json_mend_escapes(text, n_bytes) > 0) {
         ag_log(AG_LOG_WARNING, "%s has half a surrogate pair: it is read as U+FFFD", lines->what);
     }
     return AG_OK;

@@ -74,9 +74,9 @@ static int escaped_unit(const char *text, size_t n_bytes)
     return end == digits + 4 ? (int)unit : -1;
 }
 
-bool ag_json_mend_escapes(char *text, size_t n_bytes)
+size_t ag_json_mend_escapes(char *text, size_t n_bytes)
 {
-    bool mended = false;
+    size_t n_mended = 0;
 
     for (size_t i = 0; i + 1 < n_bytes;) {
         int unit = escaped_unit(text + i, n_bytes - i);
@@ -89,12 +89,12 @@ bool ag_json_mend_escapes(char *text, size_t n_bytes)
         } else {
             if (unit >= 0xD800 && unit < 0xE000) {
                 memcpy(text + i, "\\uFFFD", 6);
-                mended = true;
+                n_mended++;
             }
             i += 6;
         }
     }
-    return mended;
+    return n_mended;
 }
 
 typedef struct source {

@@ -35,9 +35,9 @@ ag_status_t ag_json_parse_reals(const char *text, size_t n_bytes, const char *wh
 
 /**
  * Escapes of half a surrogate pair, which no text can hold, become those of U+FFFD; in place.
- * @return true: there were some.
+ * @return how many there were.
  */
-bool ag_json_mend_escapes(char *text, size_t n_bytes);
+size_t ag_json_mend_escapes(char *text, size_t n_bytes);
 
 /** Read and parse a file. @return AG_OK, AG_ERR_IO, AG_ERR_FORMAT. */
 ag_status_t ag_json_read(const char *path, ag_json_t **json_p);

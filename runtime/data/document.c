@@ -309,8 +309,8 @@ static ag_status_t mend_line(const char *bytes, size_t n_bytes, ag_doc_output_t 
             free(repaired);
         }
     }
-    if (status == AG_OK && ag_json_mend_escapes(output->text.items, output->text.n_items)) {
-        output->n_replaced++;
+    if (status == AG_OK) {
+        output->n_replaced += ag_json_mend_escapes(output->text.items, output->text.n_items);
     }
     return status;
 }

@@ -261,8 +261,10 @@ Test(document, what_is_no_utf8_is_replaced_and_counted)
     ag_array_fini(&ids);
     cr_assert_eq(line_add(&line, "{'text':'\\ud800'}"), AG_OK);
     cr_expect_eq(line.output.n_replaced, 3);
+    cr_assert_eq(line_add(&line, "{'text':'\\ud800 and \\udc00, both'}"), AG_OK);
+    cr_expect_eq(line.output.n_replaced, 5);
     cr_assert_eq(ag_doc_text(&line.rules, "d", "\xff", 1, false, &line.output), AG_OK);
-    cr_expect_eq(line.output.n_replaced, 4);
+    cr_expect_eq(line.output.n_replaced, 6);
     line_close(&line);
 }
 
