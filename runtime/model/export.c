@@ -102,6 +102,10 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     ag_export_tensor_t tensor = {.weight = *weight, .head_dim = layer->head_dim};
     bool is_joint;
 
+    if (export->opts.are_gradients && weight->role == AG_ROLE_ROUTE_PREFERENCE) {
+        return AG_OK; /* it chooses, and the loss does not depend on it: it has none */
+    }
+
     if (row == NULL) {
         return ag_fail(AG_ERR_UNSUPPORTED, "%s has no name in %s for role %d", family->name,
                        export->opts.gguf ? "GGUF files" : "Hugging Face folders",

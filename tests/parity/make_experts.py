@@ -137,8 +137,7 @@ def write(family, seed):
     logits = model(x, use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), y)
     loss.backward()
-    grads = {k: torch.zeros_like(b) for k, b in model.named_buffers() if k.endswith("e_score_correction_bias")}
-    grads |= {k: p.grad if p.grad is not None else torch.zeros_like(p) for k, p in model.named_parameters()}
+    grads = {k: p.grad if p.grad is not None else torch.zeros_like(p) for k, p in model.named_parameters()}
     save_file(form(grads), os.path.join(folder, "grads.safetensors"), metadata={"loss": repr(float(loss.detach()))})
     print(f"{family}: {sum(t.numel() for t in state.values())} weights, a loss of {float(loss.detach()):.5f}")
 
