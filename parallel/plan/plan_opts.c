@@ -48,6 +48,17 @@ static uint32_t virtual_stages(const ag_plan_opts_t *opts)
     return opts->sequence_tokens > 0 && opts->virtual_stages > 0 ? opts->virtual_stages : 1;
 }
 
+/* Said before layers are counted, which would blame the stages. */
+static ag_status_t check_schedule(const ag_plan_opts_t *opts)
+{
+    return virtual_stages(opts) > 1 && opts->schedule == NULL
+               ? ag_fail(AG_ERR_INVALID,
+                         "--virtual-stages %u needs --schedule interleaved: %s has one chunk of "
+                         "the model a stage",
+                         opts->virtual_stages, AG_SCHEDULE_DEFAULT)
+               : AG_OK;
+}
+
 /*
  * Every option that lists something per stage says how many stages there are; they must agree. A
  * single --tp or --ep or a single list of shares says nothing: it is for all stages.
@@ -501,6 +512,9 @@ ag_status_t ag_plan_make(const ag_plan_model_t *model, const ag_plan_opts_t *opt
     ag_plan_t *plan = NULL;
     ag_status_t status = parse_options(opts, &parsed);
 
+    if (status == AG_OK) {
+        status = check_schedule(opts);
+    }
     if (status == AG_OK) {
         status = count_stages(model, opts, &parsed);
     }

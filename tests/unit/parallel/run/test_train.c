@@ -534,6 +534,8 @@ Test(train, an_interleaved_pipeline_is_refused_where_layers_do_not_do)
     ag_plan_t *plan;
 
     cr_expect_eq(ag_plan_make(&model, &opts, &plan), AG_ERR_INVALID);
+    cr_expect(strstr(ag_error(), "--virtual-stages 2 needs --schedule interleaved") != NULL, "%s",
+              ag_error());
     opts.virtual_stages = 1;
     opts.pipeline_split = "1,2";
     cr_assert_eq(ag_plan_make(&model, &opts, &plan), AG_OK);
