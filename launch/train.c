@@ -118,7 +118,7 @@ static ag_status_t load_checkpoint(ag_training_t *training, ag_checkpoint_t *che
     ag_plan_model_t model = ag_build_plan_model(session->model);
     size_t n_tensors;
     const ag_saved_tensor_t *tensors = ag_catalog_saved(training->catalog, &n_tensors);
-    ag_status_t status = ag_checkpoint_check_model(checkpoint, model.spec_hash);
+    ag_status_t status = ag_checkpoint_check_model(checkpoint, model.spec_hash, tensors, n_tensors);
 
     if (status == AG_OK) {
         status = ag_train_read_state(ag_checkpoint_state(checkpoint), &training->opts.position);

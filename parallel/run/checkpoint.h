@@ -161,8 +161,12 @@ typedef struct ag_stored_tensor {
 const ag_stored_tensor_t *ag_checkpoint_tensors(const ag_checkpoint_t *checkpoint,
                                                 size_t *n_tensors_p);
 
-/** @return AG_OK; AG_ERR_INVALID: it is of a model with another hash. */
-ag_status_t ag_checkpoint_check_model(const ag_checkpoint_t *checkpoint, const char *spec_hash);
+/**
+ * @param tensors  (n_tensors) all of the model, of which the error names one that differs.
+ * @return AG_OK; AG_ERR_INVALID: it is of a model with another hash.
+ */
+ag_status_t ag_checkpoint_check_model(const ag_checkpoint_t *checkpoint, const char *spec_hash,
+                                      const ag_saved_tensor_t *tensors, size_t n_tensors);
 
 /**
  * Fill the slices of tensors. Reads what they need and no more (in pieces of up to 4 MiB), each

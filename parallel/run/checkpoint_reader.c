@@ -353,14 +353,6 @@ const ag_stored_tensor_t *ag_checkpoint_tensors(const ag_checkpoint_t *checkpoin
     return tensors_of(checkpoint);
 }
 
-ag_status_t ag_checkpoint_check_model(const ag_checkpoint_t *checkpoint, const char *spec_hash)
-{
-    return strcmp(checkpoint->manifest.spec_hash, spec_hash) == 0
-               ? AG_OK
-               : ag_fail(AG_ERR_INVALID, "%s is a checkpoint of another model: of %s, not %s",
-                         checkpoint->folder, checkpoint->manifest.spec_hash, spec_hash);
-}
-
 /* ---- reading tensors ---- */
 
 /* A part of a piece, and where it goes. */

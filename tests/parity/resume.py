@@ -179,7 +179,7 @@ def damaged():
         expect(curve(out)[:4] == curve(first) or len(curve(out)) == 5, "the curve goes on from step 2")
         other = [TRAIN[0], "--model", os.path.join(DATA, "variants", "mqa")] + TRAIN[3:]
         one_line(other + ["--output", out, "--train-steps", "9", "--resume"], 2,
-                 ["is a checkpoint of another model"])
+                 ["is a checkpoint of another model", "the model's is ("])
 
 
 main({name: globals()[name] for name in ("same_layout", "other_layouts", "experts", "killed", "full_disk", "damaged")})
