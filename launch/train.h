@@ -96,6 +96,10 @@ double ag_train_program_flops(const ag_training_t *training, uint32_t rank);
  */
 ag_status_t ag_train_time(const ag_training_t *training, ag_rank_time_t *times);
 
+/** A run of one step whose rows are full, each a document, all of it learned: what a plan tells of
+ * steps is of this one, before a run and in its report. */
+ag_training_t ag_train_full_step(ag_session_t *session);
+
 /**
  * Rank 0, of a plan that trains: operations, the schedule's bubble and bytes on links of a step
  * whose rows are full; as a table on standard error, and as "step" of what is predicted.

@@ -7,8 +7,7 @@
 #include "launch/links.h"
 #include "launch/train.h"
 
-/* A step whose rows are full, each a document, all of it learned. */
-static ag_training_t full_step(ag_session_t *session)
+ag_training_t ag_train_full_step(ag_session_t *session)
 {
     const ag_plan_t *plan = session->plan;
     uint64_t n = ag_plan_micro_batches(plan);
@@ -76,7 +75,7 @@ static ag_json_t *tell_links(const ag_session_t *session, const ag_array_t *link
 
 ag_status_t ag_train_foretell(ag_session_t *session, ag_json_t *predicted)
 {
-    ag_training_t training = full_step(session);
+    ag_training_t training = ag_train_full_step(session);
     ag_rank_time_t *times = calloc((size_t)ag_plan_ranks(session->plan) + 1, sizeof(*times));
     ag_array_t links = AG_ARRAY(ag_link_t);
     ag_json_t *step = ag_json_new_object();

@@ -154,11 +154,12 @@ static double bubble_of_formula(const ag_plan_t *plan)
 static ag_status_t put_bubble(const ag_training_t *training, const ag_json_t *trace, FILE *file)
 {
     const ag_plan_t *plan = training->session->plan;
+    ag_training_t full = ag_train_full_step(training->session);
     uint32_t n_ranks = ag_plan_ranks(plan);
     ag_rank_time_t *times = calloc((size_t)n_ranks + 1, sizeof(*times));
     double end_s = 0, foretold = 0, measured = 0;
     ag_status_t status =
-        times == NULL ? ag_fail_nomem("writing a report", 0) : ag_train_time(training, times);
+        times == NULL ? ag_fail_nomem("writing a report", 0) : ag_train_time(&full, times);
 
     for (uint32_t r = 0; r < n_ranks && status == AG_OK; r++) {
         end_s = fmax(end_s, times[r].end_s);
@@ -175,12 +176,13 @@ static ag_status_t put_bubble(const ag_training_t *training, const ag_json_t *tr
         foretold += idle / n_ranks;
         measured += was / n_ranks;
         fprintf(file, "<tr><td>%u</td><td>%.1f%%</td><td>%.1f%%</td><td>%.3f</td></tr>\n", r,
-                100 * idle, 100 * was, ag_train_program_flops(training, r) * 1e-9);
+                100 * idle, 100 * was, ag_train_program_flops(&full, r) * 1e-9);
     }
     fprintf(file,
-            "</table><p>The schedule's bubble, of these stages by their operations: %.1f%% (were "
-            "all alike: %.1f%%); measured: %.1f%%, with sums and messages that nothing hides, and "
-            "what is between steps.</p>\n",
+            "</table><p>The schedule's bubble, of these stages by their operations in a step whose "
+            "rows are full, as argosy plan tells it, at the rates measured in this run: %.1f%% "
+            "(were all alike: %.1f%%); measured: %.1f%%, with sums and messages that nothing "
+            "hides, and what is between steps.</p>\n",
             100 * foretold, 100 * bubble_of_formula(plan), 100 * measured);
     free(times);
     return status;

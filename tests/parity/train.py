@@ -116,6 +116,12 @@ def report():
                          "Operations of a step", "Plan", "Idle in a step", "The schedule's bubble", f"{ranks} rank", "LINEAR_WEIGHT_GRAD"):
                 expect(part in page.text, f"{part!r} is not in it")
             expect(page.counts["polyline"] == 4 and page.counts["rect"] > 20, f"{page.counts}")
+            planned = json.loads(run(options(out, 5) + split + ["--dry-run"]).stdout)["predicted"]["step"]["ranks"]
+            cells = "".join(f"<td>{rank['flops'] * 1e-9:.3f}</td></tr>" for rank in planned)
+            with open(os.path.join(out, "report.html")) as file:
+                found = "".join(line[line.rindex("<td>"):].strip() for line in file
+                                if line.startswith("<tr><td>") and line.count("%</td>") == 2)
+            expect(found == cells, f"operations of a step: {found}, planned {cells}")
     with tempfile.TemporaryDirectory() as folder:
         args = options(os.path.join(folder, "out"), 1) + ["--dp", "2", "--dry-run"]
         for more, wanted in (([], None), (["--save-grads", "f"], 0), (["--zero-stage", "1", "--save-grads", "f"], 1)):
