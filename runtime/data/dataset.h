@@ -42,9 +42,9 @@ typedef struct ag_dataset_opts {
  * before the others saves them the work. Of one line of JSON `messages` counts before `prompt` and
  * `completion`, and these before `text`.
  * @param opts  borrowed while opening, but for the tokenizer.
- * @return AG_OK; AG_ERR_INVALID: options, or ids beyond the vocabulary; AG_ERR_FORMAT, with file
- * and line; AG_ERR_UNSUPPORTED: dialogues, and a chat template that is not known; AG_ERR_IO,
- *         AG_ERR_NOMEM, AG_ERR_INTERRUPTED.
+ * @return AG_OK; AG_ERR_INVALID: options, or a tokenizer whose ids are beyond the vocabulary;
+ * AG_ERR_FORMAT, with file and line, or element; AG_ERR_UNSUPPORTED: dialogues, and a chat template
+ * that is not known; AG_ERR_IO, AG_ERR_NOMEM, AG_ERR_INTERRUPTED.
  */
 ag_status_t ag_dataset_open(const ag_dataset_opts_t *opts, ag_dataset_t **dataset_p);
 void ag_dataset_close(ag_dataset_t *dataset); /* NULL is allowed */

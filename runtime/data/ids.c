@@ -43,7 +43,7 @@ static ag_status_t scan_block(const scan_t *scan, uint64_t block, int32_t *ids)
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= scan->opts->vocab_size) {
             return ag_fail(
-                AG_ERR_INVALID, "%s: element %llu, %d, is beyond the model's vocabulary of %u",
+                AG_ERR_FORMAT, "%s: element %llu, %d, is beyond the model's vocabulary of %u",
                 scan->path, (unsigned long long)(first + i), ids[i], scan->opts->vocab_size);
         }
     }

@@ -81,10 +81,10 @@ Test(dataset, files_of_ids_follow_one_another_and_their_ends_are_counted)
     expect_fails(&opts, AG_ERR_FORMAT, "b.npy holds 11 ids");
     opts.seq_length = 5;
     opts.vocab_size = 24;
-    expect_fails(&opts, AG_ERR_INVALID, "a.npy: element 24, 24, is beyond the model's vocabulary");
+    expect_fails(&opts, AG_ERR_FORMAT, "a.npy: element 24, 24, is beyond the model's vocabulary");
     ids[3] = -7;
     room_ids(&room, "a.npy", ids, 25);
-    expect_fails(&opts, AG_ERR_INVALID, "a.npy: element 3, -7,");
+    expect_fails(&opts, AG_ERR_FORMAT, "a.npy: element 3, -7,");
     room_close(&room);
 }
 
