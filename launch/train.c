@@ -55,6 +55,25 @@ static void tell_seed(const ag_training_t *training)
     }
 }
 
+/* What some settings ask for of training, and nothing here has. */
+static void tell_dropout(const ag_training_t *training)
+{
+    static const char *const keys[] = {"attention_dropout", "hidden_dropout", "resid_pdrop",
+                                       "attn_pdrop",        "embd_pdrop",     "residual_dropout",
+                                       "embedding_dropout"};
+    const ag_json_t *config = ag_model_files_config(training->session->model->files);
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        double part = ag_json_number(ag_json_get(config, keys[i]), 0);
+
+        if (part > 0) {
+            ag_log(AG_LOG_WARNING, "config.json has %s %g: argosy trains without dropout", keys[i],
+                   part);
+            return;
+        }
+    }
+}
+
 /* Rank 0, before anything is computed: what is read, and where to. */
 static ag_status_t open_files(ag_training_t *training)
 {
@@ -70,6 +89,7 @@ static ag_status_t open_files(ag_training_t *training)
     }
     if (status == AG_OK) {
         tell_seed(training);
+        tell_dropout(training);
     }
     if (status == AG_OK && options->train.verify_plan) {
         ag_input_bytes_t *input = &training->session->input;

@@ -308,7 +308,7 @@ def errors():
                 file.write(text)
             told(["--data", path + ".jsonl", "--output", out], 1, words)
         np.save(path, np.array([1, 2, 100000] * 30, np.int32))
-        told(["--tokens", path + ".npy", "--output", out], 2, ["100000", "vocabulary"])
+        told(["--tokens", path + ".npy", "--output", out], 1, ["100000", "vocabulary"])
         ids = ["--tokens", STREAM, "--output", out]
         told(["--tokens", STREAM], 2, ["--output"])
         expect(not os.path.exists(out), "what fails before it begins leaves no folder")
@@ -343,9 +343,18 @@ def errors():
         told(ids, 2, ["--resume"])
         said = run(options(out, 2) + ["--resume", "--seed", "5"]).stderr.decode()
         expect("--seed 5 changes nothing" in said and "the checkpoint's" in said and ": 1 document, " in said, said)
+        expect("dropout" not in said, said)
         shutil.rmtree(out)
-        said = run(options(out, 1) + ["--seed", "5"]).stderr.decode()
+        drops = os.path.join(folder, "drops")
+        shutil.copytree(TINY, drops)
+        with open(os.path.join(drops, "config.json")) as file:
+            config = json.load(file)
+        config["attention_dropout"] = 0.1
+        with open(os.path.join(drops, "config.json"), "w") as file:
+            json.dump(config, file)
+        said = run(options(out, 1, drops) + ["--seed", "5"]).stderr.decode()
         expect("--seed 5 changes nothing" in said and "the model's" in said, said)
+        expect("attention_dropout 0.1: argosy trains without dropout" in said, said)
         told(["--tokens", STREAM, "--output", path + ".npy"], 2, ["no folder"])
         told(["--tokens", STREAM, "--output", TINY], 2, ["model's folder"])
         told(["--tokens", STREAM, "--output", os.path.join(folder, "no", "such")], 1, ["no/such"])
