@@ -248,7 +248,8 @@ def run_case(name, seed, keep, cache):
         except subprocess.TimeoutExpired as expired:
             done, wrong = expired, f"no end within {TIMEOUT_S} s"
         if wrong is not None:
-            print(f"{name} {seed}: {wrong}: {' '.join(line)}\n{(done.stderr or b'').decode('utf-8', 'replace')[:3000]}")
+            print(f"{name} {seed}: {wrong}: {' '.join(line)}\n{(done.stderr or b'').decode('utf-8', 'replace')[:3000]}",
+                  flush=True)
             if keep is not None:
                 shutil.copytree(where, os.path.join(keep, f"{name}-{seed}"), symlinks=True, dirs_exist_ok=True)
         return wrong is None, getattr(done, "returncode", None)
