@@ -8,7 +8,7 @@
 #include "runtime/base/array.h"
 #include "runtime/base/philox.h"
 
-enum { MOST_FAMILIES = 32, MOST_NAME = 96, GGUF_ALIGNMENT = 32, LEAST_HIDDEN = 16 };
+enum { MOST_FAMILIES = 32, MOST_NAME = 96, GGUF_ALIGNMENT = 32, LEAST_NORMED = 16 };
 
 uint32_t dice_below(dice_t *dice, uint32_t n)
 {
@@ -53,7 +53,7 @@ static void draw_widths(dice_t *dice, uint32_t block, model_t *model)
     static const uint32_t head_dims[] = {8, 16, 24, 32, 64};
     bool is_odd = !model->is_gguf || dice_one_in(dice, 6);
     uint32_t grain = is_odd ? 2 : block > 1 ? block : 32;
-    uint32_t most = block > 64 ? block : 128, least = LEAST_HIDDEN;
+    uint32_t most = block > 64 ? block : 128, least = LEAST_NORMED;
 
     model->head_dim = head_dims[dice_below(dice, 5)];
     model->n_kv_heads = dice_between(dice, 1, 3);
@@ -65,6 +65,11 @@ static void draw_widths(dice_t *dice, uint32_t block, model_t *model)
     }
     model->hidden = dice_between(dice, (least + grain - 1) / grain, most / grain) * grain;
     model->ffn = dice_between(dice, 1, 224 / grain + 1) * grain;
+    /* nor over many, if they all come of a few: where 4 numbers happen to be small at once, a norm
+     * behind them makes them large, and their roundings with them */
+    if (model->family->norms_after && model->ffn < LEAST_NORMED) {
+        model->ffn = LEAST_NORMED;
+    }
     if (!is_odd && block > 1 && !dice_one_in(dice, 3)) { /* o's rows are of whole blocks, too */
         model->head_dim = block > 64 ? 64 : 32;
         model->n_kv_heads = block > 64 ? 2 : model->n_kv_heads;

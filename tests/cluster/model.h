@@ -105,9 +105,10 @@ typedef struct family {
     experts_t experts;
     biases_t biases;
     windows_t windows;
-    uint32_t period; /* of GGUF files */
-    bool has_caps;   /* of scores and logits, and a scale of scores in folders */
-    bool adds_1;     /* to norms' weights, of folders: they stand around 0 there */
+    uint32_t period;  /* of GGUF files */
+    bool has_caps;    /* of scores and logits, and a scale of scores in folders */
+    bool adds_1;      /* to norms' weights, of folders: they stand around 0 there */
+    bool norms_after; /* what attention and the feed-forward part make, before it is added */
     bool has_sinks;
     const char *hf_type;         /* NULL: its name */
     bool has_positions;          /* of a table; no rope, and heads as wide as the residual stream */
