@@ -114,8 +114,8 @@ static const tensor_row_t olmo2[] = {
 };
 
 /* A matrix of a bias, and one alike of norms. */
-#define BIASED(hf, gguf, rows, cols)                                                               \
-    {hf, gguf, rows, cols, ALWAYS, FORM_TRANSPOSED, "weight"},                                     \
+#define BIASED(hf, gguf, rows, cols, form)                                                         \
+    {hf, gguf, rows, cols, ALWAYS, form, "weight"},                                                \
     {                                                                                              \
         hf, gguf, rows, AXIS_NONE, ALWAYS, FORM_PLAIN, "bias"                                      \
     }
@@ -132,10 +132,13 @@ static const tensor_row_t gpt2[] = {
     BIASED_NORM("transformer.ln_f", "output_norm"),
     BIASED_NORM("transformer.h.%u.ln_1", "blk.%u.attn_norm"),
     BIASED_NORM("transformer.h.%u.ln_2", "blk.%u.ffn_norm"),
-    BIASED("transformer.h.%u.attn.c_attn", "blk.%u.attn_qkv", AXIS_QKV, AXIS_HIDDEN),
-    BIASED("transformer.h.%u.attn.c_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_Q),
-    BIASED("transformer.h.%u.mlp.c_fc", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN),
-    BIASED("transformer.h.%u.mlp.c_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN),
+    BIASED("transformer.h.%u.attn.c_attn", "blk.%u.attn_qkv", AXIS_QKV, AXIS_HIDDEN,
+           FORM_TRANSPOSED),
+    BIASED("transformer.h.%u.attn.c_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_Q,
+           FORM_TRANSPOSED),
+    BIASED("transformer.h.%u.mlp.c_fc", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN, FORM_TRANSPOSED),
+    BIASED("transformer.h.%u.mlp.c_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN,
+           FORM_TRANSPOSED),
     {0},
 };
 
@@ -152,6 +155,22 @@ static const tensor_row_t phi3[] = {
      FORM_PLAIN, "weight"},
     {"model.layers.%u.mlp.down_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN, ALWAYS, FORM_PLAIN,
      "weight"},
+    {0},
+};
+
+static const tensor_row_t starcoder2[] = {
+    {"model.embed_tokens", "token_embd", AXIS_VOCAB, AXIS_HIDDEN, ALWAYS, FORM_PLAIN, "weight"},
+    {"lm_head", "output", AXIS_VOCAB, AXIS_HIDDEN, IF_UNTIED, FORM_PLAIN, "weight"},
+    BIASED_NORM("model.norm", "output_norm"),
+    BIASED_NORM("model.layers.%u.input_layernorm", "blk.%u.attn_norm"),
+    BIASED_NORM("model.layers.%u.post_attention_layernorm", "blk.%u.ffn_norm"),
+    BIASED("model.layers.%u.self_attn.q_proj", "blk.%u.attn_q", AXIS_Q, AXIS_HIDDEN, FORM_PLAIN),
+    BIASED("model.layers.%u.self_attn.k_proj", "blk.%u.attn_k", AXIS_KV, AXIS_HIDDEN, FORM_PLAIN),
+    BIASED("model.layers.%u.self_attn.v_proj", "blk.%u.attn_v", AXIS_KV, AXIS_HIDDEN, FORM_PLAIN),
+    BIASED("model.layers.%u.self_attn.o_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_Q,
+           FORM_PLAIN),
+    BIASED("model.layers.%u.mlp.c_fc", "blk.%u.ffn_up", AXIS_FFN, AXIS_HIDDEN, FORM_PLAIN),
+    BIASED("model.layers.%u.mlp.c_proj", "blk.%u.ffn_down", AXIS_HIDDEN, AXIS_FFN, FORM_PLAIN),
     {0},
 };
 
@@ -227,6 +246,11 @@ const family_t families[] = {
      .windows = ALL_OR_NONE,
      .rotates_part = true,
      .tensors = phi3},
+    {.name = "starcoder2",
+     .gguf_arch = "starcoder2",
+     .windows = ALL_OR_NONE,
+     .biases = BIASES_ALL,
+     .tensors = starcoder2},
     {0},
 };
 

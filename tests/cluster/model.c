@@ -106,9 +106,11 @@ model_t model_draw(dice_t *dice, uint64_t number)
     model.vocab = dice_between(dice, 20, 300);
     model.context = dice_between(dice, model.is_wide ? 80 : 24, 100);
     model.is_tied = dice_one_in(dice, 2);
-    model.o_bias = model.family->biases >= BIASES_ATTENTION && dice_one_in(dice, 3);
+    model.o_bias = model.family->biases == BIASES_ALL ||
+                   (model.family->biases >= BIASES_ATTENTION && dice_one_in(dice, 3));
     model.qkv_bias = model.o_bias || model.family->biases == BIASES_QKV;
-    model.ffn_bias = model.family->biases == BIASES_ANY && dice_one_in(dice, 3);
+    model.ffn_bias = model.family->biases == BIASES_ALL ||
+                     (model.family->biases == BIASES_ANY && dice_one_in(dice, 3));
     model.rope = (ag_rope_kind_t)dice_below(dice, 4);
     model.rotates = model.head_dim;
     if (model.family->rotates_part && dice_one_in(dice, 2)) {
@@ -411,7 +413,8 @@ static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETT
         {"intermediate_size", "feed_forward_length", model->ffn, false},
         {"rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-5, true},
         {"rope_theta", "rope.freq_base", 10000, true},
-        {"layer_norm_epsilon", "attention.layer_norm_epsilon", 1e-5, true},
+        {model->family->has_positions ? "layer_norm_epsilon" : "norm_epsilon",
+         "attention.layer_norm_epsilon", 1e-5, true},
     };
     const setting_t rotary = {"partial_rotary_factor", "rope.dimension_count",
                               model->is_gguf ? model->rotates

@@ -84,6 +84,7 @@ typedef enum biases {
     BIASES_QKV,       /* of q, k and v, always */
     BIASES_ATTENTION, /* of all of attention, or none */
     BIASES_ANY,       /* and of the feed-forward part, or none */
+    BIASES_ALL,       /* of all of these, always */
 } biases_t;
 
 /* What a family's experts and their router are. */
