@@ -4,8 +4,8 @@
  *
  *     q = q_b norm(q_a x), or q x                 of each head: one part, and one that rotates
  *     c = norm(kv_a x), r = what of kv_a x rotates
- *     k = of each head: its part of kv_b c, then r, the same for all
- *     v = of each head: its other part of kv_b c, as long as a key with zeros behind it
+ *     k = of each head: its part of k_b c, then r, the same for all
+ *     v = of each head: its part of v_b c, as long as a key with zeros behind it
  *
  * Every rank makes the latent vectors whole, and of them its own heads.
  */
@@ -96,6 +96,21 @@ static int32_t add_rotating_keys(ag_emit_t *emit, uint32_t layer, int32_t x, int
     return keys;
 }
 
+/* What of the latent vector belongs to the heads held, so many columns of each. */
+static int32_t add_heads(ag_emit_t *emit, uint32_t layer, ag_role_t role, int32_t latent,
+                         uint64_t columns)
+{
+    const ag_spec_t *spec = ag_emit_spec(emit);
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+    const ag_layer_shard_t *held = &emit->block->shard->layers[spec->kind_of_layer[layer]];
+    int32_t weight =
+        ag_emit_rows_param(emit, role, layer, kind->n_heads * columns, held->head_begin * columns,
+                           held->head_end * columns, kind->kv_rank);
+
+    return add_linear(emit, layer, latent, weight,
+                      (uint32_t)((held->head_end - held->head_begin) * columns));
+}
+
 int32_t ag_emit_latent_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
 {
     const ag_spec_t *spec = ag_emit_spec(emit);
@@ -103,9 +118,8 @@ int32_t ag_emit_latent_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
     const ag_layer_shard_t *held = &emit->block->shard->layers[spec->kind_of_layer[layer]];
     uint32_t n = held->head_end - held->head_begin, dim = kind->head_dim;
     uint32_t rotary = kind->rope.rotary, part = dim - rotary, values = ag_layer_value_dim(kind);
-    uint64_t both = part + values;
     int32_t made = ag_emit_internal(emit, n * values);
-    int32_t q, k, v, y, latent, rotating, expanded, angles;
+    int32_t q, k, v, y, latent, rotating, keys, heads_values, angles;
 
     if (n == 0) {
         return made;
@@ -118,14 +132,10 @@ int32_t ag_emit_latent_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
     latent = add_latent(emit, AG_ROLE_KV_A, AG_ROLE_KV_A_NORM, layer, kind->kv_rank + rotary,
                         kind->kv_rank, x);
     rotating = add_rotating_keys(emit, layer, x, angles);
-    expanded = add_linear(emit, layer, latent,
-                          ag_emit_rows_param(emit, AG_ROLE_KV_B, layer, kind->n_heads * both,
-                                             held->head_begin * both, held->head_end * both,
-                                             kind->kv_rank),
-                          (uint32_t)(n * both));
-    add_columns(
-        emit, layer, expanded, k,
-        &(ag_head_columns_t){.n_heads = n, .x_dim = (uint32_t)both, .y_dim = dim, .n = part});
+    keys = add_heads(emit, layer, AG_ROLE_K_B, latent, part);
+    heads_values = add_heads(emit, layer, AG_ROLE_V_B, latent, values);
+    add_columns(emit, layer, keys, k,
+                &(ag_head_columns_t){.n_heads = n, .x_dim = part, .y_dim = dim, .n = part});
     add_columns(emit, layer, rotating, k,
                 &(ag_head_columns_t){.n_heads = n,
                                      .x_dim = rotary,
@@ -134,10 +144,8 @@ int32_t ag_emit_latent_attention(ag_emit_t *emit, uint32_t layer, int32_t x)
                                      .n = rotary,
                                      .x_is_shared = true,
                                      .keeps = true});
-    add_columns(
-        emit, layer, expanded, v,
-        &(ag_head_columns_t){
-            .n_heads = n, .x_dim = (uint32_t)both, .y_dim = dim, .x_begin = part, .n = values});
+    add_columns(emit, layer, heads_values, v,
+                &(ag_head_columns_t){.n_heads = n, .x_dim = values, .y_dim = dim, .n = values});
     ag_emit_attention(emit, layer, q, k, v, y);
     add_columns(emit, layer, y, made,
                 &(ag_head_columns_t){.n_heads = n, .x_dim = dim, .y_dim = values, .n = values});

@@ -38,11 +38,18 @@ static ag_dtype_t own_dtype(const ag_export_t *export, const ag_weight_t *weight
     return export->opts.gguf && ag_dtype_info(dtype)->ggml_type < 0 ? AG_BF16 : dtype;
 }
 
-static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, const char *name)
+static ag_dtype_t choose_dtype(ag_export_t *export, const ag_export_tensor_t *tensor)
 {
     const ag_export_opts_t *opts = &export->opts;
+    const ag_weight_t *weight = &tensor->weight;
+    bool is_turned = tensor->transform == AG_TRANSFORM_TURN_HEADS;
     ag_dtype_t dtype = opts->keeps_types ? own_dtype(export, weight) : opts->dtype;
-    ag_dtype_t fits = fitting(dtype, weight->cols);
+    ag_dtype_t fits;
+
+    if (is_turned && opts->keeps_types && ag_dtype_info(dtype)->block_elements > 1) {
+        dtype = AG_F32; /* its blocks are along what become columns */
+    }
+    fits = fitting(dtype, is_turned ? tensor->head_dim : weight->cols);
 
     if (!opts->gguf) {
         return ag_dtype_info(dtype)->safetensors != NULL ? dtype
@@ -54,16 +61,23 @@ static ag_dtype_t choose_dtype(ag_export_t *export, const ag_weight_t *weight, c
     }
     if (fits != dtype && export->facts.n_fallen_back++ == 0) {
         export->facts.fallen_to = fits;
-        export->facts.fallen_name = name;
+        export->facts.fallen_name = tensor->name;
     }
     return fits;
 }
 
-static void shape_tensor(ag_export_tensor_t *tensor)
+static void shape_tensor(const ag_spec_t *spec, ag_export_tensor_t *tensor)
 {
     const ag_weight_t *weight = &tensor->weight;
     uint64_t *rows = &tensor->dims[tensor->n_experts > 0];
 
+    if (tensor->stack == AG_STACK_HEADS) {
+        ag_weight_form_t form = ag_weight_form(spec, weight, tensor->stack, tensor->transform);
+
+        tensor->n_dims = form.n_dims;
+        memcpy(tensor->dims, form.dims, sizeof(form.dims));
+        return;
+    }
     if (tensor->n_experts > 0) {
         tensor->dims[tensor->n_dims++] = tensor->n_experts;
     }
@@ -100,6 +114,7 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     const ag_layer_spec_t *layer = ag_spec_layer(export->model->spec, weight->layer);
     const ag_name_row_t *row = ag_family_row(family, weight->role, export->opts.gguf);
     ag_export_tensor_t tensor = {.weight = *weight, .head_dim = layer->head_dim};
+    ag_weight_form_t form;
     bool is_joint;
 
     if (export->opts.are_gradients && weight->role == AG_ROLE_ROUTE_PREFERENCE) {
@@ -124,8 +139,13 @@ static ag_status_t add_tensor(ag_export_t *export, const ag_weight_t *weight)
     if (export->opts.are_gradients && ag_transform_offset(tensor.transform) != 0) {
         tensor.transform = AG_TRANSFORM_NONE;
     }
-    is_joint = tensor.by_turns ||
-               ag_weight_form(export->model->spec, weight, row->stack, tensor.transform).is_fused;
+    if (tensor.transform == AG_TRANSFORM_TURN_HEADS) {
+        tensor.head_dim = (uint32_t)(weight->rows / layer->n_heads);
+    }
+    form = ag_weight_form(export->model->spec, weight, row->stack, tensor.transform);
+    tensor.stack = row->stack;
+    tensor.heads = form.heads;
+    is_joint = tensor.by_turns || form.is_fused;
     if (is_joint && join_tensor(export, tensor.name, weight)) {
         return AG_OK;
     }
@@ -139,9 +159,9 @@ static void complete_tensors(ag_export_t *export)
         ag_export_tensor_t *tensor = &AG_ITEMS(&export->tensors, ag_export_tensor_t)[i];
 
         if (!ag_export_is_rope(tensor)) {
-            tensor->dtype = choose_dtype(export, &tensor->weight, tensor->name);
+            tensor->dtype = choose_dtype(export, tensor);
         }
-        shape_tensor(tensor);
+        shape_tensor(export->model->spec, tensor);
         export->facts.bytes += ag_export_tensor_bytes(tensor);
     }
     export->facts.n_tensors = export->tensors.n_items;

@@ -13,11 +13,13 @@ typedef struct ag_export_tensor {
     ag_dtype_t dtype;
     uint32_t n_dims;
     uint64_t dims[AG_MAX_DIMS];
+    ag_stack_t stack;
     ag_transform_t transform;
-    uint32_t head_dim;
-    uint32_t n_experts; /* whose weights stand one after the other; 0: it is one weight */
-    bool by_turns;      /* of each expert, rows of the first and of the other take turns */
-    ag_weight_t weight; /* of the first */
+    uint32_t head_dim;    /* of the transform: rows of a head */
+    ag_head_rows_t heads; /* whose rows of the first weight and the second take turns */
+    uint32_t n_experts;   /* whose weights stand one after the other; 0: it is one weight */
+    bool by_turns;        /* of each expert, rows of the first and of the other take turns */
+    ag_weight_t weight;   /* of the first */
     ag_weight_t others[AG_EXPORT_FUSED]; /* (n_others) of other roles, behind it */
     uint32_t n_others;
 } ag_export_tensor_t;

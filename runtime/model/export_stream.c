@@ -7,7 +7,9 @@
  *                 can be held, pack
  *             write them in the file's order
  *
- * Where type and values stay the bytes do: rows may move, their encoding is along them.
+ * Where type and values stay the bytes do: rows may move, their encoding is along them. Where heads
+ * are turned, their values are packed anew; where those of two weights take turns in a tensor, or
+ * it is written by its columns, it is put together in memory.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -28,11 +30,16 @@ typedef struct stream {
     uint64_t n_rows, n_cols; /* a vector is one row */
     uint64_t most_rows;      /* of a block */
     unsigned char *rows, *packed;
-    float *values;
+    float *values, *turned;
     unsigned char *whole; /* what is put together before it is written, else NULL: of a tensor that
-                             is written by its columns, or whose rows take turns */
+                             is written by its columns, or whose rows or heads take turns */
     uint64_t done_rows;   /* of it */
 } stream_t;
+
+static bool is_turned(const stream_t *stream)
+{
+    return stream->tensor->transform == AG_TRANSFORM_TURN_HEADS;
+}
 
 /* The first value of some rows that the type cannot hold; NULL: none is. Scales are float16. */
 static const float *beyond_type(const stream_t *stream, const float *values, uint64_t n)
@@ -55,6 +62,23 @@ typedef struct conversion {
     _Atomic(const float *) bad; /* the value that comes first of those found */
 } conversion_t;
 
+/* Heads of (head_rows, n_cols) to (n_cols, head_rows), behind one another. */
+static const float *turn_heads(const stream_t *stream, const float *values, uint64_t begin,
+                               uint64_t n_values)
+{
+    uint64_t n_cols = stream->n_cols, n_rows = stream->tensor->head_dim;
+    float *turned = stream->turned + begin * n_cols;
+
+    for (uint64_t head = 0; head < n_values; head += n_rows * n_cols) {
+        for (uint64_t r = 0; r < n_rows; r++) {
+            for (uint64_t c = 0; c < n_cols; c++) {
+                turned[head + c * n_rows + r] = values[head + r * n_cols + c];
+            }
+        }
+    }
+    return turned;
+}
+
 static void convert_share(void *arg, const ag_worker_t *worker)
 {
     conversion_t *conversion = arg;
@@ -63,10 +87,11 @@ static void convert_share(void *arg, const ag_worker_t *worker)
     const ag_dtype_info_t *to = ag_dtype_info(stream->tensor->dtype);
     float offset = ag_transform_offset(stream->tensor->transform);
     uint64_t begin, end, n_values;
-    const float *bad, *known = NULL;
+    uint64_t together = ag_transform_rows(stream->tensor->transform, stream->tensor->head_dim);
+    const float *bad, *known = NULL, *packed;
     float *values;
 
-    ag_worker_share(worker, conversion->n_rows, 1, &begin, &end);
+    ag_worker_share(worker, conversion->n_rows, together, &begin, &end);
     values = stream->values + begin * stream->n_cols;
     n_values = (end - begin) * stream->n_cols;
     from->unpack(stream->rows + ag_dtype_bytes(stream->from, begin * stream->n_cols), values,
@@ -79,7 +104,8 @@ static void convert_share(void *arg, const ag_worker_t *worker)
            !atomic_compare_exchange_weak(&conversion->bad, &known, bad)) {
     }
     if (bad == NULL) {
-        to->pack(values,
+        packed = is_turned(stream) ? turn_heads(stream, values, begin, n_values) : values;
+        to->pack(packed,
                  stream->packed + ag_dtype_bytes(stream->tensor->dtype, begin * stream->n_cols),
                  n_values / to->block_elements);
     }
@@ -93,7 +119,7 @@ static ag_status_t convert_block(const stream_t *stream, uint64_t begin, uint64_
     const float *bad;
 
     *block_p = stream->rows;
-    if (stream->from == stream->tensor->dtype &&
+    if (stream->from == stream->tensor->dtype && !is_turned(stream) &&
         ag_transform_offset(stream->tensor->transform) == 0) {
         return AG_OK;
     }
@@ -173,8 +199,9 @@ static void release(stream_t *stream)
     free(stream->rows);
     free(stream->packed);
     free(stream->values);
+    free(stream->turned);
     stream->rows = stream->packed = NULL;
-    stream->values = NULL;
+    stream->values = stream->turned = NULL;
 }
 
 static ag_status_t take_room(stream_t *stream)
@@ -184,7 +211,9 @@ static ag_status_t take_room(stream_t *stream)
     stream->rows = malloc(ag_dtype_bytes(stream->from, n) + 1);
     stream->packed = malloc(ag_dtype_bytes(stream->tensor->dtype, n) + 1);
     stream->values = malloc(n * sizeof(float) + 1);
-    if (stream->rows == NULL || stream->packed == NULL || stream->values == NULL) {
+    stream->turned = is_turned(stream) ? malloc(n * sizeof(float) + 1) : NULL;
+    if (stream->rows == NULL || stream->packed == NULL || stream->values == NULL ||
+        (is_turned(stream) && stream->turned == NULL)) {
         return ag_fail_nomem(stream->tensor->name, n * sizeof(float));
     }
     return AG_OK;
@@ -201,7 +230,7 @@ static uint64_t rows_together(uint64_t n_rows, uint64_t n_cols, uint64_t head_ro
 
 uint64_t ag_export_bytes(const ag_spec_t *spec)
 {
-    enum { N_COPIES = 4 }; /* of a block: the source's, as it came, as values, packed */
+    enum { N_COPIES = 5 }; /* of a block: the source's, as it came, as values, turned, packed */
     ag_array_t weights = AG_ARRAY(ag_weight_t);
     uint64_t most = 0;
 
@@ -291,9 +320,28 @@ static ag_status_t write_whole(const stream_t *stream)
     return status;
 }
 
+/* Each row's place is counted as if all of the first weight's came before the second's. */
+static ag_status_t write_by_heads(const stream_t *stream)
+{
+    const ag_head_rows_t *heads = &stream->tensor->heads;
+    uint64_t row_bytes = ag_dtype_bytes(stream->tensor->dtype, stream->tensor->dims[1]);
+    uint64_t at[2] = {0, (uint64_t)heads->n_heads * heads->n[0]};
+    ag_status_t status = AG_OK;
+
+    for (uint32_t i = 0; i < 2 * heads->n_heads && status == AG_OK; i++) {
+        uint64_t n = heads->n[i % 2];
+
+        status = ag_tensor_writer_write(stream->writer, stream->whole + at[i % 2] * row_bytes,
+                                        n * row_bytes);
+        at[i % 2] += n;
+    }
+    return status;
+}
+
 /* An expert's part of a tensor, or all of it. */
 static ag_status_t do_whole(stream_t *stream, uint32_t expert)
 {
+    bool by_heads = stream->tensor->heads.n_heads > 0;
     ag_status_t status;
 
     stream->done_rows = 0;
@@ -303,7 +351,7 @@ static ag_status_t do_whole(stream_t *stream, uint32_t expert)
     if (status == AG_OK) {
         status = do_others(stream);
     }
-    return status == AG_OK ? write_whole(stream) : status;
+    return status == AG_OK ? (by_heads ? write_by_heads : write_whole)(stream) : status;
 }
 
 static ag_status_t do_tensor(stream_t *stream)
@@ -313,7 +361,8 @@ static ag_status_t do_tensor(stream_t *stream)
     uint64_t n_bytes = ag_export_tensor_bytes(tensor) / n_parts;
     ag_status_t status = AG_OK;
 
-    if (tensor->transform != AG_TRANSFORM_TRANSPOSE && !tensor->by_turns) {
+    if (tensor->transform != AG_TRANSFORM_TRANSPOSE && !tensor->by_turns &&
+        tensor->heads.n_heads == 0) {
         return do_weights(stream);
     }
     stream->whole = malloc(n_bytes + 1);

@@ -31,7 +31,8 @@ const ag_name_row_t *ag_family_row(const ag_family_t *family, ag_role_t role, bo
 
 ag_transform_t ag_family_transform(const ag_name_row_t *row, bool gguf)
 {
-    bool is_of_gguf = row->transform == AG_TRANSFORM_UNPERMUTE_ROPE;
+    bool is_of_gguf =
+        row->transform == AG_TRANSFORM_UNPERMUTE_ROPE || row->transform == AG_TRANSFORM_TURN_HEADS;
     ag_transform_t transform =
         row->transform == AG_TRANSFORM_TRANSPOSE_FLOATS ? AG_TRANSFORM_TRANSPOSE : row->transform;
 

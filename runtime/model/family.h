@@ -24,7 +24,8 @@ typedef enum ag_role {
     AG_ROLE_Q_A_NORM,
     AG_ROLE_KV_A, /* of a latent vector, and below it of what of keys rotates */
     AG_ROLE_KV_A_NORM,
-    AG_ROLE_KV_B, /* of each head: keys, then values */
+    AG_ROLE_K_B, /* of that vector, the keys of each head but for what rotates */
+    AG_ROLE_V_B, /* and its values */
     AG_ROLE_K,
     AG_ROLE_V,
     AG_ROLE_O,
@@ -66,6 +67,7 @@ typedef enum ag_transform {
     AG_TRANSFORM_ADD_1,            /* Hugging Face: to each element of a vector */
     AG_TRANSFORM_TRANSPOSE,        /* Hugging Face: (cols, rows) */
     AG_TRANSFORM_TRANSPOSE_FLOATS, /* the same, but for 4-bit floats, which stand as they are */
+    AG_TRANSFORM_TURN_HEADS,       /* GGUF: (heads, cols, rows of a head) */
 } ag_transform_t;
 
 /* Which rows of a tensor are a role's, where it holds several roles' or experts'; elements, where
@@ -77,6 +79,9 @@ typedef enum ag_stack {
                            */
     AG_STACK_SECOND_HALF, /* the second */
     AG_STACK_QKV,         /* those of q, then k's, then v's */
+    AG_STACK_HEADS,       /* (heads, rows of a head, cols): all */
+    AG_STACK_HEAD_KEYS, /* (heads * (rows of keys + rows of values), cols): of each head the keys */
+    AG_STACK_HEAD_VALUES, /* the values */
     AG_STACK_EVEN, /* (experts, 2 * rows, cols): the first of each two rows of one expert's */
     AG_STACK_ODD,  /* the second */
 } ag_stack_t;
@@ -104,8 +109,9 @@ typedef struct ag_settings {
     uint32_t query_scalar;  /* scores are divided by its square root */
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
     uint32_t n_shared_experts, n_dense, expert_gating, kv_rank, q_rank, nope_dim;
-    double log_multiplier; /* of yarn in GGUF files */
-    double rotary_factor;  /* of a head's dimensions, those that rotate; 0: 1 */
+    uint32_t expanded_head_dim, expanded_value_dim; /* in GGUF files whose heads are of latents */
+    double log_multiplier;                          /* of yarn in GGUF files */
+    double rotary_factor; /* of a head's dimensions, those that rotate; 0: 1 */
     double norm_eps, score_cap, logit_cap;
     ag_rope_spec_t rope;
     double window_rope_base; /* of layers with a window, where theirs is another */

@@ -24,24 +24,21 @@ static ag_status_t complete_heads(const ag_model_files_t *files, const ag_settin
 {
     layer->head_dim = ag_model_files_gguf(files) != NULL ? settings->head_dim
                                                          : settings->nope_dim + settings->rotary;
-    if (ag_model_files_find(files, "blk.0.attn_k_b.weight") != NULL) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: it has keys and values made of latent vectors by two tensors a layer "
-                       "(attn_k_b, attn_v_b), which is not read; files with attn_kv_b are, and "
-                       "Hugging Face folders",
-                       ag_model_files_path(files));
+    layer->value_dim = settings->value_dim;
+    if (settings->expanded_head_dim > 0) { /* the others say what a cache of latents holds */
+        layer->head_dim = settings->expanded_head_dim;
+        layer->value_dim = settings->expanded_value_dim;
     }
     layer->n_kv_heads = layer->n_heads;
     layer->kv_rank = settings->kv_rank;
     layer->q_rank = settings->q_rank;
-    layer->value_dim = settings->value_dim;
-    if (settings->rotary == 0 || settings->rotary >= layer->head_dim || settings->value_dim == 0 ||
-        settings->value_dim > layer->head_dim || settings->kv_rank == 0) {
+    if (settings->rotary == 0 || settings->rotary >= layer->head_dim || layer->value_dim == 0 ||
+        layer->value_dim > layer->head_dim || settings->kv_rank == 0) {
         return ag_fail(AG_ERR_FORMAT,
                        "%s: heads of %u dimensions of which %u rotate, values of %u, from a latent "
                        "vector of %u: one of these makes no sense",
                        ag_model_files_path(files), layer->head_dim, settings->rotary,
-                       settings->value_dim, settings->kv_rank);
+                       layer->value_dim, settings->kv_rank);
     }
     layer->attention_scale = 1.0f / sqrtf((float)layer->head_dim);
     return AG_OK;
@@ -102,6 +99,13 @@ ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settin
     settings->q_rank = layer->q_rank;
     settings->value_dim = layer->value_dim;
     settings->nope_dim = layer->head_dim - layer->rope.rotary;
+    if (gguf) { /* as one key-value head of latents, and what that is expanded to */
+        settings->n_kv_heads = 1;
+        settings->head_dim = layer->kv_rank + layer->rope.rotary;
+        settings->value_dim = layer->kv_rank;
+        settings->expanded_head_dim = layer->head_dim;
+        settings->expanded_value_dim = layer->value_dim;
+    }
     settings->n_shared_experts = layer->shared_width / layer->ffn_width;
     settings->expert_gating = layer->route.score == AG_SCORE_SIGMOID ? 2 : 1;
     settings->log_multiplier = 0.1 * layer->rope.mscale_all_dim;

@@ -217,6 +217,10 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
     {AG_SETTING_FIELD(nope_dim), AG_SETTING_U32, false, "qk_nope_head_dim", NULL},                 \
     {AG_SETTING_FIELD(rotary), AG_SETTING_U32, true, "qk_rope_head_dim", "rope.dimension_count"},  \
     {AG_SETTING_FIELD(value_dim), AG_SETTING_U32, true, "v_head_dim", "attention.value_length"},   \
+    {AG_SETTING_FIELD(expanded_head_dim), AG_SETTING_U32, false, NULL,                             \
+     "attention.key_length_mla"},                                                                  \
+    {AG_SETTING_FIELD(expanded_value_dim), AG_SETTING_U32, false, NULL,                            \
+     "attention.value_length_mla"},                                                                \
     {AG_SETTING_FIELD(q_rank), AG_SETTING_U32, false, "q_lora_rank", "attention.q_lora_rank"},     \
     {AG_SETTING_FIELD(kv_rank), AG_SETTING_U32, true, "kv_lora_rank", "attention.kv_lora_rank"},   \
     AG_RMS_FFN_ROPE_KEYS,                                                                          \
@@ -256,8 +260,14 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
          "blk.%u.attn_kv_a_mqa.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                         \
         {AG_ROLE_KV_A_NORM, "model.layers.%u.self_attn.kv_a_layernorm.weight",                     \
          "blk.%u.attn_kv_a_norm.weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                        \
-        {AG_ROLE_KV_B, "model.layers.%u.self_attn.kv_b_proj.weight", "blk.%u.attn_kv_b.weight",    \
-         AG_TRANSFORM_NONE, AG_STACK_NONE}
+        {AG_ROLE_K_B, "model.layers.%u.self_attn.kv_b_proj.weight", NULL, AG_TRANSFORM_NONE,       \
+         AG_STACK_HEAD_KEYS},                                                                      \
+        {AG_ROLE_V_B, "model.layers.%u.self_attn.kv_b_proj.weight", NULL, AG_TRANSFORM_NONE,       \
+         AG_STACK_HEAD_VALUES},                                                                    \
+        {AG_ROLE_K_B, NULL, "blk.%u.attn_k_b.weight", AG_TRANSFORM_TURN_HEADS, AG_STACK_HEADS},    \
+        {AG_ROLE_V_B, NULL, "blk.%u.attn_v_b.weight", AG_TRANSFORM_NONE, AG_STACK_HEADS},          \
+        {AG_ROLE_K_B, NULL, "blk.%u.attn_kv_b.weight", AG_TRANSFORM_NONE, AG_STACK_HEAD_KEYS},     \
+        {AG_ROLE_V_B, NULL, "blk.%u.attn_kv_b.weight", AG_TRANSFORM_NONE, AG_STACK_HEAD_VALUES}
 
 /* Layers with a window in turn, and what is capped. */
 #define AG_CAPPED_KEYS                                                                             \

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "runtime/model/export.h"
-#include "runtime/model/transform.h"
+#include "runtime/model/turned.h"
 
 static ag_dtype_t dtype_in_files(void *arg, const ag_weight_t *weight)
 {
@@ -13,6 +13,10 @@ static ag_dtype_t dtype_in_files(void *arg, const ag_weight_t *weight)
 
     if (found.tensor == NULL || ag_transform_offset(found.transform) != 0) {
         return AG_F32; /* reading it will say that it is missing; other values need their bits */
+    }
+    if (found.transform == AG_TRANSFORM_TURN_HEADS) { /* what is encoded along them is decoded */
+        return ag_turned_dtype(found.tensor,
+                               ag_dtype_info(found.tensor->dtype)->block_elements > 1);
     }
     return found.tensor->dtype;
 }
@@ -86,6 +90,26 @@ static ag_status_t read_transposed(const ag_model_t *model, const ag_place_in_fi
     return status;
 }
 
+/* Rows of heads that stand turned there. */
+static ag_status_t read_turned(const ag_model_t *model, const ag_weight_t *weight,
+                               const ag_place_in_file_t *place, uint64_t begin, uint64_t n,
+                               unsigned char *rows)
+{
+    ag_turned_t turned = {
+        .tensor = place->tensor, .head_rows = place->row_elements, .n_cols = weight->cols};
+    ag_dtype_t dtype = dtype_in_files((void *)(uintptr_t)model, weight);
+    uint64_t n_bytes = ag_turned_room_bytes(&turned);
+    unsigned char *room = aligned_alloc(64, n_bytes);
+    ag_status_t status;
+
+    if (room == NULL) {
+        return ag_fail_nomem(place->tensor->name, n_bytes);
+    }
+    status = ag_turned_read(model->files, &turned, dtype, begin, n, room, rows);
+    free(room);
+    return status;
+}
+
 static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_t begin, uint64_t n,
                                    void *rows)
 {
@@ -98,9 +122,14 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
     if (status != AG_OK) {
         return status;
     }
-    if (weight->cols % ag_dtype_info(place.tensor->dtype)->block_elements != 0) {
+    if ((place.transform == AG_TRANSFORM_TURN_HEADS ? place.row_elements : weight->cols) %
+            ag_dtype_info(place.tensor->dtype)->block_elements !=
+        0) {
         return ag_fail(AG_ERR_FORMAT, "%s: rows of tensor %s are no whole blocks of its type",
                        ag_model_files_path(model->files), place.tensor->name);
+    }
+    if (place.transform == AG_TRANSFORM_TURN_HEADS) {
+        return read_turned(model, weight, &place, begin, n, rows);
     }
     row_bytes = ag_dtype_bytes(place.tensor->dtype, weight->cols);
     file_row_bytes = ag_dtype_bytes(place.tensor->dtype, place.row_elements);
@@ -108,7 +137,8 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
     if (place.is_column) {
         return read_moved_vector(model, &place, head_dim, weight->cols, rows);
     }
-    if (place.transform == AG_TRANSFORM_NONE && row_bytes == file_row_bytes) {
+    if (place.transform == AG_TRANSFORM_NONE && place.heads.n_heads == 0 &&
+        row_bytes == file_row_bytes) {
         return ag_model_files_read(model->files, place.tensor,
                                    (place.first_row + begin) * row_bytes + skip_bytes,
                                    n * row_bytes, rows);
@@ -122,6 +152,7 @@ static ag_status_t read_from_files(void *arg, const ag_weight_t *weight, uint64_
     for (uint64_t i = 0; i < n && status == AG_OK; i++) {
         uint64_t row = ag_transform_load(place.transform, head_dim, place.first_row + begin + i);
 
+        row = ag_head_rows_load(&place.heads, row);
         status = ag_model_files_read(model->files, place.tensor, row * file_row_bytes + skip_bytes,
                                      row_bytes, (unsigned char *)rows + i * row_bytes);
     }

@@ -5,6 +5,7 @@
 #include "runtime/base/team.h"
 #include "runtime/device/device.h"
 #include "runtime/model/model.h"
+#include "runtime/model/turned.h"
 
 typedef struct ag_param {
     const ag_model_tensor_t *tensor;
@@ -13,7 +14,10 @@ typedef struct ag_param {
     uint64_t row_elements;         /* of the tensor, as rows are counted here */
     uint64_t turns;                /* of ag_place_in_file_t */
     uint64_t row_begin, col_begin; /* of the slice, in the tensor */
-    bool is_column;                /* a vector whose elements are rows of one column */
+    ag_head_rows_t heads;          /* of the tensor */
+    uint64_t turned_rows;  /* of a head of the slice, whose transpose stands in the tensor, of which
+                              it has all columns; 0: heads stand there as they are held */
+    bool is_column;        /* a vector whose elements are rows of one column */
     bool grads_are_parts;  /* training: of ranks that hold the same, each has a part of a sum */
     bool spans_replicas;   /* training: those may be of any replica */
     bool is_common;        /* training: those are ranks of a stage */
@@ -43,6 +47,8 @@ typedef struct ag_slice {
     uint64_t rows, cols;
     uint64_t row_begin, row_end, col_begin, col_end;
     uint32_t expert;   /* whose it is; 0 where there are none */
+    uint32_t n_turned; /* so many heads' transposes are asked for, the whole shape is theirs, (heads
+                        * cols, rows of a head); 0: the weight as it is */
     bool is_looked_up; /* rows of it are taken: no linear layer multiplies by it, or another asks */
     bool grads_are_parts; /* training: ranks that hold the same rows use them for other work each */
     bool

@@ -51,6 +51,8 @@ typedef struct part {
     uint64_t row_bytes;      /* read of each row */
     uint64_t skip_bytes;     /* of each row before what is read */
     uint64_t file_row_bytes;
+    ag_dtype_t dtype;    /* of a piece's rows */
+    uint64_t room_bytes; /* at the piece's end, for reading it */
 } part_t;
 
 /* Rows that must be read together: whole heads where a transform moves rows, whole groups. */
@@ -63,6 +65,14 @@ static uint64_t rows_together(const ag_param_t *param, const ag_graph_param_t *h
         rows += head;
     }
     return rows;
+}
+
+static ag_turned_t turned_of(const part_t *part)
+{
+    return (ag_turned_t){.tensor = part->param->tensor,
+                         .heads = part->param->heads,
+                         .head_rows = part->param->turned_rows,
+                         .n_cols = part->n_cols};
 }
 
 static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
@@ -79,16 +89,23 @@ static part_t make_part(const ag_param_t *param, const ag_graph_param_t *held)
         .first_row = param->row_begin,
         .skip_bytes = ag_dtype_bytes(tensor->dtype, param->col_begin),
         .file_row_bytes = ag_dtype_bytes(tensor->dtype, param->row_elements),
+        .dtype = tensor->dtype,
     };
 
-    part.row_bytes = ag_dtype_bytes(tensor->dtype, part.n_cols);
+    if (param->turned_rows > 0) {
+        ag_turned_t turned = turned_of(&part);
+
+        part.dtype = held->dtype;
+        part.room_bytes = ag_turned_room_bytes(&turned);
+    }
+    part.row_bytes = ag_dtype_bytes(part.dtype, part.n_cols);
     return part;
 }
 
 /* How many rows of the slice a piece holds: heads and groups whole. */
 static uint64_t rows_of_piece(const part_t *part, uint64_t piece_bytes)
 {
-    return piece_bytes / part->row_bytes / part->together * part->together;
+    return (piece_bytes - part->room_bytes) / part->row_bytes / part->together * part->together;
 }
 
 /* The same of a tensor whose rows are the slice's columns: a few elements of each. */
@@ -126,18 +143,24 @@ static ag_status_t read_transposed(const load_t *load, const part_t *part, uint6
 static ag_status_t read_rows(const load_t *load, const part_t *part, uint64_t row, uint64_t n_rows,
                              unsigned char *piece)
 {
-    bool dense = part->row_bytes == part->file_row_bytes;
+    bool dense = part->row_bytes == part->file_row_bytes && part->param->heads.n_heads == 0;
     uint64_t n_reads = dense ? 1 : n_rows;
     uint64_t n_bytes = dense ? n_rows * part->row_bytes : part->row_bytes;
-    uint64_t at = (part->first_row + row) * part->file_row_bytes + part->skip_bytes;
 
     if (part->param->transform == AG_TRANSFORM_TRANSPOSE) {
         return read_transposed(load, part, row, n_rows, piece);
     }
+    if (part->param->turned_rows > 0) {
+        ag_turned_t turned = turned_of(part);
+
+        return ag_turned_read(load->model->files, &turned, part->dtype, part->first_row + row,
+                              n_rows, piece + load->piece_bytes - part->room_bytes, piece);
+    }
     for (uint64_t i = 0; i < n_reads; i++) {
+        uint64_t at = ag_head_rows_load(&part->param->heads, part->first_row + row + i);
         ag_status_t status = ag_model_files_read(load->model->files, part->param->tensor,
-                                                 at + i * part->file_row_bytes, n_bytes,
-                                                 piece + i * part->row_bytes);
+                                                 at * part->file_row_bytes + part->skip_bytes,
+                                                 n_bytes, piece + i * part->row_bytes);
 
         if (status != AG_OK) {
             return status;
@@ -157,7 +180,7 @@ static void pack_rows(const part_t *part, uint64_t row, const unsigned char *pie
 {
     const ag_packing_info_t *packing = part->packing;
     ag_dtype_t dtype = part->held->dtype;
-    const ag_dtype_info_t *from = ag_dtype_info(part->param->tensor->dtype);
+    const ag_dtype_info_t *from = ag_dtype_info(part->dtype);
     uint64_t group_bytes = group_bytes_of(part);
     float offset = ag_transform_offset(part->param->transform);
 
@@ -170,7 +193,7 @@ static void pack_rows(const part_t *part, uint64_t row, const unsigned char *pie
 
             rows[r] = piece + (source - part->first_row - row) * part->row_bytes;
         }
-        if (dtype == part->param->tensor->dtype) {
+        if (dtype == part->dtype) {
             packing->pack(dtype, rows, part->n_cols, dst);
         } else {
             from->unpack(rows[0], (float *)(void *)dst, part->n_cols / from->block_elements);
@@ -265,7 +288,7 @@ static uint64_t piece_bytes(const ag_params_t *params)
     for (size_t i = 0; i < params->items.n_items; i++) {
         part_t part =
             make_part(&AG_ITEMS(&params->items, ag_param_t)[i], &ag_params_held(params)[i]);
-        uint64_t least = part.together * part.row_bytes;
+        uint64_t least = part.together * part.row_bytes + part.room_bytes;
 
         bytes = least > bytes ? least : bytes;
     }

@@ -12,7 +12,9 @@ float ag_transform_offset(ag_transform_t transform)
 
 uint64_t ag_transform_rows(ag_transform_t transform, uint32_t head_dim)
 {
-    return ag_transform_moves(transform) ? head_dim : 1;
+    bool by_heads = ag_transform_moves(transform) || transform == AG_TRANSFORM_TURN_HEADS;
+
+    return by_heads ? head_dim : 1;
 }
 
 /* Rows of a head are pairs of a rope: here all first ones, then all second ones; in the file each
@@ -37,4 +39,19 @@ uint64_t ag_transform_store(ag_transform_t transform, uint32_t head_dim, uint64_
     }
     within = row % head_dim;
     return row - within + within % 2 * half + within / 2;
+}
+
+uint64_t ag_head_rows_load(const ag_head_rows_t *heads, uint64_t row)
+{
+    uint64_t n_first = (uint64_t)heads->n_heads * heads->n[0];
+    uint64_t both = (uint64_t)heads->n[0] + heads->n[1];
+
+    if (heads->n_heads == 0) {
+        return row;
+    }
+    if (row < n_first) {
+        return row / heads->n[0] * both + row % heads->n[0];
+    }
+    row -= n_first;
+    return row / heads->n[1] * both + heads->n[0] + row % heads->n[1];
 }

@@ -36,7 +36,6 @@ static void add_vector(listing_t *listing, bool present, ag_role_t role, uint64_
 static void add_latents(listing_t *listing, const ag_spec_t *spec, const ag_layer_spec_t *kind)
 {
     uint32_t rotary = kind->rope.rotary;
-    uint32_t columns = kind->head_dim - rotary + ag_layer_value_dim(kind);
 
     if (kind->q_rank > 0) {
         add(listing, AG_ROLE_Q_A, kind->q_rank, spec->hidden);
@@ -46,7 +45,8 @@ static void add_latents(listing_t *listing, const ag_spec_t *spec, const ag_laye
         (uint64_t)kind->n_heads * kind->head_dim, kind->q_rank > 0 ? kind->q_rank : spec->hidden);
     add(listing, AG_ROLE_KV_A, kind->kv_rank + rotary, spec->hidden);
     add(listing, AG_ROLE_KV_A_NORM, 0, kind->kv_rank);
-    add(listing, AG_ROLE_KV_B, (uint64_t)kind->n_heads * columns, kind->kv_rank);
+    add(listing, AG_ROLE_K_B, (uint64_t)kind->n_heads * (kind->head_dim - rotary), kind->kv_rank);
+    add(listing, AG_ROLE_V_B, (uint64_t)kind->n_heads * ag_layer_value_dim(kind), kind->kv_rank);
     add(listing, AG_ROLE_O, spec->hidden, (uint64_t)kind->n_heads * ag_layer_value_dim(kind));
 }
 
@@ -165,6 +165,13 @@ static void place_in_fused(const ag_spec_t *spec, ag_stack_t stack, const ag_wei
                                                                                     : 2;
         form->first = form->index == 0 ? 0 : form->index == 1 ? q : q + kv;
         form->n = q + 2 * kv;
+    } else if (stack == AG_STACK_HEAD_KEYS || stack == AG_STACK_HEAD_VALUES) {
+        form->heads =
+            (ag_head_rows_t){.n_heads = kind->n_heads,
+                             .n = {kind->head_dim - kind->rope.rotary, ag_layer_value_dim(kind)}};
+        form->index = stack == AG_STACK_HEAD_VALUES;
+        form->first = form->index * (uint64_t)kind->n_heads * form->heads.n[0];
+        form->n = (uint64_t)kind->n_heads * (form->heads.n[0] + form->heads.n[1]);
     } else {
         form->index = is_second(stack);
         form->first = form->index * n;
@@ -182,8 +189,18 @@ ag_weight_form_t ag_weight_form(const ag_spec_t *spec, const ag_weight_t *weight
 {
     bool is_vector = weight->rows == 0, of_experts = is_of_expert(weight->role);
     ag_weight_form_t form = {.n = is_vector ? weight->cols : weight->rows};
+    uint32_t n_heads = ag_spec_layer(spec, weight->layer)->n_heads;
     uint64_t rows;
 
+    if (stack == AG_STACK_HEADS) {
+        bool is_turned = transform == AG_TRANSFORM_TURN_HEADS;
+
+        form.n_dims = 3;
+        form.dims[0] = n_heads;
+        form.dims[is_turned ? 2 : 1] = weight->rows / n_heads;
+        form.dims[is_turned ? 1 : 2] = weight->cols;
+        return form;
+    }
     if (stack != AG_STACK_NONE && stack != AG_STACK_EXPERTS) {
         place_in_fused(spec, stack, weight, &form);
     }
@@ -213,6 +230,9 @@ static ag_status_t check_shape(const ag_model_t *model, const ag_found_tensor_t 
 
     if (weight->rows == 1 && found->stack == AG_STACK_NONE && tensor->n_dims == 1) {
         form = (ag_weight_form_t){.n_dims = 1, .dims = {weight->cols}}; /* a matrix of one row */
+    }
+    if (found->stack == AG_STACK_HEADS && tensor->n_dims == 2) { /* heads not told apart */
+        form = (ag_weight_form_t){.n_dims = 2, .dims = {form.dims[0] * form.dims[1], form.dims[2]}};
     }
     same = tensor->n_dims == form.n_dims;
     for (uint32_t i = 0; i < form.n_dims && same; i++) {
@@ -261,7 +281,7 @@ static ag_place_in_file_t find_place(const ag_found_tensor_t *found, const ag_we
         place.first_row = weight->expert * rows;
     } else if (found->stack == AG_STACK_EXPERTS) {
         place.first_row = weight->expert * rows;
-    } else if (found->stack != AG_STACK_NONE) {
+    } else if (found->stack != AG_STACK_NONE && found->stack != AG_STACK_HEADS) {
         place.first_row = (2 * (uint64_t)weight->expert + second) * rows;
     }
     return place;
@@ -293,6 +313,10 @@ ag_status_t ag_weight_find(const ag_model_t *model, const ag_weight_t *weight,
         place_p->first_col = form.first;
     } else if (form.is_fused) {
         place_p->first_row = form.first;
+        place_p->heads = form.heads;
+    }
+    if (found.transform == AG_TRANSFORM_TURN_HEADS) {
+        place_p->row_elements = form.dims[2];
     }
     if (found.transform == AG_TRANSFORM_TRANSPOSE) {
         place_transposed(&found, weight, place_p);

@@ -3,6 +3,7 @@
 
 #include "runtime/base/array.h"
 #include "runtime/model/model.h"
+#include "runtime/model/transform.h"
 
 typedef struct ag_weight {
     ag_role_t role;
@@ -21,10 +22,11 @@ ag_status_t ag_weights_list(const ag_spec_t *spec, ag_array_t *weights);
 typedef struct ag_weight_form {
     uint32_t n_dims;
     uint64_t dims[3];
-    uint64_t n;     /* rows, of vectors elements, of all roles in it */
-    uint64_t first; /* of those, the weight's first; experts' are not counted */
-    bool is_fused;  /* several roles share it */
-    uint32_t index; /* of the weight among theirs */
+    uint64_t n;           /* rows, of vectors elements, of all roles in it */
+    uint64_t first;       /* of those, the weight's first; experts' are not counted */
+    bool is_fused;        /* several roles share it */
+    uint32_t index;       /* of the weight among theirs */
+    ag_head_rows_t heads; /* where those rows stand in the tensor */
 } ag_weight_form_t;
 
 ag_weight_form_t ag_weight_form(const ag_spec_t *spec, const ag_weight_t *weight, ag_stack_t stack,
@@ -48,7 +50,9 @@ ag_status_t ag_weight_name(const ag_model_t *model, const ag_weight_t *weight,
 typedef struct ag_place_in_file {
     const ag_model_tensor_t *tensor;
     ag_transform_t transform;
-    uint64_t row_elements; /* of the tensor, as rows are counted here: of all experts */
+    uint64_t row_elements; /* of the tensor, as rows are counted here: of all experts; of one whose
+                              heads are turned, as they stand there */
+    ag_head_rows_t heads;
     uint64_t first_row, first_col;
     bool is_column; /* a vector whose elements are rows of one column */
     uint64_t turns; /* of a transposed tensor in which as many rows of each of two weights take

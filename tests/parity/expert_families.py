@@ -5,10 +5,11 @@ import os
 import shutil
 import tempfile
 
+import gguf
 import numpy as np
 
 import convert
-from harness import DATA, EXACT, TINY, expect_close, logits, main, one_line, run
+from harness import DATA, EXACT, TINY, expect, expect_close, logits, main, one_line, run
 from train import expect_gradients, options
 
 EXPERTS = os.path.join(DATA, "experts")
@@ -63,14 +64,22 @@ def fuse(tensors):
 
 
 LATENT_SETTINGS = {
-    "attention.key_length": lambda config: config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
-    "attention.value_length": "v_head_dim", "rope.dimension_count": "qk_rope_head_dim",
+    "attention.head_count_kv": lambda config: 1,
+    "attention.key_length": lambda config: config["kv_lora_rank"] + config["qk_rope_head_dim"],
+    "attention.value_length": "kv_lora_rank", "attention.value_length_mla": "v_head_dim",
+    "attention.key_length_mla": lambda config: config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
+    "rope.dimension_count": "qk_rope_head_dim",
     "attention.kv_lora_rank": "kv_lora_rank", "leading_dense_block_count": "first_k_dense_replace",
     "expert_shared_count": "n_shared_experts", "expert_feed_forward_length": "moe_intermediate_size",
     "expert_weights_scale": "routed_scaling_factor", "rope.scaling.type": lambda config: "yarn",
     "rope.scaling.factor": lambda config: config["rope_parameters"]["factor"],
     "rope.scaling.original_context_length": lambda config: config["rope_parameters"]["original_max_position_embeddings"],
     "rope.scaling.yarn_log_multiplier": lambda config: 0.1 * config["rope_parameters"]["mscale_all_dim"],
+}
+# As older files have them, in which keys and values of a head are one tensor's.
+OLD_LATENT_SETTINGS = {
+    "attention.head_count_kv": "num_key_value_heads", "attention.key_length": LATENT_SETTINGS["attention.key_length_mla"],
+    "attention.value_length": "v_head_dim",
 }
 LATENT_NAMES = {
     "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
@@ -101,9 +110,19 @@ SETTINGS = {"block_count": "num_hidden_layers", "embedding_length": "hidden_size
             "attention.layer_norm_rms_epsilon": "rms_norm_eps", "expert_used_count": "num_experts_per_tok"}
 
 
-def to_gguf(config, tensors, path, family, kind):
+def halves_of_heads(layer, config, values):
+    """What makes keys of latents, each head's transposed, and what makes values."""
+    heads = values.reshape(config["num_attention_heads"], -1, config["kv_lora_rank"])
+    keys, values = np.split(heads, [config["qk_nope_head_dim"]], axis=1)
+    return {f"blk.{layer}.attn_k_b.weight": np.ascontiguousarray(keys.swapaxes(1, 2)),
+            f"blk.{layer}.attn_v_b.weight": np.ascontiguousarray(values)}
+
+
+def to_gguf(config, tensors, path, family, kind, is_old=False):
     """As llama.cpp's converter writes it: rows of q and k stay as they are, experts lie in one tensor."""
     arch, settings, names = GGUF[family]
+    if is_old:
+        settings = dict({key: value for key, value in settings.items() if not key.endswith("_mla")}, **OLD_LATENT_SETTINGS)
     names = dict(convert.GGUF_NAMES, **names, **{"mlp.gate": "ffn_gate_inp"})
     metadata = {"general.architecture": arch, f"{arch}.rope.freq_base": float(config["rope_parameters"]["rope_theta"]),
                 f"{arch}.expert_count": n_experts(config)}
@@ -119,6 +138,9 @@ def to_gguf(config, tensors, path, family, kind):
             if part == "mlp.experts.gate_up_proj":
                 gate, up = np.split(values, 2, axis=1)
                 out[f"blk.{layer}.ffn_gate_exps.weight"], out[f"blk.{layer}.ffn_up_exps.weight"] = gate, up
+                continue
+            if part == "self_attn.kv_b_proj.weight" and not is_old:
+                out.update(halves_of_heads(layer, config, values))
                 continue
             if part == "mlp.gate.e_score_correction_bias":
                 out[f"blk.{layer}.exp_probs_b.bias"] = values
@@ -169,6 +191,33 @@ def blocks_forms(name, config, folder):
             compare(path, name, folder, EXACT)
 
 
+def expect_same_files(ours, theirs, what):
+    """What another program is to load is what its own converter writes."""
+    ours, theirs = gguf.GGUFReader(ours), gguf.GGUFReader(theirs)
+    skipped = ("tokenizer.", "GGUF.")
+    for key in theirs.fields:
+        if not key.startswith(skipped):
+            expect(key in ours.fields, f"{what} lacks {key}")
+            got, wanted = ours.fields[key].contents(), theirs.fields[key].contents()
+            same = got == wanted or (isinstance(wanted, float) and abs(got - wanted) < 1e-6)
+            expect(same, f"{what}: {key} is {got}, not {wanted}")
+    got, wanted = ({tensor.name: tensor.data for tensor in file.tensors} for file in (ours, theirs))
+    expect(set(got) == set(wanted), f"{what}: {sorted(set(got) ^ set(wanted))} is in one of both alone")
+    for tensor, values in wanted.items():
+        expect(np.array_equal(got[tensor], values), f"{what}: {tensor} differs")
+
+
+def latent_forms(name, config, tensors, folder):
+    """Files of before and of today; ours is today's."""
+    old, plain = (os.path.join(folder, file) for file in ("old.gguf", "plain.gguf"))
+    to_gguf(config, tensors, old, name, "f32", is_old=True)
+    compare(old, name, folder, EXACT)
+    expect_same_files(os.path.join(folder, "ours.gguf"), os.path.join(folder, "theirs.gguf"), name)
+    trained(name, os.path.join(folder, "theirs.gguf"), folder, LAYOUTS[1:2])
+    run(["convert", old, "--to", "gguf", plain])
+    expect_same_files(plain, os.path.join(folder, "theirs.gguf"), f"{name}, from an old file")
+
+
 def forms(name, folder):
     """The same weights in the other forms of files, and converted there and back."""
     config = config_of(name)
@@ -188,10 +237,12 @@ def forms(name, folder):
     run(["convert", ours, "--to", "hf", back])
     for model in (theirs, ours, back):
         compare(model, name, folder, EXACT)
+    if "kv_lora_rank" in config:
+        latent_forms(name, config, tensors, folder)
 
 
 def trained(name, model, folder, layouts=LAYOUTS):
-    """Gradients of the first batch, by the names of the model's files."""
+    """Gradients of the first batch, by the names of Hugging Face folders."""
     for ranks, split in layouts:
         out, grads, what = os.path.join(folder, "out"), os.path.join(folder, "grads"), f"{name}, {' '.join(split)}"
         run(options(out, 1, model) + split + ["--save-grads", grads], ranks)

@@ -463,3 +463,128 @@ Test(params, a_load_that_is_asked_to_stop_does_whichever_thread_hears_it)
         ag_model_close(model);
     }
 }
+
+/* What a weight of heads is, by the one tensor of a folder, (heads, keys then values, latent). */
+typedef struct latent_model {
+    ag_model_t *model;
+    uint32_t n_heads, rank;
+    uint32_t n[2]; /* of keys and of values */
+    float *tensor;
+} latent_model_t;
+
+static latent_model_t open_latent(void)
+{
+    latent_model_t latent = {0};
+    const ag_model_tensor_t *tensor;
+    const ag_layer_spec_t *kind;
+    const ag_dtype_info_t *info;
+    unsigned char *bytes;
+    uint64_t n;
+
+    cr_assert_eq(ag_model_open(AG_TEST_DATA "/experts/deepseek_v3", &latent.model), AG_OK, "%s",
+                 ag_error());
+    kind = ag_spec_layer(latent.model->spec, 1);
+    latent.n_heads = kind->n_heads;
+    latent.rank = kind->kv_rank;
+    latent.n[0] = kind->head_dim - kind->rope.rotary;
+    latent.n[1] = ag_layer_value_dim(kind);
+    tensor = ag_model_files_find(latent.model->files, "model.layers.1.self_attn.kv_b_proj.weight");
+    cr_assert_not_null(tensor);
+    info = ag_dtype_info(tensor->dtype);
+    n = (uint64_t)latent.n_heads * (latent.n[0] + latent.n[1]) * latent.rank;
+    bytes = malloc(n * info->block_bytes);
+    latent.tensor = malloc(n * sizeof(float));
+    cr_assert(bytes != NULL && latent.tensor != NULL);
+    cr_assert_eq(ag_model_files_read(latent.model->files, tensor, 0, n * info->block_bytes, bytes),
+                 AG_OK);
+    info->unpack(bytes, latent.tensor, n);
+    free(bytes);
+    return latent;
+}
+
+static float latent_at(const latent_model_t *latent, int which, uint64_t head, uint64_t row,
+                       uint64_t col)
+{
+    uint64_t first = head * (latent->n[0] + latent->n[1]) + (which == 1 ? latent->n[0] : 0);
+
+    return latent->tensor[(first + row) * latent->rank + col];
+}
+
+/* A slice of heads [head, end) of keys (0) or values (1), each as it is or its transpose. */
+static ag_slice_t slice_of_heads(const latent_model_t *latent, int which, uint32_t head,
+                                 uint32_t end, bool is_turned)
+{
+    uint64_t rows = is_turned ? latent->rank : latent->n[which];
+    uint64_t cols = is_turned ? latent->n[which] : latent->rank;
+
+    return (ag_slice_t){.rows = latent->n_heads * rows,
+                        .cols = cols,
+                        .row_begin = head * rows,
+                        .row_end = end * rows,
+                        .col_end = cols,
+                        .n_turned = is_turned ? latent->n_heads : 0};
+}
+
+static void expect_heads(const latent_model_t *latent, const ag_graph_param_t *held, int which,
+                         uint32_t head, bool is_turned)
+{
+    float row[256];
+    uint64_t per_head = is_turned ? latent->rank : latent->n[which];
+
+    for (uint64_t r = 0; r < held->rows; r++) {
+        ag_packing_unpack_row(held->packing, held->dtype, held->data, held->cols, r, row);
+        for (uint64_t c = 0; c < held->cols; c++) {
+            uint64_t within = r % per_head, h = head + r / per_head;
+            float wanted = latent_at(latent, which, h, is_turned ? c : within,
+                                     is_turned ? within : c);
+
+            cr_assert_eq(row[c], wanted, "%s from head %u on%s: (%lu, %lu) is %g, not %g",
+                         which == 0 ? "keys" : "values", head, is_turned ? ", turned" : "",
+                         (unsigned long)r, (unsigned long)c, (double)row[c], (double)wanted);
+        }
+    }
+}
+
+Test(params, keys_and_values_of_heads_are_told_apart_and_turned)
+{
+    static const struct {
+        int which;
+        uint32_t head, end;
+        bool is_turned;
+    } cases[] = {{0, 1, 4, false}, {1, 1, 4, false}, {0, 0, 4, true}, {0, 2, 3, true},
+                 {1, 2, 3, false}, {0, 3, 4, false}, {1, 0, 4, true}};
+    enum { N_CASES = sizeof(cases) / sizeof(cases[0]) };
+    latent_model_t latent = open_latent();
+
+    cr_assert_geq(latent.n_heads, 4);
+    for (unsigned i = 0; i < 8; i++) {
+        load_fn_t load_fn = i < 4 ? load : load_by_copies;
+        unsigned char *memory;
+        ag_params_t params;
+        int32_t numbers[N_CASES];
+
+        ag_params_init(&params, i % 2);
+        for (int j = 0; j < N_CASES; j++) {
+            ag_slice_t slice = slice_of_heads(&latent, cases[j].which, cases[j].head, cases[j].end,
+                                              cases[j].is_turned);
+
+            cr_assert_eq(ag_params_add(&params, latent.model,
+                                       cases[j].which == 0 ? AG_ROLE_K_B : AG_ROLE_V_B, 1, &slice,
+                                       &numbers[j]),
+                         AG_OK, "%s", ag_error());
+            cr_assert_eq(numbers[j], j, "it was taken for another");
+        }
+        memory = aligned_alloc(64, params.bytes);
+        cr_assert_not_null(memory);
+        cr_assert_eq(load_fn(&params, latent.model, 1 + i / 2 % 2 * 2, memory), AG_OK, "%s",
+                     ag_error());
+        for (int j = 0; j < N_CASES; j++) {
+            expect_heads(&latent, &ag_params_held(&params)[j], cases[j].which, cases[j].head,
+                         cases[j].is_turned);
+        }
+        free(memory);
+        ag_params_fini(&params);
+    }
+    free(latent.tensor);
+    ag_model_close(latent.model);
+}
