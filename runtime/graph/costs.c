@@ -63,6 +63,17 @@ void ag_linear_cost(const ag_graph_t *graph, const ag_node_t *node, const ag_gra
     cost->bytes += n_rows > 0 ? weight_bytes(graph, weight) : 0;
 }
 
+void ag_head_linear_cost(const ag_graph_t *graph, const ag_node_t *node,
+                         const ag_graph_param_t *params, const ag_cost_shape_t *shape,
+                         ag_cost_t *cost)
+{
+    ag_node_t head = *node;
+
+    for (uint32_t h = 0; h < node->attr.groups.n_groups; h++, head.weight++) {
+        ag_linear_cost(graph, &head, params, shape, cost);
+    }
+}
+
 /* The gradient is added to. */
 void ag_linear_weight_grad_cost(const ag_graph_t *graph, const ag_node_t *node,
                                 const ag_graph_param_t *params, const ag_cost_shape_t *shape,
@@ -108,14 +119,15 @@ void ag_attention_cost(const ag_graph_t *graph, const ag_node_t *node,
                        const ag_graph_param_t *params, const ag_cost_shape_t *shape,
                        ag_cost_t *cost)
 {
-    double head_dim = node->attr.attention.head_dim;
+    double key = node->attr.attention.head_dim, value = ag_node_value_dim(node);
+    double kept = node->attr.attention.value_dim > 0 ? key : key + value;
     uint32_t sight = node->attr.attention.sight;
 
     (void)graph;
     (void)params;
     cost->ops[AG_GEMM_F32] +=
-        4.0 * node->attr.attention.args.n_heads * head_dim * shape->attended[sight];
-    cost->bytes += 2.0 * node->attr.attention.n_kv_heads * head_dim * shape->kv_positions[sight] *
+        2.0 * node->attr.attention.args.n_heads * (key + value) * shape->attended[sight];
+    cost->bytes += node->attr.attention.n_kv_heads * kept * shape->kv_positions[sight] *
                    shape->kv_bytes_per_element;
 }
 

@@ -35,6 +35,7 @@ typedef enum ag_node_kind {
     AG_NODE_PERMUTE,
     AG_NODE_REGROUP,
     AG_NODE_GROUPED_LINEAR,
+    AG_NODE_HEAD_LINEAR,
     AG_NODE_COMBINE,
     /* training: */
     AG_NODE_SELF_ATTENTION, /* of the step's rows among themselves, without a cache */
@@ -116,9 +117,9 @@ typedef struct ag_node {
     int32_t out;                    /* may be one of in: the node works in place */
     int32_t more[AG_NODE_MAX_MORE]; /* further outputs of an operator that has some */
     bool adds;                      /* to what stands in its output */
-    int32_t weight, bias; /* params, or AG_NO_PARAM; of GROUPED_LINEAR the first group's, the
-                             others' follow; of ATTENTION and SELF_ATTENTION the sinks, if any, of
-                             ROUTE what is preferred */
+    int32_t weight, bias; /* params, or AG_NO_PARAM; of GROUPED_LINEAR and HEAD_LINEAR the first
+                             group's, the others' follow; of ATTENTION and SELF_ATTENTION the sinks,
+                             if any, of ROUTE what is preferred */
     union {
         struct {
             uint64_t vocab_begin;
@@ -134,11 +135,11 @@ typedef struct ag_node {
         ag_rope_t rope;
         ag_head_columns_t head_columns;
         struct {
-            uint32_t n_kv_heads, head_dim;
+            uint32_t n_kv_heads, head_dim, value_dim; /* as ag_kv_t has them */
         } kv;
         struct {
             ag_attention_t args;
-            uint32_t n_kv_heads, head_dim;
+            uint32_t n_kv_heads, head_dim, value_dim;
             uint32_t sight; /* of the cost's shape */
         } attention;
         ag_glu_t glu;
@@ -151,7 +152,7 @@ typedef struct ag_node {
         } route;
         ag_places_t places; /* COUNT_ROWS, PERMUTE, COMBINE; their tables are borrowed */
         struct {
-            uint32_t n_groups, n_sources; /* of the counts */
+            uint32_t n_groups, n_sources; /* of the counts; of HEAD_LINEAR the heads */
             uint32_t n_used, n_experts;   /* for the cost: each row uses some of all */
             bool back;                    /* REGROUP */
             /* GROUPED_LINEAR_WEIGHT_GRAD: floats from a group's weight to the next, and bias */

@@ -51,7 +51,14 @@ typedef struct ag_node_ops {
 
 extern const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS];
 
-/** Of LINEAR or GROUPED_LINEAR: where the first input stands prepared; AG_NO_VALUE: nowhere. */
+/** Does a node multiply by weights that may be packed? */
+static inline bool ag_node_is_layer(const ag_node_t *node)
+{
+    return node->kind == AG_NODE_LINEAR || node->kind == AG_NODE_GROUPED_LINEAR ||
+           node->kind == AG_NODE_HEAD_LINEAR;
+}
+
+/** Of one of these: where the first input stands prepared; AG_NO_VALUE: nowhere. */
 static inline int32_t *ag_node_prepared(ag_node_t *node)
 {
     return &node->in[node->kind == AG_NODE_GROUPED_LINEAR ? 2 : 1];
@@ -127,7 +134,7 @@ ag_elements_t ag_run_elements(const ag_graph_run_t *run, const ag_kernel_context
 /** What a node multiplies by, of GROUPED_LINEAR the first group's. */
 ag_linear_t ag_node_linear(const ag_graph_param_t *params, const ag_node_t *node);
 
-/** Counts as a node's input has them. */
+/** Counts as a node's input has them; AG_NO_VALUE: each group has all rows of the node's first. */
 ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,
                            const ag_kernel_context_t *context, int32_t counts);
 
@@ -145,9 +152,18 @@ ag_node_run_fn_t ag_round_run, ag_self_attention_run, ag_self_attention_grad_run
     ag_sum_squares_run, ag_totals_run, ag_adamw_run, ag_publish_run, ag_adopt_run;
 ag_node_scratch_fn_t ag_norm_scratch, ag_self_attention_scratch, ag_train_linear_scratch;
 
+/* nodes_attention.c's. */
+ag_node_infer_fn_t ag_append_infer, ag_cached_attention_infer;
+ag_node_run_fn_t ag_append_run, ag_cached_attention_run, ag_parts_run, ag_merge_run;
+ag_node_scratch_fn_t ag_cached_attention_scratch;
+
+/** Of attention over a cache: a head's columns of its output. */
+uint32_t ag_node_value_dim(const ag_node_t *node);
+
 /* nodes_rows.c's. */
-ag_node_infer_fn_t ag_gate_rows_infer, ag_gate_rows_grad_infer, ag_head_columns_infer;
-ag_node_run_fn_t ag_gate_rows_run, ag_gate_rows_grad_run, ag_head_columns_run;
+ag_node_infer_fn_t ag_gate_rows_infer, ag_gate_rows_grad_infer, ag_head_columns_infer,
+    ag_head_linear_infer;
+ag_node_run_fn_t ag_gate_rows_run, ag_gate_rows_grad_run, ag_head_columns_run, ag_head_linear_run;
 
 /* rules.c's. */
 ag_node_backward_fn_t ag_linear_backward, ag_norm_backward, ag_add_backward, ag_rope_backward,
@@ -165,9 +181,9 @@ ag_node_scratch_fn_t ag_route_scratch, ag_places_scratch, ag_regroup_scratch, ag
 
 /* costs.c's. */
 ag_node_cost_fn_t ag_embed_cost, ag_linear_cost, ag_attention_cost, ag_grouped_linear_cost,
-    ag_self_attention_cost, ag_self_attention_grad_cost, ag_linear_weight_grad_cost,
-    ag_grouped_linear_weight_grad_cost, ag_embed_weight_grad_cost, ag_zero_cost,
-    ag_sum_squares_cost, ag_adamw_cost, ag_publish_cost, ag_adopt_cost;
+    ag_head_linear_cost, ag_self_attention_cost, ag_self_attention_grad_cost,
+    ag_linear_weight_grad_cost, ag_grouped_linear_weight_grad_cost, ag_embed_weight_grad_cost,
+    ag_zero_cost, ag_sum_squares_cost, ag_adamw_cost, ag_publish_cost, ag_adopt_cost;
 
 /* nodes_experts_grad.c's. */
 ag_node_infer_fn_t ag_route_grad_infer, ag_permute_grad_infer, ag_combine_grad_infer,

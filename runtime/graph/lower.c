@@ -36,7 +36,7 @@ static void restore(ag_graph_t *graph)
             node.kind = AG_NODE_ATTENTION;
             node.out = nodes[i + 1].out;
         }
-        if (node.kind == AG_NODE_LINEAR || node.kind == AG_NODE_GROUPED_LINEAR) {
+        if (ag_node_is_layer(&node)) {
             *ag_node_prepared(&node) = AG_NO_VALUE;
         }
         nodes[n_kept++] = node;
@@ -167,7 +167,7 @@ static ag_status_t add_layer(ag_graph_t *graph, const ag_graph_param_t *params, 
     prepare.kind = AG_NODE_PREPARE;
     prepare.bias = AG_NO_PARAM;
     prepare.in[2] = AG_NO_VALUE;
-    if (layer->kind == AG_NODE_LINEAR) { /* the other begins anew with each group */
+    if (layer->kind != AG_NODE_GROUPED_LINEAR) { /* its second input is the groups' counts */
         prepare.in[1] = AG_NO_VALUE;
     }
     *prepared = find_held(held, made.value, made.dtype);
@@ -193,7 +193,7 @@ static ag_status_t add_parts(ag_graph_t *graph, const ag_node_t *attention, ag_a
     parts.kind = AG_NODE_ATTENTION_PARTS;
     parts.out = ag_graph_value(
         graph, AG_COUNT_TOKENS,
-        ag_attention_parts_width(&parts.attr.attention.args, parts.attr.attention.head_dim),
+        ag_attention_parts_width(&parts.attr.attention.args, ag_node_value_dim(attention)),
         AG_INTERNAL);
     merge.kind = AG_NODE_ATTENTION_MERGE;
     merge.in[0] = parts.out;

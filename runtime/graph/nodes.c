@@ -137,13 +137,14 @@ ag_linear_t ag_node_linear(const ag_graph_param_t *params, const ag_node_t *node
 uint64_t ag_node_prepared_bytes(const ag_graph_t *graph, const ag_node_t *node,
                                 const ag_graph_param_t *params)
 {
+    uint64_t n = node->kind == AG_NODE_HEAD_LINEAR ? node->attr.groups.n_groups : 1;
     ag_linear_t linear;
 
-    if ((node->kind != AG_NODE_LINEAR && node->kind != AG_NODE_GROUPED_LINEAR) || graph->trains) {
+    if (!ag_node_is_layer(node) || graph->trains) {
         return 0;
     }
     linear = ag_node_linear(params, node);
-    return ag_linear_prepared_bytes(&linear, graph->exact);
+    return n * ag_linear_prepared_bytes(&linear, graph->exact);
 }
 
 static bool linear_infer(const ag_graph_t *graph, const ag_node_t *node,
@@ -209,7 +210,7 @@ static void prepare_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_linear_t linear = ag_node_linear(run->params, node);
 
-    if (node->in[1] != AG_NO_VALUE) { /* the groups' counts */
+    if (node->attr.groups.n_groups > 0) { /* each group's begin anew */
         ag_groups_t groups = ag_node_groups(run, node, context, node->in[1]);
 
         ag_kernel_prepare_groups(context, &groups, &linear, ag_run_data(run, context, node->in[0]),
@@ -255,93 +256,6 @@ static void rope_run(const ag_graph_run_t *run, const ag_node_t *node,
 {
     ag_kernel_rope(context, &node->attr.rope, ag_run_data(run, context, node->in[1]),
                    ag_run_elements(run, context, node->out), ag_graph_width(run->graph, node->out));
-}
-
-/* KV_APPEND: k, v (tokens, kv heads * head size) -> the layer's cache */
-
-static bool append_infer(const ag_graph_t *graph, const ag_node_t *node,
-                         const ag_graph_param_t *params, uint32_t *width_p)
-{
-    uint64_t width = (uint64_t)node->attr.kv.n_kv_heads * node->attr.kv.head_dim;
-
-    (void)params;
-    *width_p = 0;
-    return same_rows(graph, node) && ag_graph_width(graph, node->in[0]) == width &&
-           ag_graph_width(graph, node->in[1]) == width;
-}
-
-static void append_run(const ag_graph_run_t *run, const ag_node_t *node,
-                       const ag_kernel_context_t *context)
-{
-    ag_kernel_kv_append(context, &run->kv[node->layer], ag_run_data(run, context, node->in[0]),
-                        ag_run_data(run, context, node->in[1]));
-}
-
-/* ATTENTION: q (tokens, heads * head size) -> the same shape */
-
-static bool attention_infer(const ag_graph_t *graph, const ag_node_t *node,
-                            const ag_graph_param_t *params, uint32_t *width_p)
-{
-    uint32_t n_heads = node->attr.attention.args.n_heads;
-
-    *width_p = ag_graph_width(graph, node->in[0]);
-    return same_rows(graph, node) &&
-           *width_p == (uint64_t)n_heads * node->attr.attention.head_dim &&
-           (node->weight == AG_NO_PARAM || params[node->weight].cols == n_heads);
-}
-
-static ag_attention_t attention_of(const ag_graph_run_t *run, const ag_node_t *node)
-{
-    ag_attention_t attention = node->attr.attention.args;
-
-    attention.sinks = vector_of(run, node->weight);
-    return attention;
-}
-
-static void attention_run(const ag_graph_run_t *run, const ag_node_t *node,
-                          const ag_kernel_context_t *context)
-{
-    ag_attention_t attention = attention_of(run, node);
-
-    ag_kernel_attention(context, &attention, &run->kv[node->layer],
-                        ag_run_data(run, context, node->in[0]),
-                        ag_run_data(run, context, node->out));
-}
-
-static uint64_t attention_scratch(const ag_graph_t *graph, const ag_node_t *node,
-                                  const ag_graph_param_t *params)
-{
-    ag_kv_t kv = {
-        .dtype = graph->exact ? AG_F32 : AG_F16,
-        .n_kv_heads = node->attr.attention.n_kv_heads,
-        .head_dim = node->attr.attention.head_dim,
-        .block_tokens = AG_KV_BLOCK_TOKENS,
-    };
-
-    (void)params;
-    return ag_attention_scratch_bytes(&node->attr.attention.args, &kv);
-}
-
-/* ATTENTION_PARTS: q -> (tokens, parts); ATTENTION_MERGE: (tokens, parts) -> as ATTENTION */
-
-static void parts_run(const ag_graph_run_t *run, const ag_node_t *node,
-                      const ag_kernel_context_t *context)
-{
-    ag_attention_t attention = attention_of(run, node);
-
-    ag_kernel_attention_parts(context, &attention, &run->kv[node->layer],
-                              ag_run_data(run, context, node->in[0]),
-                              ag_run_data(run, context, node->out));
-}
-
-static void merge_run(const ag_graph_run_t *run, const ag_node_t *node,
-                      const ag_kernel_context_t *context)
-{
-    ag_attention_t attention = attention_of(run, node);
-
-    ag_kernel_attention_merge(context, &attention, &run->kv[node->layer],
-                              ag_run_data(run, context, node->in[0]),
-                              ag_run_data(run, context, node->out));
 }
 
 /* GLU: act(gate) * up */
@@ -471,14 +385,16 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
     [AG_NODE_HEAD_COLUMNS] = {"HEAD_COLUMNS", 1, true, AG_BY_ROWS, AG_BY_ROWS,
                               ag_head_columns_infer, ag_head_columns_run, NULL, NULL,
                               .backward = ag_head_columns_backward, .is_cheap = true},
-    [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, append_infer, append_run,
-                           NULL, NULL, .backward = NULL},
-    [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, attention_infer,
-                           attention_run, ag_attention_cost, attention_scratch, .backward = NULL},
-    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, parts_run,
-                                 ag_attention_cost, attention_scratch, .backward = NULL},
-    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL, merge_run,
-                                 NULL, NULL, .backward = NULL},
+    [AG_NODE_KV_APPEND] = {"KV_APPEND", 2, false, AG_BY_ROWS, AG_BY_ROWS, ag_append_infer,
+                           ag_append_run, NULL, NULL, .backward = NULL},
+    [AG_NODE_ATTENTION] = {"ATTENTION", 1, true, AG_BY_ANY, AG_BY_ANY, ag_cached_attention_infer,
+                           ag_cached_attention_run, ag_attention_cost, ag_cached_attention_scratch,
+                           .backward = NULL},
+    [AG_NODE_ATTENTION_PARTS] = {"ATTENTION_PARTS", 1, true, AG_BY_ANY, AG_BY_ANY, NULL,
+                                 ag_parts_run, ag_attention_cost, ag_cached_attention_scratch,
+                                 .backward = NULL},
+    [AG_NODE_ATTENTION_MERGE] = {"ATTENTION_MERGE", 1, true, AG_BY_ANY, AG_BY_ANY, NULL,
+                                 ag_merge_run, NULL, NULL, .backward = NULL},
     [AG_NODE_GLU] = {"GLU", 2, true, AG_BY_COLUMNS, AG_BY_COLUMNS, same_width_infer, glu_run, NULL,
                      NULL, .backward = ag_glu_backward, .is_cheap = true, .rounded_in = 3,
                      .rounded_out = 1},
@@ -510,6 +426,9 @@ const ag_node_ops_t ag_node_ops[AG_N_NODE_KINDS] = {
                                 ag_grouped_linear_infer, ag_grouped_linear_run,
                                 ag_grouped_linear_cost, ag_linear_scratch,
                                 .backward = ag_grouped_linear_backward},
+    [AG_NODE_HEAD_LINEAR] = {"HEAD_LINEAR", 1, true, AG_BY_ANY, AG_BY_ANY, ag_head_linear_infer,
+                             ag_head_linear_run, ag_head_linear_cost, ag_linear_scratch,
+                             .backward = NULL},
     [AG_NODE_COMBINE] = {"COMBINE", 2, true, AG_BY_ANY, AG_BY_ROWS, ag_combine_infer,
                          ag_combine_run, NULL, ag_places_scratch, .backward = ag_combine_backward},
     [AG_NODE_SELF_ATTENTION] = {"SELF_ATTENTION", 3, true, AG_BY_ANY, AG_BY_ANY,

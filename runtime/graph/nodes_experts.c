@@ -134,6 +134,10 @@ static bool counts_fit(const ag_graph_t *graph, const ag_node_t *node)
 ag_groups_t ag_node_groups(const ag_graph_run_t *run, const ag_node_t *node,
                            const ag_kernel_context_t *context, int32_t counts)
 {
+    if (counts == AG_NO_VALUE) {
+        return (ag_groups_t){.n_groups = node->attr.groups.n_groups,
+                             .n_rows_each = ag_run_rows(run, node->in[0])};
+    }
     return (ag_groups_t){.n_groups = node->attr.groups.n_groups,
                          .n_sources = node->attr.groups.n_sources,
                          .counts =

@@ -117,7 +117,9 @@ void ag_head_columns_backward(ag_backward_t *backward, const ag_node_t *node)
                                                  .y_begin = of->x_begin,
                                                  .n = of->n,
                                                  .x_is_shared = of->y_is_shared,
-                                                 .y_is_shared = of->x_is_shared};
+                                                 .y_is_shared = of->x_is_shared,
+                                                 .x_by_head = of->y_by_head,
+                                                 .y_by_head = of->x_by_head};
     add_of_first(backward, node, &grad);
 }
 

@@ -30,10 +30,21 @@ static uint64_t head_floats(const ag_kv_t *kv)
     return (uint64_t)kv->block_tokens * kv->head_dim;
 }
 
+/* What stands apart of a KV head: keys, and values where these are no part of them. */
+static uint32_t n_parts(const ag_kv_t *kv)
+{
+    return kv->value_dim > 0 ? 1 : 2;
+}
+
+uint64_t ag_kv_blocks_bytes(const ag_kv_t *kv, uint64_t n_blocks)
+{
+    return ag_dtype_bytes(kv->dtype, n_parts(kv) * kv->n_kv_heads * head_floats(kv)) * n_blocks;
+}
+
 /* Keys (which = 0) or values (1) of a KV head in a block. */
 static unsigned char *block_part(const ag_kv_t *kv, int32_t block, uint32_t which, uint32_t head)
 {
-    uint64_t index = ((uint64_t)block * 2 + which) * kv->n_kv_heads + head;
+    uint64_t index = ((uint64_t)block * n_parts(kv) + which) * kv->n_kv_heads + head;
 
     return (unsigned char *)kv->blocks + ag_dtype_bytes(kv->dtype, index * head_floats(kv));
 }
@@ -48,43 +59,67 @@ static uint32_t sequence_of(const ag_step_t *step, uint64_t row)
     return s;
 }
 
+/* n floats to places of a block, `stride` apart. */
+static void store(const ag_kv_t *kv, const float *src, uint32_t n, void *dst, uint64_t first,
+                  uint64_t stride)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (kv->dtype == AG_F32) {
+            ((float *)dst)[first + i * stride] = src[i];
+        } else {
+            ((uint16_t *)dst)[first + i * stride] = ag_f32_to_f16(src[i]);
+        }
+    }
+}
+
+/* A head's row of k and of v to its position within a block. */
+static void store_head(const ag_kv_t *kv, int32_t block, uint32_t head, uint64_t within,
+                       const float *k, const float *v)
+{
+    void *keys = block_part(kv, block, 0, head);
+    uint64_t first = within * kv->head_dim;
+
+    if (kv->value_dim > 0) {
+        store(kv, k, kv->value_dim, keys, first, 1);
+        store(kv, v, kv->head_dim - kv->value_dim, keys, first + kv->value_dim, 1);
+    } else {
+        store(kv, k, kv->head_dim, keys, within, kv->block_tokens);
+        store(kv, v, kv->head_dim, block_part(kv, block, 1, head), first, 1);
+    }
+}
+
 void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, const float *k,
                          const float *v)
 {
     const ag_step_t *step = context->step;
-    uint64_t width = (uint64_t)kv->n_kv_heads * kv->head_dim, begin, end;
+    uint64_t k_dim = ag_kv_value_dim(kv);
+    uint64_t v_dim = kv->value_dim > 0 ? kv->head_dim - kv->value_dim : kv->head_dim, begin, end;
 
     ag_worker_share(context->worker, step->counts[AG_COUNT_TOKENS], 1, &begin, &end);
     for (uint64_t r = begin; r < end; r++) {
         uint32_t position = (uint32_t)step->positions[r];
         int32_t block = step->block_tables[(uint64_t)sequence_of(step, r) * step->table_stride +
                                            position / kv->block_tokens];
-        uint64_t within = position % kv->block_tokens;
 
-        for (uint32_t part = 0; part < 2 * kv->n_kv_heads; part++) {
-            bool is_key = part % 2 == 0;
-            const float *src = (is_key ? k : v) + r * width + (uint64_t)(part / 2) * kv->head_dim;
-            void *dst = block_part(kv, block, part % 2, part / 2);
-            uint64_t first = is_key ? within : within * kv->head_dim;
-            uint64_t stride = is_key ? kv->block_tokens : 1;
-
-            for (uint32_t i = 0; i < kv->head_dim; i++) {
-                if (kv->dtype == AG_F32) {
-                    ((float *)dst)[first + i * stride] = src[i];
-                } else {
-                    ((uint16_t *)dst)[first + i * stride] = ag_f32_to_f16(src[i]);
-                }
-            }
+        for (uint32_t head = 0; head < kv->n_kv_heads; head++) {
+            store_head(kv, block, head, position % kv->block_tokens,
+                       k + (r * kv->n_kv_heads + head) * k_dim,
+                       v + (r * kv->n_kv_heads + head) * v_dim);
         }
     }
 }
 
-/* The first positions of a block to (position, head_dim) float32. */
+/* The first positions of a block to (position, head_dim) float32; values that are part of keys are
+ * not copied. */
 static void load_block(const ag_kv_t *kv, int32_t block, const ag_attention_piece_t *piece,
                        uint32_t n_positions)
 {
     const void *keys = block_part(kv, block, 0, piece->kv_head);
 
+    if (kv->value_dim > 0) {
+        ag_dtype_info(kv->dtype)->unpack(keys, piece->keys, (uint64_t)n_positions * kv->head_dim);
+        return;
+    }
     for (uint64_t d = 0; d < kv->head_dim; d++) {
         for (uint64_t i = 0; i < n_positions; i++) {
             uint64_t at = d * kv->block_tokens + i;
@@ -111,7 +146,9 @@ static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv,
                        const ag_attention_piece_t *piece, const float *q, uint64_t at,
                        uint32_t first, uint32_t n)
 {
-    float *gathered = piece->gathered + at * kv->head_dim;
+    const float *values = kv->value_dim > 0 ? piece->keys : piece->values;
+    uint32_t value_dim = ag_kv_value_dim(kv);
+    float *gathered = piece->gathered + (uint64_t)at * value_dim;
     float largest = piece->maximum[at], rescale;
 
     for (uint32_t i = first; i < n; i++) {
@@ -121,15 +158,15 @@ static void meet_block(const ag_attention_t *attention, const ag_kv_t *kv,
     rescale = expf(piece->maximum[at] - largest);
     piece->maximum[at] = largest;
     piece->sum[at] *= rescale;
-    for (uint32_t d = 0; d < kv->head_dim; d++) {
+    for (uint32_t d = 0; d < value_dim; d++) {
         gathered[d] *= rescale;
     }
     for (uint32_t i = first; i < n; i++) {
-        const float *value = piece->values + (uint64_t)i * kv->head_dim;
+        const float *value = values + (uint64_t)i * kv->head_dim;
         float weight = expf(piece->scores[i] - largest);
 
         piece->sum[at] += weight;
-        for (uint32_t d = 0; d < kv->head_dim; d++) {
+        for (uint32_t d = 0; d < value_dim; d++) {
             gathered[d] += weight * value[d];
         }
     }
@@ -177,8 +214,9 @@ static void find_span(const ag_kv_t *kv, const int32_t *table, uint32_t head, ui
         blocks[i] = (ag_attend_block_t){0};
         if (position <= last && position + kv->block_tokens > from) {
             block = table[position / kv->block_tokens];
-            blocks[i] = (ag_attend_block_t){.keys = block_part(kv, block, 0, head),
-                                            .values = block_part(kv, block, 1, head)};
+            blocks[i] = (ag_attend_block_t){
+                .keys = kv->value_dim > 0 ? NULL : block_part(kv, block, 0, head),
+                .values = block_part(kv, block, n_parts(kv) - 1, head)};
         }
     }
 }
@@ -192,8 +230,10 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
     uint64_t n = (piece->row_end - piece->row_begin) * n_heads;
     const int32_t *positions = context->step->positions;
     uint32_t from = ag_attention_first(attention, positions[piece->row_begin]);
-    ag_attend_t args = {
-        .head_dim = kv->head_dim, .scale = attention->scale, .score_cap = attention->score_cap};
+    ag_attend_t args = {.head_dim = kv->head_dim,
+                        .value_dim = ag_kv_value_dim(kv),
+                        .scale = attention->scale,
+                        .score_cap = attention->score_cap};
 
     find_span(kv, table, piece->kv_head, first, from, last, args.blocks);
     if (first + SPAN_POSITIONS <= last) {
@@ -213,7 +253,7 @@ static void attend_span(const ag_kernel_context_t *context, const ag_attention_t
             args.q[i] = q + (row * attention->n_heads + head) * kv->head_dim;
             args.n_before[i] = begin > first ? begin - first : 0;
             args.n_positions[i] = seen < SPAN_POSITIONS ? seen : SPAN_POSITIONS;
-            args.gathered[i] = piece->gathered + at * kv->head_dim;
+            args.gathered[i] = piece->gathered + at * args.value_dim;
             args.maximum[i] = &piece->maximum[at];
             args.sum[i] = &piece->sum[at];
         }
@@ -245,7 +285,7 @@ void ag_attention_run(const ag_kernel_context_t *context, const ag_attention_t *
     const int32_t *table = step->block_tables + (uint64_t)piece->sequence * step->table_stride;
     uint32_t first = ag_attention_first(attention, step->positions[piece->row_begin]);
 
-    memset(piece->gathered, 0, n_sums * kv->head_dim * sizeof(float));
+    memset(piece->gathered, 0, n_sums * ag_kv_value_dim(kv) * sizeof(float));
     memset(piece->sum, 0, n_sums * sizeof(float));
     for (uint64_t i = 0; i < n_sums; i++) {
         piece->maximum[i] = -INFINITY;
@@ -270,19 +310,19 @@ static void run_piece(const ag_kernel_context_t *context, const ag_attention_t *
     uint64_t n_heads = piece->head_end - piece->head_begin;
     uint64_t n_sums = (piece->row_end - piece->row_begin) * n_heads;
     const int32_t *positions = context->step->positions;
-    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens;
+    uint32_t span = AG_ATTEND_BLOCKS * kv->block_tokens, value_dim = ag_kv_value_dim(kv);
     uint32_t begin = ag_attention_first(attention, positions[piece->row_begin]) / span * span;
 
     ag_attention_run(context, attention, kv, piece, q, begin,
                      (uint32_t)positions[piece->row_end - 1] + 1);
     for (uint64_t at = 0; at < n_sums; at++) {
         uint64_t row = piece->row_begin + at / n_heads, head = piece->head_begin + at % n_heads;
-        float *out = y + (row * attention->n_heads + head) * kv->head_dim;
+        float *out = y + (row * attention->n_heads + head) * value_dim;
         float scale =
             1.0f / (piece->sum[at] + ag_attention_sink(attention, head, piece->maximum[at]));
 
-        for (uint32_t d = 0; d < kv->head_dim; d++) {
-            out[d] = piece->gathered[at * kv->head_dim + d] * scale;
+        for (uint32_t d = 0; d < value_dim; d++) {
+            out[d] = piece->gathered[at * value_dim + d] * scale;
         }
     }
 }
@@ -291,8 +331,9 @@ size_t ag_attention_split_scratch(const ag_attention_t *attention, const ag_kv_t
                                   float *scratch, ag_attention_piece_t *piece)
 {
     uint64_t n_sums = (uint64_t)ROWS_AT_ONCE * attention->n_heads;
-    uint64_t sizes[6] = {head_floats(kv),       head_floats(kv), kv->block_tokens,
-                         n_sums * kv->head_dim, n_sums,          n_sums};
+    uint64_t sizes[6] = {head_floats(kv),  head_floats(kv),
+                         kv->block_tokens, n_sums * ag_kv_value_dim(kv),
+                         n_sums,           n_sums};
     float *parts[6];
     uint64_t at = 0;
 
@@ -320,6 +361,10 @@ size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t
 void ag_attention_find_heads(const ag_attention_t *attention, ag_attention_piece_t *piece)
 {
     piece->head_begin = 0;
+    piece->head_end = attention->n_heads;
+    if (attention->kv_head == NULL) {
+        return;
+    }
     while (piece->head_begin < attention->n_heads &&
            attention->kv_head[piece->head_begin] < piece->kv_head) {
         piece->head_begin++;

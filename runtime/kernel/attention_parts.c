@@ -41,14 +41,14 @@ static uint64_t part_at(const ag_attention_t *attention, const ag_kv_t *kv, uint
                         uint64_t head, uint32_t part)
 {
     return ((row * attention->n_heads + head) * AG_ATTENTION_PARTS + part) *
-           ((uint64_t)kv->head_dim + 2);
+           ((uint64_t)ag_kv_value_dim(kv) + 2);
 }
 
 static void run_part(const ag_kernel_context_t *context, const ag_attention_t *attention,
                      const ag_kv_t *kv, const ag_attention_piece_t *piece, const float *q,
                      uint32_t part, const cut_t *cut, float *parts)
 {
-    uint64_t n_heads = piece->head_end - piece->head_begin;
+    uint64_t n_heads = piece->head_end - piece->head_begin, value_dim = ag_kv_value_dim(kv);
     uint32_t begin = cut->begin + part * cut->part_positions;
     uint32_t end = cut->end - begin < cut->part_positions ? cut->end : begin + cut->part_positions;
 
@@ -57,15 +57,15 @@ static void run_part(const ag_kernel_context_t *context, const ag_attention_t *a
         float *dst = parts + part_at(attention, kv, piece->row_begin + at / n_heads,
                                      piece->head_begin + at % n_heads, part);
 
-        memcpy(dst, piece->gathered + at * kv->head_dim, kv->head_dim * sizeof(float));
-        dst[kv->head_dim] = piece->maximum[at];
-        dst[kv->head_dim + 1] = piece->sum[at];
+        memcpy(dst, piece->gathered + at * value_dim, value_dim * sizeof(float));
+        dst[value_dim] = piece->maximum[at];
+        dst[value_dim + 1] = piece->sum[at];
     }
 }
 
-uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head_dim)
+uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t value_dim)
 {
-    return attention->n_heads * AG_ATTENTION_PARTS * (head_dim + 2);
+    return attention->n_heads * AG_ATTENTION_PARTS * (value_dim + 2);
 }
 
 /* This thread's pieces among all: KV head by KV head, part by part of every tile. */
@@ -130,25 +130,26 @@ static inline void merge_columns(const float *parts, uint64_t stride, uint32_t n
 static void merge_row(const ag_attention_t *attention, const ag_kv_t *kv, uint64_t head,
                       const float *parts, uint32_t n_parts, float *y)
 {
-    uint64_t stride = (uint64_t)kv->head_dim + 2;
+    uint32_t value_dim = ag_kv_value_dim(kv);
+    uint64_t stride = (uint64_t)value_dim + 2;
     float maximum = -INFINITY, sum = 0, scales[AG_ATTENTION_PARTS];
     uint32_t d = 0;
 
     for (uint32_t p = 0; p < n_parts; p++) {
-        maximum = fmaxf(maximum, parts[p * stride + kv->head_dim]);
+        maximum = fmaxf(maximum, parts[p * stride + value_dim]);
     }
     for (uint32_t p = 0; p < n_parts; p++) {
-        const float *last = parts + p * stride + kv->head_dim;
+        const float *last = parts + p * stride + value_dim;
 
         /* a part that the row does not see has a sum of 0 and no maximum */
         scales[p] = last[1] > 0 ? expf(last[0] - maximum) : 0;
         sum += last[1] * scales[p];
     }
     sum += ag_attention_sink(attention, head, maximum);
-    for (; d + MERGE_COLUMNS <= kv->head_dim; d += MERGE_COLUMNS) {
+    for (; d + MERGE_COLUMNS <= value_dim; d += MERGE_COLUMNS) {
         merge_columns(parts + d, stride, n_parts, scales, sum, MERGE_COLUMNS, y + d);
     }
-    merge_columns(parts + d, stride, n_parts, scales, sum, kv->head_dim - d, y + d);
+    merge_columns(parts + d, stride, n_parts, scales, sum, value_dim - d, y + d);
 }
 
 void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
@@ -166,7 +167,7 @@ void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_atte
         for (uint64_t at = first > begin ? first : begin; at < last && at < end; at++) {
             merge_row(attention, kv, at % n_heads,
                       parts + part_at(attention, kv, at / n_heads, at % n_heads, 0), n_parts,
-                      y + at * kv->head_dim);
+                      y + at * ag_kv_value_dim(kv));
         }
     }
 }

@@ -12,7 +12,7 @@ typedef struct ag_attention_piece {
     uint64_t row_begin, row_end;
     float *keys, *values; /* (block_tokens, head_dim) */
     float *scores;        /* (block_tokens) */
-    float *gathered;      /* (rows, heads, head_dim) */
+    float *gathered;      /* (rows, heads, value size) */
     float *maximum, *sum; /* (rows, heads) */
     /* what this thread will attend to after the piece, to be called near: a span of a KV head of
      * the same sequence; past the last position there is none */

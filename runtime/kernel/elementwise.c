@@ -405,12 +405,24 @@ void ag_kernel_select_rows_grad(const ag_kernel_context_t *context, const float 
     }
 }
 
+/* Where a row's part of a head begins, in columns of a head. */
+static uint64_t row_of_head(uint64_t row, uint32_t head, uint64_t n_rows, uint32_t n_heads,
+                            bool is_shared, bool by_head)
+{
+    return is_shared ? row : by_head ? head * n_rows + row : row * n_heads + head;
+}
+
 /* One row. */
-static void move_columns(const ag_head_columns_t *columns, const float *x, float *y)
+static void move_columns(const ag_head_columns_t *columns, const float *x, uint64_t row,
+                         uint64_t n_rows, float *y)
 {
     for (uint32_t h = 0; h < columns->n_heads; h++) {
-        const float *src = x + (columns->x_is_shared ? 0 : (uint64_t)h * columns->x_dim);
-        float *dst = y + (columns->y_is_shared ? 0 : (uint64_t)h * columns->y_dim);
+        uint64_t from =
+            row_of_head(row, h, n_rows, columns->n_heads, columns->x_is_shared, columns->x_by_head);
+        uint64_t to =
+            row_of_head(row, h, n_rows, columns->n_heads, columns->y_is_shared, columns->y_by_head);
+        const float *src = x + from * columns->x_dim;
+        float *dst = y + to * columns->y_dim;
 
         if (columns->y_is_shared && h > 0) {
             for (uint32_t i = 0; i < columns->n; i++) {
@@ -428,13 +440,11 @@ static void move_columns(const ag_head_columns_t *columns, const float *x, float
 void ag_kernel_head_columns(const ag_kernel_context_t *context, const ag_head_columns_t *columns,
                             const float *x, uint64_t n_rows, float *y)
 {
-    uint64_t x_width = (uint64_t)(columns->x_is_shared ? 1 : columns->n_heads) * columns->x_dim;
-    uint64_t y_width = (uint64_t)(columns->y_is_shared ? 1 : columns->n_heads) * columns->y_dim;
     uint64_t begin, end;
 
     ag_worker_share(context->worker, n_rows, 1, &begin, &end);
     for (uint64_t row = begin; row < end; row++) {
-        move_columns(columns, x + row * x_width, y + row * y_width);
+        move_columns(columns, x, row, n_rows, y);
     }
 }
 

@@ -142,6 +142,9 @@ uint64_t ag_groups_rows(const ag_groups_t *groups, uint32_t group)
 {
     uint64_t n = 0;
 
+    if (groups->counts == NULL) {
+        return groups->n_rows_each;
+    }
     for (uint32_t s = 0; s < groups->n_sources; s++) {
         n += groups->counts[(uint64_t)s * groups->n_groups + group];
     }

@@ -30,18 +30,20 @@ enum { AG_ATTEND_ROWS = 8, AG_ATTEND_POSITIONS = 32, AG_ATTEND_BLOCKS = 4 };
 typedef struct ag_attend_block {
     const void *keys;   /* (head_dim, AG_ATTEND_POSITIONS) float16 */
     const void *values; /* (AG_ATTEND_POSITIONS, head_dim) float16 */
-} ag_attend_block_t;
+} ag_attend_block_t;    /* where values are part of keys, those are the rows of values */
 
 typedef struct ag_attend {
     ag_attend_block_t blocks[AG_ATTEND_BLOCKS]; /* those that hold the positions seen */
     ag_attend_block_t ahead[AG_ATTEND_BLOCKS];  /* to be called near meanwhile; NULL: none */
     uint32_t head_dim;
+    uint32_t
+        value_dim; /* leading elements of a key that are its value; head_dim: values are apart */
     float scale, score_cap; /* as of ag_attention_t */
     uint32_t n_rows;
     const float *q[AG_ATTEND_ROWS]; /* (head_dim) */
     /* of the span, each row sees positions [n_before, n_positions), of which there are some */
     uint32_t n_before[AG_ATTEND_ROWS], n_positions[AG_ATTEND_ROWS];
-    float *gathered[AG_ATTEND_ROWS]; /* (head_dim) sum of weights times values */
+    float *gathered[AG_ATTEND_ROWS]; /* (value_dim) sum of weights times values */
     float *maximum[AG_ATTEND_ROWS], *sum[AG_ATTEND_ROWS];
 } ag_attend_t;
 

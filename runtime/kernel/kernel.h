@@ -203,23 +203,36 @@ typedef struct ag_head_columns {
     uint32_t x_dim, y_dim; /* columns of a head */
     uint32_t x_begin, y_begin, n;
     bool x_is_shared, y_is_shared;
-    bool keeps; /* y's other columns stay; else they become 0 */
+    bool keeps;                /* y's other columns stay; else they become 0 */
+    bool x_by_head, y_by_head; /* rows of a head lie together: (n_heads, n_rows, columns) */
 } ag_head_columns_t;
 /** y (n_rows, n_heads or 1, y_dim) from x (n_rows, n_heads or 1, x_dim). */
 void ag_kernel_head_columns(const ag_kernel_context_t *context, const ag_head_columns_t *columns,
                             const float *x, uint64_t n_rows, float *y);
 
 /* One layer's KV cache in blocks: (blocks, 2, n_kv_heads, ...), keys first: (head_dim,
- * block_tokens), then values: (block_tokens, head_dim). */
+ * block_tokens), then values: (block_tokens, head_dim). Where a value is part of its key, keys
+ * alone: (blocks, n_kv_heads, block_tokens, head_dim). */
 typedef struct ag_kv {
     ag_dtype_t dtype;    /* AG_F32 or AG_F16 */
     uint32_t n_kv_heads; /* held by this rank */
     uint32_t head_dim;
     uint32_t block_tokens;
     void *blocks;
+    uint32_t value_dim; /* leading elements of a key that are its value; 0: values are apart */
 } ag_kv_t;
 
-/** Store k and v rows (tokens, n_kv_heads * head_dim) at their positions' places. */
+/** Of a row's sum for one head. */
+static inline uint32_t ag_kv_value_dim(const ag_kv_t *kv)
+{
+    return kv->value_dim > 0 ? kv->value_dim : kv->head_dim;
+}
+
+/** Bytes of n_blocks. */
+uint64_t ag_kv_blocks_bytes(const ag_kv_t *kv, uint64_t n_blocks);
+
+/** Store k and v rows (tokens, n_kv_heads * head_dim) at their positions' places; where a value is
+ * part of its key, k is that part, and v the rest of the key. */
 void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, const float *k,
                          const float *v);
 
@@ -229,14 +242,15 @@ void ag_kernel_kv_append(const ag_kernel_context_t *context, const ag_kv_t *kv, 
  */
 typedef struct ag_attention {
     uint32_t n_heads;        /* query heads held; may be 0 */
-    const uint32_t *kv_head; /* (n_heads) index of each one's KV head among those held */
+    const uint32_t *kv_head; /* (n_heads) index of each one's KV head among those held; NULL: there
+                                is but one */
     float scale;
     uint32_t window_tokens; /* positions that a row sees, the last of them its own; 0: all so far */
     float score_cap;        /* scores become cap * tanh(score / cap); 0: they stay */
     const float *sinks;     /* (n_heads) a score that takes weight and has no value; NULL: none */
 } ag_attention_t;
-/** y (tokens, n_heads * head_dim) from q of the same shape; the step's own rows are already
- * appended. Blocks that no row sees are not read. */
+/** y (tokens, n_heads * ag_kv_value_dim()) from q (tokens, n_heads * head_dim); the step's own rows
+ * are already appended. Blocks that no row sees are not read. */
 void ag_kernel_attention(const ag_kernel_context_t *context, const ag_attention_t *attention,
                          const ag_kv_t *kv, const float *q, float *y);
 size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t *kv);
@@ -248,8 +262,8 @@ size_t ag_attention_scratch_bytes(const ag_attention_t *attention, const ag_kv_t
 enum { AG_ATTENTION_PARTS = 8 };
 
 /** Floats of a row of parts. */
-uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t head_dim);
-/** @param parts (tokens, n_heads, AG_ATTENTION_PARTS, head_dim + 2): gathered, maximum, sum. */
+uint32_t ag_attention_parts_width(const ag_attention_t *attention, uint32_t value_dim);
+/** @param parts (tokens, n_heads, AG_ATTENTION_PARTS, value size + 2): gathered, maximum, sum. */
 void ag_kernel_attention_parts(const ag_kernel_context_t *context, const ag_attention_t *attention,
                                const ag_kv_t *kv, const float *q, float *parts);
 void ag_kernel_attention_merge(const ag_kernel_context_t *context, const ag_attention_t *attention,
@@ -383,7 +397,8 @@ void ag_kernel_combine(const ag_kernel_context_t *context, const ag_places_t *pl
 /* Rows that belong to groups, each with a weight of its own. */
 typedef struct ag_groups {
     uint32_t n_groups, n_sources;
-    const uint32_t *counts; /* (n_sources, n_groups) rows */
+    const uint32_t *counts; /* (n_sources, n_groups) rows; NULL: each group has n_rows_each */
+    uint64_t n_rows_each;
 } ag_groups_t;
 
 uint64_t ag_groups_rows(const ag_groups_t *groups, uint32_t group);

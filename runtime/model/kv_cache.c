@@ -55,12 +55,30 @@ uint32_t ag_kv_blocks(uint64_t n_tokens)
     return (uint32_t)((n_tokens + AG_KV_BLOCK_TOKENS - 1) / AG_KV_BLOCK_TOKENS);
 }
 
+/* A layer's cache, not in memory yet. */
+static ag_kv_t cache_of(const ag_spec_t *spec, const ag_shard_t *shard, uint32_t layer,
+                        ag_dtype_t dtype)
+{
+    const ag_layer_spec_t *kind = ag_spec_layer(spec, layer);
+    const ag_layer_shard_t *held = &shard->layers[spec->kind_of_layer[layer]];
+    ag_kv_t kv = {.dtype = dtype,
+                  .n_kv_heads = held->kv_end - held->kv_begin,
+                  .head_dim = kind->head_dim,
+                  .block_tokens = AG_KV_BLOCK_TOKENS};
+
+    if (kind->kv_rank > 0) { /* all heads' keys and values are made of it */
+        kv.n_kv_heads = held->head_end > held->head_begin;
+        kv.head_dim = kind->kv_rank + kind->rope.rotary;
+        kv.value_dim = kind->kv_rank;
+    }
+    return kv;
+}
+
 static uint64_t layer_bytes(const ag_spec_t *spec, const ag_shard_t *shard, uint32_t layer,
                             ag_dtype_t dtype, uint32_t n_blocks)
 {
-    const ag_layer_shard_t *held = &shard->layers[spec->kind_of_layer[layer]];
-    uint64_t row = (uint64_t)(held->kv_end - held->kv_begin) * ag_spec_layer(spec, layer)->head_dim;
-    uint64_t bytes = ag_dtype_bytes(dtype, 2 * row * AG_KV_BLOCK_TOKENS) * n_blocks;
+    ag_kv_t kv = cache_of(spec, shard, layer, dtype);
+    uint64_t bytes = ag_kv_blocks_bytes(&kv, n_blocks);
 
     return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 }
@@ -81,13 +99,8 @@ void ag_kv_bind(const ag_spec_t *spec, const ag_shard_t *shard, uint32_t layer_b
                 ag_kv_t *kv)
 {
     for (uint32_t layer = layer_begin; layer < layer_end; layer++) {
-        const ag_layer_shard_t *held = &shard->layers[spec->kind_of_layer[layer]];
-
-        kv[layer - layer_begin] = (ag_kv_t){.dtype = dtype,
-                                            .n_kv_heads = held->kv_end - held->kv_begin,
-                                            .head_dim = ag_spec_layer(spec, layer)->head_dim,
-                                            .block_tokens = AG_KV_BLOCK_TOKENS,
-                                            .blocks = memory};
+        kv[layer - layer_begin] = cache_of(spec, shard, layer, dtype);
+        kv[layer - layer_begin].blocks = memory;
         memory += layer_bytes(spec, shard, layer, dtype, n_blocks);
     }
 }

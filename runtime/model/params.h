@@ -47,8 +47,9 @@ typedef struct ag_slice {
     uint64_t rows, cols;
     uint64_t row_begin, row_end, col_begin, col_end;
     uint32_t expert;   /* whose it is; 0 where there are none */
-    uint32_t n_turned; /* so many heads' transposes are asked for, the whole shape is theirs, (heads
-                        * cols, rows of a head); 0: the weight as it is */
+    uint32_t n_turned; /* so many heads' transposes are asked for, of a weight whose tensor begins
+                          with it; the whole shape is theirs, (heads * cols, rows of a head). 0: the
+                          weight as it is */
     bool is_looked_up; /* rows of it are taken: no linear layer multiplies by it, or another asks */
     bool grads_are_parts; /* training: ranks that hold the same rows use them for other work each */
     bool

@@ -299,6 +299,10 @@ uint64_t model_length(const model_t *model, axis_t axis)
         return model->kv_rank + model->rotary;
     case AXIS_KV_B:
         return (uint64_t)model->n_heads * (model->head_dim - model->rotary + model->value_dim);
+    case AXIS_HEAD_RANKS:
+        return (uint64_t)model->n_heads * model->kv_rank;
+    case AXIS_KEY_PART:
+        return model->head_dim - model->rotary;
     case AXIS_VALUES:
         return (uint64_t)model->n_heads * model->value_dim;
     default:

@@ -78,8 +78,12 @@
      AXIS_HIDDEN, ALWAYS, false, "weight"},                                                        \
     {"model.layers.%u.self_attn.kv_a_layernorm", "blk.%u.attn_kv_a_norm", AXIS_KV_RANK, AXIS_NONE, \
      ALWAYS, false, "weight"},                                                                     \
-    {"model.layers.%u.self_attn.kv_b_proj", "blk.%u.attn_kv_b", AXIS_KV_B, AXIS_KV_RANK, ALWAYS,   \
-     false, "weight"},                                                                             \
+    {"model.layers.%u.self_attn.kv_b_proj", "blk.%u.attn_kv_b", AXIS_KV_B, AXIS_KV_RANK,           \
+     IF_NO_SPLIT, false, "weight"},                                                                \
+    {"model.layers.%u.k_b", "blk.%u.attn_k_b", AXIS_HEAD_RANKS, AXIS_KEY_PART, IF_SPLIT, false,    \
+     "weight"},                                                                                    \
+    {"model.layers.%u.v_b", "blk.%u.attn_v_b", AXIS_VALUES, AXIS_KV_RANK, IF_SPLIT, false,         \
+     "weight"},                                                                                    \
     {"model.layers.%u.self_attn.o_proj", "blk.%u.attn_output", AXIS_HIDDEN, AXIS_VALUES, ALWAYS,   \
      false, "weight"}
 /* clang-format on */
@@ -161,8 +165,10 @@ void experts_draw(dice_t *dice, model_t *model)
     model->n_kv_heads = model->n_heads;
     model->rotary = 2 * dice_between(dice, 1, model->head_dim / 2 - 1);
     model->value_dim = dice_between(dice, model->head_dim / 2, model->head_dim);
-    model->kv_rank =
-        dice_between(dice, 16, 64); /* a norm over few numbers may be over hardly any */
+    model->kv_rank = dice_one_in(dice, 2) /* a norm over few numbers may be over hardly any */
+                         ? dice_between(dice, 16, 64)
+                         : 32 * dice_between(dice, 1, 2);
+    model->is_split = model->is_gguf && dice_one_in(dice, 2);
     model->q_rank = dice_one_in(dice, 2) ? dice_between(dice, 16, 64) : 0;
 }
 
@@ -187,7 +193,10 @@ uint32_t experts_settings(const model_t *model, setting_t *settings)
     const setting_t latent[] = {
         {"qk_nope_head_dim", "nope", model->head_dim - model->rotary, false},
         {"qk_rope_head_dim", "rope.dimension_count", model->rotary, false},
-        {"v_head_dim", "attention.value_length", model->value_dim, false},
+        {"v_head_dim", "attention.value_length",
+         model->is_split ? model->kv_rank : model->value_dim, false},
+        {"key_mla", "attention.key_length_mla", model->is_split ? model->head_dim : 0, false},
+        {"value_mla", "attention.value_length_mla", model->is_split ? model->value_dim : 0, false},
         {"kv_lora_rank", "attention.kv_lora_rank", model->kv_rank, false},
         {"q_lora_rank", "attention.q_lora_rank", model->q_rank, false},
         {"first_k_dense_replace", "leading_dense_block_count", model->n_dense, false},

@@ -307,6 +307,8 @@ static bool has_tensor(const model_t *model, const tensor_row_t *row)
         [IF_FFN_BIAS] = model->ffn_bias,
         [IF_Q_RANK] = model->q_rank > 0,
         [IF_NO_Q_RANK] = model->q_rank == 0,
+        [IF_SPLIT] = model->is_split,
+        [IF_NO_SPLIT] = !model->is_split,
     };
 
     return present[row->presence];

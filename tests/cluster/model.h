@@ -38,8 +38,10 @@ typedef enum axis {
     AXIS_SHARED, /* the shared expert's width */
     AXIS_Q_RANK, /* of latent vectors */
     AXIS_KV_RANK,
-    AXIS_KV_A, /* that, and what of keys rotates */
-    AXIS_KV_B, /* heads times what is made for each */
+    AXIS_KV_A,       /* that, and what of keys rotates */
+    AXIS_KV_B,       /* heads times what is made for each */
+    AXIS_HEAD_RANKS, /* heads times that vector */
+    AXIS_KEY_PART,   /* what of a head's key is made of it */
     AXIS_VALUES,
 } axis_t;
 
@@ -52,6 +54,8 @@ typedef enum presence {
     IF_FFN_BIAS,
     IF_Q_RANK,
     IF_NO_Q_RANK,
+    IF_SPLIT, /* keys and values of latent vectors have a tensor each */
+    IF_NO_SPLIT,
     N_PRESENCES,
 } presence_t;
 
@@ -129,6 +133,7 @@ typedef struct model {
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, context;
     uint32_t n_experts, n_experts_used, shared, n_groups, n_groups_used, n_dense;
     uint32_t q_rank, kv_rank, rotary, value_dim; /* of latent keys and values; else 0 */
+    bool is_split;
     bool sums_to_1;
     uint32_t rotates;        /* dimensions of a head; of latent keys and values that is another's */
     uint32_t window, period; /* 0: none */

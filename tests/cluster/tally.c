@@ -85,6 +85,7 @@ static const char *const musts[] = {
     "router of sigmoids",
     "experts with biases and limits",
     "latent keys and values",
+    "latent keys and values, a tensor each",
     "layers with experts and without",
     "norm of all heads",
     "norms with biases",
@@ -264,6 +265,7 @@ static void tally_model(tally_t *tally, const cluster_case_t *c, const ag_model_
     const ag_model_tensor_t *tensors = ag_model_files_tensors(model->files, &n_tensors);
 
     add_named(tally, "family ", model->spec->family);
+    add_if(tally, c->model.is_split, "latent keys and values, a tensor each");
     tally_add(tally, c->model.is_gguf ? "file gguf" : "file safetensors", 1);
     tally_add(tally, ropes[model->spec->layer_kinds[0].rope.kind], 1);
     add_if(tally, model->spec->tied, "tied embeddings");

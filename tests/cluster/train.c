@@ -113,9 +113,10 @@ static void tell_rank(outcome_t *outcome, const ag_params_t *params)
 
         for (uint64_t i = 0; i < held->rows * held->cols; i++) {
             uint64_t row = param->row_begin + i / cols, col = param->col_begin + i % cols;
+            uint64_t width = param->turned_rows > 0 ? held->cols : param->row_elements;
             uint64_t at = param->transform == AG_TRANSFORM_TRANSPOSE
                               ? col * param->row_elements + row
-                              : row * param->row_elements + col;
+                              : row * width + col;
 
             tell(outcome, &tensor->weights[at], held->trained[i]);
             if (i >= held->own_begin && i < held->own_end) {

@@ -216,6 +216,50 @@ def latent_forms(name, config, tensors, folder):
     trained(name, os.path.join(folder, "theirs.gguf"), folder, LAYOUTS[1:2])
     run(["convert", old, "--to", "gguf", plain])
     expect_same_files(plain, os.path.join(folder, "theirs.gguf"), f"{name}, from an old file")
+    latents_quantized(name, config, tensors, folder)
+    latents_cached(name, config, folder)
+
+
+def widened(config, tensors):
+    """The same model with latent vectors and heads in whole blocks of quantized types."""
+    rng, config = np.random.default_rng(5), dict(config, kv_lora_rank=32, qk_nope_head_dim=32, v_head_dim=32)
+    heads, rotary = config["num_attention_heads"], config["qk_rope_head_dim"]
+    rows = {"q_proj": heads * (32 + rotary), "q_b_proj": heads * (32 + rotary), "kv_a_proj_with_mqa": 32 + rotary,
+            "kv_b_proj": heads * 64}
+    columns = {"kv_b_proj": 32, "o_proj": heads * 32}
+    wide = {}
+    for name, values in tensors.items():
+        part = name.split(".")[-2]
+        shape = (rows.get(part, values.shape[0]), columns.get(part, values.shape[-1]))[:values.ndim]
+        shape = (32,) if part == "kv_a_layernorm" else shape
+        wide[name] = values if shape == values.shape else rng.normal(values.ndim == 1, 0.2, shape).astype(np.float32)
+    return dict(config, qk_head_dim=32 + rotary), wide
+
+
+def latents_quantized(name, config, tensors, folder):
+    """Keys' matrices in blocks along what is summed over, or across it: as the values that they decode to."""
+    config, tensors = widened(config, tensors)
+    ids = np.load(os.path.join(DATA, "tiny", "seq33.npy"))
+    for is_old in (True, False):
+        blocks, values = os.path.join(folder, f"blocks{is_old}.gguf"), os.path.join(folder, f"values{is_old}.gguf")
+        to_gguf(config, tensors, blocks, name, "q8_0", is_old)
+        kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(blocks).tensors}
+        expect(kinds["blk.1.attn_kv_b.weight" if is_old else "blk.1.attn_k_b.weight"] == "Q8_0", f"{kinds}")
+        run(["convert", blocks, "--to", "gguf", "--type", "f32", values])
+        wanted = logits(values, ids, folder, EXACT)
+        expect_close(logits(blocks, ids, folder, EXACT), wanted, 2e-5, f"{name} in q8_0, {is_old}")
+        expect_close(logits(blocks, ids, folder, ["--tp", "2"], 2), wanted, 0.1, f"{name} in q8_0, {is_old}, auto")
+
+
+def latents_cached(name, config, folder):
+    """A row of the latent vector and what rotates on every rank, whatever heads it has."""
+    model = os.path.join(folder, "theirs.gguf")
+    for ranks, split in ((1, []), (2, ["--tp", "2"]), (2, ["--tp", "2", "--compute", "f32"])):
+        plan = json.loads(run(["plan", "--model", model, "--context", "128"] + split).stdout)
+        element = 4 if "f32" in split else 2
+        wanted = config["num_hidden_layers"] * 128 * (config["kv_lora_rank"] + config["qk_rope_head_dim"]) * element
+        held = [rank["parts"]["kv cache"] for rank in plan["predicted"]["memory"]]
+        expect(held == [wanted] * ranks, f"{name}, {split}: caches of {held} bytes, not {wanted}")
 
 
 def forms(name, folder):

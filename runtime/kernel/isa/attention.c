@@ -2,11 +2,13 @@
  * Some query rows against a span of the cache: blocks of 32 positions of float16 keys and values.
  *
  *     scores (rows, positions): for each dimension, 32 keys times each row's element
+ *         or, where values are part of keys: for each position, its key times each row
  *     each row's running maximum and sum (Milakov and Gimelshein 2018), once for the span
- *     gathered (rows, head_dim) = gathered * rescale + weights (rows, positions) * values
+ *     gathered (rows, value_dim) = gathered * rescale + weights (rows, positions) * values
  *
  * Keys stand dimension by dimension, so that a lane is a position; of values a lane is a dimension:
- * no sum of these is horizontal. A row's sums run in one order whatever rows stand beside it.
+ * no sum of these is horizontal. Keys that hold values stand as those do: a sum over hundreds of
+ * dimensions is horizontal once. A row's sums run in one order whatever rows stand beside it.
  * Meanwhile the next span is called into L1: few rows are too little work for the processor to
  * fetch it in time by itself.
  */
@@ -54,6 +56,43 @@ AG_INLINE void score_pair(const ag_attend_t *args, uint32_t row, const int n, ui
 
         ag_vec_store_f(dst, sums[r][0] * ag_vec_splat_f(args->scale));
         ag_vec_store_f(dst + AG_VEC_LANES, sums[r][1] * ag_vec_splat_f(args->scale));
+    }
+}
+
+/* Of n rows, a constant: scores with two positions of a block whose keys stand as values do. */
+AG_INLINE void score_two(const ag_attend_t *args, uint32_t row, const int n, uint32_t block,
+                         uint32_t position, float (*scores)[SPAN])
+{
+    uint32_t head_dim = args->head_dim, d = 0;
+    const uint16_t *first = (const uint16_t *)args->blocks[block].values + position * head_dim;
+    const uint16_t *second = first + head_dim;
+    ag_vec_f_t sums[ROWS][2];
+
+    for (int r = 0; r < n; r++) {
+        sums[r][0] = sums[r][1] = ag_vec_splat_f(0);
+    }
+    for (; d + AG_VEC_LANES <= head_dim; d += AG_VEC_LANES) {
+        ag_vec_f_t a = ag_vec_load_f16(first + d), b = ag_vec_load_f16(second + d);
+
+        for (int r = 0; r < n; r++) {
+            ag_vec_f_t q = ag_vec_load_f(args->q[row + (uint32_t)r] + d);
+
+            sums[r][0] = ag_vec_fma(a, q, sums[r][0]);
+            sums[r][1] = ag_vec_fma(b, q, sums[r][1]);
+        }
+    }
+    for (int r = 0; r < n; r++) {
+        const float *q = args->q[row + (uint32_t)r];
+        float *dst = &scores[r][block * POSITIONS + position];
+
+        dst[0] = ag_vec_sum(sums[r][0]);
+        dst[1] = ag_vec_sum(sums[r][1]);
+        for (uint32_t i = d; i < head_dim; i++) {
+            dst[0] += q[i] * ag_f16_to_f32(first[i]);
+            dst[1] += q[i] * ag_f16_to_f32(second[i]);
+        }
+        dst[0] *= args->scale;
+        dst[1] *= args->scale;
     }
 }
 
@@ -144,7 +183,7 @@ AG_INLINE void gather_pair(const ag_attend_t *args, uint32_t row, const int n, u
 static void gather_rest(const ag_attend_t *args, uint32_t row, uint32_t d, uint32_t first,
                         uint32_t last, const float *weights)
 {
-    for (; d < args->head_dim; d++) {
+    for (; d < args->value_dim; d++) {
         for (uint32_t i = first; i < last; i++) {
             const uint16_t *values = args->blocks[i / POSITIONS].values;
 
@@ -159,7 +198,7 @@ static void gather_rest(const ag_attend_t *args, uint32_t row, uint32_t d, uint3
 static void gather_alone(const ag_attend_t *args, uint32_t row, uint32_t first, uint32_t last,
                          const float *weights)
 {
-    uint32_t n = args->head_dim / PAIR * PAIR;
+    uint32_t n = args->value_dim / PAIR * PAIR;
     float *gathered = args->gathered[row];
 
     for (uint32_t i = first; i < last; i++) {
@@ -203,7 +242,7 @@ static void gather_first(const ag_attend_t *args, uint32_t row, uint32_t all_fir
 {
     uint32_t last = args->n_positions[row] < all_first ? args->n_positions[row] : all_first;
 
-    for (uint32_t d = 0; d < args->head_dim; d++) {
+    for (uint32_t d = 0; d < args->value_dim; d++) {
         args->gathered[row][d] *= *rescale;
     }
     *rescale = 1;
@@ -217,8 +256,14 @@ AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
     uint32_t from = sight.first / PAIR * PAIR, d = 0;
     uint32_t n_scored = (sight.last + POSITIONS - 1) / POSITIONS * POSITIONS;
 
-    for (uint32_t i = from; i < n_scored; i += PAIR) {
-        score_pair(args, row, n, i / POSITIONS, i % POSITIONS, scores);
+    if (args->value_dim < args->head_dim) {
+        for (uint32_t i = from; i < n_scored; i += 2) {
+            score_two(args, row, n, i / POSITIONS, i % POSITIONS, scores);
+        }
+    } else {
+        for (uint32_t i = from; i < n_scored; i += PAIR) {
+            score_pair(args, row, n, i / POSITIONS, i % POSITIONS, scores);
+        }
     }
     for (int r = 0; r < n; r++) {
         rescale[r] = weigh(args, row + (uint32_t)r, from, n_scored, scores[r]);
@@ -226,13 +271,13 @@ AG_INLINE void attend_rows(const ag_attend_t *args, uint32_t row, const int n)
             gather_first(args, row + (uint32_t)r, sight.all_first, scores[r], &rescale[r]);
         }
     }
-    for (; d + PAIR <= args->head_dim; d += PAIR) {
+    for (; d + PAIR <= args->value_dim; d += PAIR) {
         gather_pair(args, row, n, d, sight.all_first, sight.all_last, scores, rescale);
     }
     for (int r = 0; r < n; r++) {
         uint32_t seen = args->n_positions[row + (uint32_t)r];
 
-        for (uint32_t i = d; i < args->head_dim; i++) {
+        for (uint32_t i = d; i < args->value_dim; i++) {
             args->gathered[row + (uint32_t)r][i] *= rescale[r];
         }
         gather_rest(args, row + (uint32_t)r, d, sight.all_first, sight.all_last, scores[r]);

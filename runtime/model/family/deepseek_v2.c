@@ -34,9 +34,16 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
 {
-    if (gguf && spec->layer_kinds[0].route.n_groups > 1) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "the model's experts are in groups, which programs that "
-                                           "read GGUF files of its architecture do not look at");
+    const ag_route_t *route = &spec->layer_kinds[0].route;
+
+    if (gguf && route->n_groups_used < route->n_groups) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model goes by the best expert of each group of experts, programs that "
+                       "read GGUF files of its architecture by the best two: they would choose "
+                       "other ones");
+    }
+    if (gguf) { /* all groups are used: there might be none */
+        settings->n_expert_groups = settings->n_expert_groups_used = 0;
     }
     return ag_family_restore_latent(spec, gguf, settings);
 }

@@ -93,14 +93,15 @@ Test(compile, a_block_has_barriers_where_threads_meet_and_nowhere_else)
     add(&graph, (ag_node_t){.kind = AG_NODE_ROPE, .in = {k, angles}, .out = k, .attr.rope = k_rope},
         params);
     add(&graph,
-        (ag_node_t){.kind = AG_NODE_KV_APPEND, .in = {k, v}, .out = AG_NO_VALUE, .attr.kv = {2, 4}},
+        (ag_node_t){
+            .kind = AG_NODE_KV_APPEND, .in = {k, v}, .out = AG_NO_VALUE, .attr.kv = {2, 4, 0}},
         params);
     add(&graph,
         (ag_node_t){.kind = AG_NODE_ATTENTION,
                     .weight = AG_NO_PARAM,
                     .in = {q, -1},
                     .out = y,
-                    .attr.attention = {{.n_heads = 4}, 2, 4, 0}},
+                    .attr.attention = {{.n_heads = 4}, 2, 4, 0, 0}},
         params);
     add_linear(&graph, y, z, 0, params);
     add_sum(&graph, x, z, x);
@@ -263,7 +264,7 @@ Test(compile, attention_of_few_rows_is_cut_by_positions_and_put_together_again_f
                     .layer = 3,
                     .in = {q, -1},
                     .out = y,
-                    .attr.attention = {{.n_heads = 2}, 2, 4, 0}},
+                    .attr.attention = {{.n_heads = 2}, 2, 4, 0, 0}},
         NULL);
     add_sum(&graph, q, y, q);
     for (int i = 0; i < 2; i++) { /* each from what the other has left */
@@ -299,7 +300,7 @@ Test(compile, caches_of_different_layers_need_no_barrier_between_them)
         y = ag_graph_value(&graph, AG_COUNT_TOKENS, 8, 2);
         add(&graph,
             (ag_node_t){
-                .kind = AG_NODE_KV_APPEND, .in = {k, k}, .out = AG_NO_VALUE, .attr.kv = {2, 4}},
+                .kind = AG_NODE_KV_APPEND, .in = {k, k}, .out = AG_NO_VALUE, .attr.kv = {2, 4, 0}},
             NULL);
         add(&graph,
             (ag_node_t){.kind = AG_NODE_ATTENTION,
@@ -307,7 +308,7 @@ Test(compile, caches_of_different_layers_need_no_barrier_between_them)
                         .layer = layer,
                         .in = {q, -1},
                         .out = y,
-                        .attr.attention = {{.n_heads = 2}, 2, 4, 0}},
+                        .attr.attention = {{.n_heads = 2}, 2, 4, 0, 0}},
             NULL);
         compile(&graph, NULL);
         cr_expect_eq(node_at(&graph, 1)->barrier_before, layer == 0, "layer %u", layer);

@@ -90,27 +90,44 @@ static const fit_case_t cases[] = {
      NODE(ROPE, 0, 1, 0, -1, -1, .layer = 5,
           .attr.rope = {.n_heads = 2, .head_dim = NARROW, .rotary = NARROW / 2}),
      false},
-    {"append", NODE(KV_APPEND, 1, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}), true},
-    {"append of wide keys", NODE(KV_APPEND, 0, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}),
+    {"append", NODE(KV_APPEND, 1, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4, 0}), true},
+    {"append of wide keys", NODE(KV_APPEND, 0, 1, -1, -1, -1, .layer = 5, .attr.kv = {2, 4, 0}),
      false},
-    {"append of wide values", NODE(KV_APPEND, 1, 0, -1, -1, -1, .layer = 5, .attr.kv = {2, 4}),
+    {"append of wide values", NODE(KV_APPEND, 1, 0, -1, -1, -1, .layer = 5, .attr.kv = {2, 4, 0}),
      false},
     {"attention",
-     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0, 0}),
      true},
     {"attention with sinks",
-     NODE(ATTENTION, 0, -1, 0, SINKS, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     NODE(ATTENTION, 0, -1, 0, SINKS, -1, .layer = 5,
+          .attr.attention = {{.n_heads = 4}, 2, 4, 0, 0}),
      true},
     {"attention with other heads' sinks",
-     NODE(ATTENTION, 0, -1, 0, 0, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     NODE(ATTENTION, 0, -1, 0, 0, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0, 0}),
      false},
+    {"append of keys that hold values",
+     NODE(KV_APPEND, 0, 1, -1, -1, -1, .layer = 5, .attr.kv = {1, 24, 16}), true},
+    {"append of too much beside values",
+     NODE(KV_APPEND, 0, 1, -1, -1, -1, .layer = 5, .attr.kv = {1, 20, 16}), false},
+    {"attention over keys that hold values",
+     NODE(ATTENTION, 0, -1, 1, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 1, 4, 2, 0}),
+     true},
+    {"attention to whole keys",
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 1, 4, 2, 0}),
+     false},
+    {"layers of heads", NODE(HEAD_LINEAR, 0, -1, 1, 0, -1, .layer = 5, .attr.groups.n_groups = 1),
+     true},
+    {"layers of unlike heads",
+     NODE(HEAD_LINEAR, 0, -1, 1, 0, -1, .layer = 5, .attr.groups.n_groups = 2), false},
+    {"layers of no heads",
+     NODE(HEAD_LINEAR, 0, -1, 1, 0, -1, .layer = 5, .attr.groups.n_groups = 0), false},
     {"softcap", NODE(SOFTCAP, 0, -1, 0, -1, -1, .layer = 5, .attr.cap = 3), true},
     {"softcap to another width", NODE(SOFTCAP, 0, -1, 1, -1, -1, .layer = 5, .attr.cap = 3), false},
     {"attention of more heads",
-     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 5}, 2, 4, 0}),
+     NODE(ATTENTION, 0, -1, 0, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 5}, 2, 4, 0, 0}),
      false},
     {"attention to another width",
-     NODE(ATTENTION, 0, -1, 1, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0}),
+     NODE(ATTENTION, 0, -1, 1, -1, -1, .layer = 5, .attr.attention = {{.n_heads = 4}, 2, 4, 0, 0}),
      false},
     {"glu", NODE(GLU, 0, 0, 0, -1, -1, .layer = 5), true},
     {"glu of different widths", NODE(GLU, 0, 1, 0, -1, -1, .layer = 5), false},
@@ -280,29 +297,36 @@ Test(graph, cost_is_what_one_computes_by_hand)
     const ag_graph_param_t weights[] = {
         {.dtype = AG_F32, .rows = 6, .cols = 4, .file_bytes = 60},
         {.dtype = AG_F32, .rows = 10, .cols = 4, .file_bytes = 90},
-        {.dtype = AG_Q8_0, .packing = AG_PACKING_R16, .rows = 10, .cols = 32, .file_bytes = 90}};
+        {.dtype = AG_Q8_0, .packing = AG_PACKING_R16, .rows = 10, .cols = 32, .file_bytes = 90},
+        {.dtype = AG_F32, .rows = 2, .cols = 3, .file_bytes = 12}, /* of two heads */
+        {.dtype = AG_F32, .rows = 2, .cols = 3, .file_bytes = 12}};
     const ag_cost_shape_t shape = {.counts = {1, 5, 2, 1},
                                    .attended = {15, 8},
                                    .kv_positions = {20, 9},
                                    .kv_bytes_per_element = 2};
     ag_cost_shape_t no_outputs = shape;
+    double attended, kept;
     ag_costs_t costs = {0};
     ag_graph_t graph;
     ag_cost_t cost;
-    int32_t x, y, q, wide, last, logits;
+    int32_t x, y, q, sums, heads, wide, last, logits;
 
     ag_graph_init(&graph);
     x = ag_graph_value(&graph, AG_COUNT_TOKENS, 4, AG_INTERNAL);
     y = ag_graph_value(&graph, AG_COUNT_TOKENS, 6, AG_INTERNAL);
     wide = ag_graph_value(&graph, AG_COUNT_TOKENS, 32, AG_INTERNAL);
     q = ag_graph_value(&graph, AG_COUNT_TOKENS, 28, AG_INTERNAL);
+    sums = ag_graph_value(&graph, AG_COUNT_TOKENS, 21, AG_INTERNAL);
+    heads = ag_graph_value(&graph, AG_COUNT_TOKENS, 6, AG_INTERNAL);
     last = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 32, AG_INTERNAL);
     logits = ag_graph_value(&graph, AG_COUNT_OUTPUTS, 10, AG_INTERNAL);
     const ag_node_t nodes[] = {
         NODE(EMBED, -1, -1, x, 1, -1, .attr.embed.scale = 1),
         NODE(LINEAR, x, -1, y, 0, -1, .layer = 0),
-        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4, 0}),
-        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4, 1}),
+        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4, 0, 0}),
+        NODE(ATTENTION, q, -1, q, -1, -1, .attr.attention = {{.n_heads = 7}, 3, 4, 0, 1}),
+        NODE(ATTENTION, q, -1, sums, -1, -1, .attr.attention = {{.n_heads = 7}, 1, 4, 3, 1}),
+        NODE(HEAD_LINEAR, heads, -1, x, 3, -1, .attr.groups.n_groups = 2),
         NODE(ADD, x, x, x, -1, -1, .layer = 0),
         NODE(SELECT, wide, -1, last, -1, -1, .layer = 0),
         NODE(LINEAR, last, -1, logits, 2, -1, .layer = 0),
@@ -315,10 +339,13 @@ Test(graph, cost_is_what_one_computes_by_hand)
     cost = ag_costs_sum(&costs);
     cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_F32].ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5);
     cr_expect_eq(costs.of[AG_NODE_LINEAR][AG_Q8_0].ops[AG_GEMM_INT8], 2.0 * 10 * 32 * 2);
-    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].ops[AG_GEMM_F32], 4.0 * 7 * 4 * (15 + 8));
-    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].bytes, 2.0 * 3 * 4 * (20 + 9) * 2);
-    cr_expect_eq(cost.ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5 + 4.0 * 7 * 4 * (15 + 8));
-    cr_expect_eq(cost.bytes, 5 * 9.0 + 60 + 90 + 2.0 * 3 * 4 * (20 + 9) * 2);
+    attended = 4.0 * 7 * 4 * (15 + 8) + 2.0 * 7 * (4 + 3) * 8;
+    kept = 2.0 * 3 * 4 * (20 + 9) * 2 + 4.0 * 9 * 2; /* of the third, keys hold the values */
+    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].ops[AG_GEMM_F32], attended);
+    cr_expect_eq(costs.of[AG_NODE_ATTENTION][AG_F32].bytes, kept);
+    cr_expect_eq(costs.of[AG_NODE_HEAD_LINEAR][AG_F32].ops[AG_GEMM_F32], 2.0 * 2 * 2 * 3 * 5);
+    cr_expect_eq(cost.ops[AG_GEMM_F32], 2.0 * 6 * 4 * 5 + 2.0 * 2 * 2 * 3 * 5 + attended);
+    cr_expect_eq(cost.bytes, 5 * 9.0 + 60 + 90 + 2 * 12 + kept);
 
     /* a head that no row asks for is not read; exact products are float32 */
     no_outputs.counts[AG_COUNT_OUTPUTS] = 0;

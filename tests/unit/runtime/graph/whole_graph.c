@@ -236,7 +236,7 @@ static void build_attention(builder_t *b, int32_t x, uint32_t layer)
                        .layer = layer,
                        .in = {k, v},
                        .out = AG_NO_VALUE,
-                       .attr.kv = {KV_HEADS, head}});
+                       .attr.kv = {KV_HEADS, head, 0}});
     add(b, (ag_node_t){.kind = AG_NODE_ATTENTION,
                        .layer = layer,
                        .in = {q, AG_NO_VALUE},
@@ -434,7 +434,10 @@ static ag_kv_t make_kv(const whole_t *whole, bool exact)
 {
     ag_dtype_t dtype = exact ? AG_F32 : AG_F16;
     size_t n = cache_elements(whole->kind);
-    ag_kv_t kv = {dtype, KV_HEADS, whole->kind->head, AG_KV_BLOCK_TOKENS, NULL};
+    ag_kv_t kv = {.dtype = dtype,
+                  .n_kv_heads = KV_HEADS,
+                  .head_dim = whole->kind->head,
+                  .block_tokens = AG_KV_BLOCK_TOKENS};
 
     kv.blocks = take(ag_dtype_bytes(dtype, n));
     for (size_t i = 0; i < n && !exact; i++) {

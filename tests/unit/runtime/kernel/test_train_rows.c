@@ -201,7 +201,9 @@ static float expected_column(const columns_case_t *c, const float *before, uint6
 {
     const ag_head_columns_t *of = &c->of;
     uint32_t heads = of->y_is_shared ? 1 : of->n_heads, column = (uint32_t)(i % of->y_dim);
-    uint64_t row = i / of->y_dim / heads, head = i / of->y_dim % heads;
+    uint64_t at = i / of->y_dim;
+    uint64_t row = of->y_by_head ? at % c->n_rows : at / heads;
+    uint64_t head = of->y_by_head ? at / c->n_rows : at % heads;
     uint64_t x_heads = of->x_is_shared ? 1 : of->n_heads, n_from = of->y_is_shared ? x_heads : 1;
     float sum = 0;
 
@@ -210,8 +212,9 @@ static float expected_column(const columns_case_t *c, const float *before, uint6
     }
     for (uint64_t h = 0; h < n_from; h++) {
         uint64_t from = of->x_is_shared ? 0 : of->y_is_shared ? h : head;
+        uint64_t x_row = of->x_by_head ? from * c->n_rows + row : row * x_heads + from;
 
-        sum += c->x[(row * x_heads + from) * of->x_dim + of->x_begin + column - of->y_begin];
+        sum += c->x[x_row * of->x_dim + of->x_begin + column - of->y_begin];
     }
     return sum;
 }
@@ -219,9 +222,29 @@ static float expected_column(const columns_case_t *c, const float *before, uint6
 Test(train_rows, columns_of_heads_go_to_their_places)
 {
     static const ag_head_columns_t cases[] = {
-        {3, 22, 16, 10, 0, 12, false, false, false}, {3, 22, 16, 0, 6, 10, false, false, true},
-        {3, 6, 16, 0, 10, 6, true, false, true},     {3, 16, 6, 10, 0, 6, false, true, false},
-        {1, 4, 4, 0, 0, 4, false, false, false},     {0, 4, 4, 0, 0, 4, false, false, false},
+        {.n_heads = 3, .x_dim = 22, .y_dim = 16, .x_begin = 10, .n = 12},
+        {.n_heads = 3, .x_dim = 22, .y_dim = 16, .y_begin = 6, .n = 10, .keeps = true},
+        {.n_heads = 3,
+         .x_dim = 6,
+         .y_dim = 16,
+         .y_begin = 10,
+         .n = 6,
+         .x_is_shared = true,
+         .keeps = true},
+        {.n_heads = 3, .x_dim = 16, .y_dim = 6, .x_begin = 10, .n = 6, .y_is_shared = true},
+        {.n_heads = 1, .x_dim = 4, .y_dim = 4, .n = 4},
+        {.n_heads = 0, .x_dim = 4, .y_dim = 4, .n = 4},
+        {.n_heads = 3, .x_dim = 9, .y_dim = 5, .x_begin = 2, .n = 5, .y_by_head = true},
+        {.n_heads = 5, .x_dim = 4, .y_dim = 9, .y_begin = 3, .n = 4, .x_by_head = true},
+        {.n_heads = 2,
+         .x_dim = 8,
+         .y_dim = 8,
+         .x_begin = 1,
+         .y_begin = 3,
+         .n = 5,
+         .keeps = true,
+         .x_by_head = true,
+         .y_by_head = true},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

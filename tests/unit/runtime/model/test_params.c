@@ -189,16 +189,17 @@ static void add_slices(const ag_model_t *model, ag_params_t *params)
         ag_role_t role;
         ag_slice_t slice;
     } wanted[] = {
-        {AG_ROLE_EMBED, {vocab, hidden, 5, vocab, 0, hidden, true, 0, false, false, false}},
-        {AG_ROLE_Q, {heads, hidden, head, heads, 0, hidden, false, 0, false, false, false}},
-        {AG_ROLE_K, {kv, hidden, 0, kv, 0, hidden, false, 0, false, false, false}},
-        {AG_ROLE_V, {kv, hidden, 3, kv - 2, 0, hidden, false, 0, false, false, false}},
+        {AG_ROLE_EMBED, {vocab, hidden, 5, vocab, 0, hidden, 0, 0, true, false, false, false}},
+        {AG_ROLE_Q, {heads, hidden, head, heads, 0, hidden, 0, 0, false, false, false, false}},
+        {AG_ROLE_K, {kv, hidden, 0, kv, 0, hidden, 0, 0, false, false, false, false}},
+        {AG_ROLE_V, {kv, hidden, 3, kv - 2, 0, hidden, 0, 0, false, false, false, false}},
         {AG_ROLE_O,
-         {hidden, heads, 0, hidden, heads / 64 * 32, heads, false, 0, false, false, false}},
-        {AG_ROLE_GATE, {ffn, hidden, 1, ffn, 0, hidden, false, 0, false, false, false}},
-        {AG_ROLE_DOWN, {hidden, ffn, 0, hidden, 0, ffn / 64 * 32, false, 0, false, false, false}},
-        {AG_ROLE_ATTN_NORM, {0, hidden, 0, 0, 0, hidden, false, 0, false, false, false}},
-        {AG_ROLE_Q_BIAS, {0, heads, 0, 0, head, heads, false, 0, false, false, false}},
+         {hidden, heads, 0, hidden, heads / 64 * 32, heads, 0, 0, false, false, false, false}},
+        {AG_ROLE_GATE, {ffn, hidden, 1, ffn, 0, hidden, 0, 0, false, false, false, false}},
+        {AG_ROLE_DOWN,
+         {hidden, ffn, 0, hidden, 0, ffn / 64 * 32, 0, 0, false, false, false, false}},
+        {AG_ROLE_ATTN_NORM, {0, hidden, 0, 0, 0, hidden, 0, 0, false, false, false, false}},
+        {AG_ROLE_Q_BIAS, {0, heads, 0, 0, head, heads, 0, 0, false, false, false, false}},
     };
 
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]) - !layer->q_bias; i++) {
@@ -535,8 +536,8 @@ static void expect_heads(const latent_model_t *latent, const ag_graph_param_t *h
         ag_packing_unpack_row(held->packing, held->dtype, held->data, held->cols, r, row);
         for (uint64_t c = 0; c < held->cols; c++) {
             uint64_t within = r % per_head, h = head + r / per_head;
-            float wanted = latent_at(latent, which, h, is_turned ? c : within,
-                                     is_turned ? within : c);
+            float wanted =
+                latent_at(latent, which, h, is_turned ? c : within, is_turned ? within : c);
 
             cr_assert_eq(row[c], wanted, "%s from head %u on%s: (%lu, %lu) is %g, not %g",
                          which == 0 ? "keys" : "values", head, is_turned ? ", turned" : "",
@@ -551,8 +552,8 @@ Test(params, keys_and_values_of_heads_are_told_apart_and_turned)
         int which;
         uint32_t head, end;
         bool is_turned;
-    } cases[] = {{0, 1, 4, false}, {1, 1, 4, false}, {0, 0, 4, true}, {0, 2, 3, true},
-                 {1, 2, 3, false}, {0, 3, 4, false}, {1, 0, 4, true}};
+    } cases[] = {{0, 1, 4, false}, {1, 1, 4, false}, {0, 0, 4, true},
+                 {0, 2, 3, true},  {1, 2, 3, false}, {0, 3, 4, false}};
     enum { N_CASES = sizeof(cases) / sizeof(cases[0]) };
     latent_model_t latent = open_latent();
 
