@@ -145,6 +145,8 @@ typedef struct model {
     ag_dtype_t type, other_type; /* of most matrices, and of some; where rows are of whole blocks */
 } model_t;
 
+extern const char *const rope_names[]; /* by kind, of those that are drawn */
+
 /** @param number  of the case: families and types take turns by it. */
 model_t model_draw(dice_t *dice, uint64_t number);
 
