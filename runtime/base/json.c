@@ -277,6 +277,11 @@ ag_json_t *ag_json_new_real(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+ag_json_t *ag_json_new_null(void)
+{
+    return json_null();
+}
+
 ag_json_t *ag_json_new_bool(bool value)
 {
     return json_boolean(value);

@@ -71,6 +71,7 @@ ag_json_t *ag_json_new_array(void);
 ag_json_t *ag_json_new_integer(int64_t value);
 ag_json_t *ag_json_new_real(double value); /* not finite: null */
 ag_json_t *ag_json_new_bool(bool value);
+ag_json_t *ag_json_new_null(void);
 ag_json_t *ag_json_new_string(const char *bytes, size_t n_bytes);
 void ag_json_set(ag_json_t *object, const char *key, ag_json_t *value);
 void ag_json_append(ag_json_t *array, ag_json_t *value);

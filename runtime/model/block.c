@@ -75,17 +75,17 @@ void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_gr
     const ag_spec_t *spec = ag_emit_spec(emit);
     ag_role_t bias = bias_of_norm(role);
     bool has_bias = spec->norm_bias && bias != AG_N_ROLES;
+    float eps = ag_emit_norm_eps(emit, role, layer);
 
     ag_emit_node(
         emit,
-        &(ag_node_t){
-            .kind = AG_NODE_NORM,
-            .layer = layer,
-            .in = {x, AG_NO_VALUE},
-            .out = y,
-            .weight = ag_emit_vector_param(emit, true, role, layer, width, 0, width),
-            .bias = ag_emit_vector_param(emit, has_bias, bias, layer, width, 0, width),
-            .attr.norm = {.kind = spec->norm_kind, .eps = spec->norm_eps, .n_groups = n_groups}});
+        &(ag_node_t){.kind = AG_NODE_NORM,
+                     .layer = layer,
+                     .in = {x, AG_NO_VALUE},
+                     .out = y,
+                     .weight = ag_emit_vector_param(emit, true, role, layer, width, 0, width),
+                     .bias = ag_emit_vector_param(emit, has_bias, bias, layer, width, 0, width),
+                     .attr.norm = {.kind = spec->norm_kind, .eps = eps, .n_groups = n_groups}});
 }
 
 int32_t ag_emit_input(ag_emit_t *emit, ag_role_t norm, uint32_t layer)

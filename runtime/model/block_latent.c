@@ -56,6 +56,15 @@ static int32_t add_linear(ag_emit_t *emit, uint32_t layer, int32_t x, int32_t we
     return y;
 }
 
+float ag_emit_norm_eps(const ag_emit_t *emit, ag_role_t role, uint32_t layer)
+{
+    const ag_spec_t *spec = ag_emit_spec(emit);
+    bool of_latent = role == AG_ROLE_Q_A_NORM || role == AG_ROLE_KV_A_NORM;
+    float own = of_latent ? ag_spec_layer(spec, layer)->latent_norm_eps : 0;
+
+    return own > 0 ? own : spec->norm_eps;
+}
+
 /* norm(rows [0, rank) of a weight times x) */
 static int32_t add_latent(ag_emit_t *emit, ag_role_t role, ag_role_t norm, uint32_t layer,
                           uint32_t rows, uint32_t rank, int32_t x)

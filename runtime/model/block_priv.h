@@ -44,6 +44,9 @@ int32_t ag_emit_input(ag_emit_t *emit, ag_role_t norm, uint32_t layer);
  * norms after its parts; in training into x_out, which is x then. */
 void ag_emit_partial_to_x(ag_emit_t *emit, ag_role_t post_norm, uint32_t layer);
 
+/** What a norm adds to a mean square: those of latent vectors may have their own. */
+float ag_emit_norm_eps(const ag_emit_t *emit, ag_role_t role, uint32_t layer);
+
 /** y = norm(x), of (tokens, n_groups * width). */
 void ag_emit_norm(ag_emit_t *emit, ag_role_t role, uint32_t layer, uint32_t n_groups,
                   uint32_t width, int32_t x, int32_t y);

@@ -41,7 +41,8 @@ static bool is_of_rope(ag_rope_kind_t kind, size_t offset)
 {
     switch (kind) {
     case AG_ROPE_LINEAR:
-        return offset == AG_SETTING_FIELD(rope.factor);
+        return offset == AG_SETTING_FIELD(rope.factor) ||
+               offset == AG_SETTING_FIELD(rope.mscale_all_dim);
     case AG_ROPE_LLAMA3:
         return offset == AG_SETTING_FIELD(rope.factor) ||
                offset == AG_SETTING_FIELD(rope.low_freq_factor) ||
@@ -239,7 +240,11 @@ static ag_status_t config_of_spec(const ag_model_t *model, ag_json_t *json)
     for (const ag_key_row_t *row = family->keys; row->hf != NULL || row->gguf != NULL; row++) {
         double value = value_of(&settings, row);
 
-        if (row->hf != NULL && is_written(row, value)) {
+        const ag_default_t *unsaid = ag_settings_default(family, row->offset);
+
+        if (row->hf != NULL && value == 0 && unsaid != NULL && unsaid->is_null) {
+            set_path(json, row->hf, ag_json_new_null());
+        } else if (row->hf != NULL && (is_written(row, value) || unsaid != NULL)) {
             set_all(json, row->hf, has_several_ropes(&settings), row->kind, value);
         }
     }
@@ -449,7 +454,8 @@ ag_status_t ag_export_metadata(const ag_export_t *export, const char *name,
         }
     }
     put_rope(family, &settings, metadata);
-    if (family->gguf_lists_windows && settings.window_tokens > 0) {
+    if ((family->gguf_lists_windows && settings.window_tokens > 0) ||
+        (family->gguf_window_is_ours && ag_spec_windows_differ(export->model->spec))) {
         put_windows(export->model, metadata);
     }
     return metadata->status;

@@ -110,13 +110,15 @@ typedef struct ag_settings {
     uint32_t expert_width, shared_width, n_expert_groups, n_expert_groups_used;
     uint32_t n_shared_experts, n_dense, expert_gating, kv_rank, q_rank, nope_dim;
     uint32_t expanded_head_dim, expanded_value_dim; /* in GGUF files whose heads are of latents */
-    double log_multiplier;                          /* of yarn in GGUF files */
-    double rotary_factor; /* of a head's dimensions, those that rotate; 0: 1 */
+    uint32_t sparse_step;                           /* of so many layers, the last has experts */
+    double glu_limit;      /* beyond which what a gate and its factor are is cut off; 0: nowhere */
+    double log_multiplier; /* of yarn in GGUF files */
+    double rotary_factor;  /* of a head's dimensions, those that rotate; 0: 1 */
     double norm_eps, score_cap, logit_cap;
     ag_rope_spec_t rope;
     double window_rope_base; /* of layers with a window, where theirs is another */
     double expert_scale;     /* 0: 1 */
-    bool attention_bias, mlp_bias, tied, expert_weights_sum_1, has_window;
+    bool attention_bias, mlp_bias, tied, expert_weights_sum_1, has_window, rope_by_turns;
 } ag_settings_t;
 
 typedef struct ag_key_row {
@@ -127,6 +129,17 @@ typedef struct ag_key_row {
     const char *gguf; /* key after the architecture's name; NULL: a GGUF does not say */
 } ag_key_row_t;
 
+/*
+ * What is so where a file does not say; null says that there is none. Without a row it is 0, and
+ * the base of a rope 10000.
+ */
+typedef struct ag_default {
+    size_t offset; /* of the field in ag_settings_t */
+    double hf;     /* as transformers' configuration of the family has it */
+    double gguf;   /* as llama.cpp has it */
+    bool is_null;  /* where it is 0, config.json is to say null */
+} ag_default_t;
+
 typedef struct ag_family {
     const char *name;
     const char *hf_model_type; /* config.json's model_type */
@@ -135,10 +148,13 @@ typedef struct ag_family {
     const char *gguf_arch;     /* general.architecture */
     const char *gguf_mark; /* key after that, above 0 in this family's files alone, or "key=least";
                               NULL: the name says enough */
-    bool gguf_window_is_ours;   /* other programs that read such files look at no window */
-    bool gguf_lists_windows;    /* such files list which layers have one; config.json, too */
-    const ag_key_row_t *keys;   /* ended by a row with both names NULL */
-    const ag_name_row_t *names; /* ended by a row with both names NULL */
+    bool gguf_window_is_ours;     /* other programs that read such files look at no window */
+    bool gguf_lists_windows;      /* such files list which layers have one; config.json, too */
+    const ag_key_row_t *keys;     /* ended by a row with both names NULL */
+    const ag_default_t *defaults; /* ended by a row without; NULL: there are none */
+    const ag_rope_spec_t *default_rope; /* of a config.json without one, but for its base and
+                                           dimensions; NULL: a plain one */
+    const ag_name_row_t *names;         /* ended by a row with both names NULL */
     /** Fill the spec from the settings; what the config does not say is known here. */
     ag_status_t (*adjust)(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec);

@@ -4,8 +4,6 @@
 
 #include "runtime/model/family_priv.h"
 
-enum { DEFAULT_QUERY_SCALAR = 256 }; /* of a config.json that does not say */
-
 /* As llama.cpp has it. */
 static uint32_t implied_query_scalar(const ag_spec_t *spec, uint32_t n_layers_of_wide)
 {
@@ -23,27 +21,19 @@ ag_status_t ag_family_adjust_capped(const ag_model_files_t *files, const ag_fami
                                     const ag_settings_t *settings, uint32_t n_layers_of_wide,
                                     ag_spec_t *spec)
 {
-    const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
     uint32_t scalar = settings->query_scalar;
 
-    if (ag_json_bool(ag_json_get(config, "use_bidirectional_attention"), false)) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "%s: attention to what follows is not known",
-                       ag_model_files_path(files));
-    }
     if (settings->score_cap < 0 || settings->logit_cap < 0) {
         return ag_fail(AG_ERR_FORMAT,
                        "%s: a cap of scores of %g, or of logits of %g, is below zero",
                        ag_model_files_path(files), settings->score_cap, settings->logit_cap);
     }
     ag_family_complete(files, family, spec);
-    spec->tied =
-        spec->tied || (config != NULL && ag_json_get(config, "tie_word_embeddings") == NULL);
     spec->embed_scale = (float)sqrt((double)spec->hidden);
     spec->logit_cap = (float)settings->logit_cap;
     if (scalar == 0) {
-        scalar =
-            config != NULL ? DEFAULT_QUERY_SCALAR : implied_query_scalar(spec, n_layers_of_wide);
+        scalar = implied_query_scalar(spec, n_layers_of_wide);
     }
     layer->attention_scale = scale_of(scalar);
     layer->score_cap = (float)settings->score_cap;

@@ -14,35 +14,51 @@ uint32_t ag_family_dense_kind(ag_spec_t *spec, uint32_t ffn_width)
 }
 
 /* As transformers asks: not among those listed, and one of each `step` layers. */
-static bool has_experts(const ag_json_t *config, uint32_t layer, int64_t step)
+static bool has_experts(const ag_json_t *listed, uint32_t layer, uint32_t step)
 {
-    const ag_json_t *listed = ag_json_get(config, "mlp_only_layers");
-
     for (size_t i = 0; i < ag_json_size(listed); i++) {
-        if (ag_json_integer(ag_json_at(listed, i), -1) == layer) {
+        if (ag_json_integer(ag_json_at(listed, i), -1) == (int64_t)layer) {
             return false;
         }
     }
     return (layer + 1) % step == 0;
 }
 
+/* mlp_only_layers of config.json. @param listed_p  out: NULL: absent. */
+static ag_status_t read_listed(const ag_model_files_t *files, const ag_json_t **listed_p)
+{
+    ag_status_t status = ag_setting_list(files, "mlp_only_layers", listed_p);
+
+    for (size_t i = 0; i < ag_json_size(*listed_p) && status == AG_OK; i++) {
+        if (ag_json_integer(ag_json_at(*listed_p, i), -1) < 0) {
+            status = ag_fail(AG_ERR_FORMAT,
+                             "%s: config.json: mlp_only_layers[%zu] is not the number of a layer",
+                             ag_model_files_path(files), i);
+        }
+    }
+    return status;
+}
+
 ag_status_t ag_family_find_dense(const ag_model_files_t *files, const ag_settings_t *settings,
                                  ag_spec_t *spec)
 {
-    const ag_json_t *config = ag_model_files_config(files);
-    int64_t step = ag_json_integer(ag_json_get(config, "decoder_sparse_step"), 1);
+    const ag_json_t *listed;
     uint32_t kind = 0, n_dense = 0;
+    ag_status_t status = read_listed(files, &listed);
 
+    if (status != AG_OK) {
+        return status;
+    }
     if (spec->layer_kinds[0].route.n_experts == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",
                        ag_model_files_path(files));
     }
-    if (step < 1) {
-        return ag_fail(AG_ERR_FORMAT, "%s: a decoder_sparse_step of %lld makes no sense",
-                       ag_model_files_path(files), (long long)step);
+    if (settings->sparse_step == 0) {
+        return ag_fail(AG_ERR_FORMAT, "%s: a decoder_sparse_step of 0 makes no sense",
+                       ag_model_files_path(files));
     }
-    for (uint32_t layer = 0; layer < spec->n_layers && config != NULL; layer++) {
-        if (!has_experts(config, layer, step)) {
+    for (uint32_t layer = 0; layer < spec->n_layers; layer++) {
+        if (!has_experts(listed, layer, settings->sparse_step)) {
             kind = kind > 0 ? kind : ag_family_dense_kind(spec, settings->ffn_width);
             spec->kind_of_layer[layer] = (uint8_t)kind;
             n_dense++;

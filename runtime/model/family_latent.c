@@ -3,15 +3,19 @@
 
 #include "runtime/model/family_priv.h"
 
-static void complete_yarn(ag_layer_spec_t *layer)
+/* transformers' modules have it of their own, whatever other norms add. */
+static const float folders_eps = 1e-6f;
+
+static void complete_scale(const ag_model_files_t *files, ag_layer_spec_t *layer)
 {
     ag_rope_spec_t *rope = &layer->rope;
     double all = ag_yarn_magnitude(rope->factor, rope->mscale_all_dim);
 
-    if (rope->kind != AG_ROPE_YARN) {
+    if (rope->kind == AG_ROPE_DEFAULT) {
         return;
     }
-    if (rope->attention_factor == 0 && rope->mscale > 0) { /* of a GGUF file: both are one */
+    if (ag_model_files_gguf(files) != NULL && rope->kind == AG_ROPE_YARN &&
+        rope->attention_factor == 0 && rope->mscale > 0) { /* both are one */
         rope->attention_factor = 1;
     }
     if (rope->mscale_all_dim > 0) {
@@ -68,7 +72,8 @@ ag_status_t ag_family_latent(const ag_model_files_t *files, const ag_family_t *f
     if (settings->log_multiplier > 0) { /* 0.1 * mscale_all_dim, which mscale equals there */
         layer->rope.mscale = layer->rope.mscale_all_dim = 10 * settings->log_multiplier;
     }
-    complete_yarn(layer);
+    complete_scale(files, layer);
+    layer->latent_norm_eps = ag_model_files_gguf(files) != NULL ? spec->norm_eps : folders_eps;
     layer->rope_by_turns = true;
     layer->shared_width = settings->n_shared_experts * layer->ffn_width;
     if (settings->n_dense > 0) {
@@ -127,5 +132,13 @@ ag_status_t ag_family_restore_latent(const ag_spec_t *spec, bool gguf, ag_settin
                        "the model's rope turns other pairs, or multiplies by something else, than "
                        "GGUF files of its architecture can say");
     }
+    if (layer->latent_norm_eps != (gguf ? spec->norm_eps : folders_eps)) {
+        return ag_fail(AG_ERR_UNSUPPORTED,
+                       "the model's norms of latent vectors add %g to a mean square, others %g, "
+                       "which such files cannot say",
+                       (double)layer->latent_norm_eps, (double)spec->norm_eps);
+    }
+    settings->n_expert_groups += settings->n_expert_groups == 0; /* all in one */
+    settings->n_expert_groups_used += settings->n_expert_groups_used == 0;
     return ag_family_check_act(spec, gguf, AG_ACT_SILU);
 }

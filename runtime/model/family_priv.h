@@ -5,6 +5,21 @@
 
 #include "runtime/model/family.h"
 
+/* A setting that is a string; longer ones are cut, they are none that is known. */
+typedef struct ag_setting_text {
+    bool is_there;
+    char room[64];
+} ag_setting_text_t;
+
+/** @param gguf_key  NULL: config.json alone is asked. @return AG_OK; AG_ERR_FORMAT: no string. */
+ag_status_t ag_setting_text(const ag_model_files_t *files, const char *hf_path,
+                            const char *gguf_key, ag_setting_text_t *text);
+
+/** A list of config.json. @param list_p  out: NULL: absent. @return AG_OK; AG_ERR_FORMAT: no list.
+ */
+ag_status_t ag_setting_list(const ag_model_files_t *files, const char *path,
+                            const ag_json_t **list_p);
+
 /** The activation that config.json names under key; `otherwise` where it does not. */
 ag_status_t ag_family_activation(const ag_model_files_t *files, const char *key, ag_act_t otherwise,
                                  ag_act_t *act_p);
@@ -247,6 +262,10 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
     {AG_SETTING_FIELD(expert_weights_sum_1), AG_SETTING_BOOL, false, "norm_topk_prob",             \
      "expert_weights_norm"}
 
+#define AG_LATENT_DEFAULTS                                                                         \
+    {.offset = AG_SETTING_FIELD(q_rank), .hf = 1536, .is_null = true},                             \
+    {.offset = AG_SETTING_FIELD(nope_dim), .hf = 128}
+
 #define AG_LATENT_NAMES                                                                            \
     AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE), AG_NORMS_BEFORE_NAMES, AG_GLU_NAMES,                   \
         AG_EXPERT_NAMES, AG_SHARED_NAMES("shared_experts"),                                        \
@@ -276,11 +295,21 @@ ag_status_t ag_family_restore_capped(const ag_spec_t *spec, bool gguf, uint32_t 
     {AG_SETTING_FIELD(window_period), AG_SETTING_U32, false,                                       \
      "sliding_window_pattern|_sliding_window_pattern", "attention.sliding_window_pattern"},                                      \
     {AG_SETTING_FIELD(query_scalar), AG_SETTING_U32, false, "query_pre_attn_scalar", NULL},        \
-    {AG_SETTING_FIELD(score_cap), AG_SETTING_REAL, false, "attn_logit_softcapping",                \
-     "attn_logit_softcapping"},                                                                    \
     {AG_SETTING_FIELD(logit_cap), AG_SETTING_REAL, false, "final_logit_softcapping",               \
      "final_logit_softcapping"},                                                                   \
     {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL}
+
+/* What transformers' configurations have of it where a config.json does not say. */
+#define AG_CAPPED_DEFAULTS                                                                         \
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 4},                                             \
+    {.offset = AG_SETTING_FIELD(head_dim), .hf = 256},                                             \
+    {.offset = AG_SETTING_FIELD(query_scalar), .hf = 256},                                         \
+    {.offset = AG_SETTING_FIELD(tied), .hf = true}
+
+/* The same of Qwen's windows, which are off unless used. */
+#define AG_WINDOW_DEFAULTS                                                                         \
+    {.offset = AG_SETTING_FIELD(window_tokens), .hf = 4096, .is_null = true},                      \
+    {.offset = AG_SETTING_FIELD(first_window_layer), .hf = 28}
 
 /* Norms before attention and the feed-forward part, and behind them. */
 #define AG_NORMS_AROUND_NAMES(transform)                                                           \

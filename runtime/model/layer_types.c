@@ -78,13 +78,15 @@ static ag_status_t read_pattern(const ag_model_files_t *files, const ag_family_t
 ag_status_t ag_family_alternate(const ag_model_files_t *files, const ag_settings_t *settings,
                                 uint32_t period, ag_spec_t *spec)
 {
-    const ag_json_t *types = ag_json_get(ag_model_files_config(files), "layer_types");
+    const ag_json_t *types;
+    ag_status_t status = ag_setting_list(files, "layer_types", &types);
 
     spec->n_layer_kinds = 2;
     spec->layer_kinds[1] = spec->layer_kinds[0];
     spec->layer_kinds[1].window_tokens = settings->window_tokens;
-    if (ag_json_kind(types) == AG_JSON_ARRAY) {
-        return read_types(files, types, spec->n_layers, spec->kind_of_layer);
+    if (status != AG_OK || types != NULL) {
+        return status == AG_OK ? read_types(files, types, spec->n_layers, spec->kind_of_layer)
+                               : status;
     }
     period = settings->window_period > 0 ? settings->window_period : period;
     for (uint32_t i = 0; i < spec->n_layers; i++) {
@@ -110,21 +112,17 @@ static ag_status_t find_windows(const ag_model_files_t *files, const ag_family_t
                                 const ag_settings_t *settings, ag_windows_t which,
                                 uint8_t *windowed)
 {
-    enum { DEFAULT_BORDER = 28 };
-    const ag_json_t *config = ag_model_files_config(files);
-    const ag_json_t *types = ag_json_get(config, "layer_types");
-    uint32_t border = ag_json_get(config, "max_window_layers") != NULL
-                          ? settings->first_window_layer
-                          : DEFAULT_BORDER;
+    const ag_json_t *types;
+    ag_status_t status = ag_setting_list(files, "layer_types", &types);
 
-    if (config == NULL) {
+    if (ag_model_files_gguf(files) != NULL) {
         return read_pattern(files, family, settings->n_layers, windowed);
     }
-    if (ag_json_kind(types) == AG_JSON_ARRAY) {
-        return read_types(files, types, settings->n_layers, windowed);
+    if (status != AG_OK || types != NULL) {
+        return status == AG_OK ? read_types(files, types, settings->n_layers, windowed) : status;
     }
     for (uint32_t i = 0; i < settings->n_layers; i++) {
-        windowed[i] = has_window(which, i, border);
+        windowed[i] = has_window(which, i, settings->first_window_layer);
     }
     return AG_OK;
 }

@@ -45,50 +45,73 @@ const ag_rope_name_t ag_rope_names[] = {
 
 const char *const ag_long_factors[2] = {"short_factor", "long_factor"};
 
-/* What the files call the rope's scaling; NULL: nothing. */
-static const char *scaling_name(const ag_model_files_t *files, const ag_family_t *family,
-                                char *text, size_t n_bytes)
+/* What the files call the rope's scaling. */
+static ag_status_t scaling_name(const ag_model_files_t *files, const ag_family_t *family,
+                                ag_setting_text_t *name)
 {
-    const ag_json_t *config = ag_model_files_config(files);
-    const char *name;
     char key[128];
+    ag_status_t status;
 
     if (ag_model_files_gguf(files) != NULL) {
         snprintf(key, sizeof(key), "%s.rope.scaling.type", family->gguf_arch);
-        name = ag_setting_text(files, NULL, key, text, n_bytes);
-        return ag_family_find(family, files, AG_ROLE_ROPE_FACTORS_LONG, 0, 0).tensor != NULL
-                   ? "longrope"
-                   : name;
+        status = ag_setting_text(files, NULL, key, name);
+        if (ag_family_find(family, files, AG_ROLE_ROPE_FACTORS_LONG, 0, 0).tensor != NULL) {
+            *name = (ag_setting_text_t){.is_there = true, .room = "longrope"};
+        }
+        return status;
     }
-    name = ag_json_string(ag_rope_setting(config, "rope_type"), NULL);
-    return name != NULL ? name : ag_json_string(ag_rope_setting(config, "type"), NULL);
+    status = ag_rope_text(files, "rope_type", name);
+    return status == AG_OK && !name->is_there ? ag_rope_text(files, "type", name) : status;
+}
+
+static bool says_no_rope(const ag_json_t *config)
+{
+    return config != NULL && ag_json_size(ag_json_get(config, "rope_scaling")) == 0 &&
+           ag_json_kind(ag_json_get(config, "rope_parameters")) <= AG_JSON_NULL;
+}
+
+/* A factor by itself. */
+static ag_status_t read_gguf_factor(const ag_model_files_t *files, const ag_family_t *family,
+                                    ag_rope_spec_t *rope)
+{
+    ag_status_t status = AG_OK;
+
+    if (ag_model_files_gguf(files) != NULL) {
+        if (rope->factor == 0) {
+            status = ag_gguf_number(files, family->gguf_arch, "rope.scale_linear", AG_SETTING_REAL,
+                                    &rope->factor);
+        }
+        rope->kind = rope->factor != 0 && rope->factor != 1 ? AG_ROPE_LINEAR : AG_ROPE_DEFAULT;
+    }
+    return status;
 }
 
 static ag_status_t read_rope_kind(const ag_model_files_t *files, const ag_family_t *family,
                                   ag_rope_spec_t *rope)
 {
-    char text[64];
-    const char *name = scaling_name(files, family, text, sizeof(text));
+    ag_setting_text_t name;
+    ag_status_t status = scaling_name(files, family, &name);
 
-    for (size_t i = 0; name != NULL && ag_rope_names[i].name != NULL; i++) {
-        if (strcmp(name, ag_rope_names[i].name) == 0) {
+    if (family->default_rope != NULL && says_no_rope(ag_model_files_config(files))) {
+        double base = rope->base;
+
+        *rope = *family->default_rope;
+        rope->base = base;
+        return AG_OK;
+    }
+    if (status != AG_OK || !name.is_there) {
+        return status == AG_OK ? read_gguf_factor(files, family, rope) : status;
+    }
+    for (size_t i = 0; ag_rope_names[i].name != NULL; i++) {
+        if (strcmp(name.room, ag_rope_names[i].name) == 0) {
             rope->kind = ag_rope_names[i].kind;
             return AG_OK;
         }
     }
-    if (name == NULL && ag_model_files_gguf(files) != NULL) { /* a factor by itself */
-        const char *arch = family->gguf_arch;
-
-        rope->factor = rope->factor != 0 ? rope->factor
-                                         : ag_gguf_number(ag_model_files_gguf(files), arch,
-                                                          "rope.scale_linear", 0);
-        rope->kind = rope->factor != 0 && rope->factor != 1 ? AG_ROPE_LINEAR : AG_ROPE_DEFAULT;
-    }
-    return name == NULL ? AG_OK
-                        : ag_fail(AG_ERR_UNSUPPORTED,
-                                  "%s: rope scaling \"%s\" is not known (known: default, linear, "
-                                  "dynamic, llama3, yarn, longrope)",
-                                  ag_model_files_path(files), ag_quote_string(name).text);
+    return ag_fail(AG_ERR_UNSUPPORTED,
+                   "%s: rope scaling \"%s\" is not known (known: default, linear, "
+                   "dynamic, llama3, yarn, longrope)",
+                   ag_model_files_path(files), ag_quote_string(name.room).text);
 }
 
 /* GGUF files say what multiplies that which follows from yarn's factor, and all of longrope's. */
@@ -109,6 +132,17 @@ static ag_status_t read_gguf_magnitude(const ag_model_files_t *files, ag_rope_sp
     rope->attention_factor =
         factor * (rope->kind == AG_ROPE_YARN ? ag_yarn_magnitude(rope->factor, 1) : 1);
     return AG_OK;
+}
+
+/* Beside null, which is what follows from the others. */
+static bool says_zero(const ag_model_files_t *files)
+{
+    static const char plain[] = "rope_parameters.attention_factor";
+    const ag_json_t *config = ag_model_files_config(files);
+    char path[AG_PATH_BYTES];
+
+    ag_rope_setting_path(config, plain, sizeof(plain) - 1, path);
+    return ag_json_number(ag_json_path(config, path), 1) == 0;
 }
 
 /* What the numbers leave out. */
@@ -141,6 +175,11 @@ static ag_status_t complete_rope(const ag_model_files_t *files, const ag_setting
         rope->mscale_all_dim > 0) {
         rope->attention_factor = ag_yarn_magnitude(rope->factor, rope->mscale) /
                                  ag_yarn_magnitude(rope->factor, rope->mscale_all_dim);
+    }
+    if (rope->attention_factor < 0 || (rope->attention_factor == 0 && says_zero(files))) {
+        return ag_fail(AG_ERR_FORMAT,
+                       "%s: its rope's attention_factor is %g, it must be above zero",
+                       ag_model_files_path(files), rope->attention_factor);
     }
     rope->beta_fast = rope->beta_fast > 0 ? rope->beta_fast : 32.0;
     rope->beta_slow = rope->beta_slow > 0 ? rope->beta_slow : 1.0;
@@ -206,9 +245,17 @@ static ag_status_t read_tensor(const ag_model_files_t *files, const ag_found_ten
 static ag_status_t read_list(const ag_model_files_t *files, const char *name, uint32_t n,
                              float *factors)
 {
-    const ag_json_t *list = ag_rope_setting(ag_model_files_config(files), name);
+    const ag_json_t *list;
+    char plain[AG_PATH_BYTES], path[AG_PATH_BYTES];
+    int n_chars = snprintf(plain, sizeof(plain), "rope_parameters.%s", name);
+    ag_status_t status;
 
-    if (ag_json_kind(list) != AG_JSON_ARRAY || ag_json_size(list) != n) {
+    ag_rope_setting_path(ag_model_files_config(files), plain, (size_t)n_chars, path);
+    status = ag_setting_list(files, path, &list);
+    if (status != AG_OK) {
+        return status;
+    }
+    if (ag_json_size(list) != n) {
         return ag_fail(AG_ERR_FORMAT, "%s: a longrope needs a %s of %u numbers",
                        ag_model_files_path(files), name, n);
     }

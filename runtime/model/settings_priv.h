@@ -19,6 +19,18 @@ extern const ag_rope_name_t ag_rope_names[];
 ag_status_t ag_settings_read(const ag_model_files_t *files, const ag_family_t *family,
                              const ag_key_row_t *keys, ag_settings_t *settings);
 
+/** A number of config.json, or true and false. @param value_p  in, out: stays where it is absent or
+ * null. @return AG_OK, AG_ERR_FORMAT: of another kind. */
+ag_status_t ag_setting_number(const ag_model_files_t *files, const char *path,
+                              ag_setting_kind_t kind, double *value_p);
+
+/** Keys that change arithmetic and of which one value is known. @return AG_OK, AG_ERR_FORMAT,
+ * AG_ERR_UNSUPPORTED: another value. */
+ag_status_t ag_settings_check_known(const ag_model_files_t *files, const ag_family_t *family);
+
+/** What is so where files do not say; NULL: nothing, 0. */
+const ag_default_t *ag_settings_default(const ag_family_t *family, size_t offset);
+
 /** The kind of the rope; what its numbers leave out, and whether they make sense. */
 ag_status_t ag_settings_read_rope(const ag_model_files_t *files, const ag_family_t *family,
                                   ag_settings_t *settings);
@@ -33,18 +45,22 @@ enum { AG_PATH_BYTES = 96 };
  */
 void ag_rope_path(const char *path, size_t n_chars, bool has_several, char at[AG_PATH_BYTES]);
 
-/** A setting of the main rope's scaling, whichever spelling config.json has; NULL: none. */
-const ag_json_t *ag_rope_setting(const ag_json_t *config, const char *name);
+/** The same of a config.json that is read, whichever of its groups counts. */
+void ag_rope_setting_path(const ag_json_t *config, const char *path, size_t n_chars,
+                          char at[AG_PATH_BYTES]);
+
+/** Are config.json's groups of ropes groups? Asked first. @return AG_OK, AG_ERR_FORMAT. */
+ag_status_t ag_rope_check_groups(const ag_model_files_t *files);
 
 /* config.json's lists of a longrope: of short contexts, and of long ones. */
 extern const char *const ag_long_factors[2];
 
-/** A string setting, or NULL. @param text  room for it. */
-const char *ag_setting_text(const ag_model_files_t *files, const char *hf_path,
-                            const char *gguf_key, char *text, size_t n_bytes);
+/** A string setting of the main rope's scaling. @return AG_OK, AG_ERR_FORMAT: no string. */
+ag_status_t ag_rope_text(const ag_model_files_t *files, const char *name, ag_setting_text_t *text);
 
-/** A number of a GGUF file. */
-double ag_gguf_number(const ag_gguf_t *gguf, const char *arch, const char *key, double otherwise);
+/** The same of a GGUF file. @param key  after the architecture's name. */
+ag_status_t ag_gguf_number(const ag_model_files_t *files, const char *arch, const char *key,
+                           ag_setting_kind_t kind, double *value_p);
 
 /** What all families have alike goes to the spec, and comes back from it. */
 void ag_settings_to_spec(const ag_settings_t *settings, ag_spec_t *spec);

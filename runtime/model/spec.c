@@ -188,6 +188,9 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
             HASH(layer->q_rank);
             HASH(layer->value_dim);
             HASH(layer->rope_by_turns);
+            if (layer->latent_norm_eps != spec->norm_eps) {
+                HASH(layer->latent_norm_eps);
+            }
         }
         if (layer->route.n_experts > 0) { /* likewise */
             HASH(layer->route.n_experts);
@@ -213,46 +216,57 @@ static ag_status_t hash_spec(const ag_model_files_t *files, ag_spec_t *spec)
     return status;
 }
 
-static bool has_mark(const ag_model_files_t *files, const ag_family_t *family)
+static ag_status_t find_mark(const ag_model_files_t *files, const ag_family_t *family,
+                             bool *marked_p)
 {
-    const ag_gguf_t *gguf = ag_model_files_gguf(files);
-
     char key[64] = "";
-    double least = 1; /* a mark may say how much it is */
+    double least = 1, value = 0; /* a mark may say how much it is */
+    ag_status_t status;
 
-    if (gguf == NULL || family->gguf_mark == NULL) {
-        return true;
+    *marked_p = true;
+    if (ag_model_files_gguf(files) == NULL || family->gguf_mark == NULL) {
+        return AG_OK;
     }
     sscanf(family->gguf_mark, "%63[^=]=%lf", key, &least);
-    return ag_gguf_number(gguf, family->gguf_arch, key, 0) >= least;
+    status = ag_gguf_number(files, family->gguf_arch, key, AG_SETTING_REAL, &value);
+    *marked_p = value >= least;
+    return status;
 }
 
 static ag_status_t find_family(const ag_model_files_t *files, const ag_family_t **family_p)
 {
-    char text[64], known[512] = "";
-    const char *name =
-        ag_setting_text(files, "model_type", "general.architecture", text, sizeof(text));
+    char known[512] = "";
+    ag_setting_text_t name;
+    ag_status_t status = ag_setting_text(files, "model_type", "general.architecture", &name);
     bool gguf = ag_model_files_gguf(files) != NULL;
 
-    for (size_t i = 0; ag_families[i] != NULL; i++) {
+    for (size_t i = 0; ag_families[i] != NULL && status == AG_OK; i++) {
         const char *theirs = gguf ? ag_families[i]->gguf_arch : ag_families[i]->hf_model_type;
         size_t n_chars = strlen(known);
 
-        if (name != NULL && strcmp(name, theirs) == 0 && has_mark(files, ag_families[i])) {
-            *family_p = ag_families[i];
-            return AG_OK;
+        if (name.is_there && strcmp(name.room, theirs) == 0) {
+            bool marked;
+
+            status = find_mark(files, ag_families[i], &marked);
+            if (status != AG_OK || marked) {
+                *family_p = ag_families[i];
+                return status;
+            }
         }
         if (!gguf || ag_families[i]->gguf_mark == NULL) { /* a marked one shares another's name */
             snprintf(known + n_chars, sizeof(known) - n_chars, "%s%s", n_chars > 0 ? ", " : "",
                      theirs);
         }
     }
-    if (name == NULL) {
+    if (status != AG_OK) {
+        return status;
+    }
+    if (!name.is_there) {
         return ag_fail(AG_ERR_FORMAT, "%s: %s is missing, so its architecture is not known",
                        ag_model_files_path(files), gguf ? "general.architecture" : "model_type");
     }
     return ag_fail(AG_ERR_UNSUPPORTED, "%s: architecture \"%s\" is not known (known: %s)",
-                   ag_model_files_path(files), ag_quote_string(name).text, known);
+                   ag_model_files_path(files), ag_quote_string(name.room).text, known);
 }
 
 ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
@@ -261,19 +275,29 @@ ag_status_t ag_spec_load(const ag_model_files_t *files, ag_spec_t **spec_p,
     const ag_family_t *family = NULL;
     ag_settings_t settings = {.rope = {.base = 10000.0, .truncates = true}};
     ag_spec_t *spec;
+    double causal = true;
     ag_status_t status = find_family(files, &family);
 
-    if (status == AG_OK && ag_model_files_gguf(files) != NULL &&
-        ag_gguf_number(ag_model_files_gguf(files), family->gguf_arch, "attention.causal", 1) == 0) {
+    if (status == AG_OK && ag_model_files_gguf(files) != NULL) {
+        status =
+            ag_gguf_number(files, family->gguf_arch, "attention.causal", AG_SETTING_BOOL, &causal);
+    }
+    if (status == AG_OK && causal == 0) {
         status = ag_fail(AG_ERR_UNSUPPORTED,
                          "%s: attention that looks ahead (attention.causal is false) is not known",
                          ag_model_files_path(files));
+    }
+    if (status == AG_OK) {
+        status = ag_rope_check_groups(files);
     }
     if (status == AG_OK) {
         status = ag_settings_read(files, family, family->keys, &settings);
     }
     if (status == AG_OK) {
         status = ag_settings_read(files, family, ag_rope_keys, &settings);
+    }
+    if (status == AG_OK) {
+        status = ag_settings_check_known(files, family);
     }
     if (status == AG_OK) {
         status = complete_settings(files, family, &settings);

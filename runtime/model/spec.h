@@ -47,6 +47,7 @@ typedef struct ag_layer_spec {
      * key is a head's part, and behind it one that rotates and that all heads have. */
     uint32_t kv_rank;       /* of the latent vector; 0: there is none */
     uint32_t q_rank;        /* of one for queries; 0: they come from the residual stream */
+    float latent_norm_eps;  /* of the norms of latent vectors; 0: as of others */
     uint32_t value_dim;     /* of a head's values, where it is not head_dim; else 0 */
     bool rope_by_turns;     /* pairs that rotate lie side by side */
     uint32_t window_tokens; /* positions that a row attends to, the last its own; 0: all so far */

@@ -187,6 +187,7 @@ const family_t families[] = {
      .windows = IN_TURN,
      .period = 2,
      .has_caps = true,
+     .caps_scores = true,
      .adds_1 = true,
      .norms_after = true,
      .tensors = gemma2},

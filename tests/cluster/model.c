@@ -286,6 +286,8 @@ static uint32_t list_settings(const model_t *model, setting_t settings[MOST_SETT
     if (model->score_cap > 0) {
         settings[n++] = (setting_t){"attn_logit_softcapping", "attn_logit_softcapping",
                                     (double)model->score_cap, true};
+    }
+    if (model->logit_cap > 0) {
         settings[n++] = (setting_t){"final_logit_softcapping", "final_logit_softcapping",
                                     (double)model->logit_cap, true};
     }

@@ -111,7 +111,8 @@ typedef struct family {
     biases_t biases;
     windows_t windows;
     uint32_t period;  /* of GGUF files */
-    bool has_caps;    /* of scores and logits, and a scale of scores in folders */
+    bool has_caps;    /* of logits, and a scale of scores in folders */
+    bool caps_scores; /* too */
     bool adds_1;      /* to norms' weights, of folders: they stand around 0 there */
     bool norms_after; /* what attention and the feed-forward part make, before it is added */
     bool has_sinks;

@@ -136,7 +136,7 @@ model_t model_draw(dice_t *dice, uint64_t number)
         model.period = model.is_gguf ? model.family->period : dice_between(dice, 1, 2);
     }
     if (model.family->has_caps) {
-        model.score_cap = 0.75f * (float)dice_between(dice, 1, 4);
+        model.score_cap = 0.75f * (float)(dice_between(dice, 1, 4) * model.family->caps_scores);
         model.logit_cap = 1.5f * (float)dice_between(dice, 1, 4);
         model.query_scalar = model.is_gguf ? 0 : dice_between(dice, 8, 64);
     }
@@ -159,7 +159,7 @@ void model_print(const model_t *model, FILE *file)
     if (model->window > 0) {
         fprintf(file, ", window %u", model->window);
     }
-    if (model->score_cap > 0) {
+    if (model->logit_cap > 0) {
         fprintf(file, ", period %u, scores capped at %g, logits at %g", model->period,
                 (double)model->score_cap, (double)model->logit_cap);
     }

@@ -5,6 +5,13 @@
 #include "runtime/model/family_priv.h"
 
 static const ag_key_row_t keys[] = {AG_LATENT_KEYS, {0}};
+
+/* transformers' configuration_deepseek_v2.py. */
+static const ag_default_t defaults[] = {
+    AG_LATENT_DEFAULTS,
+    {.offset = AG_SETTING_FIELD(n_shared_experts), .hf = 2},
+    {0},
+};
 static const ag_name_row_t names[] = {AG_LATENT_NAMES, {0}};
 
 extern const ag_family_t ag_family_deepseek_v2;
@@ -13,21 +20,26 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
                           ag_spec_t *spec)
 {
     const ag_json_t *config = ag_model_files_config(files);
-    const char *method = ag_json_string(ag_json_get(config, "topk_method"), NULL);
+    ag_setting_text_t method = {0};
     ag_route_t *route = &spec->layer_kinds[0].route;
+    ag_status_t status =
+        config != NULL ? ag_setting_text(files, "topk_method", NULL, &method) : AG_OK;
 
+    if (status != AG_OK) {
+        return status;
+    }
     if (route->sums_to_1) { /* transformers does not look at it */
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: weights of experts that are normalised are not "
                        "known of this architecture",
                        ag_model_files_path(files));
     }
-    if (config != NULL && (method == NULL || strcmp(method, "greedy") == 0)) {
+    if (config != NULL && (!method.is_there || strcmp(method.room, "greedy") == 0)) {
         route->n_groups = route->n_groups_used = 0;
-    } else if (config != NULL && strcmp(method, "group_limited_greedy") != 0) {
+    } else if (config != NULL && strcmp(method.room, "group_limited_greedy") != 0) {
         return ag_fail(AG_ERR_UNSUPPORTED,
                        "%s: topk_method \"%s\" is not known (known: greedy, group_limited_greedy)",
-                       ag_model_files_path(files), ag_quote_string(method).text);
+                       ag_model_files_path(files), ag_quote_string(method.room).text);
     }
     return ag_family_latent(files, &ag_family_deepseek_v2, settings, spec);
 }
@@ -55,6 +67,7 @@ const ag_family_t ag_family_deepseek_v2 = {
     .hf_act = "hidden_act",
     .gguf_arch = "deepseek2",
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

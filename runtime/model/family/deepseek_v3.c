@@ -2,7 +2,24 @@
  * as they call DeepSeek-V2, and say that scores are sigmoids. */
 #include "runtime/model/family_priv.h"
 
-static const ag_key_row_t keys[] = {AG_LATENT_KEYS, {0}};
+static const ag_key_row_t keys[] = {
+    AG_LATENT_KEYS,
+    {AG_SETTING_FIELD(rope_by_turns), AG_SETTING_BOOL, false, "rope_interleave", NULL},
+    {0},
+};
+
+/* transformers' configuration_deepseek_v3.py. */
+static const ag_default_t defaults[] = {
+    AG_LATENT_DEFAULTS,
+    {.offset = AG_SETTING_FIELD(n_shared_experts), .hf = 1},
+    {.offset = AG_SETTING_FIELD(n_dense), .hf = 3},
+    {.offset = AG_SETTING_FIELD(n_expert_groups), .hf = 8},
+    {.offset = AG_SETTING_FIELD(n_expert_groups_used), .hf = 4},
+    {.offset = AG_SETTING_FIELD(expert_scale), .hf = 2.5},
+    {.offset = AG_SETTING_FIELD(expert_weights_sum_1), .hf = true},
+    {.offset = AG_SETTING_FIELD(rope_by_turns), .hf = true, .gguf = true},
+    {0},
+};
 
 static const ag_name_row_t names[] = {
     AG_LATENT_NAMES,
@@ -16,7 +33,6 @@ extern const ag_family_t ag_family_deepseek_v3;
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
 {
-    const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
     ag_status_t status;
 
@@ -25,8 +41,7 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
     layer->route_preference = true;
     status = ag_family_latent(files, &ag_family_deepseek_v3, settings, spec);
     for (uint32_t i = 0; i < spec->n_layer_kinds; i++) {
-        spec->layer_kinds[i].rope_by_turns =
-            ag_json_bool(ag_json_get(config, "rope_interleave"), true);
+        spec->layer_kinds[i].rope_by_turns = settings->rope_by_turns;
     }
     return status;
 }
@@ -39,6 +54,7 @@ const ag_family_t ag_family_deepseek_v3 = {
     .gguf_arch = "deepseek2",
     .gguf_mark = "expert_gating_func=2",
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = ag_family_restore_latent,

@@ -2,13 +2,23 @@
  * scores and logits are capped. */
 #include "runtime/model/family_priv.h"
 
-/* What files leave unsaid: transformers' configuration_gemma2.py and llama.cpp's llama-model.cpp.
- */
-enum { PERIOD = 2, LAYERS_OF_27B = 46, WINDOW = 4096, SCORE_CAP = 50, LOGIT_CAP = 30 };
+/* As llama.cpp's llama-model.cpp has it. */
+enum { PERIOD = 2, LAYERS_OF_27B = 46 };
 
 static const ag_key_row_t keys[] = {
     AG_DECODER_KEYS,
     AG_CAPPED_KEYS,
+    {AG_SETTING_FIELD(score_cap), AG_SETTING_REAL, false, "attn_logit_softcapping",
+     "attn_logit_softcapping"},
+    {0},
+};
+
+/* transformers' configuration_gemma2.py. */
+static const ag_default_t defaults[] = {
+    AG_CAPPED_DEFAULTS,
+    {.offset = AG_SETTING_FIELD(window_tokens), .hf = 4096, .gguf = 4096, .is_null = true},
+    {.offset = AG_SETTING_FIELD(score_cap), .hf = 50, .gguf = 50, .is_null = true},
+    {.offset = AG_SETTING_FIELD(logit_cap), .hf = 30, .gguf = 30, .is_null = true},
     {0},
 };
 
@@ -21,31 +31,13 @@ static const ag_name_row_t names[] = {
 
 extern const ag_family_t ag_family_gemma2;
 
-/* A config.json that says null has none; one that says nothing has the default. */
-static bool is_unsaid(const ag_model_files_t *files, const char *key)
-{
-    const ag_json_t *config = ag_model_files_config(files);
-
-    return config == NULL || ag_json_get(config, key) == NULL;
-}
-
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
 {
-    ag_settings_t complete = *settings;
-    ag_status_t status;
+    ag_status_t status =
+        ag_family_adjust_capped(files, &ag_family_gemma2, settings, LAYERS_OF_27B, spec);
 
-    if (complete.score_cap == 0 && is_unsaid(files, "attn_logit_softcapping")) {
-        complete.score_cap = SCORE_CAP;
-    }
-    if (complete.logit_cap == 0 && is_unsaid(files, "final_logit_softcapping")) {
-        complete.logit_cap = LOGIT_CAP;
-    }
-    if (complete.window_tokens == 0 && is_unsaid(files, "sliding_window")) {
-        complete.window_tokens = WINDOW;
-    }
-    status = ag_family_adjust_capped(files, &ag_family_gemma2, &complete, LAYERS_OF_27B, spec);
-    return status == AG_OK ? ag_family_alternate(files, &complete, PERIOD, spec) : status;
+    return status == AG_OK ? ag_family_alternate(files, settings, PERIOD, spec) : status;
 }
 
 static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *settings)
@@ -66,6 +58,7 @@ const ag_family_t ag_family_gemma2 = {
     .hf_act = "hidden_activation",
     .gguf_arch = "gemma2",
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

@@ -17,6 +17,12 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* transformers' configuration_gpt2.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(tied), .hf = true},
+    {0},
+};
+
 /* Some folders have the names without what they begin with here. */
 #define NAME(role, hf, gguf, transform, stack)                                                     \
     {role, "transformer." hf, NULL, transform, stack},                                             \
@@ -52,20 +58,10 @@ extern const ag_family_t ag_family_gpt2;
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
 {
-    const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
     (void)settings;
     ag_family_complete(files, &ag_family_gpt2, spec);
-    if (config != NULL && ag_json_get(config, "tie_word_embeddings") == NULL) {
-        spec->tied = true;
-    }
-    if (ag_json_bool(ag_json_get(config, "scale_attn_by_inverse_layer_idx"), false) ||
-        !ag_json_bool(ag_json_get(config, "scale_attn_weights"), true)) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: attention that is scaled by the layer, or not at all, is not known",
-                       ag_model_files_path(files));
-    }
     spec->norm_kind = AG_NORM_LAYER;
     spec->norm_bias = true;
     spec->n_positions = spec->context_tokens;
@@ -88,6 +84,7 @@ const ag_family_t ag_family_gpt2 = {
     .hf_act = "activation_function",
     .gguf_arch = "gpt2",
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

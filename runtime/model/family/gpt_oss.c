@@ -4,7 +4,14 @@
 
 enum { PERIOD = 2 }; /* every second layer has no window */
 
-static const double default_limit = 7.0, known_alpha = 1.702;
+enum { GLU_LIMIT = 7 }; /* where it is not said */
+
+/* transformers' configuration_gpt_oss.py. */
+static const ag_rope_spec_t default_rope = {.kind = AG_ROPE_YARN,
+                                            .factor = 32,
+                                            .beta_fast = 32,
+                                            .beta_slow = 1,
+                                            .original_context_tokens = 4096};
 
 static const ag_key_row_t keys[] = {
     AG_DECODER_KEYS,
@@ -13,6 +20,19 @@ static const ag_key_row_t keys[] = {
      "attention.sliding_window"},
     {AG_SETTING_FIELD(window_period), AG_SETTING_U32, false, NULL,
      "attention.sliding_window_pattern"},
+    {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL},
+    {AG_SETTING_FIELD(glu_limit), AG_SETTING_REAL, false, "swiglu_limit", NULL},
+    {0},
+};
+
+/* transformers' configuration_gpt_oss.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 8},
+    {.offset = AG_SETTING_FIELD(head_dim), .hf = 64},
+    {.offset = AG_SETTING_FIELD(attention_bias), .hf = true, .gguf = true},
+    {.offset = AG_SETTING_FIELD(rope.base), .hf = 150000},
+    {.offset = AG_SETTING_FIELD(window_tokens), .hf = 128, .is_null = true},
+    {.offset = AG_SETTING_FIELD(glu_limit), .hf = GLU_LIMIT, .gguf = GLU_LIMIT},
     {0},
 };
 
@@ -67,20 +87,17 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
 {
     const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
-    double alpha = ag_json_number(ag_json_get(config, "swiglu_alpha"), known_alpha);
 
     ag_family_complete(files, &ag_family_gpt_oss, spec);
-    layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias =
-        ag_json_bool(ag_json_get(config, "attention_bias"), true);
+    layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;
     layer->sinks = layer->router_bias = layer->ffn_bias = layer->route.sums_to_1 = true;
     layer->ffn_act = AG_ACT_GELU_QUICK;
-    layer->ffn_limit = (float)ag_json_number(ag_json_get(config, "swiglu_limit"), default_limit);
+    layer->ffn_limit = (float)settings->glu_limit;
     layer->ffn_up_offset = 1;
     layer->rope.truncates = config != NULL && layer->rope.truncates;
-    if (alpha != known_alpha || layer->route.n_experts == 0) {
-        return ag_fail(AG_ERR_UNSUPPORTED,
-                       "%s: %u experts, with a swiglu_alpha of %g: some, with %g, are known",
-                       ag_model_files_path(files), layer->route.n_experts, alpha, known_alpha);
+    if (layer->route.n_experts == 0) {
+        return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",
+                       ag_model_files_path(files));
     }
     return ag_family_alternate(files, settings, PERIOD, spec);
 }
@@ -90,12 +107,13 @@ static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *sett
     const ag_layer_spec_t *layer = &spec->layer_kinds[0];
 
     settings->expert_width = layer->ffn_width;
+    settings->attention_bias = layer->q_bias;
     if (gguf && layer->rope.kind == AG_ROPE_YARN && layer->rope.truncates) {
         return ag_fail(AG_ERR_UNSUPPORTED, "the model's yarn rope has a ramp of whole dimensions, "
                                            "which GGUF files of its architecture have not");
     }
     settings->rope.truncates |= gguf; /* such files mean that, and do not say it */
-    if (gguf && ((double)layer->ffn_limit != default_limit || !layer->q_bias)) {
+    if (gguf && (layer->ffn_limit != GLU_LIMIT || !layer->q_bias)) {
         return ag_fail(AG_ERR_UNSUPPORTED, "the model's swiglu_limit is not 7, or its attention "
                                            "has no biases, which a GGUF file cannot say");
     }
@@ -109,6 +127,8 @@ const ag_family_t ag_family_gpt_oss = {
     .hf_act = "hidden_act",
     .gguf_arch = "gpt-oss",
     .keys = keys,
+    .defaults = defaults,
+    .default_rope = &default_rope,
     .names = names,
     .adjust = adjust,
     .restore = restore,

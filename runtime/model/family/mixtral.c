@@ -12,6 +12,13 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* transformers' configuration_mixtral.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 8},
+    {.offset = AG_SETTING_FIELD(rope.base), .hf = 1e6},
+    {0},
+};
+
 /* transformers 4 and the files that 5 writes have a tensor an expert, 5's own modules one for all,
  * gate above up; old GGUF files have one an expert, too. */
 static const ag_name_row_t names[] = {
@@ -81,6 +88,7 @@ const ag_family_t ag_family_mixtral = {
     .gguf_mark = "expert_count",
     .gguf_window_is_ours = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

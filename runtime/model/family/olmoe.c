@@ -21,7 +21,6 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
                           ag_spec_t *spec)
 {
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
-    const ag_json_t *clip = ag_json_get(ag_model_files_config(files), "clip_qkv");
 
     ag_family_complete(files, &ag_family_olmoe, spec);
     layer->qk_norm = AG_QK_NORM_WHOLE;
@@ -29,10 +28,6 @@ static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *se
         ag_family_find_biases(files, &ag_family_olmoe, layer);
     } else {
         layer->q_bias = layer->k_bias = layer->v_bias = layer->o_bias = settings->attention_bias;
-    }
-    if (ag_json_number(clip, 0) != 0) {
-        return ag_fail(AG_ERR_UNSUPPORTED, "%s: clip_qkv is %g; what is clipped is not known here",
-                       ag_model_files_path(files), ag_json_number(clip, 0));
     }
     if (layer->route.n_experts == 0) {
         return ag_fail(AG_ERR_FORMAT, "%s: it has 0 experts, which makes no sense",

@@ -10,6 +10,12 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* transformers' configuration_phi3.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(rope.original_context_tokens), .hf = 4096},
+    {0},
+};
+
 static const ag_name_row_t names[] = {
     AG_NORMS_BEFORE_NAMES,
     {AG_ROLE_EMBED, "model.embed_tokens.weight", "token_embd.weight", AG_TRANSFORM_NONE,
@@ -68,6 +74,7 @@ const ag_family_t ag_family_phi3 = {
     .gguf_arch = "phi3",
     .gguf_window_is_ours = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

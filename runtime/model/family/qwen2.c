@@ -10,6 +10,13 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* transformers' configuration_qwen2.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 32},
+    AG_WINDOW_DEFAULTS,
+    {0},
+};
+
 static const ag_name_row_t names[] = {
     AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE),
     AG_NORMS_BEFORE_NAMES,
@@ -48,6 +55,7 @@ const ag_family_t ag_family_qwen2 = {
     .gguf_window_is_ours = true,
     .gguf_lists_windows = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

@@ -6,10 +6,22 @@ static const ag_key_row_t keys[] = {
     AG_EXPERT_KEYS,
     {AG_SETTING_FIELD(shared_width), AG_SETTING_U32, true, "shared_expert_intermediate_size",
      "expert_shared_feed_forward_length"},
+    {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "qkv_bias", NULL},
+    {AG_SETTING_FIELD(sparse_step), AG_SETTING_U32, false, "decoder_sparse_step", NULL},
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
     {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
      "attention.sliding_window"},
     {AG_SETTING_FIELD(first_window_layer), AG_SETTING_U32, false, "max_window_layers", NULL},
+    {0},
+};
+
+/* transformers' configuration_qwen2_moe.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 16},
+    {.offset = AG_SETTING_FIELD(attention_bias), .hf = true, .gguf = true},
+    {.offset = AG_SETTING_FIELD(expert_width), .hf = 1408},
+    {.offset = AG_SETTING_FIELD(sparse_step), .hf = 1, .gguf = 1},
+    AG_WINDOW_DEFAULTS,
     {0},
 };
 
@@ -29,14 +41,12 @@ extern const ag_family_t ag_family_qwen2_moe;
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
 {
-    const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
     ag_status_t status =
         ag_family_activation(files, ag_family_qwen2_moe.hf_act, AG_ACT_SILU, &layer->ffn_act);
 
     ag_family_complete(files, &ag_family_qwen2_moe, spec);
-    layer->q_bias = layer->k_bias = layer->v_bias =
-        ag_json_bool(ag_json_get(config, "qkv_bias"), true);
+    layer->q_bias = layer->k_bias = layer->v_bias = settings->attention_bias;
     layer->shared_is_gated = layer->shared_width > 0;
     if (status == AG_OK) {
         status = ag_family_find_dense(files, settings, spec);
@@ -50,6 +60,7 @@ static ag_status_t restore(const ag_spec_t *spec, bool gguf, ag_settings_t *sett
 {
     ag_status_t status = ag_family_restore_experts(spec, gguf, false, settings);
 
+    settings->attention_bias = spec->layer_kinds[0].q_bias;
     ag_family_restore_windows(spec, settings);
     return status == AG_OK ? ag_family_check_act(spec, gguf, AG_ACT_SILU) : status;
 }
@@ -63,6 +74,7 @@ const ag_family_t ag_family_qwen2_moe = {
     .gguf_window_is_ours = true,
     .gguf_lists_windows = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

@@ -11,6 +11,14 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* transformers' configuration_qwen3.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 32},
+    {.offset = AG_SETTING_FIELD(head_dim), .hf = 128},
+    AG_WINDOW_DEFAULTS,
+    {0},
+};
+
 static const ag_name_row_t names[] = {
     AG_DECODER_NAMES_BY(AG_TRANSFORM_NONE),
     AG_NORMS_BEFORE_NAMES,
@@ -55,6 +63,7 @@ const ag_family_t ag_family_qwen3 = {
     .gguf_window_is_ours = true,
     .gguf_lists_windows = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

@@ -6,9 +6,19 @@ static const ag_key_row_t keys[] = {
     AG_DECODER_KEYS,
     AG_EXPERT_KEYS,
     {AG_SETTING_FIELD(attention_bias), AG_SETTING_BOOL, false, "attention_bias", NULL},
+    {AG_SETTING_FIELD(sparse_step), AG_SETTING_U32, false, "decoder_sparse_step", NULL},
     {AG_SETTING_FIELD(has_window), AG_SETTING_BOOL, false, "use_sliding_window", NULL},
     {AG_SETTING_FIELD(window_tokens), AG_SETTING_U32, false, "sliding_window",
      "attention.sliding_window"},
+    {0},
+};
+
+/* transformers' configuration_qwen3_moe.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 4},
+    {.offset = AG_SETTING_FIELD(expert_width), .hf = 768},
+    {.offset = AG_SETTING_FIELD(sparse_step), .hf = 1, .gguf = 1},
+    AG_WINDOW_DEFAULTS,
     {0},
 };
 
@@ -63,6 +73,7 @@ const ag_family_t ag_family_qwen3_moe = {
     .gguf_window_is_ours = true,
     .gguf_lists_windows = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

@@ -26,6 +26,14 @@ static const ag_key_row_t keys[] = {
     {0},
 };
 
+/* transformers' configuration_starcoder2.py. */
+static const ag_default_t defaults[] = {
+    {.offset = AG_SETTING_FIELD(n_kv_heads), .hf = 2},
+    {.offset = AG_SETTING_FIELD(attention_bias), .hf = true},
+    {.offset = AG_SETTING_FIELD(tied), .hf = true},
+    {0},
+};
+
 #define PAIR(role, hf, gguf)                                                                       \
     {role, hf ".weight", gguf ".weight", AG_TRANSFORM_NONE, AG_STACK_NONE},                        \
     {                                                                                              \
@@ -47,17 +55,13 @@ extern const ag_family_t ag_family_starcoder2;
 static ag_status_t adjust(const ag_model_files_t *files, const ag_settings_t *settings,
                           ag_spec_t *spec)
 {
-    const ag_json_t *config = ag_model_files_config(files);
     ag_layer_spec_t *layer = &spec->layer_kinds[0];
     bool bias = settings->attention_bias;
 
     ag_family_complete(files, &ag_family_starcoder2, spec);
     spec->norm_kind = AG_NORM_LAYER;
     spec->norm_bias = true;
-    if (config != NULL) {
-        spec->tied |= ag_json_get(config, "tie_word_embeddings") == NULL;
-        bias |= ag_json_get(config, "use_bias") == NULL;
-    } else {
+    if (ag_model_files_gguf(files) != NULL) {
         ag_family_find_biases(files, &ag_family_starcoder2, layer);
         bias = layer->q_bias;
     }
@@ -87,6 +91,7 @@ const ag_family_t ag_family_starcoder2 = {
     .gguf_arch = "starcoder2",
     .gguf_window_is_ours = true,
     .keys = keys,
+    .defaults = defaults,
     .names = names,
     .adjust = adjust,
     .restore = restore,

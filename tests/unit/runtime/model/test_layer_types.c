@@ -25,6 +25,10 @@ Test(layer_types, windows_stand_where_the_settings_say_or_the_family_knows)
     expect_windows("\"model_type\": \"mistral\", \"sliding_window\": 5", 5, "wwww");
     expect_windows("\"model_type\": \"mistral\", \"sliding_window\": null", 0, "----");
     expect_windows("\"model_type\": \"mistral\"", 4096, "wwww");
+    expect_windows("\"model_type\": \"mistral\", \"sliding_window\": 5, \"layer_types\": "
+                   "[\"sliding_attention\", \"full_attention\", \"sliding_attention\", "
+                   "\"full_attention\"]",
+                   5, "w-w-");
     expect_windows("\"model_type\": \"gemma2\", \"sliding_window\": 5", 5, "w-w-");
     expect_windows("\"model_type\": \"gemma2\"", 4096, "w-w-");
     expect_windows("\"model_type\": \"gemma3_text\", \"sliding_window\": 7", 7, "wwww");
@@ -120,7 +124,7 @@ Test(layer_types, what_makes_no_sense_is_told)
          "\"sliding_attention\": {\"rope_type\": \"yarn\"}}",
          AG_ERR_UNSUPPORTED, "\"yarn\""},
         {"\"model_type\": \"gemma3_text\", \"use_bidirectional_attention\": true",
-         AG_ERR_UNSUPPORTED, "attention to what follows"},
+         AG_ERR_UNSUPPORTED, "use_bidirectional_attention is true"},
         {"\"model_type\": \"gemma2\", \"attn_logit_softcapping\": -2", AG_ERR_FORMAT, "-2"},
         {"\"model_type\": \"mistral\", \"sliding_window\": 1.5", AG_ERR_FORMAT, "sliding_window"},
     };
