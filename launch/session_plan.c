@@ -8,6 +8,7 @@
 #include "parallel/run/catalog.h"
 #include "runtime/base/line.h"
 #include "runtime/base/log.h"
+#include "runtime/base/quote.h"
 #include "runtime/model/unused.h"
 
 ag_status_t ag_session_read_plan(const ag_session_t *session, const char *path, ag_plan_t **plan_p)
@@ -181,6 +182,27 @@ static ag_status_t warn_of_unused(const ag_session_t *session)
     return status;
 }
 
+/* A setting that nobody looks at may be one that changes the arithmetic. */
+static ag_status_t warn_of_settings(const ag_session_t *session)
+{
+    enum { MOST_NAMED = 8 };
+    ag_array_t names;
+    char some[MOST_NAMED * 100] = "";
+    ag_status_t status = ag_unused_settings(session->model, &names);
+
+    for (size_t i = 0; i < names.n_items && i < MOST_NAMED; i++) {
+        ag_line_append(some, sizeof(some), "%s%s", i > 0 ? ", " : "",
+                       ag_quote_string(AG_ITEMS(&names, ag_setting_name_t)[i].text).text);
+    }
+    if (names.n_items > 0) {
+        ag_log(AG_LOG_WARNING, "%s: config.json: %zu setting%s not looked at (%s%s)",
+               ag_model_files_path(session->model->files), names.n_items,
+               names.n_items == 1 ? " is" : "s are", some, names.n_items > MOST_NAMED ? ", …" : "");
+    }
+    ag_array_fini(&names);
+    return status;
+}
+
 /* Ranks that a plan has no use for leave their memory to the others of their machine. */
 static void count_neighbours(ag_session_t *session)
 {
@@ -246,7 +268,10 @@ ag_status_t ag_session_plan(ag_session_t *session, uint32_t context_tokens, bool
     if (status == AG_OK) {
         status = prepare_plan(session);
     }
-    return status == AG_OK && session->net->rank == 0 ? warn_of_unused(session) : status;
+    if (status == AG_OK && session->net->rank == 0) {
+        status = warn_of_unused(session);
+    }
+    return status == AG_OK && session->net->rank == 0 ? warn_of_settings(session) : status;
 }
 
 ag_status_t ag_session_take_plan(ag_session_t *session, ag_plan_t *plan, bool evaluates)
