@@ -21,7 +21,7 @@ from harness import DATA, EXACT, expect, expect_greedy, generate, logits, run, s
 # what llama.cpp makes something else of, or does not load, for reasons of its own
 OTHERWISE = {"gpt_oss": "it rounds the ends of a yarn rope's ramp, whatever truncate says",
              "deepseek_v2": "it knows models without q_lora_rank by their 27 layers"}
-WINDOWS = {"mistral": 9, "phi3": 20, "starcoder2": 21}  # that it does not look at: all is to fit in
+WINDOWS = {"mistral": 9, "phi3": 20, "qwen2_tied": 9, "starcoder2": 21}  # that it does not look at: all is to fit in
 IDS, N_TOKENS, LEAST_MARGIN = np.load(os.path.join(DATA, "tiny", "seq33.npy")), 16, 2e-3
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q6_k", "mxfp4")
 SAID = []  # the last lines of llama.cpp's log

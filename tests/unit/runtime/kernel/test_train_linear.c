@@ -278,7 +278,7 @@ Test(train_linear, groups_are_layers_of_their_own)
     const uint32_t counts[2 * N_GROUPS] = {3, 0, 400, 1, 2, 0, 200, 130};
     const uint64_t n_rows = 736, n = 35, k = 67;
     ag_gemm_cache_t *gemm = NULL;
-    groups_case_t c = {.groups = {N_GROUPS, 2, counts},
+    groups_case_t c = {.groups = {.n_groups = N_GROUPS, .n_sources = 2, .counts = counts},
                        .linear = {.dtype = AG_F32, .n = n, .k = k},
                        .x = random_floats(1, n_rows * k, 1),
                        .dy = random_floats(2, n_rows * n, 1)};
