@@ -7,6 +7,7 @@ COUNT files of each format, the same for the same seeds. What is demanded: exit 
 one line that begins with "argosy: "; no crash, no report of a sanitizer, an end within minutes. What fails is kept.
 """
 import argparse
+import copy
 import glob
 import json
 import os
@@ -80,13 +81,13 @@ def damage_json(data, rng, spare=()):
         if kind == 0:
             del held[key]
         elif kind == 1 and isinstance(held, list):
-            held.insert(rng.randrange(len(held) + 1), held[key])
+            held.insert(rng.randrange(len(held) + 1), copy.deepcopy(held[key]))
         elif kind == 1:
-            held[rng.choice(list(held))] = held[key]
+            held[rng.choice(list(held))] = copy.deepcopy(held[key])
         elif kind == 2 and isinstance(held[key], (int, float)) and not isinstance(held[key], bool):
             held[key] = rng.choice([held[key] + 1, held[key] - 1, -held[key], held[key] * 2, held[key] * 1000])
         else:
-            held[key] = rng.choice(VALUES)
+            held[key] = copy.deepcopy(rng.choice(VALUES))  # or what is changed next stands in another place, too
     return json.dumps(value).encode()
 
 
