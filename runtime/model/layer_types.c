@@ -216,8 +216,8 @@ ag_status_t ag_family_restore_alternate(const ag_spec_t *spec, bool gguf, uint32
     settings->window_period = found;
     if (gguf && found == 0) {
         return ag_fail(AG_ERR_UNSUPPORTED,
-                       "the model's layers without a window are not each so "
-                       "many, which a GGUF file of its architecture cannot say");
+                       "the model's layers without a window come at no fixed interval, which a "
+                       "GGUF file of its architecture cannot say");
     }
     return AG_OK;
 }
